@@ -1,0 +1,1 @@
+//! Settles kernel-patch disputes with evidence.

@@ -1,0 +1,2 @@
+//! The `bakeoff` command.
+fn main() {}
