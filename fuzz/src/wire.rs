@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The words guest and host exchange, and nothing else.
+//!
+//! The host puts one [`Workload`] into the initramfs. The agent answers with a
+//! stream of [`Record`]s, one JSON object a line, on the virtio-serial port
+//! [`RECORDS_PORT`]: exactly one [`Hello`] first, exactly one [`End`] last.
+//! A boot without an `End` did not end well, whatever QEMU's exit code says.
+//!
+//! Both sides check [`VERSION`] and [`Hello::source_hash`]: a guest binary that
+//! does not fit the host is the host's error and never counts for or against
+//! a patch.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of everything in this module; a change of meaning raises it.
+pub const VERSION: u32 = 1;
+
+/// Name of the virtio-serial port that carries the records.
+pub const RECORDS_PORT: &str = "bakeoff.records";
+
+/// Where the agent finds its [`Workload`] inside the initramfs.
+pub const WORKLOAD_PATH: &str = "/bakeoff/workload.json";
+
+/// What one boot is asked to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// [`VERSION`] of the host.
+    pub wire: u32,
+    /// The boot's name in the run directory; comes back in [`Hello::boot`].
+    pub boot: String,
+    /// Seed of everything random in this boot.
+    pub seed: u64,
+    /// What to do, in this order.
+    pub steps: Vec<Step>,
+}
+
+/// One probe in one context under one condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Number within the cell (not the boot): a step keeps it when it is run again.
+    pub id: u32,
+    /// Name of a row of the guest's `PROBES` table.
+    pub probe: String,
+    /// The context the samples have to come from.
+    pub context: Context,
+    /// What else goes on in the guest meanwhile.
+    pub stress: Stress,
+    /// Asked distance between two samples in microseconds; `None`: as fast as
+    /// the event comes (each system call, each switch).
+    pub period_us: Option<u32>,
+    /// Blocks to take. A block is the unit that is kept or dropped as a whole.
+    pub blocks: u32,
+    /// Eligible calls after which a block is complete.
+    pub calls_per_block: u32,
+    /// Milliseconds after which a block ends with what it has.
+    pub block_ms: u32,
+}
+
+/// The kernel context a sample is taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Context {
+    /// A task, interrupts on.
+    Process,
+    /// A soft interrupt, interrupts on.
+    Softirq,
+    /// A hardware interrupt (here: the hrtimer's).
+    Hardirq,
+    /// Interrupts off under a run queue's lock (a context switch).
+    RqLock,
+    /// A page fault.
+    PageFault,
+    /// A non-maskable interrupt, or arm64's pseudo-NMI.
+    Nmi,
+}
+
+/// What else goes on in the guest while samples are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Stress {
+    /// Nothing: the sampled thread is alone on its CPU, nobody maps memory.
+    Idle,
+    /// One thread on another CPU maps, protects and unmaps memory.
+    MmapWriters,
+    /// More runnable threads than CPUs.
+    Oversubscribed,
+    /// Mappings change their file under the sampled addresses.
+    Flip,
+}
+
+/// One line from the guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum Record {
+    /// First: what the guest is really like.
+    Hello(Hello),
+    /// A step begins; its splats on the console come after this moment.
+    StepBegin {
+        /// [`Step::id`].
+        step: u32,
+        /// Guest monotonic clock, nanoseconds since boot.
+        at_ns: u64,
+    },
+    /// One block of samples.
+    Block(Block),
+    /// A step ends.
+    StepEnd {
+        /// [`Step::id`].
+        step: u32,
+        /// How.
+        outcome: StepOutcome,
+        /// Guest monotonic clock, nanoseconds since boot.
+        at_ns: u64,
+    },
+    /// Last: the workload is done.
+    End(End),
+}
+
+/// What the guest is really like, read from inside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`] of the guest.
+    pub wire: u32,
+    /// [`SOURCE_HASH`](crate::SOURCE_HASH) of the guest binary.
+    pub source_hash: String,
+    /// [`Workload::boot`].
+    pub boot: String,
+    /// `uname -r`.
+    pub release: String,
+    /// `uname -m`.
+    pub machine: String,
+    /// The kernel's own command line.
+    pub cmdline: String,
+    /// CPUs online.
+    pub cpus_online: u32,
+    /// Clock source in use (`tsc`, `arch_sys_counter`, `jiffies` …).
+    pub clocksource: String,
+    /// Resolution of CLOCK_MONOTONIC in nanoseconds: 1 with high-resolution timers.
+    pub timer_resolution_ns: u64,
+    /// Shortest expiry seen of a 100 µs absolute sleep, in nanoseconds.
+    pub timer_100us_measured_ns: u64,
+    /// Lockdep's `debug_locks`; `None` on a kernel without lockdep.
+    pub debug_locks: Option<bool>,
+    /// `/proc/sys/kernel/tainted`.
+    pub tainted: u64,
+    /// Size of a page in bytes.
+    pub page_size: u64,
+    /// Nanoseconds since boot when the agent was ready.
+    pub at_ns: u64,
+}
+
+/// One block of samples: kept or dropped as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    /// [`Step::id`].
+    pub step: u32,
+    /// Number within the step, from 0.
+    pub block: u32,
+    /// Guest monotonic clock at the start, nanoseconds since boot.
+    pub at_ns: u64,
+    /// Length of the sampled window in nanoseconds.
+    pub window_ns: u64,
+    /// `debug_locks` before the block; `None` on a kernel without lockdep.
+    pub debug_locks_before: Option<bool>,
+    /// `debug_locks` after the block.
+    pub debug_locks_after: Option<bool>,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// What a block of `build_id` samples counted. The unit is the helper call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Eligible calls: the sampled task was the target and the helper returned
+    /// a user stack (> 0 bytes).
+    pub calls: u64,
+    /// Calls that returned no user stack, by errno name (`EFAULT`, …; `0` for an
+    /// empty stack).
+    pub ineligible: BTreeMap<String, u64>,
+    /// Events after which the program did not run: `recursion_misses`, and
+    /// expiries that fell due without a run.
+    pub missed: u64,
+    /// Samples that ran but could not be stored or scored.
+    pub errors: u64,
+    /// Eligible calls whose context, read from inside the BPF program, was not
+    /// the asked one, by the context found. They are not in `calls`.
+    pub wrong_context: BTreeMap<String, u64>,
+    /// Calls that fell back because the per-CPU unlock work was busy, where
+    /// that can be told apart.
+    pub slot_busy: Option<u64>,
+    /// Calls that fell back because the lock was not to be had, where that can
+    /// be told apart.
+    pub lock_failed: Option<u64>,
+    /// The innermost frame.
+    pub top: Score,
+    /// All frames of the call at once.
+    pub all: Score,
+    /// Frames of all eligible calls.
+    pub frames: u64,
+}
+
+/// Of the eligible calls, how many were answered, and how many rightly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    /// Status `BPF_STACK_BUILD_ID_VALID`.
+    pub valid: u64,
+    /// Valid, with the expected build id and an offset inside the sampled code.
+    pub correct: u64,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum StepOutcome {
+    /// All blocks were taken.
+    Done,
+    /// This guest cannot reach the context: a fact for the report.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// The probe itself failed: our error.
+    Failed {
+        /// What failed, with the errno.
+        reason: String,
+    },
+}
+
+/// The last record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// Records sent before this one.
+    pub records: u64,
+    /// `debug_locks` at the end.
+    pub debug_locks: Option<bool>,
+    /// `/proc/sys/kernel/tainted` at the end.
+    pub tainted: u64,
+    /// Guest monotonic clock, nanoseconds since boot.
+    pub at_ns: u64,
+}
