@@ -11,6 +11,12 @@
 //! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
 //!    exercised is *inconclusive*, never *passed*.
 
+pub mod arch;
 pub mod command;
+pub mod data;
 pub mod error;
 pub mod event;
+pub mod observation;
+pub mod plan;
+pub mod spec;
+pub mod store;
