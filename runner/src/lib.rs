@@ -12,6 +12,7 @@
 //!    exercised is *inconclusive*, never *passed*.
 
 pub mod arch;
+pub mod cache;
 pub mod command;
 pub mod data;
 pub mod error;
