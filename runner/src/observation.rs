@@ -51,6 +51,8 @@ pub struct BootObservation {
     pub hello: Option<Hello>,
     /// Steps it was asked to do.
     pub asked: Vec<u32>,
+    /// Steps that were begun.
+    pub begun: Vec<u32>,
     /// How each step ended.
     pub steps: BTreeMap<u32, StepOutcome>,
     /// The blocks, in the order of the records.
