@@ -19,5 +19,7 @@ pub mod error;
 pub mod event;
 pub mod observation;
 pub mod plan;
+pub mod progress;
+pub mod records;
 pub mod spec;
 pub mod store;
