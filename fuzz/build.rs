@@ -16,12 +16,7 @@ fn main() -> std::io::Result<()> {
     // FNV-1a: a fingerprint against mix-ups, not against an attacker.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for (name, bytes) in &files {
-        for byte in name
-            .bytes()
-            .chain([0])
-            .chain(bytes.iter().copied())
-            .chain([0])
-        {
+        for byte in name.bytes().chain([0]).chain(bytes.iter().copied()).chain([0]) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
     }
@@ -38,11 +33,7 @@ fn collect(root: &Path, at: &Path, into: &mut BTreeMap<String, Vec<u8>>) -> std:
             collect(root, &entry?.path(), into)?;
         }
     } else {
-        let name = at
-            .strip_prefix(root)
-            .unwrap_or(at)
-            .to_string_lossy()
-            .into_owned();
+        let name = at.strip_prefix(root).unwrap_or(at).to_string_lossy().into_owned();
         into.insert(name, fs::read(at)?);
     }
     Ok(())

@@ -1,1 +1,23 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Settles kernel-patch disputes with evidence.
+//!
+//! Two ideas carry the program:
+//!
+//! 1. Every stage is a function from one saved product to the next:
+//!    `Spec → Plan → Source → Kernel → Guest → Run → Observation → Comparison →
+//!    Report`. A run directory ([`store`]) holds them as files, so any stage can
+//!    be repeated, resumed or inspected alone, and everything after the boot is
+//!    testable without a VM.
+//! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
+//!    exercised is *inconclusive*, never *passed*.
+
+pub mod arch;
+pub mod cache;
+pub mod command;
+pub mod data;
+pub mod error;
+pub mod event;
+pub mod observation;
+pub mod plan;
+pub mod spec;
+pub mod store;

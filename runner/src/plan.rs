@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which cells a bake-off has, in which order, with which seeds. Pure.
+//!
+//! A cell is base × candidate × architecture × profile: one kernel, one or more
+//! boots. Candidates are interleaved within base × architecture × profile so
+//! that a drift of the machine favours none of them, and that group is what a
+//! shard holds: hosts are never compared with each other.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use bakeoff_fuzz::wire::{Context, Step, Stress};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::spec::{Probe, Role, Series, Spec, did_you_mean, word};
+
+/// What the host knows of a probe; the guest's `PROBES` table has the code.
+#[derive(Debug)]
+pub struct ProbeRow {
+    /// Its name in specs and records.
+    pub name: &'static str,
+    /// The metrics its blocks answer.
+    pub metrics: &'static [&'static str],
+    /// Contexts it can sample, and whether they need a period.
+    pub contexts: &'static [(Context, bool)],
+    /// Stresses it knows.
+    pub stresses: &'static [Stress],
+    /// One line for `bakeoff list`.
+    pub about: &'static str,
+}
+
+/// Every probe there is.
+pub const PROBES: &[ProbeRow] = &[ProbeRow {
+    name: "build_id",
+    metrics: &["build_id.top_frame", "build_id.all_frames"],
+    contexts: &[(Context::Process, false), (Context::Hardirq, true)],
+    stresses: &[Stress::Idle],
+    about: "bpf_get_stack() with build ids of a known stack, scored frame by frame",
+}];
+
+/// Whether a written probe makes sense.
+pub(crate) fn check_probe(probe: &Probe) -> Result<(), String> {
+    let Some(row) = PROBES.iter().find(|row| row.name == probe.probe) else {
+        let known = PROBES.iter().map(|row| row.name);
+        return Err(format!("no probe `{}`; {}", probe.probe, did_you_mean(&probe.probe, known)));
+    };
+    let Some((_, periodic)) = row.contexts.iter().find(|(c, _)| *c == probe.context) else {
+        let known: Vec<String> = row.contexts.iter().map(|(c, _)| word(*c)).collect();
+        let what = word(probe.context);
+        return Err(format!(
+            "probe `{}` cannot sample context `{what}`; there are {}",
+            row.name,
+            known.join(", ")
+        ));
+    };
+    if !row.stresses.contains(&probe.stress) {
+        return Err(format!("probe `{}` does not know stress `{}`", row.name, word(probe.stress)));
+    }
+    match (periodic, probe.period_us) {
+        (true, None) => {
+            return Err(format!("context `{}` needs a `period-us`", word(probe.context)));
+        }
+        (false, Some(_)) => {
+            return Err(format!(
+                "context `{}` has no period: each system call is sampled",
+                word(probe.context)
+            ));
+        }
+        (true, Some(period)) if !(50..=1_000_000).contains(&period) => {
+            return Err(format!("period-us {period} is not between 50 and 1000000"));
+        }
+        _ => {}
+    }
+    for (name, value, most) in [
+        ("blocks", probe.blocks, 100_000),
+        ("calls-per-block", probe.calls_per_block, 4096),
+        ("block-ms", probe.block_ms, 600_000),
+    ] {
+        if value == 0 || value > most {
+            return Err(format!("{name} {value} is not between 1 and {most}"));
+        }
+    }
+    Ok(())
+}
+
+/// Names a cell: base × candidate × architecture × profile.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct CellId {
+    /// Base name.
+    pub base: String,
+    /// Candidate name.
+    pub candidate: String,
+    /// Architecture name.
+    pub arch: String,
+    /// Profile name.
+    pub profile: String,
+}
+
+impl fmt::Display for CellId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.base, self.candidate, self.arch, self.profile)
+    }
+}
+
+/// One kernel and what is done with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Its name.
+    pub id: CellId,
+    /// What the candidate is for.
+    pub role: Role,
+    /// Came from the command line.
+    pub foreign: bool,
+    /// Where its patches lie, in order; empty for the stock tree.
+    pub patches: Vec<PathBuf>,
+    /// Why there is nothing to build.
+    pub not_portable: Option<String>,
+    /// How often all steps are done, each time in fresh boots. The reference
+    /// is run twice: what differs between its own runs is noise.
+    pub rounds: u32,
+}
+
+/// Everything a run will do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Root of all seeds.
+    pub seed: u64,
+    /// Cells in the order they are gone through.
+    pub cells: Vec<Cell>,
+    /// Steps each round of each cell does.
+    pub steps: Vec<Step>,
+}
+
+/// Which part of a spec is wanted; empty means all of it.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Architectures.
+    pub archs: Vec<String>,
+    /// Candidates; reference and control are always kept.
+    pub candidates: Vec<String>,
+    /// Profiles.
+    pub profiles: Vec<String>,
+    /// Probes, by label or by any leading part of it.
+    pub probes: Vec<String>,
+}
+
+impl Plan {
+    /// The plan for a spec.
+    ///
+    /// # Errors
+    /// A selected word the spec does not have.
+    pub fn new(spec: &Spec, selection: &Selection, seed: u64) -> Result<Plan> {
+        let archs = pick("architecture", &spec.architectures, &selection.archs)?;
+        let profiles = pick("profile", &spec.profiles, &selection.profiles)?;
+        let names: Vec<String> = spec.candidates.iter().map(|c| c.name.clone()).collect();
+        let wanted = pick("candidate", &names, &selection.candidates)?;
+        let mut steps = Vec::new();
+        for (id, probe) in spec.probes.iter().enumerate() {
+            let label = probe.label();
+            let selected = |w: &String| label == *w || label.starts_with(&format!("{w}/"));
+            if selection.probes.is_empty() || selection.probes.iter().any(selected) {
+                steps.push(step(id, probe));
+            }
+        }
+        for written in &selection.probes {
+            let labels: Vec<String> = spec.probes.iter().map(Probe::label).collect();
+            if !labels.iter().any(|l| l == written || l.starts_with(&format!("{written}/"))) {
+                return Err(Error::bad_input(format!("the spec has no probe `{written}`"))
+                    .hint(did_you_mean(written, labels.iter().map(String::as_str))));
+            }
+        }
+        let mut cells = Vec::new();
+        for base in &spec.bases {
+            for profile in &profiles {
+                for arch in &archs {
+                    for candidate in &spec.candidates {
+                        let role = candidate.role;
+                        if role == Role::Contender && !wanted.contains(&candidate.name) {
+                            continue;
+                        }
+                        let (patches, not_portable) = match candidate.on.get(&base.name) {
+                            Some(Series::Patches(patches)) => (patches.clone(), None),
+                            Some(Series::NotPortable(reason)) => (Vec::new(), Some(reason.clone())),
+                            Some(Series::Stock) | None => (Vec::new(), None),
+                        };
+                        cells.push(Cell {
+                            id: CellId {
+                                base: base.name.clone(),
+                                candidate: candidate.name.clone(),
+                                arch: arch.clone(),
+                                profile: profile.clone(),
+                            },
+                            role,
+                            foreign: candidate.foreign,
+                            patches,
+                            not_portable,
+                            rounds: if role == Role::Reference { 2 } else { 1 },
+                        });
+                    }
+                }
+            }
+        }
+        Ok(Plan { seed, cells, steps })
+    }
+}
+
+fn step(id: usize, probe: &Probe) -> Step {
+    let Probe { probe, context, stress, period_us, blocks, calls_per_block, block_ms } =
+        probe.clone();
+    let id = u32::try_from(id).unwrap_or(u32::MAX);
+    Step { id, probe, context, stress, period_us, blocks, calls_per_block, block_ms }
+}
+
+fn pick(what: &str, all: &[String], wanted: &[String]) -> Result<Vec<String>> {
+    for word in wanted {
+        if !all.contains(word) {
+            return Err(Error::bad_input(format!("the spec has no {what} `{word}`"))
+                .hint(did_you_mean(word, all.iter().map(String::as_str))));
+        }
+    }
+    Ok(all.iter().filter(|w| wanted.is_empty() || wanted.contains(w)).cloned().collect())
+}
+
+/// The seed of one boot: a hash of root seed, cell and boot name.
+#[must_use]
+pub fn boot_seed(root: u64, cell: &CellId, boot: &str) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(root.to_le_bytes());
+    for part in [&cell.base, &cell.candidate, &cell.arch, &cell.profile] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    hash.update(boot.as_bytes());
+    let digest = hash.finalize();
+    digest.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
+}

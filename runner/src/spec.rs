@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A bake-off as somebody wrote it, and as it is meant.
+//!
+//! [`RawSpec`] is the YAML, key for key: unknown keys and unknown words are
+//! refused where they stand. [`Spec`] is what it means: paths found, folders
+//! read, names checked against each other. This module is the only user of the
+//! YAML library.
+
+mod raw;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bakeoff_fuzz::wire::{Context as ProbeContext, Stress};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
+
+use crate::data::DataDir;
+use crate::error::{Error, Result};
+
+/// The file in a bake-off's folder.
+pub const FILE_NAME: &str = "bakeoff.yaml";
+/// The version of the format this program reads.
+pub const VERSION: u32 = 1;
+
+/// A bake-off: one problem, bases, candidates, and what is to be measured.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The folder it lies in.
+    pub dir: PathBuf,
+    /// Short name, also the folder's.
+    pub name: String,
+    /// One line on what is disputed.
+    pub title: String,
+    /// The mail thread it came from.
+    pub thread: Option<Thread>,
+    /// Kernels the candidates are tried on, in the order of the file.
+    pub bases: Vec<Base>,
+    /// What competes, in the order of the file: the reference first.
+    pub candidates: Vec<Candidate>,
+    /// Names of architectures, each with a `qemu/<name>.yaml`.
+    pub architectures: Vec<String>,
+    /// Names of profiles, each with a `kconfigs/<name>.config`.
+    pub profiles: Vec<String>,
+    /// What is measured, in order; a step's number is its place here.
+    pub probes: Vec<Probe>,
+    /// What `--gate` insists on.
+    pub gates: Vec<Gate>,
+}
+
+/// The mail thread a bake-off came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Thread {
+    /// Message id, without angle brackets.
+    pub message_id: String,
+    /// Subject of that mail.
+    pub subject: String,
+    /// The question the report answers.
+    #[serde(default)]
+    pub question: Option<String>,
+    /// Addresses a reply goes to.
+    #[serde(default)]
+    pub to: Vec<String>,
+    /// Addresses that get a copy.
+    #[serde(default)]
+    pub cc: Vec<String>,
+}
+
+/// A kernel source, pinned.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Its name, as in the folder of patches.
+    pub name: String,
+    /// Where it comes from.
+    pub source: BaseSource,
+}
+
+/// Where a kernel source comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaseSource {
+    /// A source package of Debian.
+    Debian {
+        /// Binary package that holds the tree, `linux-source-6.12`.
+        package: String,
+        /// Its exact version.
+        version: String,
+        /// SHA-256 of the `.deb`.
+        sha256: String,
+    },
+    /// A revision of a local git repository.
+    Git {
+        /// The repository.
+        repository: PathBuf,
+        /// The revision.
+        revision: String,
+    },
+    /// A directory that holds a kernel tree.
+    Directory(PathBuf),
+}
+
+impl fmt::Display for BaseSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BaseSource::Debian { package, version, .. } => write!(f, "Debian {package} {version}"),
+            BaseSource::Git { repository, revision } => {
+                write!(f, "git {} at {revision}", repository.display())
+            }
+            BaseSource::Directory(dir) => write!(f, "directory {}", dir.display()),
+        }
+    }
+}
+
+/// What a candidate is for.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The healthy tree: is anything added, lost, slower?
+    Reference,
+    /// It has the bug: is its splat removed?
+    Control,
+    /// One of the competing answers.
+    #[default]
+    Contender,
+}
+
+/// A patch series on a base, or the stock tree.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its name, as in the folder of patches.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// One line on what it does.
+    pub title: String,
+    /// What this bake-off knows it does not test.
+    pub untested: Option<String>,
+    /// The patches on each base, or why there are none.
+    pub on: BTreeMap<String, Series>,
+    /// Came from the command line, not from the spec: its Makefiles are not trusted.
+    pub foreign: bool,
+}
+
+/// A candidate on one base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// The base as it is.
+    Stock,
+    /// These patches, in this order.
+    Patches(Vec<PathBuf>),
+    /// It cannot exist on this base.
+    NotPortable(String),
+}
+
+/// One measurement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Name of a row of the guest's `PROBES` table.
+    pub probe: String,
+    /// Where the samples come from.
+    pub context: ProbeContext,
+    /// What else goes on.
+    pub stress: Stress,
+    /// Asked distance between samples in microseconds.
+    pub period_us: Option<u32>,
+    /// Blocks to take.
+    pub blocks: u32,
+    /// Eligible calls in a block.
+    pub calls_per_block: u32,
+    /// Milliseconds a block may take.
+    pub block_ms: u32,
+}
+
+impl Probe {
+    /// `build_id/hardirq/idle/4000us`: how a person names it, also on the command line.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let mut label = format!("{}/{}/{}", self.probe, word(self.context), word(self.stress));
+        if let Some(period) = self.period_us {
+            label.push_str(&format!("/{period}us"));
+        }
+        label
+    }
+}
+
+/// What `--gate` insists on, for every contender that could be tested.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "gate", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Gate {
+    /// It adds no splat to the reference's.
+    NoAddedSplats,
+    /// The control's splat is gone.
+    ControlSplatRemoved,
+    /// The lower bound of a rate is at least this.
+    RateAtLeast {
+        /// Metric, `build_id.top_frame`.
+        metric: String,
+        /// In which context.
+        context: ProbeContext,
+        /// Between 0 and 1.
+        rate: f64,
+    },
+    /// Its verdict is at least `same`.
+    NotWorse,
+}
+
+impl Spec {
+    /// Reads `DIR/bakeoff.yaml` (or the file itself) and everything it names.
+    ///
+    /// # Errors
+    /// All that is wrong with it, with file, line and the nearest valid word.
+    pub fn load(path: &Path, data: &DataDir) -> Result<Spec> {
+        let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+        let text = fs::read_to_string(&file).map_err(|cause| {
+            Error::bad_input(format!("cannot read the spec {}", file.display()))
+                .hint("give a folder that holds a bakeoff.yaml, such as patches/find-vma")
+                .because(cause)
+        })?;
+        let raw: RawSpec = yaml(&text, &file.display().to_string())?;
+        raw::resolve(raw, &text, &file, data)
+    }
+
+    /// The reference.
+    #[must_use]
+    pub fn reference(&self) -> Option<&Candidate> {
+        self.candidates.iter().find(|c| c.role == Role::Reference)
+    }
+
+    /// Adds a series from the command line; it is built in the sandbox.
+    ///
+    /// # Errors
+    /// A folder without patches, or with a name that is taken.
+    pub fn add_series(&mut self, dir: &Path) -> Result<()> {
+        let name = dir
+            .canonicalize()
+            .ok()
+            .and_then(|d| Some(d.file_name()?.to_string_lossy().into_owned()))
+            .ok_or_else(|| Error::bad_input(format!("there is no folder {}", dir.display())))?;
+        raw::check_name("candidate", &name)?;
+        if self.candidates.iter().any(|c| c.name == name) {
+            return Err(Error::bad_input(format!("there is a candidate `{name}` already"))
+                .hint("rename the folder given to --add"));
+        }
+        let patches = raw::patches_in(dir)?;
+        let on = self
+            .bases
+            .iter()
+            .map(|base| (base.name.clone(), Series::Patches(patches.clone())))
+            .collect();
+        self.candidates.push(Candidate {
+            title: format!("added from {}", dir.display()),
+            name,
+            role: Role::Contender,
+            untested: None,
+            on,
+            foreign: true,
+        });
+        Ok(())
+    }
+}
+
+/// The word serde uses for a unit variant, as it stands in files and reports.
+pub fn word<T: Serialize>(value: T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// Reads YAML and says where it is wrong; `name` is the file's, for the error.
+///
+/// # Errors
+/// What does not fit `T`, with line and column.
+pub fn yaml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T> {
+    serde_yaml::from_str(text).map_err(|cause| {
+        let place = cause.location().map_or_else(String::new, |at| format!(":{}", at.line()));
+        let message = cause.to_string();
+        // The library appends " at line L column C"; the line stands in front already.
+        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+        Error::bad_input(format!("{name}{place}: {}", suggest_unknown(&message)))
+    })
+}
+
+/// "unknown field `x`, expected one of `a`, `b`" → the same with the nearest first.
+fn suggest_unknown(message: &str) -> String {
+    let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let unknown = message.contains("unknown field") || message.contains("unknown variant");
+    match words.split_first() {
+        Some((written, valid)) if unknown && !valid.is_empty() => {
+            format!("{message} ({})", did_you_mean(written, valid.iter().copied()))
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// "did you mean `x`?", or the list of what there is when nothing is near.
+pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
+    let valid: Vec<&str> = valid.into_iter().collect();
+    let best = valid
+        .iter()
+        .map(|word| (strsim::normalized_damerau_levenshtein(written, word), *word))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((likeness, word)) if likeness >= 0.5 => format!("did you mean `{word}`?"),
+        _ if valid.is_empty() => "there are none".into(),
+        _ => {
+            let list: Vec<String> = valid.iter().map(|word| format!("`{word}`")).collect();
+            format!("there are {}", list.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

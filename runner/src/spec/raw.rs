@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The YAML key for key, and the step from what is written to what it means.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use bakeoff_fuzz::wire::{Context as ProbeContext, Stress};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+
+use super::{
+    Base, BaseSource, Candidate, Gate, Probe, Role, Series, Spec, Thread, VERSION, did_you_mean,
+};
+use crate::data::DataDir;
+use crate::error::{Context, Error, Result};
+
+/// `bakeoff.yaml`, key for key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawSpec {
+    /// Version of the format.
+    pub version: u32,
+    /// Short name.
+    pub name: String,
+    /// One line on what is disputed.
+    pub title: String,
+    /// The mail thread.
+    #[serde(default)]
+    pub thread: Option<Thread>,
+    /// Base name → where it comes from.
+    pub bases: Ordered<RawBase>,
+    /// Candidate name → what it is.
+    pub candidates: Ordered<RawCandidate>,
+    /// Names of architectures.
+    pub architectures: Vec<String>,
+    /// Names of profiles.
+    pub profiles: Vec<String>,
+    /// What is measured.
+    pub probes: Vec<RawProbe>,
+    /// What `--gate` insists on.
+    #[serde(default)]
+    pub gates: Vec<Gate>,
+}
+
+/// Where a base comes from: exactly one of the keys.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawBase {
+    /// A package of Debian.
+    #[serde(default)]
+    pub debian: Option<RawDebian>,
+    /// A git repository.
+    #[serde(default)]
+    pub git: Option<RawGit>,
+    /// A directory, relative to the spec.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
+}
+
+/// A package of Debian.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawDebian {
+    /// Package name.
+    pub package: String,
+    /// Exact version.
+    pub version: String,
+    /// SHA-256 of the `.deb`, hexadecimal.
+    pub sha256: String,
+}
+
+/// A git repository and a revision.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawGit {
+    /// Path, relative to the spec.
+    pub repository: PathBuf,
+    /// Anything `git rev-parse` knows.
+    pub revision: String,
+}
+
+/// A candidate.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawCandidate {
+    /// What it is for.
+    #[serde(default)]
+    pub role: Role,
+    /// One line on what it does.
+    pub title: String,
+    /// It has no patches.
+    #[serde(default)]
+    pub stock: bool,
+    /// What is known not to be tested.
+    #[serde(default)]
+    pub untested: Option<String>,
+    /// Base name → why it cannot exist there.
+    #[serde(default)]
+    pub not_portable: BTreeMap<String, String>,
+}
+
+/// A measurement.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawProbe {
+    /// Name of a probe.
+    #[serde(deserialize_with = "probe_name")]
+    pub probe: String,
+    /// Where the samples come from.
+    pub context: ProbeContext,
+    /// What else goes on.
+    #[serde(default = "idle")]
+    pub stress: Stress,
+    /// Asked distance between samples in microseconds.
+    #[serde(default)]
+    pub period_us: Option<u32>,
+    /// Blocks to take.
+    pub blocks: u32,
+    /// Eligible calls in a block.
+    pub calls_per_block: u32,
+    /// Milliseconds a block may take.
+    pub block_ms: u32,
+}
+
+fn idle() -> Stress {
+    Stress::Idle
+}
+
+/// Refuses an unknown probe where it stands, so that the error has its line.
+fn probe_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    let known = crate::plan::PROBES.iter().map(|probe| probe.name);
+    if known.clone().any(|probe| probe == name) {
+        return Ok(name);
+    }
+    Err(D::Error::custom(format!("there is no probe `{name}`; {}", did_you_mean(&name, known))))
+}
+
+/// A YAML mapping in the order of the file; a repeated key is an error.
+#[derive(Clone, Debug)]
+pub struct Ordered<T>(pub Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Vec<(String, T)>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping of names")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries: Vec<(String, T)> = Vec::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if entries.iter().any(|(name, _)| *name == key) {
+                        return Err(A::Error::custom(format!("`{key}` stands here twice")));
+                    }
+                    let value = map.next_value()?;
+                    entries.push((key, value));
+                }
+                Ok(entries)
+            }
+        }
+        from.deserialize_map(Entries(PhantomData)).map(Ordered)
+    }
+}
+
+/// An error at the first line of the file that mentions `needle` as a key or item.
+struct Place<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl Place<'_> {
+    fn error(&self, needle: &str, message: impl fmt::Display) -> Error {
+        let bare = |line: &str| {
+            let line = line.trim().trim_start_matches("- ");
+            let line = line.replace(['"', '\''], "");
+            let after = line.strip_prefix(needle).map(str::to_owned);
+            after.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ' ', '#']))
+        };
+        let within = |line: &str| {
+            line.split(|c: char| c.is_whitespace() || "[]{},:\"'".contains(c)).any(|w| w == needle)
+        };
+        let lines = || self.text.lines().enumerate().filter(|(_, l)| !l.trim().starts_with('#'));
+        let line = lines().find(|(_, l)| bare(l)).or_else(|| lines().find(|(_, l)| within(l)));
+        let line = line.map_or_else(String::new, |(number, _)| format!(":{}", number + 1));
+        Error::bad_input(format!("{}{line}: {message}", self.file.display()))
+    }
+}
+
+/// What a written spec means.
+pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> Result<Spec> {
+    let place = Place { file, text };
+    let RawSpec {
+        version,
+        name,
+        title,
+        thread,
+        bases,
+        candidates,
+        architectures,
+        profiles,
+        probes,
+        gates,
+    } = raw;
+    if version != VERSION {
+        let message = format!("version {version} of the format is not known; this is {VERSION}");
+        return Err(place.error("version", message));
+    }
+    check_name("bake-off", &name).map_err(|e| place.error("name", e))?;
+    let dir = file.parent().unwrap_or(Path::new(".")).to_owned();
+
+    let mut resolved_bases = Vec::new();
+    for (base, raw) in bases.0 {
+        check_name("base", &base).map_err(|e| place.error(&base, e))?;
+        let source = base_source(raw, &dir).map_err(|why| place.error(&base, why))?;
+        resolved_bases.push(Base { name: base, source });
+    }
+    if resolved_bases.is_empty() {
+        return Err(place.error("bases", "a bake-off needs at least one base"));
+    }
+    let base_names: Vec<&str> = resolved_bases.iter().map(|b| b.name.as_str()).collect();
+
+    let mut resolved = Vec::new();
+    for (candidate, raw) in candidates.0 {
+        check_name("candidate", &candidate).map_err(|e| place.error(&candidate, e))?;
+        resolved.push(resolve_candidate(&candidate, raw, &dir, &base_names, &place)?);
+    }
+    if resolved.is_empty() {
+        return Err(place.error("candidates", "a bake-off needs at least one candidate"));
+    }
+    for (role, what) in [(Role::Reference, "reference"), (Role::Control, "control")] {
+        let with: Vec<&Candidate> = resolved.iter().filter(|c| c.role == role).collect();
+        if let [first, second, ..] = with.as_slice() {
+            let message =
+                format!("`{}` and `{}` both have the role {what}", first.name, second.name);
+            return Err(place.error(&second.name, message));
+        }
+        if role == Role::Reference && with.is_empty() {
+            return Err(place.error("candidates", "one candidate must have `role: reference`"));
+        }
+    }
+
+    let known = crate::arch::Arch::names(data)?;
+    check_words("architecture", &architectures, &known, &place)?;
+    let known = profile_names(data)?;
+    check_words("profile", &profiles, &known, &place)?;
+
+    let mut resolved_probes: Vec<Probe> = Vec::new();
+    for raw in probes {
+        let RawProbe { probe, context, stress, period_us, blocks, calls_per_block, block_ms } = raw;
+        let probe = Probe { probe, context, stress, period_us, blocks, calls_per_block, block_ms };
+        crate::plan::check_probe(&probe).map_err(|why| place.error("probes", why))?;
+        if resolved_probes.iter().any(|other| other.label() == probe.label()) {
+            return Err(place.error("probes", format!("{} stands here twice", probe.label())));
+        }
+        resolved_probes.push(probe);
+    }
+    if resolved_probes.is_empty() {
+        return Err(place.error("probes", "a bake-off needs at least one probe"));
+    }
+    for gate in &gates {
+        if let Gate::RateAtLeast { metric, context, rate } = gate {
+            if !(0.0..=1.0).contains(rate) {
+                return Err(place.error("gates", format!("rate {rate} is not between 0 and 1")));
+            }
+            let metrics = || crate::plan::PROBES.iter().flat_map(|p| p.metrics.iter().copied());
+            if !metrics().any(|m| m == metric) {
+                let message = format!("no metric `{metric}`; {}", did_you_mean(metric, metrics()));
+                return Err(place.error(metric, message));
+            }
+            if !resolved_probes.iter().any(|p| p.context == *context) {
+                let context = super::word(*context);
+                return Err(place.error("gates", format!("no probe measures context {context}")));
+            }
+        }
+    }
+    Ok(Spec {
+        dir,
+        name,
+        title,
+        thread,
+        bases: resolved_bases,
+        candidates: resolved,
+        architectures,
+        profiles,
+        probes: resolved_probes,
+        gates,
+    })
+}
+
+fn resolve_candidate(
+    name: &str,
+    raw: RawCandidate,
+    dir: &Path,
+    bases: &[&str],
+    place: &Place<'_>,
+) -> Result<Candidate> {
+    let RawCandidate { role, title, stock, untested, not_portable } = raw;
+    for base in not_portable.keys() {
+        // A base that is not (yet) in the spec may be declared; a misspelt one may not.
+        check_name("base", base).map_err(|e| place.error(name, e))?;
+    }
+    let mut on = BTreeMap::new();
+    for base in bases {
+        let folder = dir.join(base).join(name);
+        let declared = not_portable.get(*base);
+        let series = match (stock, folder.is_dir(), declared) {
+            (_, true, Some(_)) => {
+                let message = format!("not portable to {base}, but {} exists", folder.display());
+                return Err(place.error(name, message));
+            }
+            (_, false, Some(reason)) => Series::NotPortable(reason.clone()),
+            (true, true, None) => {
+                let message = format!("says `stock: true`, but {} exists", folder.display());
+                return Err(place.error(name, message));
+            }
+            (true, false, None) => Series::Stock,
+            (false, false, None) => {
+                let message =
+                    format!("the folder {} with its patches is missing", folder.display());
+                return Err(place.error(name, message).hint(
+                    "add the folder, or say `stock: true`, or give the reason under `not-portable:`",
+                ));
+            }
+            (false, true, None) => Series::Patches(patches_in(&folder)?),
+        };
+        on.insert((*base).to_owned(), series);
+    }
+    Ok(Candidate { name: name.to_owned(), role, title, untested, on, foreign: false })
+}
+
+/// The patches of a folder, in the order of their numbers.
+pub(super) fn patches_in(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut patches = Vec::new();
+    for entry in fs::read_dir(dir).at_path("read the folder", dir)? {
+        let path = entry.at_path("read the folder", dir)?.path();
+        if path.extension().is_some_and(|e| e == "patch" || e == "mbox" || e == "eml") {
+            patches.push(path);
+        }
+    }
+    patches.sort();
+    if patches.is_empty() {
+        return Err(Error::bad_input(format!("no patches in {}", dir.display()))
+            .hint("patches are files named NNNN-subject.patch, as git format-patch writes them"));
+    }
+    Ok(patches)
+}
+
+fn base_source(raw: RawBase, dir: &Path) -> Result<BaseSource, String> {
+    match (raw.debian, raw.git, raw.directory) {
+        (Some(RawDebian { package, version, sha256 }), None, None) => {
+            let hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+            if !hex {
+                return Err(format!("sha256 `{sha256}` is not 64 hexadecimal digits"));
+            }
+            // Both end up in a URL and on apt's command line.
+            let plain = |s: &str| {
+                s.starts_with(|c: char| c.is_ascii_alphanumeric())
+                    && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.~:".contains(c))
+            };
+            for word in [&package, &version] {
+                if !plain(word) {
+                    return Err(format!("`{word}` is no package name or version of Debian"));
+                }
+            }
+            Ok(BaseSource::Debian { package, version, sha256: sha256.to_lowercase() })
+        }
+        (None, Some(RawGit { repository, revision }), None) => {
+            if revision.starts_with('-') {
+                return Err(format!("`{revision}` is no revision"));
+            }
+            Ok(BaseSource::Git { repository: dir.join(repository), revision })
+        }
+        (None, None, Some(directory)) => Ok(BaseSource::Directory(dir.join(directory))),
+        _ => Err("needs exactly one of `debian:`, `git:` and `directory:`".into()),
+    }
+}
+
+/// A name becomes a folder and a column: letters, digits, `.`, `_` and `-`.
+pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
+    let good = !name.is_empty()
+        && name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if good {
+        return Ok(());
+    }
+    Err(Error::bad_input(format!(
+        "`{}` is no name for a {what}: letters, digits, `.`, `_`, `-`, at most 64, \
+         beginning with a letter or digit",
+        name.escape_debug()
+    )))
+}
+
+fn check_words(what: &str, words: &[String], known: &[String], place: &Place<'_>) -> Result<()> {
+    if words.is_empty() {
+        return Err(place.error(&format!("{what}s"), format!("at least one {what} is needed")));
+    }
+    for (i, word) in words.iter().enumerate() {
+        if !known.contains(word) {
+            let near = did_you_mean(word, known.iter().map(String::as_str));
+            return Err(place.error(word, format!("there is no {what} `{word}`; {near}")));
+        }
+        if words[..i].contains(word) {
+            return Err(place.error(word, format!("{what} `{word}` stands here twice")));
+        }
+    }
+    Ok(())
+}
+
+/// Profiles there is a fragment for: `kconfigs/<profile>.config`, except the
+/// architectures' and the common ones.
+pub(crate) fn profile_names(data: &DataDir) -> Result<Vec<String>> {
+    let mut common = vec!["base".to_owned()];
+    common.extend(crate::arch::Arch::names(data)?);
+    let files = data.list("kconfigs")?;
+    let names = files.iter().filter_map(|f| f.strip_suffix(".config").map(str::to_owned));
+    Ok(names.filter(|name| !common.contains(name)).collect())
+}
