@@ -25,10 +25,9 @@ impl fmt::Display for ElfError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => write!(f, "not a usable ELF file: {what}"),
-            Self::NoBuildId => write!(
-                f,
-                "no SHA-1 build id in the first page; link with -Wl,--build-id=sha1"
-            ),
+            Self::NoBuildId => {
+                write!(f, "no SHA-1 build id in the first page; link with -Wl,--build-id=sha1")
+            }
         }
     }
 }
@@ -65,24 +64,26 @@ impl Elf {
         for index in 0..count {
             let at = headers_at
                 .checked_add(index * size)
+                .filter(|at| *at < file.len() as u64)
+                .and_then(|at| usize::try_from(at).ok())
                 .ok_or(ElfError::Malformed("program headers beyond the end"))?;
-            let at = usize::try_from(at).map_err(|_| ElfError::Malformed("offset too large"))?;
             let segment = Segment {
                 offset: u64_at(file, at + 8)?,
                 address: u64_at(file, at + 16)?,
                 size: u64_at(file, at + 32)?,
             };
+            if segment.offset.checked_add(segment.size).is_none()
+                || segment.address.checked_add(segment.size).is_none()
+            {
+                return Err(ElfError::Malformed("a segment that wraps around"));
+            }
             match u32_at(file, at)? {
                 1 => segments.push(segment),
                 4 if build_id.is_none() => build_id = note(file, &segment)?,
                 _ => {}
             }
         }
-        Ok(Self {
-            build_id: build_id.ok_or(ElfError::NoBuildId)?,
-            headers_at,
-            segments,
-        })
+        Ok(Self { build_id: build_id.ok_or(ElfError::NoBuildId)?, headers_at, segments })
     }
 
     /// Address a file offset was linked to.
@@ -113,10 +114,7 @@ impl Elf {
 /// The build id among a segment's notes, if it lies in the first page.
 fn note(file: &[u8], segment: &Segment) -> Result<Option<[u8; BUILD_ID_LENGTH]>, ElfError> {
     let mut at = segment.offset;
-    let end = segment
-        .offset
-        .checked_add(segment.size)
-        .ok_or(ElfError::Malformed("note beyond the end"))?;
+    let end = segment.offset + segment.size;
     while at.checked_add(12).is_some_and(|head| head <= end) {
         let head = usize::try_from(at).map_err(|_| ElfError::Malformed("offset too large"))?;
         let name_size = u64::from(u32_at(file, head)?);
@@ -140,12 +138,8 @@ fn note(file: &[u8], segment: &Segment) -> Result<Option<[u8; BUILD_ID_LENGTH]>,
 
 fn slice(file: &[u8], at: u64, size: u64) -> Result<&[u8], ElfError> {
     let from = usize::try_from(at).ok();
-    let to = at
-        .checked_add(size)
-        .and_then(|end| usize::try_from(end).ok());
-    from.zip(to)
-        .and_then(|(from, to)| file.get(from..to))
-        .ok_or(ElfError::Malformed("cut off"))
+    let to = at.checked_add(size).and_then(|end| usize::try_from(end).ok());
+    from.zip(to).and_then(|(from, to)| file.get(from..to)).ok_or(ElfError::Malformed("cut off"))
 }
 
 fn array<const N: usize>(file: &[u8], at: usize) -> Result<[u8; N], ElfError> {
@@ -247,9 +241,7 @@ mod tests {
         let file = std::fs::read("/proc/self/exe").unwrap();
         let elf = Elf::parse(&file).unwrap();
         for range in crate::sys::sampled::legal(crate::sys::sampled::Leaf::Spin) {
-            let found = elf
-                .file_range(&range, crate::sys::program_headers_at())
-                .unwrap();
+            let found = elf.file_range(&range, crate::sys::program_headers_at()).unwrap();
             assert_eq!(found.end - found.start, range.end - range.start);
         }
     }

@@ -92,18 +92,12 @@ pub fn check_step() -> Result<(), Refusal> {
         return Err(Refusal::NotPid1sChild);
     }
     check_token()?;
-    find_port(Path::new(PORTS))
-        .map(|_| ())
-        .ok_or(Refusal::NoPort)
+    find_port(Path::new(PORTS)).map(|_| ()).ok_or(Refusal::NoPort)
 }
 
 fn check_token() -> Result<(), Refusal> {
     let cmdline = fs::read_to_string(CMDLINE).unwrap_or_default();
-    if has_token(&cmdline) {
-        Ok(())
-    } else {
-        Err(Refusal::NoToken)
-    }
+    if has_token(&cmdline) { Ok(()) } else { Err(Refusal::NoToken) }
 }
 
 /// Mounts what probes need and lifts the limits that would distort them. What
@@ -120,10 +114,7 @@ pub fn prepare() {
         let _ = sys::mount(kind, target);
     }
     // Without /dev/console in the initramfs PID 1 starts with nothing open.
-    if let Ok(console) = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/console")
+    if let Ok(console) = OpenOptions::new().read(true).write(true).open("/dev/console")
         && sys::adopt_as_standard(&console).is_err()
     {
         say("the console could not be made the standard output");
@@ -144,11 +135,7 @@ pub fn prepare() {
 /// Ends the machine in order. Nothing comes after it.
 pub fn end() -> ! {
     // x86_64 guests have no ACPI to power off with; QEMU runs with -no-reboot.
-    let how = if cfg!(target_arch = "x86_64") {
-        Leave::Restart
-    } else {
-        Leave::PowerOff
-    };
+    let how = if cfg!(target_arch = "x86_64") { Leave::Restart } else { Leave::PowerOff };
     let error = sys::leave(how);
     say(format_args!("{how:?} refused: {error}"));
     let error = sys::leave(Leave::Restart);
@@ -185,10 +172,8 @@ impl Port {
         let start = Instant::now();
         loop {
             if let Some(path) = find_port(Path::new(PORTS)) {
-                let opened = OpenOptions::new()
-                    .write(true)
-                    .custom_flags(libc::O_NONBLOCK)
-                    .open(&path);
+                let opened =
+                    OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
                 match opened {
                     Ok(file) => return Ok(Self { file, records: 0 }),
                     // devtmpfs may lag behind sysfs.
@@ -197,10 +182,7 @@ impl Port {
                 }
             }
             if start.elapsed() > PORT_LIMIT {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    Refusal::NoPort.to_string(),
-                ));
+                return Err(io::Error::new(io::ErrorKind::NotFound, Refusal::NoPort.to_string()));
             }
             std::thread::sleep(Duration::from_millis(2));
         }

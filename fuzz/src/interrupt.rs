@@ -127,9 +127,7 @@ impl Reader {
     /// Takes the addresses it needs from [`SYMBOLS`].
     #[must_use]
     pub fn new(symbols: &BTreeMap<String, u64>) -> Self {
-        Self {
-            per_cpu_offset: symbols.get("__per_cpu_offset").copied(),
-        }
+        Self { per_cpu_offset: symbols.get("__per_cpu_offset").copied() }
     }
 
     /// Emits the instructions every reading of a per-CPU variable relies on.
@@ -280,9 +278,12 @@ fn trial(
     reader.emit_read(&mut asm, place, "read");
     if event == TrialEvent::Hrtimer {
         // Some hrtimers expire in a softirq: those prove nothing here.
-        asm.mov(Reg::R2, Reg::R1)
-            .alu(Alu::And, Reg::R2, 0x7fff_0000)
-            .jump_if(Cond::Equal, Reg::R2, 0, "out");
+        asm.mov(Reg::R2, Reg::R1).alu(Alu::And, Reg::R2, 0x7fff_0000).jump_if(
+            Cond::Equal,
+            Reg::R2,
+            0,
+            "out",
+        );
     }
     asm.store(Width::Double, Reg::R7, VALUE as i16, Reg::R1)
         .store(Width::Double, Reg::R7, SEEN as i16, 1)
@@ -326,13 +327,7 @@ fn run_trial(
 }
 
 fn in_process(reader: Reader, place: Place) -> Result<Option<u64>, Failure> {
-    run_trial(
-        reader,
-        place,
-        TrialEvent::SystemCall,
-        sys::thread_id(),
-        |_| sys::getppid(),
-    )
+    run_trial(reader, place, TrialEvent::SystemCall, sys::thread_id(), |_| sys::getppid())
 }
 
 fn in_hardirq(reader: Reader, place: Place, cpu: u32) -> Result<Option<u64>, Failure> {

@@ -16,9 +16,7 @@ pub fn debug_locks() -> Option<bool> {
 }
 
 fn parse_debug_locks(stats: &str) -> Option<bool> {
-    let value = stats
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("debug_locks:"))?;
+    let value = stats.lines().find_map(|line| line.trim().strip_prefix("debug_locks:"))?;
     match value.trim() {
         "0" => Some(false),
         "1" => Some(true),
@@ -29,10 +27,7 @@ fn parse_debug_locks(stats: &str) -> Option<bool> {
 /// `/proc/sys/kernel/tainted`; 0 where it cannot be read.
 #[must_use]
 pub fn tainted() -> u64 {
-    read_line("/proc/sys/kernel/tainted")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
+    read_line("/proc/sys/kernel/tainted").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The first line of a small file, without its end.
@@ -133,10 +128,7 @@ mod tests {
                      debug_locks:                             1\n\n \
                      zapped classes:                          0\n";
         assert_eq!(parse_debug_locks(stats), Some(true));
-        assert_eq!(
-            parse_debug_locks(&stats.replace("  1\n\n", "  0\n\n")),
-            Some(false)
-        );
+        assert_eq!(parse_debug_locks(&stats.replace("  1\n\n", "  0\n\n")), Some(false));
         assert_eq!(parse_debug_locks(""), None);
         assert_eq!(parse_debug_locks(" debug_locks:   \n"), None);
         assert_eq!(parse_debug_locks(" debug_locks:  2\n"), None);
@@ -151,11 +143,9 @@ mod tests {
                     0000000000000000 d mmap_unlock_work\n\
                     broken\n\
                     ffffffffc0000000 t other\t[module]\n";
-        let found = find_symbols(
-            text.as_bytes(),
-            &["pcpu_hot", "__per_cpu_offset", "mmap_unlock_work"],
-        )
-        .unwrap();
+        let found =
+            find_symbols(text.as_bytes(), &["pcpu_hot", "__per_cpu_offset", "mmap_unlock_work"])
+                .unwrap();
         assert_eq!(found.get("pcpu_hot"), Some(&0x23480));
         assert_eq!(found.get("__per_cpu_offset"), Some(&0xffff_ffff_82a0_0040));
         assert_eq!(found.get("mmap_unlock_work"), None);

@@ -46,11 +46,7 @@ impl Reach {
     /// Why this guest cannot reach the context.
     #[must_use]
     pub fn unreachable_here(&self) -> Option<&'static str> {
-        if cfg!(target_arch = "aarch64") {
-            self.not_on_arm64
-        } else {
-            self.not_on_x86_64
-        }
+        if cfg!(target_arch = "aarch64") { self.not_on_arm64 } else { self.not_on_x86_64 }
     }
 }
 
@@ -72,16 +68,12 @@ pub struct Failure {
 impl Failure {
     /// A failure in its own words.
     pub fn new(reason: impl fmt::Display) -> Self {
-        Self {
-            reason: reason.to_string(),
-        }
+        Self { reason: reason.to_string() }
     }
 
     /// A failure of some work: "failed to …: errno".
     pub fn at(work: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        Self {
-            reason: format!("{work}: {error}"),
-        }
+        Self { reason: format!("{work}: {error}") }
     }
 }
 
@@ -112,31 +104,20 @@ pub fn order(step: &Step) -> Result<Order, Failure> {
             names(&mut PROBES.iter().map(|probe| probe.name.to_owned()))
         ))
     })?;
-    let reach = probe
-        .contexts
-        .iter()
-        .find(|reach| reach.context == step.context)
-        .ok_or_else(|| {
+    let reach =
+        probe.contexts.iter().find(|reach| reach.context == step.context).ok_or_else(|| {
             Failure::new(format!(
                 "probe {} knows no context {:?}; it knows: {}",
                 probe.name,
                 step.context,
-                names(
-                    &mut probe
-                        .contexts
-                        .iter()
-                        .map(|reach| format!("{:?}", reach.context))
-                )
+                names(&mut probe.contexts.iter().map(|reach| format!("{:?}", reach.context)))
             ))
         })?;
     if let Some(reason) = reach.unreachable_here() {
         return Ok(Order::Unreachable(reason));
     }
     if step.stress != Stress::Idle {
-        return Err(Failure::new(format!(
-            "this guest knows no stress {:?}",
-            step.stress
-        )));
+        return Err(Failure::new(format!("this guest knows no stress {:?}", step.stress)));
     }
     for (what, value) in [
         ("blocks", Some(step.blocks)),
@@ -175,11 +156,7 @@ mod tests {
             assert!(PROBES[..index].iter().all(|other| other.name != probe.name));
             assert!(!probe.doc.is_empty() && !probe.metrics.is_empty());
             for (index, reach) in probe.contexts.iter().enumerate() {
-                assert!(
-                    probe.contexts[..index]
-                        .iter()
-                        .all(|other| other.context != reach.context)
-                );
+                assert!(probe.contexts[..index].iter().all(|other| other.context != reach.context));
                 assert!(!reach.trigger.is_empty());
             }
         }

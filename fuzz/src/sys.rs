@@ -17,11 +17,7 @@ pub mod sampled;
 
 /// The kernel's answer as a `Result`: -1 is `errno`.
 fn check(answer: libc::c_long) -> io::Result<libc::c_long> {
-    if answer == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(answer)
-    }
+    if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
 fn c_string(text: &str) -> io::Result<CString> {
@@ -33,13 +29,7 @@ pub fn mount(kind: &str, target: &str) -> io::Result<()> {
     let (kind, target) = (c_string(kind)?, c_string(target)?);
     // SAFETY: three NUL-terminated strings that outlive the call; no data.
     check(libc::c_long::from(unsafe {
-        libc::mount(
-            kind.as_ptr(),
-            target.as_ptr(),
-            kind.as_ptr(),
-            0,
-            std::ptr::null(),
-        )
+        libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, std::ptr::null())
     }))?;
     Ok(())
 }
@@ -84,9 +74,7 @@ pub fn pin(cpu: u32) -> io::Result<()> {
 /// Faults in and locks all memory of the process, present and future.
 pub fn lock_memory() -> io::Result<()> {
     // SAFETY: no memory is passed.
-    check(libc::c_long::from(unsafe {
-        libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE)
-    }))?;
+    check(libc::c_long::from(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }))?;
     Ok(())
 }
 
@@ -110,10 +98,7 @@ fn timespec_ns(time: &libc::timespec) -> u64 {
 /// CLOCK_MONOTONIC in nanoseconds: what `bpf_ktime_get_ns` answers.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writes; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     timespec_ns(&time)
@@ -121,14 +106,9 @@ pub fn monotonic_ns() -> u64 {
 
 /// Resolution of CLOCK_MONOTONIC timers in nanoseconds.
 pub fn monotonic_resolution_ns() -> io::Result<u64> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writes.
-    check(libc::c_long::from(unsafe {
-        libc::clock_getres(libc::CLOCK_MONOTONIC, &raw mut time)
-    }))?;
+    check(libc::c_long::from(unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC, &raw mut time) }))?;
     Ok(timespec_ns(&time))
 }
 
@@ -171,9 +151,7 @@ pub fn wait(fd: BorrowedFd<'_>, what: Wait, limit: Duration) -> io::Result<bool>
     };
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: exactly one entry, valid for reads and writes.
-    match check(libc::c_long::from(unsafe {
-        libc::poll(&raw mut entry, 1, limit)
-    })) {
+    match check(libc::c_long::from(unsafe { libc::poll(&raw mut entry, 1, limit) })) {
         Ok(ready) => Ok(ready > 0),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
         Err(error) => Err(error),
@@ -183,19 +161,11 @@ pub fn wait(fd: BorrowedFd<'_>, what: Wait, limit: Duration) -> io::Result<bool>
 /// Makes writes to an open file wait (or not).
 pub fn set_nonblocking(file: &File, nonblocking: bool) -> io::Result<()> {
     // SAFETY: the descriptor is open; F_GETFL takes no argument.
-    let flags = check(libc::c_long::from(unsafe {
-        libc::fcntl(file.as_raw_fd(), libc::F_GETFL)
-    }))?;
+    let flags = check(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }))?;
     let flags = i32::try_from(flags).map_err(io::Error::other)?;
-    let flags = if nonblocking {
-        flags | libc::O_NONBLOCK
-    } else {
-        flags & !libc::O_NONBLOCK
-    };
+    let flags = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
     // SAFETY: the descriptor is open; F_SETFL takes the flags by value.
-    check(libc::c_long::from(unsafe {
-        libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags)
-    }))?;
+    check(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags) }))?;
     Ok(())
 }
 
@@ -204,9 +174,7 @@ pub fn adopt_as_standard(file: &File) -> io::Result<()> {
     for standard in 0..=2 {
         // SAFETY: the descriptor is open; the standard ones are nobody's
         // property at the start of PID 1, which is when this is called.
-        check(libc::c_long::from(unsafe {
-            libc::dup2(file.as_raw_fd(), standard)
-        }))?;
+        check(libc::c_long::from(unsafe { libc::dup2(file.as_raw_fd(), standard) }))?;
     }
     Ok(())
 }
@@ -234,11 +202,8 @@ pub fn uname() -> io::Result<(String, String)> {
 }
 
 fn text(field: &[libc::c_char]) -> String {
-    let bytes: Vec<u8> = field
-        .iter()
-        .take_while(|c| **c != 0)
-        .map(|c| u8::from_ne_bytes(c.to_ne_bytes()))
-        .collect();
+    let bytes: Vec<u8> =
+        field.iter().take_while(|c| **c != 0).map(|c| u8::from_ne_bytes(c.to_ne_bytes())).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

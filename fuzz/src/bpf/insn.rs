@@ -179,12 +179,7 @@ impl Assembler {
     }
 
     fn push(&mut self, code: u8, dst: Reg, src: Reg, offset: i16, immediate: i32) -> &mut Self {
-        self.insns.push(Insn {
-            code,
-            registers: dst as u8 | (src as u8) << 4,
-            offset,
-            immediate,
-        });
+        self.insns.push(Insn { code, registers: dst as u8 | (src as u8) << 4, offset, immediate });
         self
     }
 
@@ -241,9 +236,12 @@ impl Assembler {
     /// `*(u64 *)(base + offset) += 1`, through `scratch`. Not atomic: for
     /// counters that one pinned thread owns.
     pub fn increment(&mut self, base: Reg, offset: i16, scratch: Reg) -> &mut Self {
-        self.load(Width::Double, scratch, base, offset)
-            .alu(Alu::Add, scratch, 1)
-            .store(Width::Double, base, offset, scratch)
+        self.load(Width::Double, scratch, base, offset).alu(Alu::Add, scratch, 1).store(
+            Width::Double,
+            base,
+            offset,
+            scratch,
+        )
     }
 
     fn load_wide(&mut self, dst: Reg, kind: u8, low: u32, high: u32) -> &mut Self {
@@ -253,10 +251,7 @@ impl Assembler {
             offset: 0,
             immediate: low.cast_signed(),
         });
-        self.insns.push(Insn {
-            immediate: high.cast_signed(),
-            ..Insn::default()
-        });
+        self.insns.push(Insn { immediate: high.cast_signed(), ..Insn::default() });
         self
     }
 
@@ -314,10 +309,7 @@ impl Assembler {
         }
         let mut insns = self.insns.clone();
         for (at, label) in &self.jumps {
-            let target = *self
-                .labels
-                .get(label)
-                .ok_or(AsmError::UnknownLabel(label))?;
+            let target = *self.labels.get(label).ok_or(AsmError::UnknownLabel(label))?;
             let distance = target.cast_signed() - at.cast_signed() - 1;
             insns[*at].offset = i16::try_from(distance).map_err(|_| AsmError::TooFar(label))?;
         }

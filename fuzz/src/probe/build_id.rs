@@ -82,9 +82,9 @@ impl Method {
                     period_ns,
                 })
             }
-            Context::Softirq | Context::RqLock | Context::PageFault | Context::Nmi => Err(
-                Failure::new(format!("no way to sample in context {:?}", step.context)),
-            ),
+            Context::Softirq | Context::RqLock | Context::PageFault | Context::Nmi => {
+                Err(Failure::new(format!("no way to sample in context {:?}", step.context)))
+            }
         }
     }
 }
@@ -228,11 +228,7 @@ impl Frame {
         let mut build_id = [0; BUILD_ID_LENGTH];
         status.copy_from_slice(&bytes[..4]);
         build_id.copy_from_slice(&bytes[4..24]);
-        Self {
-            status: u32::from_ne_bytes(status),
-            build_id,
-            offset: words[3],
-        }
+        Self { status: u32::from_ne_bytes(status), build_id, offset: words[3] }
     }
 }
 
@@ -279,10 +275,7 @@ impl Expected {
     fn is_correct(&self, index: usize, frame: &Frame) -> bool {
         frame.status == STATUS_VALID
             && frame.build_id == self.build_id
-            && self
-                .frames
-                .get(index)
-                .is_some_and(|legal| legal.contains(&frame.offset))
+            && self.frames.get(index).is_some_and(|legal| legal.contains(&frame.offset))
     }
 
     /// Adds one sample to the counts.
@@ -323,10 +316,7 @@ impl Expected {
         // A stack cut short, or too long, is not a right answer.
         counts.all.correct += u64::from(
             frames.len() == DEPTH
-                && frames
-                    .iter()
-                    .enumerate()
-                    .all(|(index, frame)| self.is_correct(index, frame)),
+                && frames.iter().enumerate().all(|(index, frame)| self.is_correct(index, frame)),
         );
         if self.work_is_known && sample.work != interrupt::UNREADABLE {
             // Only a busy work makes the whole call fall back *and* shows here.
@@ -396,9 +386,7 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
     let facts = Facts {
         reader: Reader::new(&symbols),
         count: interrupt::locate(&symbols, own)?,
-        unlock_work: symbols
-            .get(UNLOCK_WORK)
-            .map(|at| Place::PerCpu(at + UNLOCK_WORK_FLAGS)),
+        unlock_work: symbols.get(UNLOCK_WORK).map(|at| Place::PerCpu(at + UNLOCK_WORK_FLAGS)),
     };
     let expected = expect(&method, &facts)?;
 
@@ -435,9 +423,7 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
             .recv()
             .map_err(|e| Failure::at("starting the sampled thread", &e))?
             .map_err(|e| Failure::at(format!("pinning to CPU {sampled_cpu}"), &e))?;
-        control
-            .memory()
-            .store(control::THREAD as usize, u64::from(thread));
+        control.memory().store(control::THREAD as usize, u64::from(thread));
         let trigger = attach(&method, &program, thread)?;
         if method.leaf == Leaf::Spin {
             wait_until("the sampled thread to spin", || work.is_busy())?;
@@ -576,9 +562,8 @@ impl Sampling<'_> {
             // Each call is an event, and they are counted where they are made.
             Trigger::Tracepoint { .. } => (self.work.calls() - calls).saturating_sub(runs),
             Trigger::Timer { event, period_ns } => {
-                let ran_ns = event
-                    .count()
-                    .map_err(|e| Failure::at("reading the cpu-clock event", &e))?;
+                let ran_ns =
+                    event.count().map_err(|e| Failure::at("reading the cpu-clock event", &e))?;
                 self.lag.missed(ran_ns / period_ns, self.runs)
             }
         };
@@ -590,10 +575,9 @@ impl Sampling<'_> {
         }
         // The window ends with its last sample, not when we noticed.
         let last = match filled.checked_sub(1) {
-            Some(last) if filled as u64 == limit => self
-                .slots
-                .memory()
-                .load(last * slot::SIZE + slot::AT as usize),
+            Some(last) if filled as u64 == limit => {
+                self.slots.memory().load(last * slot::SIZE + slot::AT as usize)
+            }
             _ => end,
         };
         Ok(last.clamp(start, end) - start)
@@ -605,9 +589,9 @@ impl Sampling<'_> {
                 self.work.go(true);
                 wait_until("the sampled thread to start", || self.work.is_busy())
             }
-            Trigger::Timer { event, .. } => event
-                .enable()
-                .map_err(|e| Failure::at("enabling the cpu-clock event", &e)),
+            Trigger::Timer { event, .. } => {
+                event.enable().map_err(|e| Failure::at("enabling the cpu-clock event", &e))
+            }
         }
     }
 
@@ -617,9 +601,9 @@ impl Sampling<'_> {
                 self.work.go(false);
                 wait_until("the sampled thread to pause", || !self.work.is_busy())
             }
-            Trigger::Timer { event, .. } => event
-                .disable()
-                .map_err(|e| Failure::at("disabling the cpu-clock event", &e)),
+            Trigger::Timer { event, .. } => {
+                event.disable().map_err(|e| Failure::at("disabling the cpu-clock event", &e))
+            }
         }
     }
 }
@@ -656,19 +640,11 @@ mod tests {
     }
 
     fn valid(offset: u64) -> Frame {
-        Frame {
-            status: STATUS_VALID,
-            build_id: ID,
-            offset,
-        }
+        Frame { status: STATUS_VALID, build_id: ID, offset }
     }
 
     fn fallback(ip: u64) -> Frame {
-        Frame {
-            status: STATUS_IP,
-            build_id: [0; BUILD_ID_LENGTH],
-            offset: ip,
-        }
+        Frame { status: STATUS_IP, build_id: [0; BUILD_ID_LENGTH], offset: ip }
     }
 
     fn right() -> [Frame; 4] {
@@ -683,18 +659,9 @@ mod tests {
         counts
     }
 
-    const NONE: Score = Score {
-        valid: 0,
-        correct: 0,
-    };
-    const VALID: Score = Score {
-        valid: 1,
-        correct: 0,
-    };
-    const BOTH: Score = Score {
-        valid: 1,
-        correct: 1,
-    };
+    const NONE: Score = Score { valid: 0, correct: 0 };
+    const VALID: Score = Score { valid: 1, correct: 0 };
+    const BOTH: Score = Score { valid: 1, correct: 1 };
 
     /// A full answer counts for the top frame and for all of them.
     #[test]
@@ -737,33 +704,21 @@ mod tests {
     #[test]
     fn a_busy_slot_is_told_apart() {
         let fell_back = sample(&[0x1, 0x2, 0x3, 0x4].map(fallback));
-        let busy = Sample {
-            work: 3,
-            ..fell_back.clone()
-        };
+        let busy = Sample { work: 3, ..fell_back.clone() };
         let counts = score(&[busy, fell_back]);
         assert_eq!((counts.calls, counts.slot_busy), (2, Some(1)));
         assert_eq!((counts.top, counts.all), (NONE, NONE));
         let mut partly = right();
         partly[3] = fallback(1);
-        let partly = Sample {
-            work: 2,
-            ..sample(&partly)
-        };
+        let partly = Sample { work: 2, ..sample(&partly) };
         let counts = score(&[partly]);
-        assert_eq!(
-            (counts.top, counts.all, counts.slot_busy),
-            (BOTH, NONE, Some(0))
-        );
+        assert_eq!((counts.top, counts.all, counts.slot_busy), (BOTH, NONE, Some(0)));
     }
 
     /// Flags that could not be read say nothing.
     #[test]
     fn unread_flags_are_no_answer() {
-        let unread = Sample {
-            work: interrupt::UNREADABLE,
-            ..sample(&right())
-        };
+        let unread = Sample { work: interrupt::UNREADABLE, ..sample(&right()) };
         assert_eq!(score(&[unread]).slot_busy, None);
         assert_eq!(score(&[]).lock_failed, None);
     }
@@ -771,10 +726,7 @@ mod tests {
     /// No stack: ineligible by errno, and nothing else is counted.
     #[test]
     fn ineligible_calls_are_named() {
-        let answers = [-14, -14, 0, -22, -9999].map(|answer| Sample {
-            answer,
-            ..sample(&[])
-        });
+        let answers = [-14, -14, 0, -22, -9999].map(|answer| Sample { answer, ..sample(&[]) });
         let counts = score(&answers);
         assert_eq!(counts.calls, 0);
         assert_eq!(
@@ -791,10 +743,7 @@ mod tests {
     /// An answer longer than the buffer, or no whole number of frames, is our error.
     #[test]
     fn impossible_answers_are_errors() {
-        let samples = [33, 288, i64::MAX].map(|answer| Sample {
-            answer,
-            ..sample(&right())
-        });
+        let samples = [33, 288, i64::MAX].map(|answer| Sample { answer, ..sample(&right()) });
         let counts = score(&samples);
         assert_eq!((counts.errors, counts.calls), (3, 0));
     }
@@ -802,10 +751,8 @@ mod tests {
     /// Samples from elsewhere are counted by where they came from, not as calls.
     #[test]
     fn a_wrong_context_is_no_call() {
-        let samples = [0x1, 0x101, 0x0010_0000, u64::MAX].map(|count| Sample {
-            count,
-            ..sample(&right())
-        });
+        let samples =
+            [0x1, 0x101, 0x0010_0000, u64::MAX].map(|count| Sample { count, ..sample(&right()) });
         let counts = score(&samples);
         assert_eq!((counts.calls, counts.top.valid), (0, 0));
         assert_eq!(
@@ -884,22 +831,14 @@ mod tests {
     fn one_helper_call_per_event() {
         let facts = Facts {
             reader: Reader::new(&BTreeMap::from([("__per_cpu_offset".to_owned(), 0x1000)])),
-            count: Count {
-                place: Place::PerCpu(8),
-                layout: Layout::Classic,
-            },
+            count: Count { place: Place::PerCpu(8), layout: Layout::Classic },
             unlock_work: Some(Place::PerCpu(16)),
         };
-        for (program_kind, leaf) in [
-            (ProgramKind::RawTracepoint, Leaf::SystemCalls),
-            (ProgramKind::PerfEvent, Leaf::Spin),
-        ] {
-            let method = Method {
-                program: program_kind,
-                leaf,
-                level: Level::Process,
-                period_ns: None,
-            };
+        for (program_kind, leaf) in
+            [(ProgramKind::RawTracepoint, Leaf::SystemCalls), (ProgramKind::PerfEvent, Leaf::Spin)]
+        {
+            let method =
+                Method { program: program_kind, leaf, level: Level::Process, period_ns: None };
             let insns = program(&method, &facts, 3, 4).unwrap();
             let get_stack = |insn: &&Insn| insn.code == 0x85 && insn.immediate == 67;
             assert_eq!(insns.iter().filter(get_stack).count(), 1);

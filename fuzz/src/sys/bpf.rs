@@ -21,12 +21,7 @@ fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
     // SAFETY: `attributes` is valid for reads of the size passed, and the
     // pointers inside it are made by this module from live borrows.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of::<T>(),
-        )
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
     })
 }
 
@@ -145,11 +140,7 @@ impl Program {
                 license: license.as_ptr() as u64,
                 log_level: u32::from(!log.is_empty()),
                 log_size: u32::try_from(log.len()).map_err(io::Error::other)?,
-                log_buf: if log.is_empty() {
-                    0
-                } else {
-                    log.as_mut_ptr() as u64
-                },
+                log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
                 kern_version: 0,
                 prog_flags: 0,
             },

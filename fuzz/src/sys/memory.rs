@@ -57,8 +57,7 @@ impl Mapping {
     /// Reads a word; what lies outside reads as 0.
     #[must_use]
     pub fn load(&self, offset: usize) -> u64 {
-        self.word(offset)
-            .map_or(0, |word| word.load(Ordering::Acquire))
+        self.word(offset).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     /// Writes a word; outside the mapping nothing is written.

@@ -40,10 +40,7 @@ impl Work {
     /// Work whose system calls are `pace` ticks apart (0: as fast as they go).
     #[must_use]
     pub fn new(pace: u64) -> Self {
-        Self {
-            pace: AtomicU64::new(pace),
-            ..Self::default()
-        }
+        Self { pace: AtomicU64::new(pace), ..Self::default() }
     }
 
     /// Makes the leaf return.
