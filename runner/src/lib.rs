@@ -19,5 +19,6 @@ pub mod error;
 pub mod event;
 pub mod observation;
 pub mod plan;
+pub mod source;
 pub mod spec;
 pub mod store;
