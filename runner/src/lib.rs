@@ -21,5 +21,6 @@ pub mod observation;
 pub mod plan;
 pub mod progress;
 pub mod records;
+pub mod source;
 pub mod spec;
 pub mod store;
