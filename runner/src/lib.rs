@@ -1,1 +1,3 @@
 //! Settles kernel-patch disputes with evidence.
+
+pub mod observe;
