@@ -24,3 +24,5 @@ pub mod records;
 pub mod source;
 pub mod spec;
 pub mod store;
+
+pub mod observe;

@@ -1,0 +1,1 @@
+//! What a patch added, removed or changed.
