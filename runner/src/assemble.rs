@@ -19,14 +19,12 @@ pub fn observe_cell(store: &Store, cell: &Cell) -> Observation {
     let mut errors = Vec::new();
     let mut note = |error: crate::error::Error| errors.push(error.chain());
     let path = store.kernel_json(&cell.id);
-    let kernel = path
-        .is_file()
-        .then(|| read_json::<KernelJson>(&path))
-        .transpose()
-        .unwrap_or_else(|error| {
+    let kernel = path.is_file().then(|| read_json::<KernelJson>(&path)).transpose().unwrap_or_else(
+        |error| {
             note(error);
             None
-        });
+        },
+    );
     let ids = store.boots(&cell.id).unwrap_or_else(|error| {
         note(error);
         Vec::new()
@@ -35,7 +33,9 @@ pub fn observe_cell(store: &Store, cell: &Cell) -> Observation {
     for id in ids {
         match observe_boot(store, &id) {
             Ok((boot, problems)) => {
-                let named = problems.iter().map(|p| format!("{}: {p}", store.relative(&store.records(&id))));
+                let named = problems
+                    .iter()
+                    .map(|p| format!("{}: {p}", store.relative(&store.records(&id))));
                 errors.extend(named);
                 boots.push(boot);
             }

@@ -12,15 +12,19 @@
 //!    exercised is *inconclusive*, never *passed*.
 
 pub mod arch;
+pub mod assemble;
 pub mod cache;
 pub mod command;
 pub mod data;
 pub mod error;
 pub mod event;
+pub mod expect;
+pub mod freeze;
 pub mod observation;
 pub mod plan;
 pub mod progress;
 pub mod records;
+pub mod schedule;
 pub mod source;
 pub mod spec;
 pub mod store;

@@ -240,3 +240,69 @@ pub fn boot_seed(root: u64, cell: &CellId, boot: &str) -> u64 {
     let digest = hash.finalize();
     digest.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DataDir;
+    use std::path::Path;
+
+    fn spec() -> Spec {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches/find-vma");
+        Spec::load(&dir, &DataDir::embedded()).unwrap()
+    }
+
+    fn select(candidates: &[&str], probes: &[&str]) -> Selection {
+        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
+        Selection { candidates: words(candidates), probes: words(probes), ..Selection::default() }
+    }
+
+    /// Candidates stand side by side within an architecture, so that a drift of the
+    /// machine favours none, and the reference is run twice.
+    #[test]
+    fn candidates_are_interleaved_and_the_reference_is_run_twice() {
+        let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        let archs: Vec<&str> = plan.cells.iter().map(|c| c.id.arch.as_str()).collect();
+        assert_eq!(archs, [["x86_64"; 5], ["arm64"; 5]].concat());
+        for cell in &plan.cells {
+            assert_eq!(cell.rounds, if cell.role == Role::Reference { 2 } else { 1 });
+        }
+    }
+
+    /// Selecting a contender keeps what it is compared with.
+    #[test]
+    fn reference_and_control_are_always_kept() {
+        let plan = Plan::new(&spec(), &select(&["peter-removal"], &[]), 1).unwrap();
+        let names: Vec<&str> = plan.cells.iter().take(3).map(|c| c.id.candidate.as_str()).collect();
+        assert_eq!(names, ["landed", "as-reported", "peter-removal"]);
+    }
+
+    /// A step keeps its number when only some are selected, so that runs can be compared.
+    #[test]
+    fn steps_keep_their_numbers() {
+        let plan = Plan::new(&spec(), &select(&[], &["build_id/hardirq"]), 1).unwrap();
+        let all = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        assert_eq!(plan.steps.len(), 1);
+        assert!(all.steps.contains(&plan.steps[0]) && plan.steps[0].id > 0);
+    }
+
+    /// A misspelt word names the nearest one.
+    #[test]
+    fn misspelt_selections_get_a_suggestion() {
+        for selection in [select(&["peter-remove"], &[]), select(&[], &["build_id/hardriq"])] {
+            let error = Plan::new(&spec(), &selection, 1).unwrap_err();
+            assert!(error.next_step().unwrap().contains("did you mean"), "{error:?}");
+        }
+    }
+
+    /// Seeds differ between boots and cells, and follow from the root seed alone.
+    #[test]
+    fn seeds_are_reproducible_and_different() {
+        let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        let (one, two) = (&plan.cells[0].id, &plan.cells[1].id);
+        assert_eq!(boot_seed(1, one, "0-000"), boot_seed(1, one, "0-000"));
+        assert_ne!(boot_seed(1, one, "0-000"), boot_seed(1, two, "0-000"));
+        assert_ne!(boot_seed(1, one, "0-000"), boot_seed(1, one, "0-001"));
+        assert_ne!(boot_seed(1, one, "0-000"), boot_seed(2, one, "0-000"));
+    }
+}
