@@ -11,7 +11,8 @@
 //! A sample that was not taken is not a failure; a sample from another context
 //! than the asked one is neither; both are counted apart.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
@@ -129,6 +130,9 @@ mod slot {
 
 /// Slots at most; a longer block is taken in several rounds. 19 MB.
 const SLOTS: u64 = 65_536;
+
+/// As much of the executable as is read: headers and build id come first.
+const ELF_PREFIX: u64 = 64 << 10;
 
 const BPF_F_USER_STACK: i32 = 1 << 8;
 const BPF_F_USER_BUILD_ID: i32 = 1 << 11;
@@ -372,6 +376,7 @@ struct Sampling<'a> {
 /// Runs the probe for one step.
 fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
     let method = Method::of(step)?;
+    check_timers()?;
     let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
     let [own, .., sampled_cpu] = online[..] else {
         return Err(Failure::new(format!(
@@ -444,9 +449,26 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
     })
 }
 
+/// Refuses a boot whose clock ticks in jiffies (an x86_64 guest on a busy host
+/// may fail to calibrate its TSC): periods would be other than stated, and
+/// slow sampling looks like high availability.
+fn check_timers() -> Result<(), Failure> {
+    let resolution = sys::monotonic_resolution_ns()
+        .map_err(|e| Failure::at("asking for the timers' resolution", &e))?;
+    if resolution > kernel::COARSEST_TIMER_NS {
+        return Err(Failure::new(format!(
+            "this boot has no high-resolution timers: theirs is {resolution} ns"
+        )));
+    }
+    Ok(())
+}
+
 /// What a right answer looks like, read from our own executable.
 fn expect(method: &Method, facts: &Facts) -> Result<Expected, Failure> {
-    let file = fs::read("/proc/self/exe").map_err(|e| Failure::at("reading /proc/self/exe", &e))?;
+    let mut file = Vec::new();
+    File::open("/proc/self/exe")
+        .and_then(|exe| exe.take(ELF_PREFIX).read_to_end(&mut file))
+        .map_err(|e| Failure::at("reading /proc/self/exe", &e))?;
     let elf = Elf::parse(&file).map_err(Failure::new)?;
     let mut frames = std::array::from_fn(|_| 0..0);
     let headers = sys::program_headers_at();
