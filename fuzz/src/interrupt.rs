@@ -332,7 +332,8 @@ fn in_process(reader: Reader, place: Place) -> Result<Option<u64>, Failure> {
 
 fn in_hardirq(reader: Reader, place: Place, cpu: u32) -> Result<Option<u64>, Failure> {
     run_trial(reader, place, TrialEvent::Hrtimer, cpu, |control| {
-        for _ in 0..200 {
+        // Each sleep ends with an hrtimer's expiry on this CPU.
+        for _ in 0..40 {
             std::thread::sleep(Duration::from_micros(500));
             if value(control).is_some() {
                 break;

@@ -5,9 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::time::Duration;
 
 use crate::wire::{Hello, VERSION};
 use crate::{SOURCE_HASH, sys};
+
+/// Resolution beyond which timers keep no period worth stating: jiffies.
+pub const COARSEST_TIMER_NS: u64 = 1000;
 
 /// Lockdep's `debug_locks`: false once lockdep has turned itself off.
 #[must_use]
@@ -83,6 +87,18 @@ fn find_symbols(mut lines: impl BufRead, wanted: &[&str]) -> io::Result<BTreeMap
     Ok(found)
 }
 
+/// Waits for the kernel to switch to high-resolution timers: it does so at a
+/// tick some time after the clock source is settled, which a fast boot outruns.
+/// A boot that never does says so in its Hello.
+fn settle_timers() {
+    let limit = sys::monotonic_ns() + 500_000_000;
+    while sys::monotonic_resolution_ns().is_ok_and(|ns| ns > COARSEST_TIMER_NS)
+        && sys::monotonic_ns() < limit
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Shortest of twenty absolute sleeps of 100 µs: what the timers are really like.
 fn measured_100us() -> u64 {
     (0..20)
@@ -98,6 +114,7 @@ fn measured_100us() -> u64 {
 /// Measures everything the host wants to know before it believes a number.
 pub fn hello(boot: &str) -> io::Result<Hello> {
     let (release, machine) = sys::uname()?;
+    settle_timers();
     Ok(Hello {
         wire: VERSION,
         source_hash: SOURCE_HASH.to_owned(),

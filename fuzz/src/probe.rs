@@ -94,6 +94,15 @@ pub enum Order {
     Unreachable(&'static str),
 }
 
+/// A word as it stands in specs and records.
+fn word(of: impl serde::Serialize) -> String {
+    match serde_json::to_value(of) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// Decides what a step asks for, without doing any of it.
 pub fn order(step: &Step) -> Result<Order, Failure> {
     let names = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(", ");
@@ -107,17 +116,17 @@ pub fn order(step: &Step) -> Result<Order, Failure> {
     let reach =
         probe.contexts.iter().find(|reach| reach.context == step.context).ok_or_else(|| {
             Failure::new(format!(
-                "probe {} knows no context {:?}; it knows: {}",
+                "probe {} knows no context {}; it knows: {}",
                 probe.name,
-                step.context,
-                names(&mut probe.contexts.iter().map(|reach| format!("{:?}", reach.context)))
+                word(step.context),
+                names(&mut probe.contexts.iter().map(|reach| word(reach.context)))
             ))
         })?;
     if let Some(reason) = reach.unreachable_here() {
         return Ok(Order::Unreachable(reason));
     }
     if step.stress != Stress::Idle {
-        return Err(Failure::new(format!("this guest knows no stress {:?}", step.stress)));
+        return Err(Failure::new(format!("this guest knows no stress {}", word(step.stress))));
     }
     for (what, value) in [
         ("blocks", Some(step.blocks)),
@@ -177,7 +186,7 @@ mod tests {
         assert!(reason.contains("\"build-id\"") && reason.contains("build_id"));
         let mut bad = step();
         bad.stress = Stress::Flip;
-        assert!(order(&bad).unwrap_err().to_string().contains("Flip"));
+        assert!(order(&bad).unwrap_err().to_string().contains("flip"));
         let mut bad = step();
         bad.period_us = Some(0);
         assert_eq!(order(&bad).unwrap_err().to_string(), "period_us is 0");

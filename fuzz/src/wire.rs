@@ -184,8 +184,8 @@ pub struct Counts {
     /// Calls that returned no user stack, by errno name (`EFAULT`, …; `0` for an
     /// empty stack).
     pub ineligible: BTreeMap<String, u64>,
-    /// Events after which the program did not run: `recursion_misses`, and
-    /// expiries that fell due without a run.
+    /// Events after which the program did not run: system calls made, or
+    /// expiries fallen due, minus runs. Recursion misses are among them.
     pub missed: u64,
     /// Samples that ran but could not be stored or scored.
     pub errors: u64,
