@@ -22,6 +22,8 @@ pub struct Probe {
     pub metrics: &'static [&'static str],
     /// The contexts it knows.
     pub contexts: &'static [Reach],
+    /// What else may go on meanwhile.
+    pub stresses: &'static [Stress],
     /// Takes the step's blocks and hands each one out as soon as it is complete.
     pub run: fn(&Step, &mut Emit<'_>) -> Result<(), Failure>,
 }
@@ -36,6 +38,9 @@ pub struct Reach {
     pub context: Context,
     /// What takes the samples.
     pub trigger: &'static str,
+    /// The shortest period it takes, in microseconds; `None` where each event
+    /// is sampled and a period is merely possible.
+    pub shortest_period_us: Option<u32>,
     /// Why x86_64 cannot reach it.
     pub not_on_x86_64: Option<&'static str>,
     /// Why arm64 cannot reach it.
@@ -105,40 +110,68 @@ fn word(of: impl serde::Serialize) -> String {
 
 /// Decides what a step asks for, without doing any of it.
 pub fn order(step: &Step) -> Result<Order, Failure> {
-    let names = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(", ");
+    let (probe, reach) = check(step)?;
+    if let Some(reason) = reach.unreachable_here() {
+        return Ok(Order::Unreachable(reason));
+    }
+    Ok(Order::Run(probe))
+}
+
+/// Whether a step makes sense on any architecture; the host asks before it
+/// sends one.
+pub fn check(step: &Step) -> Result<(&'static Probe, &'static Reach), Failure> {
     let probe = find(&step.probe).ok_or_else(|| {
         Failure::new(format!(
             "no probe {:?}; there are: {}",
             step.probe,
-            names(&mut PROBES.iter().map(|probe| probe.name.to_owned()))
+            list(PROBES.iter().map(|probe| probe.name.to_owned()))
         ))
     })?;
-    let reach =
-        probe.contexts.iter().find(|reach| reach.context == step.context).ok_or_else(|| {
-            Failure::new(format!(
-                "probe {} knows no context {}; it knows: {}",
-                probe.name,
-                word(step.context),
-                names(&mut probe.contexts.iter().map(|reach| word(reach.context)))
-            ))
-        })?;
-    if let Some(reason) = reach.unreachable_here() {
-        return Ok(Order::Unreachable(reason));
+    let reach = probe.contexts.iter().find(|reach| reach.context == step.context);
+    let reach = reach.ok_or_else(|| {
+        Failure::new(format!(
+            "probe {} knows no context {}; it knows: {}",
+            probe.name,
+            word(step.context),
+            list(probe.contexts.iter().map(|reach| word(reach.context)))
+        ))
+    })?;
+    if !probe.stresses.contains(&step.stress) {
+        return Err(Failure::new(format!(
+            "probe {} knows no stress {}; it knows: {}",
+            probe.name,
+            word(step.stress),
+            list(probe.stresses.iter().map(|stress| word(*stress)))
+        )));
     }
-    if step.stress != Stress::Idle {
-        return Err(Failure::new(format!("this guest knows no stress {}", word(step.stress))));
+    match (reach.shortest_period_us, step.period_us) {
+        (Some(shortest), None) => {
+            return Err(Failure::new(format!(
+                "context {} needs a period, {shortest} µs or more",
+                word(step.context)
+            )));
+        }
+        (Some(shortest), Some(period)) if period < shortest => {
+            return Err(Failure::new(format!("period_us is {period}, less than {shortest}")));
+        }
+        _ => {}
     }
-    for (what, value) in [
-        ("blocks", Some(step.blocks)),
-        ("calls_per_block", Some(step.calls_per_block)),
-        ("block_ms", Some(step.block_ms)),
-        ("period_us", step.period_us),
+    for (what, value, most) in [
+        ("blocks", Some(step.blocks), 1_000_000),
+        ("calls_per_block", Some(step.calls_per_block), 1_000_000),
+        ("block_ms", Some(step.block_ms), 3_600_000),
+        ("period_us", step.period_us, 10_000_000),
     ] {
-        if value == Some(0) {
-            return Err(Failure::new(format!("{what} is 0")));
+        if value.is_some_and(|value| value == 0 || value > most) {
+            let value = value.unwrap_or_default();
+            return Err(Failure::new(format!("{what} is {value}, not between 1 and {most}")));
         }
     }
-    Ok(Order::Run(probe))
+    Ok((probe, reach))
+}
+
+fn list(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -189,9 +222,15 @@ mod tests {
         assert!(order(&bad).unwrap_err().to_string().contains("flip"));
         let mut bad = step();
         bad.period_us = Some(0);
-        assert_eq!(order(&bad).unwrap_err().to_string(), "period_us is 0");
+        assert_eq!(
+            order(&bad).unwrap_err().to_string(),
+            "period_us is 0, not between 1 and 10000000"
+        );
         let mut bad = step();
         bad.calls_per_block = 0;
-        assert_eq!(order(&bad).unwrap_err().to_string(), "calls_per_block is 0");
+        assert_eq!(
+            order(&bad).unwrap_err().to_string(),
+            "calls_per_block is 0, not between 1 and 1000000"
+        );
     }
 }

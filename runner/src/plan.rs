@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bakeoff_fuzz::wire::{Context, Step, Stress};
+use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,73 +17,12 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::spec::{Probe, Role, Series, Spec, did_you_mean, word};
 
-/// What the host knows of a probe; the guest's `PROBES` table has the code.
-#[derive(Debug)]
-pub struct ProbeRow {
-    /// Its name in specs and records.
-    pub name: &'static str,
-    /// The metrics its blocks answer.
-    pub metrics: &'static [&'static str],
-    /// Contexts it can sample, and whether they need a period.
-    pub contexts: &'static [(Context, bool)],
-    /// Stresses it knows.
-    pub stresses: &'static [Stress],
-    /// One line for `bakeoff list`.
-    pub about: &'static str,
-}
+/// Every probe there is: the guest's own table.
+pub use bakeoff_fuzz::probe::PROBES;
 
-/// Every probe there is.
-pub const PROBES: &[ProbeRow] = &[ProbeRow {
-    name: "build_id",
-    metrics: &["build_id.top_frame", "build_id.all_frames"],
-    contexts: &[(Context::Process, false), (Context::Hardirq, true)],
-    stresses: &[Stress::Idle],
-    about: "bpf_get_stack() with build ids of a known stack, scored frame by frame",
-}];
-
-/// Whether a written probe makes sense.
+/// Whether a written probe makes sense: the guest's own check.
 pub(crate) fn check_probe(probe: &Probe) -> Result<(), String> {
-    let Some(row) = PROBES.iter().find(|row| row.name == probe.probe) else {
-        let known = PROBES.iter().map(|row| row.name);
-        return Err(format!("no probe `{}`; {}", probe.probe, did_you_mean(&probe.probe, known)));
-    };
-    let Some((_, periodic)) = row.contexts.iter().find(|(c, _)| *c == probe.context) else {
-        let known: Vec<String> = row.contexts.iter().map(|(c, _)| word(*c)).collect();
-        let what = word(probe.context);
-        return Err(format!(
-            "probe `{}` cannot sample context `{what}`; there are {}",
-            row.name,
-            known.join(", ")
-        ));
-    };
-    if !row.stresses.contains(&probe.stress) {
-        return Err(format!("probe `{}` does not know stress `{}`", row.name, word(probe.stress)));
-    }
-    match (periodic, probe.period_us) {
-        (true, None) => {
-            return Err(format!("context `{}` needs a `period-us`", word(probe.context)));
-        }
-        (false, Some(_)) => {
-            return Err(format!(
-                "context `{}` has no period: each system call is sampled",
-                word(probe.context)
-            ));
-        }
-        (true, Some(period)) if !(50..=1_000_000).contains(&period) => {
-            return Err(format!("period-us {period} is not between 50 and 1000000"));
-        }
-        _ => {}
-    }
-    for (name, value, most) in [
-        ("blocks", probe.blocks, 100_000),
-        ("calls-per-block", probe.calls_per_block, 4096),
-        ("block-ms", probe.block_ms, 600_000),
-    ] {
-        if value == 0 || value > most {
-            return Err(format!("{name} {value} is not between 1 and {most}"));
-        }
-    }
-    Ok(())
+    bakeoff_fuzz::probe::check(&step(0, probe)).map(|_| ()).map_err(|why| why.to_string())
 }
 
 /// Names a cell: base × candidate × architecture × profile.

@@ -26,7 +26,7 @@ use crate::interrupt::{self, Level, Place, Reader};
 use crate::sys::bpf::{Program, ProgramKind, SharedArray};
 use crate::sys::perf::Event;
 use crate::sys::sampled::{self, Leaf, Work};
-use crate::wire::{Block, Context, Counts, Step};
+use crate::wire::{Block, Context, Counts, Step, Stress};
 use crate::{kernel, sys};
 
 mod sample;
@@ -41,16 +41,20 @@ pub const PROBE: Probe = Probe {
         Reach {
             context: Context::Process,
             trigger: "raw tracepoint sys_enter of getppid",
+            shortest_period_us: None,
             not_on_x86_64: None,
             not_on_arm64: None,
         },
         Reach {
             context: Context::Hardirq,
             trigger: "software event cpu-clock (hrtimer)",
+            // The kernel would silently make it 10 µs.
+            shortest_period_us: Some(10),
             not_on_x86_64: None,
             not_on_arm64: None,
         },
     ],
+    stresses: &[Stress::Idle],
     run,
 };
 
