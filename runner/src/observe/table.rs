@@ -28,6 +28,9 @@ pub struct Row {
     pub class: &'static str,
     /// Where the frame to blame is found.
     pub blame: Blame,
+    /// Functions to pass over in this kind of report only, as in
+    /// [`crate::observe::blame::MACHINERY`].
+    pub also: &'static [&'static str],
     /// How it begins, and how it relates to a report that is being printed already.
     pub role: Role,
     /// Why it has a row, and why its frame is taken from there.
