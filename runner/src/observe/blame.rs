@@ -153,16 +153,21 @@ fn matches_any(patterns: &[&str], name: &str) -> bool {
 }
 
 /// The frame that identifies a stall or an endless recursion: the one a dispatcher called.
-pub fn dispatched(frames: &[Frame]) -> Option<&Frame> {
+///
+/// `at` is where the CPU was, if its registers were printed before the stack.
+pub fn dispatched<'f>(at: Option<&'f Frame>, frames: &'f [Frame]) -> Option<&'f Frame> {
     let reliable: Vec<&Frame> = frames.iter().filter(|frame| !frame.unreliable).collect();
-    let stalled = &reliable[watchdog_frames(&reliable)..];
-    let stalled = if stalled.is_empty() {
-        &reliable
-    } else {
-        stalled
-    };
+    let printed = watchdog_frames(&reliable);
+    let at = if printed == 0 { at } else { None };
+    let mut stalled: Vec<&Frame> = at
+        .into_iter()
+        .chain(reliable[printed..].iter().copied())
+        .collect();
+    if stalled.is_empty() {
+        stalled = reliable;
+    }
     let mut previous: Option<&Frame> = None;
-    for frame in stalled {
+    for &frame in &stalled {
         if base_name(&frame.function).starts_with("smp_call_function") {
             return Some(frame);
         }
@@ -295,7 +300,7 @@ mod tests {
             "vfs_ioctl",
             "do_syscall_64",
         ]);
-        assert_eq!(dispatched(&stack).unwrap().function, "my_ioctl");
+        assert_eq!(dispatched(None, &stack).unwrap().function, "my_ioctl");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Placed {
     pub(crate) stack: Stack,
     /// The index in [`Body::texts`] of the line in `stack.label`.
     label_at: usize,
+    /// The instruction pointer printed before it.
+    at: Option<Frame>,
     /// It is the stack of a thread that only reports, or of a bystander.
     bystander: bool,
 }
@@ -107,6 +109,7 @@ fn take_apart(report: &Report) -> Body<'_> {
     let mut label = (String::new(), 0);
     let mut fresh = true;
     let mut bystander = false;
+    let mut last_ip = None;
     for line in report.head..report.lines.len() {
         let text = report.text(line);
         let index = body.texts.len();
@@ -123,6 +126,7 @@ fn take_apart(report: &Report) -> Body<'_> {
                         frames: Vec::with_capacity(16),
                     },
                     label_at: label.1,
+                    at: last_ip.take(),
                     bystander,
                 });
                 fresh = false;
@@ -134,7 +138,18 @@ fn take_apart(report: &Report) -> Body<'_> {
             }
             continue;
         }
-        instruction_pointer(text, &mut body);
+        if let Some(frame) = interrupted(text)
+            && (fresh || body.stacks.is_empty())
+        {
+            last_ip = Some(frame);
+        }
+        if fresh || body.stacks.is_empty() {
+            instruction_pointer(text, &mut body);
+        } else if let Some(frame) = interrupted(text)
+            && let Some(placed) = body.stacks.last_mut()
+        {
+            placed.stack.frames.push(frame);
+        }
         if introduces(text) {
             let trimmed = text.trim_ascii();
             if memmem::find(trimmed, b"grace-period kthread").is_some() {
@@ -156,6 +171,12 @@ fn frame_of(text: &[u8]) -> Option<Frame> {
         return None;
     }
     parse_frame(text)
+}
+
+/// The function that an interrupt or exception hit, whose registers stand inside of the stack.
+fn interrupted(text: &[u8]) -> Option<Frame> {
+    let rest = text.trim_ascii().strip_prefix(b"RIP: 0010:")?;
+    parse_frame(rest).filter(|frame| frame.offset.is_some())
 }
 
 /// `RIP: 0010:f+0x1/0x2`, `IP: [<…>] f+…`, `PC is at f+…`, `pc : f+…`, `epc : f+…`, `NIP [..] f+…`.
@@ -387,7 +408,7 @@ fn head_frame(report: &Report) -> Option<Frame> {
 
 fn main_frames(rule: Blame, body: &Body<'_>) -> Vec<Frame> {
     match rule {
-        Blame::Allocation => body.stacks.first().map(|placed| &placed.stack),
+        Blame::FirstStack => body.stacks.first().map(|placed| &placed.stack),
         _ => body.main(),
     }
     .map(|stack| stack.frames.clone())
@@ -439,12 +460,12 @@ fn blamed(
                 .stacks
                 .iter()
                 .filter(|placed| !placed.bystander && is_trace(&placed.stack.label))
-                .filter_map(|placed| blame::dispatched(&placed.stack.frames));
+                .filter_map(|placed| blame::dispatched(placed.at.as_ref(), &placed.stack.frames));
             stalled
                 .clone()
                 .find(|frame| !blame::is_machinery(&frame.function))
                 .or_else(|| stalled.next())
-                .or_else(|| blame::dispatched(trace))
+                .or_else(|| blame::dispatched(None, trace))
                 .or(body.ip.as_ref())
                 .cloned()
         }
@@ -458,7 +479,7 @@ fn blamed(
                 ..Frame::default()
             })
         }
-        Blame::Allocation => {
+        Blame::FirstStack => {
             let stack = body.stacks.first()?;
             blame::first(stack.stack.frames.iter(), also).cloned()
         }

@@ -201,7 +201,11 @@ fn symbol(text: &[u8]) -> Option<Frame> {
 /// `sym+0x1/0x2` at the start of `text`; the offset and the size may be missing.
 pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
     let len = symbol_len(text);
-    if len == 0 || text[0].is_ascii_digit() {
+    // A bare address is no symbol.
+    if len == 0
+        || text[0].is_ascii_digit()
+        || (len >= 8 && text[..len].iter().all(u8::is_ascii_hexdigit))
+    {
         return None;
     }
     let name = std::str::from_utf8(&text[..len]).ok()?;

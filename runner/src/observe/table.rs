@@ -82,8 +82,8 @@ pub enum Blame {
     Waiter,
     /// The work function named by `last function:`.
     LastFunction,
-    /// The stack that allocated the object.
-    Allocation,
+    /// The first stack of all: who allocated the object.
+    FirstStack,
     /// The caller, and behind a slash the shared entry point that complained.
     CallerAndEntry,
 }
@@ -101,6 +101,9 @@ pub enum Role {
     /// Too unspecific to stand alone: a report only if a stack follows, and only at the start of
     /// a message.
     NeedsStack,
+    /// All of it stands on one line, so it ends no report that is being printed; only at the start
+    /// of a message.
+    OneLine,
     /// Specific words that user space or a driver may also print: only at the start of a message.
     AtStart,
 }
@@ -109,7 +112,7 @@ impl Role {
     pub(crate) fn only_at_start(self) -> bool {
         match self {
             Role::Opens | Role::Exception | Role::Panic => false,
-            Role::NeedsStack | Role::AtStart => true,
+            Role::NeedsStack | Role::AtStart | Role::OneLine => true,
         }
     }
 }

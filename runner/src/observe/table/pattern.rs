@@ -46,6 +46,7 @@ const NEEDLES: &[&str] = &[
     "Internal error: ",
     "unreferenced object",
     "divide error: ",
+    "divide_error: ",
     "invalid opcode: ",
     "stack segment: ",
     "int3: 0000",
@@ -104,9 +105,12 @@ pub(crate) fn next_candidate(bytes: &[u8]) -> Option<usize> {
 /// The first head in a message's text.
 pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
     let mut from = 0;
+    let mut oops = None;
     // A message with very many candidates is noise: looking at the first few keeps it linear.
     for _ in 0..8 {
-        let found = SCAN.find(&text[from..])?;
+        let Some(found) = SCAN.find(&text[from..]) else {
+            break;
+        };
         let at = from + found.start();
         let heads = BY_NEEDLE.get(found.pattern().as_usize())?;
         for (row, head) in heads {
@@ -115,12 +119,17 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
             }
             let mut captures = Captures::default();
             if fill(head, text, at, &mut captures) {
+                // `Oops: general protection fault`: what follows says more.
+                if row.name == "oops" {
+                    oops = Some((*row, captures));
+                    break;
+                }
                 return Some((row, captures));
             }
         }
         from = at + 1;
     }
-    None
+    oops
 }
 
 /// What may stand before a head that opens a message: the tag of the part of the kernel that always

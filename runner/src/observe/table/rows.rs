@@ -4,11 +4,11 @@ use super::{Blame, KindRule, Role, Row};
 use crate::observe::Kind;
 
 use Blame::{
-    Allocation, CallerAndEntry, Fault, Head, HeadOnly, HeldLock, IrqSafeSite, LastFunction,
+    CallerAndEntry, Fault, FirstStack, Head, HeadOnly, HeldLock, IrqSafeSite, LastFunction,
     LockSites, Nobody, Stall, Trace, Waiter,
 };
 use KindRule::Is;
-use Role::{AtStart, Exception, NeedsStack, Opens, Panic};
+use Role::{AtStart, Exception, NeedsStack, OneLine, Opens, Panic};
 
 /// The object is its owner's, who handed it to RCU to be freed.
 const CALL_RCU: &[&str] = &[
@@ -160,7 +160,7 @@ pub const SPLATS: &[Row] = &[
     },
     Row {
         name: "divide-error",
-        heads: &["divide error: "],
+        heads: &["divide error: ", "divide_error: "],
         kind: Is(Kind::DenialOfService),
         title: "divide error in {F}",
         class: "",
@@ -743,6 +743,7 @@ pub const SPLATS: &[Row] = &[
             "WARNING: CPU: {cpu} PID: {pid} at lib/refcount.c:{line} {func}",
             "WARNING: CPU: {cpu} PID: {pid} at ./include/linux/refcount.h:{line} {func}",
             "WARNING: lib/refcount.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: lib/refcount.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::RefcountWarning),
         title: "WARNING: refcount bug in {F}",
@@ -757,6 +758,7 @@ pub const SPLATS: &[Row] = &[
         heads: &[
             "WARNING: CPU: {cpu} PID: {pid} at lib/debugobjects.c:{line} {func}",
             "WARNING: lib/debugobjects.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: lib/debugobjects.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: ODEBUG bug in {F}",
@@ -771,6 +773,7 @@ pub const SPLATS: &[Row] = &[
         heads: &[
             "WARNING: CPU: {cpu} PID: {pid} at lib/kobject.c:{line} {func}",
             "WARNING: lib/kobject.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: lib/kobject.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: kobject bug in {F}",
@@ -785,6 +788,7 @@ pub const SPLATS: &[Row] = &[
         heads: &[
             "WARNING: CPU: {cpu} PID: {pid} at fs/proc/generic.c:{line} {func}",
             "WARNING: fs/proc/generic.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: fs/proc/generic.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: proc registration bug in {F}",
@@ -793,6 +797,20 @@ pub const SPLATS: &[Row] = &[
         also: &[],
         role: Opens,
         reason: "a name in /proc was registered twice, or removed without being there",
+    },
+    Row {
+        name: "vmalloc-zero",
+        heads: &[
+            "WARNING: CPU: {cpu} PID: {pid} at mm/vmalloc.c:{line} __vmalloc_node_range{}",
+            "WARNING: mm/vmalloc.c:{line} at __vmalloc_node_range{}, CPU#{cpu}: {comm}/{n}",
+        ],
+        kind: Is(Kind::Warning),
+        title: "WARNING: zero-size vmalloc in {F}",
+        class: "",
+        blame: Trace,
+        also: &[],
+        role: Opens,
+        reason: "that function warns about one thing only, a size of zero, which its caller computed",
     },
     Row {
         name: "kmalloc",
@@ -817,6 +835,7 @@ pub const SPLATS: &[Row] = &[
             "WARNING: CPU: {cpu} PID: {pid} at kernel/locking/lockdep.c:{line} {func}",
             "WARNING: CPU: {cpu} PID: {pid} at kernel/lockdep.c:{line} {func}",
             "WARNING: kernel/locking/lockdep.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: kernel/locking/lockdep.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Lockdep),
         title: "WARNING: locking bug in {F}",
@@ -847,6 +866,7 @@ pub const SPLATS: &[Row] = &[
             "WARNING: CPU: {cpu} PID: {pid} at {file}:{line} {func}",
             "WARNING: CPU: {cpu} PID: {pid} at {file}:{line}",
             "WARNING: {file}:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {file}:{line} at {}, CPU#{cpu}: {comm}/{n}",
             "WARNING: {file}:{line} at {func}",
             "WARNING: at {file}:{line} {func}",
             "WARNING: CPU: {cpu} PID: {pid} at {func}",
@@ -899,7 +919,7 @@ pub const SPLATS: &[Row] = &[
         kind: Is(Kind::Leak),
         title: "memory leak in {F}",
         class: "",
-        blame: Allocation,
+        blame: FirstStack,
         also: ALLOCATES,
         role: Opens,
         reason: "kmemleak prints who allocated the object nobody points to",
@@ -913,10 +933,11 @@ pub const SPLATS: &[Row] = &[
         kind: Is(Kind::Other),
         title: "BUG: Bad page state in {F}",
         class: "",
-        blame: Trace,
+        blame: FirstStack,
         also: &[],
         role: Opens,
-        reason: "a page is freed or allocated with flags that say it is in use",
+        reason: "a page is freed with flags that say it is in use; if its owner is tracked, that \
+                 stack comes first",
     },
     Row {
         name: "bad-page-map",
@@ -940,7 +961,7 @@ pub const SPLATS: &[Row] = &[
         class: "",
         blame: Nobody,
         also: &[],
-        role: Opens,
+        role: OneLine,
         reason: "an address space dies with pages unaccounted for; no stack is printed",
     },
     Row {
@@ -951,7 +972,7 @@ pub const SPLATS: &[Row] = &[
         class: "",
         blame: Nobody,
         also: &[],
-        role: Opens,
+        role: OneLine,
         reason: "an address space dies with page tables unaccounted for; no stack is printed",
     },
     Row {
@@ -982,7 +1003,7 @@ pub const SPLATS: &[Row] = &[
             "BUG {cache} (Not tainted): {what}",
             "BUG {cache} (Tainted: {}): {what}",
         ],
-        kind: Is(Kind::Other),
+        kind: Is(Kind::DenialOfService),
         title: "BUG: {what}",
         class: "",
         blame: Nobody,
@@ -1014,7 +1035,7 @@ pub const SPLATS: &[Row] = &[
         class: "",
         blame: Nobody,
         also: &[],
-        role: Opens,
+        role: OneLine,
         reason: "inodes outlive their superblock: whatever touches them next touches freed memory",
     },
     Row {
@@ -1025,7 +1046,7 @@ pub const SPLATS: &[Row] = &[
         class: "",
         blame: Nobody,
         also: &[],
-        role: Opens,
+        role: OneLine,
         reason: "somebody holds a reference to a device that is going away, for good",
     },
     // ---- panics ----
@@ -1033,11 +1054,12 @@ pub const SPLATS: &[Row] = &[
         name: "stack-protector",
         heads: &[
             "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: {func}",
+            "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: ",
         ],
         kind: Is(Kind::DenialOfService),
         title: "kernel panic: stack is corrupted in {F}",
         class: "",
-        blame: HeadOnly,
+        blame: Head,
         also: &[],
         role: Panic,
         reason: "the canary of this function's frame was overwritten",
@@ -1078,9 +1100,12 @@ pub const SPLATS: &[Row] = &[
     // ---- not the kernel ----
     Row {
         name: "trusty",
-        heads: &["trusty: panic"],
+        heads: &[
+            "trusty: panic (caller {}): {}ASSERT FAILED at ({}): {text}",
+            "trusty: panic",
+        ],
         kind: Is(Kind::DenialOfService),
-        title: "trusty: panic",
+        title: "trusty: ASSERT FAILED: {text}",
         class: "",
         blame: Nobody,
         also: &[],
@@ -1096,7 +1121,7 @@ pub const SPLATS: &[Row] = &[
         class: "",
         blame: Nobody,
         also: &[],
-        role: AtStart,
+        role: OneLine,
         reason: "the program that drove the kernel gave up: the run proves nothing",
     },
     // ---- anything else that calls itself a bug ----
