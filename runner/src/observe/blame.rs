@@ -103,6 +103,7 @@ static MACHINERY_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(MACHINERY)
 static DISPATCHER_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(DISPATCHERS));
 static INTERRUPT_ENTRIES: LazyLock<Matcher> =
     LazyLock::new(|| Matcher::new(machinery::INTERRUPT_ENTRIES.iter()));
+static WATCHDOG: LazyLock<Matcher> = LazyLock::new(|| Matcher::new(machinery::WATCHDOG.iter()));
 
 /// Does this function act on behalf of its caller?
 pub fn is_machinery(function: &str) -> bool {
@@ -126,37 +127,54 @@ pub fn is_interrupt_entry(function: &str) -> bool {
     INTERRUPT_ENTRIES.matches(base_name(function))
 }
 
-/// The first frame to blame; if all are machinery, the first that can be relied on.
-pub fn first<'a>(frames: impl Iterator<Item = &'a Frame> + Clone) -> Option<&'a Frame> {
-    let mut reliable = frames.filter(|frame| !frame.unreliable);
+/// The first frame to blame, passing over `also`; if all are machinery, the outermost, which is
+/// nearest to whoever is to blame.
+pub fn first<'a>(
+    frames: impl Iterator<Item = &'a Frame> + Clone,
+    also: &[&str],
+) -> Option<&'a Frame> {
+    let reliable = frames.filter(|frame| !frame.unreliable);
     reliable
         .clone()
-        .find(|frame| !is_machinery(&frame.function))
-        .or_else(|| reliable.next())
+        .find(|frame| !is_machinery(&frame.function) && !matches_any(also, frame.name()))
+        .or_else(|| reliable.last())
+}
+
+/// For short lists of patterns.
+fn matches_any(patterns: &[&str], name: &str) -> bool {
+    patterns.iter().any(
+        |pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+            (None, None) => name == *pattern,
+            (None, Some(prefix)) => name.starts_with(prefix),
+            (Some(suffix), None) => name.ends_with(suffix),
+            (Some(infix), Some(_)) => name.contains(infix.trim_end_matches('*')),
+        },
+    )
 }
 
 /// The frame that identifies a stall or an endless recursion: the one a dispatcher called.
-pub fn dispatched(frames: &[Frame]) -> Option<&Frame> {
+///
+/// `at` is where the CPU was, if its registers were printed before the stack.
+pub fn dispatched<'f>(at: Option<&'f Frame>, frames: &'f [Frame]) -> Option<&'f Frame> {
     let reliable: Vec<&Frame> = frames.iter().filter(|frame| !frame.unreliable).collect();
-    // What the watchdog's interrupt put on the stack is not what stalled.
-    let from = reliable
-        .iter()
-        .rposition(|frame| is_interrupt_entry(&frame.function))
-        .map_or(0, |at| at + 1);
-    let stalled = match reliable.get(from..) {
-        Some([]) | None => &reliable[..],
-        Some(rest) => rest,
-    };
+    let printed = watchdog_frames(&reliable);
+    let at = if printed == 0 { at } else { None };
+    let mut stalled: Vec<&Frame> = at
+        .into_iter()
+        .chain(reliable[printed..].iter().copied())
+        .collect();
+    if stalled.is_empty() {
+        stalled = reliable;
+    }
     let mut previous: Option<&Frame> = None;
-    for frame in stalled {
+    for &frame in &stalled {
         if base_name(&frame.function).starts_with("smp_call_function") {
             return Some(frame);
         }
-        if is_dispatcher(&frame.function) {
-            if let Some(found) = previous {
-                return Some(found);
-            }
-            continue;
+        if is_dispatcher(&frame.function)
+            && let Some(found) = previous
+        {
+            return Some(found);
         }
         previous = Some(frame);
     }
@@ -165,6 +183,36 @@ pub fn dispatched(frames: &[Frame]) -> Option<&Frame> {
         .find(|frame| !is_machinery(&frame.function))
         .or(stalled.first())
         .copied()
+}
+
+/// How many of the innermost frames belong to the interrupt that noticed the stall, if it printed
+/// its own stack: up to where it entered the kernel.
+fn watchdog_frames(frames: &[&Frame]) -> usize {
+    /// An entry has a few frames of its own.
+    const ENTRY: usize = 4;
+    let Some(first) = frames
+        .iter()
+        .position(|frame| is_interrupt_entry(&frame.function))
+    else {
+        return 0;
+    };
+    let prints = frames[..first]
+        .iter()
+        .any(|frame| WATCHDOG.matches(frame.name()));
+    if !prints {
+        return 0;
+    }
+    let mut end = first + 1;
+    let mut at = end;
+    while at < frames.len() && at < end + ENTRY {
+        if is_interrupt_entry(&frames[at].function) {
+            end = at + 1;
+        } else if !is_machinery(&frames[at].function) {
+            break;
+        }
+        at += 1;
+    }
+    end
 }
 
 /// The name a function goes by in titles: system calls have many entries, and some operations come
@@ -238,7 +286,7 @@ mod tests {
             "find_vma",
             "stack_map_get_build_id_offset",
         ]);
-        assert_eq!(first(stack.iter()).unwrap().function, "find_vma");
+        assert_eq!(first(stack.iter(), &[]).unwrap().function, "find_vma");
     }
 
     #[test]
@@ -252,7 +300,7 @@ mod tests {
             "vfs_ioctl",
             "do_syscall_64",
         ]);
-        assert_eq!(dispatched(&stack).unwrap().function, "my_ioctl");
+        assert_eq!(dispatched(None, &stack).unwrap().function, "my_ioctl");
     }
 
     #[test]

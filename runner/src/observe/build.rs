@@ -1,11 +1,11 @@
 //! The lines of one report become a [`Splat`].
 
 use crate::observe::blame;
-use crate::observe::frame::{Frame, Stack, parse_frame};
+use crate::observe::frame::{Frame, Stack, callee, parse_frame};
 use crate::observe::line::number;
 use crate::observe::lockdep::{self, LockdepReport};
 use crate::observe::stream::Report;
-use crate::observe::table::{Blame, KindRule};
+use crate::observe::table::{Blame, KindRule, Row};
 use crate::observe::{Context, Kind, Splat};
 use memchr::memmem;
 
@@ -24,6 +24,8 @@ pub(crate) struct Placed {
     pub(crate) stack: Stack,
     /// The index in [`Body::texts`] of the line in `stack.label`.
     label_at: usize,
+    /// The instruction pointer printed before it.
+    at: Option<Frame>,
     /// It is the stack of a thread that only reports, or of a bystander.
     bystander: bool,
 }
@@ -107,6 +109,7 @@ fn take_apart(report: &Report) -> Body<'_> {
     let mut label = (String::new(), 0);
     let mut fresh = true;
     let mut bystander = false;
+    let mut last_ip = None;
     for line in report.head..report.lines.len() {
         let text = report.text(line);
         let index = body.texts.len();
@@ -115,6 +118,7 @@ fn take_apart(report: &Report) -> Body<'_> {
             continue;
         }
         if let Some(frame) = frame_of(text) {
+            let callee = if fresh { callee(text) } else { None };
             if fresh {
                 body.stacks.push(Placed {
                     stack: Stack {
@@ -122,17 +126,30 @@ fn take_apart(report: &Report) -> Body<'_> {
                         frames: Vec::with_capacity(16),
                     },
                     label_at: label.1,
+                    at: last_ip.take(),
                     bystander,
                 });
                 fresh = false;
                 bystander = false;
             }
             if let Some(placed) = body.stacks.last_mut() {
+                placed.stack.frames.extend(callee);
                 placed.stack.frames.push(frame);
             }
             continue;
         }
-        instruction_pointer(text, &mut body);
+        if let Some(frame) = interrupted(text)
+            && (fresh || body.stacks.is_empty())
+        {
+            last_ip = Some(frame);
+        }
+        if fresh || body.stacks.is_empty() {
+            instruction_pointer(text, &mut body);
+        } else if let Some(frame) = interrupted(text)
+            && let Some(placed) = body.stacks.last_mut()
+        {
+            placed.stack.frames.push(frame);
+        }
         if introduces(text) {
             let trimmed = text.trim_ascii();
             if memmem::find(trimmed, b"grace-period kthread").is_some() {
@@ -154,6 +171,12 @@ fn frame_of(text: &[u8]) -> Option<Frame> {
         return None;
     }
     parse_frame(text)
+}
+
+/// The function that an interrupt or exception hit, whose registers stand inside of the stack.
+fn interrupted(text: &[u8]) -> Option<Frame> {
+    let rest = text.trim_ascii().strip_prefix(b"RIP: 0010:")?;
+    parse_frame(rest).filter(|frame| frame.offset.is_some())
 }
 
 /// `RIP: 0010:f+0x1/0x2`, `IP: [<…>] f+…`, `PC is at f+…`, `pc : f+…`, `epc : f+…`, `NIP [..] f+…`.
@@ -207,7 +230,7 @@ pub(crate) fn build(report: &Report) -> Splat {
     let lockdep = lockdep::read(row, &body);
     let access = access(&body);
     let kind = kind(row.kind, report, access, lockdep.as_ref());
-    let blamed = blamed(row.blame, report, &body, lockdep.as_ref());
+    let blamed = blamed(row, report, &body, lockdep.as_ref());
 
     let needs_frame = row.title.contains("{F}");
     let mut corrupted = needs_frame && blamed.is_none();
@@ -385,7 +408,7 @@ fn head_frame(report: &Report) -> Option<Frame> {
 
 fn main_frames(rule: Blame, body: &Body<'_>) -> Vec<Frame> {
     match rule {
-        Blame::Allocation => body.stacks.first().map(|placed| &placed.stack),
+        Blame::FirstStack => body.stacks.first().map(|placed| &placed.stack),
         _ => body.main(),
     }
     .map(|stack| stack.frames.clone())
@@ -393,23 +416,24 @@ fn main_frames(rule: Blame, body: &Body<'_>) -> Vec<Frame> {
 }
 
 fn blamed(
-    rule: Blame,
+    row: &Row,
     report: &Report,
     body: &Body<'_>,
     lockdep: Option<&LockdepReport>,
 ) -> Option<Frame> {
+    let also = row.also;
     let trace: &[Frame] = body.main().map_or(&[], |stack| &stack.frames);
-    match rule {
+    match row.blame {
         Blame::Nobody => None,
-        Blame::Trace | Blame::Waiter => blame::first(trace.iter()).cloned(),
+        Blame::Trace | Blame::Waiter => blame::first(trace.iter(), also).cloned(),
         Blame::Fault => {
             let all: Vec<&Frame> = body.ip.iter().chain(trace).collect();
-            blame::first(all.iter().copied()).cloned()
+            blame::first(all.iter().copied(), also).cloned()
         }
         Blame::Head => {
             let head = head_frame(report);
             let all: Vec<&Frame> = head.iter().chain(trace).collect();
-            blame::first(all.iter().copied()).cloned()
+            blame::first(all.iter().copied(), also).cloned()
         }
         Blame::HeadOnly => head_frame(report),
         Blame::LockSites => {
@@ -417,28 +441,33 @@ fn blamed(
             let sites = [&lockdep.acquiring, &lockdep.holding];
             let sites = sites.iter().filter_map(|used| used.as_ref()?.at.as_ref());
             let all: Vec<&Frame> = sites.chain(trace).collect();
-            blame::first(all.iter().copied()).cloned()
+            blame::first(all.iter().copied(), also).cloned()
         }
         Blame::HeldLock => {
             let lockdep = lockdep?;
             let sites = lockdep.held.iter().filter_map(|held| held.at.as_ref());
             let all: Vec<&Frame> = sites.chain(trace).collect();
-            blame::first(all.iter().copied()).cloned()
+            blame::first(all.iter().copied(), also).cloned()
         }
         Blame::IrqSafeSite => {
             let safe = body
                 .labelled(|label| label.contains("-irq-safe at:") || label.contains("-safe at:"));
             let frames = safe.map_or(trace, |stack| &stack.frames);
-            blame::first(frames.iter()).cloned()
+            blame::first(frames.iter(), also).cloned()
         }
         Blame::Stall => {
-            let stack = body
+            let mut stalled = body
                 .stacks
                 .iter()
-                .find(|placed| !placed.bystander && is_trace(&placed.stack.label))
-                .map(|placed| &placed.stack);
-            let frames = stack.map_or(trace, |stack| &stack.frames);
-            blame::dispatched(frames).or(body.ip.as_ref()).cloned()
+                .filter(|placed| !placed.bystander && is_trace(&placed.stack.label))
+                .filter_map(|placed| blame::dispatched(placed.at.as_ref(), &placed.stack.frames));
+            stalled
+                .clone()
+                .find(|frame| !blame::is_machinery(&frame.function))
+                .or_else(|| stalled.next())
+                .or_else(|| blame::dispatched(None, trace))
+                .or(body.ip.as_ref())
+                .cloned()
         }
         Blame::LastFunction => {
             let name = body.texts.iter().find_map(|text| {
@@ -450,9 +479,9 @@ fn blamed(
                 ..Frame::default()
             })
         }
-        Blame::Allocation => {
+        Blame::FirstStack => {
             let stack = body.stacks.first()?;
-            blame::first(stack.stack.frames.iter()).cloned()
+            blame::first(stack.stack.frames.iter(), also).cloned()
         }
         Blame::CallerAndEntry => {
             let mut callers = trace.iter().filter(|frame| {

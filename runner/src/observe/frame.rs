@@ -88,7 +88,8 @@ fn skip_address(text: &[u8]) -> &[u8] {
     let mut rest = skip_blanks(text);
     loop {
         let inner = rest
-            .strip_prefix(b"[<")
+            .strip_prefix(b"([<")
+            .or_else(|| rest.strip_prefix(b"[<"))
             .or_else(|| rest.strip_prefix(b"<"))
             .or_else(|| rest.strip_prefix(b"["))
             .or_else(|| rest.strip_prefix(b"(["))
@@ -133,6 +134,17 @@ pub fn parse_frame(text: &[u8]) -> Option<Frame> {
     }
     let mut frame = symbol(rest)?;
     frame.unreliable |= unreliable;
+    Some(frame)
+}
+
+/// The innermost function of a 32-bit Arm stack, which only the first line names: each line is
+/// `callee from caller`, and its frame is the caller's.
+pub fn callee(text: &[u8]) -> Option<Frame> {
+    let at = memmem::find(text, b" from ")?;
+    from_frame(&text[at + 6..])?;
+    let rest = skip_address(text);
+    let rest = rest.strip_prefix(b"(").unwrap_or(rest);
+    let (frame, _) = location(rest)?;
     Some(frame)
 }
 
@@ -189,7 +201,11 @@ fn symbol(text: &[u8]) -> Option<Frame> {
 /// `sym+0x1/0x2` at the start of `text`; the offset and the size may be missing.
 pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
     let len = symbol_len(text);
-    if len == 0 || text[0].is_ascii_digit() {
+    // A bare address is no symbol.
+    if len == 0
+        || text[0].is_ascii_digit()
+        || (len >= 8 && text[..len].iter().all(u8::is_ascii_hexdigit))
+    {
         return None;
     }
     let name = std::str::from_utf8(&text[..len]).ok()?;

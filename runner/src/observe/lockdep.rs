@@ -276,7 +276,7 @@ pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
                     .unwrap_or_default();
                 report.chain.push(ChainLink {
                     index: number as u32,
-                    at: crate::observe::blame::first(frames.iter()).cloned(),
+                    at: crate::observe::blame::first(frames.iter(), &[]).cloned(),
                     class: found.class,
                     frames,
                 });

@@ -320,7 +320,8 @@ impl Parser {
             report.add(message, text);
             match belonging(words) {
                 Belongs::Frame => {
-                    report.stack = true;
+                    // Not the instruction pointer, which is printed before the stack.
+                    report.stack |= matches!(words.first(), Some(b' ' | b'\t' | b'['));
                     report.keep(at + message.len() as u64);
                 }
                 Belongs::Yes => report.keep(at + message.len() as u64),
@@ -376,7 +377,8 @@ impl Parser {
         }
         let mut within = false;
         let mut index = 0;
-        while index < self.open.len() {
+        let one_line = row.role == Role::OneLine;
+        while !one_line && index < self.open.len() {
             if self.open[index].takes(origin) || self.open.len() >= MAX_OPEN {
                 let report = self.open.remove(index);
                 within |= report.takes(origin) && !report.ended && report.foreign < 4;
@@ -408,7 +410,11 @@ impl Parser {
         report.head = report.lines.len();
         report.add(message, text);
         report.keep(at + message.len() as u64);
-        self.open.push(report);
+        if one_line {
+            self.close(report);
+        } else {
+            self.open.push(report);
+        }
     }
 
     fn close(&mut self, mut report: Report) {
@@ -457,7 +463,7 @@ fn joins(report: &Report, row: &Row) -> bool {
                     && report.lines.len() - report.head == 1
                 || report.row.name == "trusty"
         }
-        Role::NeedsStack | Role::AtStart => false,
+        Role::NeedsStack | Role::AtStart | Role::OneLine => false,
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Row {
     pub class: &'static str,
     /// Where the frame to blame is found.
     pub blame: Blame,
+    /// Functions to pass over in this kind of report only, as in
+    /// [`crate::observe::blame::MACHINERY`].
+    pub also: &'static [&'static str],
     /// How it begins, and how it relates to a report that is being printed already.
     pub role: Role,
     /// Why it has a row, and why its frame is taken from there.
@@ -79,8 +82,8 @@ pub enum Blame {
     Waiter,
     /// The work function named by `last function:`.
     LastFunction,
-    /// The stack that allocated the object.
-    Allocation,
+    /// The first stack of all: who allocated the object.
+    FirstStack,
     /// The caller, and behind a slash the shared entry point that complained.
     CallerAndEntry,
 }
@@ -98,6 +101,9 @@ pub enum Role {
     /// Too unspecific to stand alone: a report only if a stack follows, and only at the start of
     /// a message.
     NeedsStack,
+    /// All of it stands on one line, so it ends no report that is being printed; only at the start
+    /// of a message.
+    OneLine,
     /// Specific words that user space or a driver may also print: only at the start of a message.
     AtStart,
 }
@@ -106,7 +112,7 @@ impl Role {
     pub(crate) fn only_at_start(self) -> bool {
         match self {
             Role::Opens | Role::Exception | Role::Panic => false,
-            Role::NeedsStack | Role::AtStart => true,
+            Role::NeedsStack | Role::AtStart | Role::OneLine => true,
         }
     }
 }

@@ -46,6 +46,7 @@ const NEEDLES: &[&str] = &[
     "Internal error: ",
     "unreferenced object",
     "divide error: ",
+    "divide_error: ",
     "invalid opcode: ",
     "stack segment: ",
     "int3: 0000",
@@ -104,9 +105,12 @@ pub(crate) fn next_candidate(bytes: &[u8]) -> Option<usize> {
 /// The first head in a message's text.
 pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
     let mut from = 0;
+    let mut oops = None;
     // A message with very many candidates is noise: looking at the first few keeps it linear.
     for _ in 0..8 {
-        let found = SCAN.find(&text[from..])?;
+        let Some(found) = SCAN.find(&text[from..]) else {
+            break;
+        };
         let at = from + found.start();
         let heads = BY_NEEDLE.get(found.pattern().as_usize())?;
         for (row, head) in heads {
@@ -115,12 +119,17 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
             }
             let mut captures = Captures::default();
             if fill(head, text, at, &mut captures) {
+                // `Oops: general protection fault`: what follows says more.
+                if row.name == "oops" {
+                    oops = Some((*row, captures));
+                    break;
+                }
                 return Some((row, captures));
             }
         }
         from = at + 1;
     }
-    None
+    oops
 }
 
 /// What may stand before a head that opens a message: the tag of the part of the kernel that always
@@ -132,59 +141,56 @@ fn opens_message(before: &[u8]) -> bool {
     )
 }
 
-/// Fills the holes of `pattern` with the text at `at`.
-fn fill(pattern: &'static str, text: &[u8], mut at: usize, captures: &mut Captures) -> bool {
-    let mut rest = pattern;
-    while !rest.is_empty() {
-        let Some(open) = rest.find('{') else {
-            return text[at..].starts_with(rest.as_bytes());
-        };
-        let (literal, hole) = rest.split_at(open);
-        if !text[at..].starts_with(literal.as_bytes()) {
-            return false;
-        }
-        at += literal.len();
-        let Some(close) = hole.find('}') else {
-            return false;
-        };
-        let name = &hole[1..close];
-        rest = &hole[close + 1..];
-        let len = match name {
-            "n" | "cpu" | "pid" | "line" => {
-                text[at..].iter().take_while(|b| b.is_ascii_digit()).count()
-            }
-            "func" | "func2" => {
-                let skip = usize::from(text[at..].first() == Some(&b'<'));
-                match location(&text[at + skip..]) {
-                    Some((_, after)) => text.len() - at - after.len(),
-                    None => 0,
-                }
-            }
-            _ => {
-                let literal = match rest.find('{') {
-                    Some(open) => &rest[..open],
-                    None => rest,
-                };
-                if literal.is_empty() {
-                    text.len() - at
-                } else {
-                    match memchr::memmem::find(&text[at..], literal.as_bytes()) {
-                        Some(len) => len,
-                        None => return false,
-                    }
-                }
-            }
-        };
-        let digits_only = matches!(name, "n" | "cpu" | "pid" | "line");
-        if len == 0 && (digits_only || name.starts_with("func")) {
-            return false;
-        }
+/// Fills the holes of `pattern` with the text at `at`. Holes for anything are tried shortest first:
+/// `{comm}:{pid}` finds the last colon of `kworker/0:1:764`.
+fn fill(pattern: &'static str, text: &[u8], at: usize, captures: &mut Captures) -> bool {
+    let Some(open) = pattern.find('{') else {
+        return text[at..].starts_with(pattern.as_bytes());
+    };
+    let (literal, hole) = pattern.split_at(open);
+    if !text[at..].starts_with(literal.as_bytes()) {
+        return false;
+    }
+    let at = at + literal.len();
+    let Some(close) = hole.find('}') else {
+        return false;
+    };
+    let name = &hole[1..close];
+    let rest = &hole[close + 1..];
+    let filled = captures.filled.len();
+    let mut take = |len: usize| {
+        captures.filled.truncate(filled);
         if !name.is_empty() {
             captures.filled.push((name, at..at + len));
         }
-        at += len;
+        fill(rest, text, at + len, captures)
+    };
+    match name {
+        "n" | "cpu" | "pid" | "line" => {
+            let digits = text[at..].iter().take_while(|b| b.is_ascii_digit());
+            match digits.count() {
+                0 => false,
+                len => take(len),
+            }
+        }
+        "func" | "func2" => match location(&text[at..]) {
+            Some((_, after)) => take(text.len() - at - after.len()),
+            None => false,
+        },
+        _ => {
+            let literal = match rest.find('{') {
+                Some(open) => &rest[..open],
+                None => rest,
+            };
+            if literal.is_empty() {
+                return take(text.len() - at);
+            }
+            // Few tries: a line made to match again and again is noise.
+            memchr::memmem::find_iter(&text[at..], literal.as_bytes())
+                .take(4)
+                .any(&mut take)
+        }
     }
-    true
 }
 
 #[cfg(test)]
