@@ -14,6 +14,7 @@
 pub mod arch;
 pub mod cache;
 pub mod command;
+pub mod compile;
 pub mod data;
 pub mod error;
 pub mod event;
