@@ -15,6 +15,7 @@ pub mod arch;
 pub mod assemble;
 pub mod cache;
 pub mod command;
+pub mod compile;
 pub mod data;
 pub mod error;
 pub mod event;

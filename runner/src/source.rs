@@ -163,14 +163,14 @@ fn untar(stream: impl Read, strip: usize, into: &Path, what: &str, cancel: &Canc
         if inside.as_os_str().is_empty() {
             continue;
         }
-        if let Some(target) = entry.link_name().map_err(broken)? {
-            if !link_stays_inside(&inside, &target) {
-                return Err(Error::failure(format!(
-                    "{what} holds the link `{}` to `{}`, which leads out of the archive",
-                    name.display(),
-                    target.display()
-                )));
-            }
+        if let Some(target) = entry.link_name().map_err(broken)?
+            && !link_stays_inside(&inside, &target)
+        {
+            return Err(Error::failure(format!(
+                "{what} holds the link `{}` to `{}`, which leads out of the archive",
+                name.display(),
+                target.display()
+            )));
         }
         let path = into.join(&inside);
         if let Some(parent) = path.parent() {
