@@ -20,4 +20,6 @@ pub mod event;
 pub mod observation;
 pub mod plan;
 pub mod spec;
+
+pub mod stats;
 pub mod store;
