@@ -14,11 +14,13 @@
 pub mod arch;
 pub mod cache;
 pub mod command;
+pub mod compare;
 pub mod data;
 pub mod error;
 pub mod event;
 pub mod observation;
 pub mod plan;
+pub mod report;
 pub mod spec;
 
 pub mod stats;
