@@ -16,6 +16,7 @@ pub mod assemble;
 pub mod cache;
 pub mod command;
 pub mod compile;
+pub mod compare;
 pub mod data;
 pub mod error;
 pub mod event;
@@ -27,7 +28,10 @@ pub mod progress;
 pub mod records;
 pub mod schedule;
 pub mod source;
+pub mod report;
 pub mod spec;
+
+pub mod stats;
 pub mod store;
 
 pub mod observe;

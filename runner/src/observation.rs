@@ -19,6 +19,8 @@ pub struct Observation {
     pub cell: Cell,
     /// How its build ended; `None` if it was never tried (interrupted).
     pub kernel: Option<KernelJson>,
+    /// Paths, relative to the run: what shows how the build ended.
+    pub evidence: Vec<String>,
     /// Its complete boots, in order.
     pub boots: Vec<BootObservation>,
     /// Files of this cell that could not be read: our errors, which make

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Asks the spec's gates of every contender that could be tested.
+
+use super::rate::{condition, shown};
+use super::row::{CellEnd, CellRow, Change, GateRow, GateState, Place, RateRow, SplatRow, Verdict};
+use super::verdict::{all_profiles, same_target};
+use super::words::{Round, count, counted, list, percent};
+use super::{Comparison, Subject, end_words};
+use crate::spec::{Gate, Role};
+use crate::stats;
+
+pub(super) fn ask(subject: &Subject, found: &Comparison) -> Vec<GateRow> {
+    let mut rows = Vec::new();
+    for verdict in found.verdicts.iter().filter(|v| v.role == Role::Contender && !v.declared) {
+        for gate in &subject.gates {
+            let target = Target::new(found, &verdict.place);
+            let (state, reason, evidence) = target.ask(gate, verdict.verdict);
+            let place = all_profiles(found, &verdict.place, evidence);
+            rows.push(GateRow { place, rule: gate.clone(), state, reason });
+        }
+    }
+    rows
+}
+
+struct Target<'a> {
+    found: &'a Comparison,
+    at: &'a Place,
+    cells: Vec<&'a CellRow>,
+    splats: Vec<&'a SplatRow>,
+}
+
+type Answer = (GateState, String, Vec<String>);
+
+impl<'a> Target<'a> {
+    fn new(found: &'a Comparison, at: &'a Place) -> Target<'a> {
+        Target {
+            found,
+            at,
+            cells: found.cells.iter().filter(|c| same_target(&c.place, at)).collect(),
+            splats: found.splats.iter().filter(|s| same_target(&s.place, at)).collect(),
+        }
+    }
+
+    fn ask(&self, gate: &Gate, verdict: Verdict) -> Answer {
+        match gate {
+            Gate::NoAddedSplats => self.no_added_splats(),
+            Gate::ControlSplatRemoved => self.control_splat_removed(),
+            Gate::RateAtLeast { metric, context, rate } => {
+                let rows: Vec<&RateRow> = self.rates(metric).collect();
+                let rows = rows.into_iter().filter(|r| r.context == *context).collect();
+                self.rate_at_least(rows, *rate)
+            }
+            Gate::NotWorse => {
+                let (state, word) = match verdict {
+                    Verdict::Better => (GateState::Met, "better"),
+                    Verdict::Same => (GateState::Met, "same"),
+                    Verdict::Worse => (GateState::Failed, "worse"),
+                    Verdict::Inconclusive => (GateState::Undecided, "inconclusive"),
+                };
+                (state, format!("the verdict is {word}"), self.evidence())
+            }
+        }
+    }
+
+    fn evidence(&self) -> Vec<String> {
+        self.cells.iter().flat_map(|cell| cell.place.evidence.iter().cloned()).collect()
+    }
+
+    /// Why a cell without an orderly end decides a gate, if it does.
+    fn stopped(&self) -> Option<Answer> {
+        let cell = self.cells.iter().find(|cell| cell.end != CellEnd::Ran)?;
+        let state = match cell.end {
+            CellEnd::Ran | CellEnd::NotPortable | CellEnd::Error => GateState::Undecided,
+            CellEnd::DidNotApply
+            | CellEnd::DidNotBuild
+            | CellEnd::DidNotBoot
+            | CellEnd::Panicked
+            | CellEnd::Hung => GateState::Failed,
+        };
+        // A failure that the reference shares is nobody's.
+        let state = match self.found.verdicts.iter().find(|v| same_target(&v.place, self.at)) {
+            Some(row) if row.verdict != Verdict::Worse => GateState::Undecided,
+            Some(_) | None => state,
+        };
+        let reason = match &cell.note {
+            Some(note) => format!("{}: {note}", end_words(cell.end)),
+            None => end_words(cell.end).to_owned(),
+        };
+        Some((state, reason, cell.place.evidence.clone()))
+    }
+
+    fn no_added_splats(&self) -> Answer {
+        let with = |wanted: &[Change]| -> Vec<&SplatRow> {
+            let counted = self.splats.iter().filter(|s| s.count > 0);
+            counted.filter(|s| wanted.contains(&s.change)).copied().collect()
+        };
+        let more = with(&[Change::Added, Change::Control]);
+        if !more.is_empty() {
+            return (GateState::Failed, titles(&more), evidence_of(&more));
+        }
+        if let Some(answer) = self.stopped() {
+            return answer;
+        }
+        let unclear = with(&[Change::Unclear]);
+        if !unclear.is_empty() {
+            return (GateState::Undecided, titles(&unclear), evidence_of(&unclear));
+        }
+        if let Some(undone) = self.undone() {
+            return (GateState::Undecided, undone, self.evidence());
+        }
+        (GateState::Met, "none that the reference does not have".into(), self.evidence())
+    }
+
+    /// Work that was planned and proves nothing here.
+    fn undone(&self) -> Option<String> {
+        let finding = self.found.findings.iter().find(|f| {
+            same_target(&f.place, self.at)
+                && f.oracle == "exercise"
+                && f.effect == super::Effect::Inconclusive
+        })?;
+        Some(finding.text.clone())
+    }
+
+    fn control_splat_removed(&self) -> Answer {
+        let still: Vec<&SplatRow> = self
+            .splats
+            .iter()
+            .filter(|s| s.change == Change::Control && s.count > 0)
+            .copied()
+            .collect();
+        if !still.is_empty() {
+            return (GateState::Failed, titles(&still), evidence_of(&still));
+        }
+        let absent: Vec<&SplatRow> = self.splats.iter().filter(|s| s.count == 0).copied().collect();
+        if let Some(row) = absent.iter().find(|s| s.change != Change::Removed) {
+            let reason = format!("{}: {}", row.title, row.reason);
+            return (GateState::Undecided, reason, row.place.evidence.clone());
+        }
+        match absent.first() {
+            Some(row) => {
+                let reason = format!("{} is gone: {}", titles(&absent), row.reason);
+                (GateState::Met, reason, evidence_of(&absent))
+            }
+            None => {
+                let reason = "the control showed no splat to be removed".to_owned();
+                (GateState::Undecided, reason, self.evidence())
+            }
+        }
+    }
+
+    /// The rows of a metric: a profile named `production` counts alone, since
+    /// debug options distort rates.
+    fn rates(&self, metric: &str) -> impl Iterator<Item = &'a RateRow> {
+        let rows: Vec<&RateRow> = self
+            .found
+            .rates
+            .iter()
+            .filter(|r| same_target(&r.place, self.at) && r.metric == metric)
+            .collect();
+        let production = rows.iter().any(|row| row.place.profile == "production");
+        rows.into_iter().filter(move |row| !production || row.place.profile == "production")
+    }
+
+    fn rate_at_least(&self, rows: Vec<&RateRow>, least: f64) -> Answer {
+        let text = |row: &RateRow| format!("{} {}", condition(row), shown(row));
+        let least_words = format!("{}%", percent(least, Round::Nearest));
+        let below = rows.iter().find(|row| row.high.is_some_and(|high| high < least));
+        if let Some(row) = below {
+            let reason = format!("below {least_words}: {}", text(row));
+            return (GateState::Failed, reason, row.place.evidence.clone());
+        }
+        let Some(first) = rows.first() else {
+            return (GateState::Undecided, "no such rate was measured".into(), self.evidence());
+        };
+        let open = rows.iter().find(|row| row.low.is_none_or(|low| low < least));
+        let Some(row) = open else {
+            let all: Vec<String> = rows.iter().map(|row| text(row)).collect();
+            let reason = format!("at least {least_words}: {}", list(&all));
+            return (GateState::Met, reason, first.place.evidence.clone());
+        };
+        if row.calls == 0 {
+            if let Some(answer) = self.stopped() {
+                return answer;
+            }
+            return (GateState::Undecided, row.reason.clone(), row.place.evidence.clone());
+        }
+        // The bounds shown are two-sided; so many calls make the lower one pass.
+        let one_sided = 1.0 - (1.0 - row.confidence) / 2.0;
+        let failures = row.calls - row.correct;
+        let needs = match stats::calls_for_claim(least, failures, one_sided) {
+            Some(calls) if calls > row.calls => {
+                format!("needs about {} more without a failure", counted(calls - row.calls, "call"))
+            }
+            Some(_) => "its failures come in clusters; needs more blocks".to_owned(),
+            None => format!("no number of calls shows {least_words}"),
+        };
+        (GateState::Undecided, format!("{}: {needs}", text(row)), row.place.evidence.clone())
+    }
+}
+
+/// `A (3 times) and B (once)`.
+fn titles(splats: &[&SplatRow]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for splat in splats {
+        let text = match splat.count {
+            0 => splat.title.clone(),
+            times => format!("{} ({} times)", splat.title, count(times)),
+        };
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    list(&all)
+}
+
+fn evidence_of(splats: &[&SplatRow]) -> Vec<String> {
+    splats.iter().flat_map(|splat| splat.place.evidence.iter().cloned()).collect()
+}

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rows a comparison consists of. They are the rows of `report.json` too, so
+//! every field is part of a format that others build on.
+
+use std::collections::BTreeMap;
+
+use bakeoff_fuzz::wire::{Context, Stress};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::CellId;
+use crate::spec::{Gate, Role};
+
+/// What a row speaks of, and what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Place {
+    /// Base name.
+    pub base: String,
+    /// Candidate name.
+    pub candidate: String,
+    /// Architecture name.
+    pub arch: String,
+    /// Profile name; several are joined by `+`.
+    pub profile: String,
+    /// Boots it rests on.
+    pub boots: u32,
+    /// Files that show it, relative to the run.
+    pub evidence: Vec<String>,
+}
+
+impl Place {
+    /// A place in one cell.
+    #[must_use]
+    pub fn new(id: &CellId, boots: usize, evidence: Vec<String>) -> Place {
+        let CellId { base, candidate, arch, profile } = id.clone();
+        Place { base, candidate, arch, profile, boots: small(boots), evidence }
+    }
+}
+
+/// A count of boots or blocks; there are never more than fit.
+pub(crate) fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// How a cell ended.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum CellEnd {
+    /// Its boots ended in order, or were ended early by a flood of one report.
+    Ran,
+    /// A patch of the series does not apply.
+    DidNotApply,
+    /// It does not compile or link.
+    DidNotBuild,
+    /// The kernel never got as far as the agent.
+    DidNotBoot,
+    /// The kernel panicked, or the guest went away without a word.
+    Panicked,
+    /// The guest stopped making progress.
+    Hung,
+    /// Declared not to be possible on this base.
+    NotPortable,
+    /// Ours: interrupted, out of time, unreadable. Never counts against a candidate.
+    Error,
+}
+
+/// One kernel and how it fared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CellRow {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What the candidate is for.
+    pub role: Role,
+    /// How it ended.
+    pub end: CellEnd,
+    /// What happened, if there is more to say than `end` does.
+    pub note: Option<String>,
+    /// What it took.
+    pub seconds: CellSeconds,
+    /// Objects compiled; `null` if the kernel came from the cache or there is none.
+    pub objects: Option<u64>,
+}
+
+/// What a cell took, in seconds on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CellSeconds {
+    /// Copying the tree and applying the series; `null` if nothing was built.
+    pub copy: Option<f64>,
+    /// In make; `null` if nothing was built.
+    pub make: Option<f64>,
+    /// Power-on to the agent's first word, the median of the boots.
+    pub hello: Option<f64>,
+    /// All boots, power-on to end.
+    pub boots: f64,
+}
+
+/// What a splat is, seen from the reference and the control.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// The control's: in the control it is the bug, in a contender it is still there.
+    Control,
+    /// Neither the reference nor the control has it.
+    Added,
+    /// The control has it; here its exercise ran with lockdep on and it did not come.
+    Removed,
+    /// The reference has it in all its rounds.
+    Same,
+    /// The reference has it in some of its rounds: noise.
+    Flaky,
+    /// Raised by the printing of another report: a result, not a second bug.
+    Secondary,
+    /// Cannot be told: the report is garbled, or the exercise that would show it
+    /// did not run (with lockdep on) where it should have.
+    Unclear,
+}
+
+/// One report of the kernel, by identity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SplatRow {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Kind: `warning`, `lockdep-circular` …
+    pub kind: String,
+    /// `WARNING in find_vma`.
+    pub title: String,
+    /// Identity: kind, lock classes, call chain.
+    pub fingerprint: String,
+    /// How often it was seen.
+    pub count: u64,
+    /// In how many boots.
+    pub boots_seen: u32,
+    /// Byte offset of the first one on the first console of `evidence`.
+    pub first_offset: Option<u64>,
+    /// It turned lockdep off for the rest of its boot.
+    pub disables_lockdep: bool,
+    /// What it is.
+    pub change: Change,
+    /// Why it is that.
+    pub reason: String,
+}
+
+/// Better, same, worse, or cannot tell.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Better than the reference.
+    Better,
+    /// The same as the reference, as far as tested.
+    Same,
+    /// Worse than the reference.
+    Worse,
+    /// Cannot be told, for the reasons given.
+    Inconclusive,
+}
+
+/// How often a metric was right, under one condition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RateRow {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Number of the step in the spec's list of probes.
+    pub step: u32,
+    /// `build_id.top_frame` …
+    pub metric: String,
+    /// The context the samples come from.
+    pub context: Context,
+    /// What else went on.
+    pub stress: Stress,
+    /// Asked distance between samples; `null`: as fast as the event comes.
+    pub period_us: Option<u32>,
+    /// Part of the time a writer held or waited for the lock, measured; `null`
+    /// where there was no writer.
+    pub writer_duty: Option<f64>,
+    /// Eligible calls.
+    pub calls: u64,
+    /// Calls without a user stack: not in `calls`.
+    pub ineligible: u64,
+    /// The same by errno.
+    pub ineligible_by: BTreeMap<String, u64>,
+    /// Events without a run of the program: not in `calls`.
+    pub missed: u64,
+    /// Samples that could not be stored or scored: not in `calls`.
+    pub errors: u64,
+    /// Calls that came from another context than asked: not in `calls`.
+    pub wrong_context: BTreeMap<String, u64>,
+    /// Calls that fell back because the unlock work was busy, if it can be told.
+    pub slot_busy: Option<u64>,
+    /// Calls that fell back because the lock was not to be had, if it can be told.
+    pub lock_failed: Option<u64>,
+    /// Calls with an answer.
+    pub valid: u64,
+    /// Calls with the right answer.
+    pub correct: u64,
+    /// Lower bound of `correct / calls`; `null` without calls.
+    pub low: Option<f64>,
+    /// Upper bound.
+    pub high: Option<f64>,
+    /// Confidence of the bounds.
+    pub confidence: f64,
+    /// Blocks counted.
+    pub blocks: u32,
+    /// Blocks not counted: lockdep was off before or after them.
+    pub blocks_without_lockdep: u32,
+    /// How much more the blocks vary than independent calls would; at least 1.
+    pub design_effect: Option<f64>,
+    /// No block could disagree with another: the bounds assume independent calls.
+    pub independence_assumed: bool,
+    /// Interval of this rate minus the reference's, corrected for the number of
+    /// comparisons made.
+    pub difference: Option<Bounds>,
+    /// Against the reference.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: String,
+}
+
+/// Two bounds of a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Bounds {
+    /// Lower.
+    pub low: f64,
+    /// Upper.
+    pub high: f64,
+    /// Confidence of each such interval, such that all hold at once with 95%.
+    pub confidence: f64,
+}
+
+/// What a finding says about the candidate.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Worse than the reference.
+    Worse,
+    /// Something that had to be known is not.
+    Inconclusive,
+    /// Better than the reference.
+    Better,
+    /// As the reference.
+    Same,
+    /// Worth knowing; decides nothing.
+    Note,
+}
+
+/// What an oracle found in one cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The row of `ORACLES` that found it.
+    pub oracle: String,
+    /// What it says about the candidate.
+    pub effect: Effect,
+    /// In plain words.
+    pub text: String,
+}
+
+/// The judgement of a candidate on a base and an architecture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct VerdictRow {
+    /// Where; `evidence` shows the reasons that decided.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What the candidate is for.
+    pub role: Role,
+    /// Against the reference.
+    pub verdict: Verdict,
+    /// There was nothing to decide: declared not portable to this base.
+    pub declared: bool,
+    /// Why, what decided first.
+    pub reasons: Vec<String>,
+}
+
+/// Whether a gate lets a candidate through.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateState {
+    /// It does.
+    Met,
+    /// It does not.
+    Failed,
+    /// Cannot be told, for the reason given.
+    Undecided,
+}
+
+/// A gate of the spec, for one contender.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GateRow {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The gate.
+    pub rule: Gate,
+    /// Whether it is met.
+    pub state: GateState,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something that was not tested; a name that is `null` means all of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct NotTested {
+    /// What.
+    pub what: String,
+    /// Why not.
+    pub reason: String,
+    /// Base name.
+    pub base: Option<String>,
+    /// Candidate name.
+    pub candidate: Option<String>,
+    /// Architecture name.
+    pub arch: Option<String>,
+    /// Profile name.
+    pub profile: Option<String>,
+}

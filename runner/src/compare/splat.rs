@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which splats a candidate adds, keeps or removes.
+//!
+//! *Added* is judged against the reference, *removed* against the control, and
+//! an absence counts only where the exercise that provokes the splat really ran,
+//! with lockdep on, on as many calls as it takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bakeoff_fuzz::wire::{Step, StepOutcome};
+
+use super::cell::{died_in, exercise, proves};
+use super::label;
+use super::row::{Change, Place, SplatRow, small};
+use super::words::{count, counted, ratio};
+use crate::observation::{BootObservation, Observation};
+use crate::spec::Role;
+
+/// Calls, as a multiple of those one splat takes in the cell that has it, without
+/// a splat: the chance of missing it is then e^-3, 5%.
+const EXPECTED: f64 = 3.0;
+/// Of a splat seen once or twice nobody knows how many calls it takes; nearly as
+/// many as there were must do (the limit of time cuts blocks at random).
+const NEARLY: f64 = 0.9;
+
+/// The fingerprint of rows that hold garbled reports.
+pub(super) const CORRUPTED: &str = "corrupted";
+
+/// One splat of one cell.
+#[derive(Clone, Debug)]
+struct Seen {
+    kind: String,
+    title: String,
+    count: u64,
+    boots: BTreeSet<String>,
+    rounds: BTreeSet<u32>,
+    all_secondary: bool,
+    disables_lockdep: bool,
+    first_offset: u64,
+    evidence: Vec<String>,
+}
+
+type Splats = BTreeMap<String, Seen>;
+
+fn collect(seen: &Observation) -> Splats {
+    let mut splats = Splats::new();
+    for boot in &seen.boots {
+        for splat in &boot.splats {
+            let key = if splat.corrupted { CORRUPTED } else { &splat.fingerprint };
+            let entry = splats.entry(key.to_owned()).or_insert_with(|| Seen {
+                kind: splat.kind.clone(),
+                title: splat.title.clone(),
+                count: 0,
+                boots: BTreeSet::new(),
+                rounds: BTreeSet::new(),
+                all_secondary: true,
+                disables_lockdep: false,
+                first_offset: splat.offset,
+                evidence: Vec::new(),
+            });
+            entry.count += 1;
+            entry.all_secondary &= splat.secondary;
+            entry.disables_lockdep |= splat.disables_lockdep;
+            entry.rounds.insert(boot.round);
+            if entry.boots.insert(boot.name.clone()) {
+                entry.evidence.extend(console_first(boot));
+            }
+        }
+    }
+    splats
+}
+
+/// The console shows it; it comes first.
+fn console_first(boot: &BootObservation) -> Vec<String> {
+    let mut files = boot.evidence.clone();
+    files.sort_by_key(|file| !file.ends_with("console.log"));
+    files
+}
+
+/// The cells of one base × architecture × profile that a cell is judged by.
+pub(super) struct Peers<'a> {
+    pub(super) reference: Option<&'a Observation>,
+    pub(super) control: Option<&'a Observation>,
+    pub(super) steps: &'a [Step],
+}
+
+/// The splat rows of one cell.
+pub(super) fn rows(ours: &Observation, peers: &Peers<'_>) -> Vec<SplatRow> {
+    let splats = collect(ours);
+    let reference = peers.reference.map(collect).unwrap_or_default();
+    let control = match (ours.cell.role, peers.control) {
+        (Role::Contender, Some(control)) => collect(control),
+        _ => Splats::new(),
+    };
+    let mut rows: Vec<SplatRow> = Vec::new();
+    for (fingerprint, seen) in &splats {
+        let theirs = reference.get(fingerprint);
+        let (change, reason) = if fingerprint == CORRUPTED {
+            garbled(seen, &splats, &reference)
+        } else if ours.cell.role == Role::Reference {
+            of_reference(ours, seen)
+        } else if let (Some(theirs), Some(peer)) = (theirs, peers.reference) {
+            of_reference(peer, theirs)
+        } else if seen.all_secondary {
+            (Change::Secondary, "raised while another report was printed".to_owned())
+        } else if ours.cell.role == Role::Control {
+            (Change::Control, "the control has it, the reference does not".to_owned())
+        } else if is_controls(fingerprint, &control) {
+            (Change::Control, "the control's, and still here".to_owned())
+        } else {
+            added(ours, seen, peers)
+        };
+        rows.push(row(ours, fingerprint, seen, change, reason));
+    }
+    for (fingerprint, seen) in &control {
+        let known = splats.contains_key(fingerprint) || reference.contains_key(fingerprint);
+        if known || !is_controls(fingerprint, &control) {
+            continue;
+        }
+        let Some(peer) = peers.control else { continue };
+        // The same title by another chain, or garbled, may be the same bug.
+        let alike = splats
+            .iter()
+            .any(|(key, other)| other.title == seen.title && !reference.contains_key(key));
+        let (change, reason) = match would_show(peer, seen, ours, peers.steps) {
+            Ok(_) if alike => {
+                (Change::Unclear, "another report of the same title came here".to_owned())
+            }
+            Ok(calls) => (Change::Removed, format!("none in {calls}")),
+            Err(why) => (Change::Unclear, format!("cannot tell whether it is gone: {why}")),
+        };
+        let absent =
+            Seen { count: 0, boots: BTreeSet::new(), evidence: Vec::new(), ..seen.clone() };
+        let mut row = row(ours, fingerprint, &absent, change, reason);
+        row.first_offset = None;
+        row.place.evidence = ours.boots.iter().flat_map(console_first).collect();
+        rows.push(row);
+    }
+    rows
+}
+
+/// Whether a fingerprint of the control is the bug itself, not its aftermath.
+fn is_controls(fingerprint: &str, control: &Splats) -> bool {
+    fingerprint != CORRUPTED && control.get(fingerprint).is_some_and(|seen| !seen.all_secondary)
+}
+
+fn row(
+    ours: &Observation,
+    fingerprint: &str,
+    seen: &Seen,
+    change: Change,
+    reason: String,
+) -> SplatRow {
+    SplatRow {
+        place: Place::new(ours.id(), ours.boots.len(), seen.evidence.clone()),
+        kind: seen.kind.clone(),
+        title: seen.title.clone(),
+        fingerprint: fingerprint.to_owned(),
+        count: seen.count,
+        boots_seen: small(seen.boots.len()),
+        first_offset: Some(seen.first_offset),
+        disables_lockdep: seen.disables_lockdep,
+        change,
+        reason,
+    }
+}
+
+/// A report that cannot be read is explained by a readable one of the same title.
+fn garbled(seen: &Seen, ours: &Splats, reference: &Splats) -> (Change, String) {
+    let readable = |splats: &Splats| {
+        splats.iter().any(|(key, other)| key != CORRUPTED && other.title == seen.title)
+    };
+    let text = "interleaved with other output or cut";
+    if readable(ours) || readable(reference) {
+        return (Change::Secondary, format!("{text}; the same title was read elsewhere"));
+    }
+    (Change::Unclear, text.to_owned())
+}
+
+/// What the reference's own rounds say of a splat it has.
+fn of_reference(reference: &Observation, seen: &Seen) -> (Change, String) {
+    let rounds: BTreeSet<u32> = reference.boots.iter().map(|boot| boot.round).collect();
+    let times = format!("{} of {} rounds", seen.rounds.len(), rounds.len());
+    if seen.rounds.len() < rounds.len() {
+        return (Change::Flaky, format!("the reference has it in {times}: noise"));
+    }
+    (Change::Same, format!("the reference has it in {times}"))
+}
+
+fn added(ours: &Observation, seen: &Seen, peers: &Peers<'_>) -> (Change, String) {
+    let Some(reference) = peers.reference else {
+        return (Change::Unclear, "there is no reference to judge it by".to_owned());
+    };
+    match would_show(ours, seen, reference, peers.steps) {
+        Ok(calls) => (Change::Added, format!("the reference has none in {calls}")),
+        Err(why) => (Change::Unclear, format!("the reference may have it too: {why}")),
+    }
+}
+
+/// Whether `there` would have shown a splat that `here` has: it did the same
+/// steps, with lockdep on, on enough calls. Says on how many, or why not.
+fn would_show(
+    here: &Observation,
+    seen: &Seen,
+    there: &Observation,
+    steps: &[Step],
+) -> Result<String, String> {
+    if there.boots.iter().all(|boot| boot.hello.is_none()) {
+        return Err("it never ran there".to_owned());
+    }
+    let boots = || here.boots.iter().filter(|boot| seen.boots.contains(&boot.name));
+    let locks = |o: &Observation| {
+        o.boots.iter().filter_map(|b| b.hello.as_ref()).any(|hello| hello.debug_locks.is_some())
+    };
+    if locks(here) && !locks(there) {
+        return Err("the kernel there has no lockdep".to_owned());
+    }
+    let mut provoking = BTreeSet::new();
+    for boot in boots() {
+        provoking.extend(boot.blocks.iter().map(|block| block.step));
+        let unreachable =
+            |step: &u32| matches!(boot.steps.get(step), Some(StepOutcome::Unreachable { .. }));
+        provoking.extend(boot.steps.keys().filter(|step| !unreachable(step)));
+        // The step it died in took no block, or not all.
+        provoking.extend(died_in(boot));
+    }
+    let mut calls = 0;
+    for id in &provoking {
+        let name = steps.iter().find(|s| s.id == *id).map_or_else(|| format!("step {id}"), label);
+        let did = exercise(there, *id);
+        if let Some(reason) = did.failed.filter(|_| !did.done) {
+            return Err(format!("{name} failed there: {reason}"));
+        }
+        if !did.done {
+            return Err(format!("{name} was not done there"));
+        }
+        if did.calls == 0 {
+            return Err(format!("{name} made no call there with lockdep on"));
+        }
+        calls += did.calls;
+    }
+    let took: u64 = boots().flat_map(|boot| &boot.blocks).map(|block| block.counts.calls).sum();
+    let nearly = ratio(took, 1) * NEARLY;
+    let needed = (EXPECTED * ratio(took, seen.count)).min(nearly);
+    if ratio(calls, 1) < needed {
+        let took = counted(took, "call");
+        let times = count(seen.count);
+        return Err(format!(
+            "{} there, but {times} in {took} where it came",
+            counted(calls, "call")
+        ));
+    }
+    let with = counted(there.boots.len() as u64, "boot");
+    let lockdep = if locks(there) { " with lockdep on" } else { "" };
+    Ok(format!("{}{lockdep}, {with}", counted(calls, "call")))
+}
+
+/// Blocks that ran with lockdep off, and what turned it off.
+pub(super) fn lockdep_lost(seen: &Observation) -> Option<(u64, Option<String>)> {
+    let lost = |boot: &&BootObservation| boot.blocks.iter().any(|block| !proves(block));
+    let blocks: usize =
+        seen.boots.iter().map(|boot| boot.blocks.iter().filter(|b| !proves(b)).count()).sum();
+    if blocks == 0 {
+        return None;
+    }
+    let by = seen
+        .boots
+        .iter()
+        .filter(lost)
+        .flat_map(|boot| &boot.splats)
+        .find(|splat| splat.disables_lockdep)
+        .map(|splat| splat.title.clone());
+    Some((u64::from(small(blocks)), by))
+}
