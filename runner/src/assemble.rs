@@ -42,7 +42,12 @@ pub fn observe_cell(store: &Store, cell: &Cell) -> Observation {
             Err(error) => errors.push(error.chain()),
         }
     }
-    Observation { cell: cell.clone(), kernel, boots, errors }
+    let evidence = [path, store.build_log(&cell.id)]
+        .iter()
+        .filter(|path| path.is_file())
+        .map(|path| store.relative(path))
+        .collect();
+    Observation { cell: cell.clone(), kernel, evidence, boots, errors }
 }
 
 /// What one boot showed, and what was wrong with its records.

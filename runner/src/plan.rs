@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::spec::{Probe, Role, Series, Spec, did_you_mean, word};
+use crate::spec::{Probe, Role, Series, Spec, did_you_mean};
 
 /// Every probe there is: the guest's own table.
 pub use bakeoff_fuzz::probe::PROBES;
