@@ -11,13 +11,17 @@
 //! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
 //!    exercised is *inconclusive*, never *passed*.
 
+pub mod accel;
 pub mod arch;
+pub mod boot;
 pub mod cache;
 pub mod command;
 pub mod data;
 pub mod error;
 pub mod event;
+pub mod guest;
 pub mod observation;
 pub mod plan;
+pub mod qmp;
 pub mod spec;
 pub mod store;
