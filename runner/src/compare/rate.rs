@@ -8,7 +8,7 @@ use bakeoff_fuzz::wire::{Block, Counts, Score, Step};
 use super::Settings;
 use super::cell::{self, exercise, proves};
 use super::row::{Bounds, CellEnd, CellRow, Effect, Place, RateRow, Verdict};
-use super::words::{Round, counted, percent, rate};
+use super::words::{Round, count, counted, percent, rate};
 use crate::observation::{BootObservation, Observation};
 use crate::spec::Role;
 use crate::stats::{self, Cluster, Estimate, Judgement};
@@ -302,19 +302,18 @@ fn judge_one(
     let apart = stats::difference(&ours, &other, confidence);
     rate.row.difference = Some(Bounds { low: apart.low, high: apart.high, confidence });
     let points = percent(margin, Round::Nearest);
+    let points_words =
+        if points == "1" { "1 point".to_owned() } else { format!("{points} points") };
     let (verdict, text) = match stats::judge(apart, margin) {
         Judgement::Lower => (Verdict::Worse, format!("lower than {reference}'s")),
         Judgement::Higher => (Verdict::Better, format!("higher than {reference}'s")),
-        Judgement::Same => {
-            let text = format!("within {points} of a percentage point of {reference}'s");
-            (Verdict::Same, text.replace(" of a percentage point", " points"))
-        }
+        Judgement::Same => (Verdict::Same, format!("within {} of {reference}'s", points_words)),
         Judgement::Open => {
             let needs = match stats::calls_for_judgement(&ours, &other, margin, confidence) {
-                Some(calls) => format!("needs about {} more", counted(calls.max(1), "call")),
-                None => format!("the difference is about the margin of {points} points"),
+                Some(calls) => format!("needs about {} more calls", count(calls.max(1))),
+                None => format!("on the margin of {points} points; needs more boots"),
             };
-            (Verdict::Inconclusive, format!("inconclusive: {needs}"))
+            (Verdict::Inconclusive, format!("inconclusive: {needs} to tell it from {reference}'s"))
         }
     };
     rate.row.verdict = verdict;
