@@ -20,8 +20,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, SplatRow, Subject,
-    VerdictRow, label,
+    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, Settings, SplatRow,
+    Subject, VerdictRow, label,
 };
 use crate::error::Result;
 use crate::spec::{Spec, Thread};
@@ -47,6 +47,8 @@ pub struct Report {
     pub run: Run,
     /// On what machine.
     pub environment: Environment,
+    /// How sure the verdicts are, and which differences count.
+    pub settings: Settings,
     /// Better, same, worse or inconclusive, per base, candidate and architecture.
     pub verdicts: Vec<VerdictRow>,
     /// The spec's gates, per contender.
@@ -91,7 +93,8 @@ impl Report {
     #[must_use]
     pub fn new(run: &RunJson, spec: &Spec, comparison: Comparison) -> Report {
         let subject = Subject::new(spec, &run.plan);
-        let Comparison { cells, splats, rates, findings, verdicts, gates, not_tested } = comparison;
+        let Comparison { settings, cells, splats, rates, findings, verdicts, gates, not_tested } =
+            comparison;
         Report {
             schema_version: SCHEMA_VERSION,
             tool: run.tool.clone(),
@@ -111,6 +114,7 @@ impl Report {
                 steps: run.plan.steps.iter().map(label).collect(),
             },
             environment: run.environment.clone(),
+            settings,
             verdicts,
             gates,
             cells,

@@ -4,11 +4,16 @@
 //! formats that people read.
 
 use super::Report;
-use crate::compare::words::{Round, count, list, percent, ratio};
+use crate::compare::words::{Round, count, list, percent, plain, ratio};
 use crate::compare::{
     CandidateInfo, Change, Effect, Place, RateRow, SplatRow, Verdict, VerdictRow, condition, means,
 };
 use crate::spec::Role;
+
+/// The longest title that is shown whole.
+const TITLE: usize = 120;
+/// The longest finding that is shown whole.
+const TEXT: usize = 240;
 
 /// The name a candidate's rows have in this report: `x86_64`, with its base where
 /// there are several.
@@ -36,12 +41,25 @@ pub(super) fn cell(report: &Report, place: &Place) -> String {
 /// A verdict in a word.
 pub(super) fn verdict_word(row: &VerdictRow) -> &'static str {
     match row.verdict {
-        _ if row.role == Role::Reference && row.verdict == Verdict::Same => "reference",
+        _ if row.role == Role::Reference && row.verdict == Verdict::Same => "-",
         _ if row.declared => "not portable",
         Verdict::Better => "better",
         Verdict::Same => "same",
         Verdict::Worse => "worse",
         Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// A verdict in a sentence.
+fn verdict_words(report: &Report, row: &VerdictRow) -> String {
+    let than = reference(report);
+    match row.verdict {
+        _ if row.role == Role::Reference && row.verdict == Verdict::Same => "the reference".into(),
+        _ if row.declared => "not portable".into(),
+        Verdict::Better => format!("better than {than}"),
+        Verdict::Same => format!("same as {than}, as far as tested,"),
+        Verdict::Worse => format!("worse than {than}"),
+        Verdict::Inconclusive => "inconclusive".into(),
     }
 }
 
@@ -53,9 +71,9 @@ pub(super) fn reference(report: &Report) -> &str {
 
 /// `worse on x86_64 and arm64; same on riscv`.
 pub(super) fn headline(report: &Report, candidate: &CandidateInfo) -> String {
-    let mut by_word: Vec<(&'static str, Vec<String>)> = Vec::new();
+    let mut by_word: Vec<(String, Vec<String>)> = Vec::new();
     for row in report.verdicts.iter().filter(|v| v.place.candidate == candidate.name) {
-        let (word, at) = (verdict_word(row), target(report, &row.place));
+        let (word, at) = (verdict_words(report, row), target(report, &row.place));
         match by_word.iter_mut().find(|(known, _)| *known == word) {
             Some((_, places)) => places.push(at),
             None => by_word.push((word, vec![at])),
@@ -78,8 +96,10 @@ pub(super) fn sentences(report: &Report, candidate: &CandidateInfo) -> Vec<Strin
     if let Some(untested) = &candidate.untested {
         all.push(format!("Not tested: {untested}."));
     }
-    if all.is_empty() && candidate.role == Role::Reference {
-        all.push("What the others are compared with; run twice, and its rounds agree.".into());
+    if candidate.role == Role::Reference {
+        let agree = all.is_empty() && report.cells.iter().any(|c| c.role == Role::Reference);
+        let agree = if agree { " Its rounds agree with each other." } else { "" };
+        all.insert(0, format!("What the others are compared with.{agree}"));
     } else if all.is_empty() {
         all.push("Nothing was measured.".into());
     }
@@ -100,10 +120,12 @@ fn rates<'a>(
         .filter(move |row| !production || row.place.profile == "production")
 }
 
-/// What rose or fell; architectures and metrics with the same numbers share a part.
+/// What rose or fell; metrics, architectures and conditions with the same change
+/// share a sentence.
 fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     struct Move {
-        what: String,
+        change: String,
+        condition: String,
         metrics: Vec<String>,
         places: Vec<String>,
         seen: Vec<String>,
@@ -125,35 +147,47 @@ fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
             format!(" from {}%", percent(ratio(r.correct, r.calls), Round::Nearest))
         });
         let to = percent(ratio(row.correct, row.calls), Round::Nearest);
-        let what = format!("{verb}{from} to {to}% of calls in {}", condition(row));
+        let change = format!("{verb}{from} to {to}%");
+        let condition = condition(row);
         let place = target(report, &row.place);
         let seen = format!("{}/{}", count(row.correct), count(row.calls));
         let metric = means(&row.metric).to_owned();
-        match moves.iter_mut().find(|m| m.what == what) {
+        match moves.iter_mut().find(|m| m.change == change && m.condition == condition) {
             Some(known) => {
-                for (list, new) in [
-                    (&mut known.metrics, metric),
-                    (&mut known.places, place),
-                    (&mut known.seen, seen),
-                ] {
-                    if !list.contains(&new) {
-                        list.push(new);
-                    }
-                }
+                add(&mut known.metrics, metric);
+                add(&mut known.places, place);
+                add(&mut known.seen, seen);
             }
             None => moves.push(Move {
-                what,
+                change,
+                condition,
                 metrics: vec![metric],
                 places: vec![place],
                 seen: vec![seen],
             }),
         }
     }
-    let sentence = |m: &Move| {
-        let got = list(&m.metrics);
-        format!("Getting {got} {} on {} ({}).", m.what, list(&m.places), m.seen.join(", "))
+    let mut sentences: Vec<(String, Vec<String>, String)> = Vec::new();
+    for Move { change, condition, metrics, places, seen } in moves {
+        let front = format!("The share of calls that get {} {change}", list(&metrics));
+        let back = format!(" on {}", list(&places));
+        let part = format!("{condition} ({})", seen.join(", "));
+        match sentences.iter_mut().find(|(f, _, b)| *f == front && *b == back) {
+            Some((_, parts, _)) => parts.push(part),
+            None => sentences.push((front, vec![part], back)),
+        }
+    }
+    let tell = |(front, parts, back): (String, Vec<String>, String)| {
+        format!("{front} in {}{back}.", list(&parts))
     };
-    moves.iter().map(sentence).collect()
+    sentences.into_iter().map(tell).collect()
+}
+
+/// Adds what is not there yet.
+fn add(words: &mut Vec<String>, word: String) {
+    if !words.contains(&word) {
+        words.push(word);
+    }
 }
 
 /// What stayed, and what cannot be told.
@@ -163,11 +197,7 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
         rates(report, candidate).filter(|r| r.verdict == Verdict::Same).collect();
     let distinct = |words: Vec<String>| {
         let mut once: Vec<String> = Vec::new();
-        for word in words {
-            if !once.contains(&word) {
-                once.push(word);
-            }
-        }
+        words.into_iter().for_each(|word| add(&mut once, word));
         once
     };
     if let Some(first) = same.first() {
@@ -214,8 +244,10 @@ fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
                 None => by_title.push((row.title.clone(), vec![seen])),
             }
         }
-        let parts: Vec<String> =
-            by_title.iter().map(|(title, seen)| format!("{title} ({})", list(seen))).collect();
+        let parts: Vec<String> = by_title
+            .iter()
+            .map(|(title, seen)| format!("{} ({})", plain(title, TITLE), list(seen)))
+            .collect();
         list(&parts)
     };
     let verb = match candidate.role {
@@ -225,20 +257,23 @@ fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     for (change, text) in [
         (Change::Control, verb),
         (Change::Added, "Adds"),
-        (Change::Removed, "Does not show, where the control does,"),
+        (Change::Removed, "The control's splat is gone, fixed or silenced"),
     ] {
         let rows = own(change);
         if !rows.is_empty() {
-            let colon = if change == Change::Control { ":" } else { "" };
-            all.push(format!("{text}{colon} {}.", told(&rows)));
+            all.push(format!("{text}: {}.", told(&rows)));
         }
     }
-    if !own(Change::Removed).is_empty() {
-        all.push("Fixed or silenced: a report that does not come cannot tell.".into());
+    // What never ran has been said to.
+    let unclear: Vec<&SplatRow> =
+        own(Change::Unclear).into_iter().filter(|row| row.place.boots > 0).collect();
+    let (absent, garbled): (Vec<&SplatRow>, Vec<&SplatRow>) =
+        unclear.into_iter().partition(|row| row.count == 0);
+    if !absent.is_empty() {
+        all.push(format!("Cannot tell whether the control's splat is gone: {}.", told(&absent)));
     }
-    let unclear = own(Change::Unclear);
-    if !unclear.is_empty() {
-        all.push(format!("Cannot be told: {}.", told(&unclear)));
+    if !garbled.is_empty() && candidate.role != Role::Control {
+        all.push(format!("Cannot tell whose: {}.", told(&garbled)));
     }
     all
 }
@@ -254,8 +289,7 @@ fn other(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
                     && row.calls > 0
                     && finding.text.starts_with(&condition(row))
             }),
-            "splat-added" | "splat-removed" => !finding.text.contains("did not splat"),
-            "noise" => false,
+            "splat-added" | "splat-removed" => !finding.text.contains("not reproduced"),
             _ => false,
         };
         let noise = finding.oracle == "noise";
@@ -270,6 +304,9 @@ fn other(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
         }
     }
     said.into_iter()
-        .map(|(text, places)| format!("{}: {}.", list(&places), text.trim_end_matches('.')))
+        .map(|(text, places)| {
+            let text = plain(&text, TEXT);
+            format!("On {}: {}.", list(&places), text.trim_end_matches('.'))
+        })
         .collect()
 }

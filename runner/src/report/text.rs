@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report for a terminal or a mail.
 
+use std::collections::BTreeMap;
+
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
 use super::wrap::{table, wrap};
 use super::{Report, WIDTH};
-use crate::compare::words::{count, counted};
+use crate::compare::words::{Round, count, list, percent, plain};
 use crate::compare::{
-    CellRow, Change, GateState, Place, RateRow, SplatRow, Verdict, condition, end_words, shown,
+    CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, condition, end_words, shown,
 };
 use crate::spec::{Role, word};
 
@@ -29,7 +31,8 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 fn line(out: &mut String, text: &str) {
-    out.push_str(&wrap(text, WIDTH, "", "    "));
+    let indent = " ".repeat(text.len() - text.trim_start().len());
+    out.push_str(&wrap(text, WIDTH, &indent, &format!("{indent}  ")));
 }
 
 fn title(out: &mut String, text: &str) {
@@ -46,15 +49,30 @@ fn head(out: &mut String, report: &Report) {
     for (name, source) in &run.bases {
         line(out, &format!("base {name}: {source}"));
     }
+    // Architectures that share a machine share a line.
+    let mut machines: Vec<(String, Vec<String>)> = Vec::new();
     for (arch, accel) in &report.environment.accel {
-        let qemu = report.environment.qemu.get(arch).map_or("QEMU", String::as_str);
-        let compiler = report.environment.compiler.get(arch).map_or("", String::as_str);
-        line(out, &format!("{arch}: {accel}, {qemu}, {compiler}"));
+        let word = |of: &BTreeMap<String, String>| of.get(arch).cloned().unwrap_or_default();
+        let parts =
+            [accel.clone(), word(&report.environment.qemu), word(&report.environment.compiler)];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let machine = parts.join(", ");
+        match machines.iter_mut().find(|(known, _)| *known == machine) {
+            Some((_, archs)) => archs.push(arch.clone()),
+            None => machines.push((machine, vec![arch.clone()])),
+        }
+    }
+    for (machine, archs) in machines {
+        line(out, &format!("{}: {machine}", list(&archs)));
     }
 }
 
 fn verdicts(out: &mut String, report: &Report) {
     title(out, &format!("VERDICT, against {}", reference(report)));
+    if report.verdicts.is_empty() {
+        line(out, "  none: nothing was run");
+        return;
+    }
     let mut targets: Vec<String> = Vec::new();
     for row in &report.verdicts {
         let at = target(report, &row.place);
@@ -159,14 +177,17 @@ fn availability(out: &mut String, report: &Report) {
         for (names, _) in shown_metrics {
             line(out, &format!("{at}: {}", names.join(" and ")));
             let of = rows.iter().filter(|row| names.first() == Some(&row.metric.as_str()));
-            let table_rows: Vec<Vec<String>> = of.map(|row| rate_row(row)).collect();
-            out.push_str(&table(&["", "", ""], &table_rows, "  ", WIDTH).trim_start_matches('\n'));
+            let rows: Vec<Vec<String>> = of.map(|row| rate_row(report, row)).collect();
+            out.push_str(&table(&["", "", ""], &rows, "  ", WIDTH));
         }
     }
     out.push('\n');
-    let margin = "Differences are judged by their own interval, corrected for the number of \
-                  comparisons; see report.json.";
-    line(out, margin);
+    let margin = percent(report.settings.margin, Round::Nearest);
+    let text = format!(
+        "Same: the interval of the difference, corrected for the number of comparisons, lies \
+         within {margin} percentage point(s). Better, worse: it lies beyond."
+    );
+    line(out, &text);
     if report.rates.iter().any(|row| row.independence_assumed && row.calls > 0) {
         line(out, "Where no call failed, or all did, intervals assume independent calls.");
     }
@@ -177,10 +198,20 @@ fn availability(out: &mut String, report: &Report) {
     }
 }
 
-fn rate_row(row: &RateRow) -> Vec<String> {
+fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
     let name = row.place.candidate.clone();
     if row.calls == 0 {
-        return vec![name, "0 calls".into(), row.reason.clone()];
+        let own = |c: &&CellRow| {
+            (&c.place.base, &c.place.candidate, &c.place.arch, &c.place.profile)
+                == (&row.place.base, &row.place.candidate, &row.place.arch, &row.place.profile)
+        };
+        let end = report.cells.iter().find(own).map_or(CellEnd::Error, |c| c.end);
+        // Why it did not run stands once, among the cells.
+        let why = match end {
+            CellEnd::Ran => plain(&row.reason, 160),
+            end => end_words(end).to_owned(),
+        };
+        return vec![name, "0 calls".into(), why];
     }
     let last = match row.verdict {
         _ if row.reason.starts_with("the reference") => row.reason.clone(),
@@ -192,53 +223,69 @@ fn rate_row(row: &RateRow) -> Vec<String> {
     vec![name, shown(row), last]
 }
 
+/// What stands beside the calls: rows of zeros only are left out.
 fn not_counted(out: &mut String, report: &Report) {
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut told: Vec<(Place, u32)> = Vec::new();
+    let mut groups: Vec<(String, Vec<Vec<String>>)> = Vec::new();
+    let mut told: Vec<(String, &str)> = Vec::new();
     for row in &report.rates {
-        let key = (Place { evidence: Vec::new(), boots: 0, ..row.place.clone() }, row.step);
         let astray: u64 = row.wrong_context.values().sum();
-        let slot = row.slot_busy.unwrap_or(0) + row.lock_failed.unwrap_or(0);
-        let any = row.ineligible + row.missed + row.errors + astray + slot > 0
+        let fell_back = row.slot_busy.unwrap_or(0) + row.lock_failed.unwrap_or(0);
+        let any = row.ineligible + row.missed + row.errors + astray + fell_back > 0
             || row.blocks_without_lockdep > 0;
+        // The rows of one step count the same events.
+        let key = (heading(report, row), row.place.candidate.as_str());
         if !any || told.contains(&key) {
             continue;
         }
         told.push(key);
         let told_apart = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), count);
-        rows.push(vec![
+        let cells = vec![
             row.place.candidate.clone(),
-            heading(report, row),
             count(row.ineligible),
             count(row.missed),
-            count(row.errors + astray),
+            count(row.errors.saturating_add(astray)),
+            row.blocks_without_lockdep.to_string(),
             told_apart(row.slot_busy),
             told_apart(row.lock_failed),
-            row.blocks_without_lockdep.to_string(),
-        ]);
+        ];
+        let at = heading(report, row);
+        match groups.iter_mut().find(|(known, _)| *known == at) {
+            Some((_, rows)) => rows.push(cells),
+            None => groups.push((at, vec![cells])),
+        }
     }
-    if rows.is_empty() {
+    if groups.is_empty() {
         return;
     }
-    title(out, "BESIDE THE CALLS: not counted, and why calls fell back (- = cannot be told)");
-    let heads = ["", "", ">inel", ">miss", ">err", ">slot", ">lock", "off"];
-    out.push_str(&table(&heads, &rows, "  ", WIDTH));
-    line(
-        out,
-        "  inel: no user stack; miss: event without a run; err: not scored, or from another \
-         context; slot: unlock work busy; lock: trylock failed; off: blocks with lockdep off",
-    );
+    title(out, "BESIDE THE CALLS: what was not counted, and why calls fell back");
+    for (at, rows) in groups {
+        let heads = ["", ">no-stack", ">missed", ">errors", ">blocks-off", ">busy", "lock"];
+        line(out, &at);
+        out.push_str(&table(&heads, &rows, "  ", WIDTH));
+    }
+    let text = "no-stack: no user stack; missed: an event without a run; errors: not scored, or \
+                from another context; blocks-off: blocks with lockdep off; busy, lock: calls \
+                that fell back because the unlock work was busy, or the lock not to be had \
+                (-: cannot be told).";
+    out.push('\n');
+    line(out, text);
 }
 
 fn splats(out: &mut String, report: &Report) {
     title(out, "SPLATS");
     if report.splats.is_empty() {
-        line(out, "  none in any boot");
+        let text = if report.cells.iter().any(|cell| cell.place.boots > 0) {
+            "  none in any boot"
+        } else {
+            "  no boot was made"
+        };
+        line(out, text);
         return;
     }
     // One line for a title; its call chains are apart in report.json.
     let mut rows: Vec<(&SplatRow, u64, usize)> = Vec::new();
-    for splat in &report.splats {
+    // Of what never ran, the cells tell.
+    for splat in report.splats.iter().filter(|s| s.place.boots > 0) {
         let like = |other: &SplatRow| {
             (&other.title, other.change) == (&splat.title, splat.change)
                 && other.place.candidate == splat.place.candidate
@@ -263,7 +310,7 @@ fn splats(out: &mut String, report: &Report) {
                 cell(report, &splat.place),
                 change_words(splat),
                 count(*times),
-                format!("{}{chains}", crate::compare::words::plain(&splat.title, 200)),
+                format!("{}{chains}", plain(&splat.title, 200)),
             ]
         })
         .collect();
@@ -305,11 +352,7 @@ fn cells(out: &mut String, report: &Report) {
                 format!("{:.1}", row.seconds.boots),
                 row.place.boots.to_string(),
                 match &row.note {
-                    Some(note) => format!(
-                        "{}: {}",
-                        end_words(row.end),
-                        crate::compare::words::plain(note, 300)
-                    ),
+                    Some(note) => format!("{}: {}", end_words(row.end), plain(note, 120)),
                     None => end_words(row.end).to_owned(),
                 },
             ]
@@ -328,19 +371,20 @@ fn gates(out: &mut String, report: &Report) {
     }
     let met = report.gates.iter().filter(|gate| gate.state == GateState::Met).count();
     title(out, &format!("GATES: {met} of {} met", report.gates.len()));
-    let open = report.gates.iter().filter(|gate| gate.state != GateState::Met);
-    let rows: Vec<Vec<String>> = open
-        .map(|gate| {
-            vec![
-                gate.place.candidate.clone(),
-                target(report, &gate.place),
-                gate_name(&gate.rule),
-                format!("{}: {}", word(gate.state), gate.reason),
-            ]
-        })
-        .collect();
-    if !rows.is_empty() {
-        out.push_str(&table(&["candidate", "on", "gate", "state"], &rows, "  ", WIDTH));
+    let mut open: Vec<(String, Vec<String>, String)> = Vec::new();
+    for gate in report.gates.iter().filter(|gate| gate.state != GateState::Met) {
+        let who = gate.place.candidate.clone();
+        let reason = plain(&gate.reason, 160);
+        let text = format!("{} {}: {reason}", gate_name(&gate.rule), word(gate.state));
+        let at = target(report, &gate.place);
+        match open.iter_mut().find(|(w, _, t)| *w == who && *t == text) {
+            Some((_, places, _)) => places.push(at),
+            None => open.push((who, vec![at], text)),
+        }
+    }
+    for (who, places, text) in open {
+        let text = format!("{who} on {}: {text}", list(&places));
+        out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
     }
 }
 
@@ -371,7 +415,7 @@ pub(super) fn untested_line(row: &crate::compare::NotTested) -> String {
 fn not_tested(out: &mut String, report: &Report) {
     title(out, "NOT TESTED");
     for row in &report.not_tested {
-        let text = crate::compare::words::plain(&untested_line(row), 400);
+        let text = plain(&untested_line(row), 240);
         out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
     }
     if report.not_tested.is_empty() {
@@ -395,9 +439,9 @@ fn evidence(out: &mut String, report: &Report) {
             continue;
         }
         told.push((&splat.title, file));
-        let text = crate::compare::words::plain(&splat.title, 200);
-        let at = counted(offset, "byte").replace(" bytes", "").replace(" byte", "");
-        out.push_str(&wrap(&format!("{text}, first at byte {at} of"), WIDTH, "  ", "  "));
+        let text = plain(&splat.title, 200);
+        let at = format!("{text}, first at byte {} of", count(offset));
+        out.push_str(&wrap(&at, WIDTH, "  ", "  "));
         out.push_str(&wrap(file, WIDTH, "    ", "    "));
     }
     let lost = report.verdicts.iter().filter(|v| v.verdict == Verdict::Inconclusive);

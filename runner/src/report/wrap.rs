@@ -27,7 +27,7 @@ pub(super) fn wrap(text: &str, width: usize, first: &str, rest: &str) -> String 
                 // Too long for any line: fill this one and go on. ASCII only, so
                 // every byte is a place to break.
                 let left = width.saturating_sub(line.len() + gap).max(usize::from(empty));
-                let (head, tail) = word.split_at(left.min(word.len()));
+                let (head, tail) = word.split_at(break_at(word, left.min(word.len())));
                 if !head.is_empty() {
                     if !empty {
                         line.push(' ');
@@ -52,12 +52,23 @@ pub(super) fn wrap(text: &str, width: usize, first: &str, rest: &str) -> String 
     out
 }
 
+/// Where to break a word that is too long: after a separator in the second half of
+/// what fits, else where it must be.
+fn break_at(word: &str, most: usize) -> usize {
+    let fits = word.get(..most).unwrap_or_default();
+    match fits.rfind(['/', ':', ',', ';', '-']) {
+        Some(at) if at + 1 > most / 2 => at + 1,
+        Some(_) | None => most,
+    }
+}
+
 /// A table: columns as wide as their cells, `indent` in front, the last column
 /// wrapped, none beyond `width`. A column of which the name begins with `>` is
-/// flush right. The first columns are cut where they would leave the last one no
-/// room.
+/// flush right. Where the last column would have no room, the first is cut, and
+/// only then others.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>], indent: &str, width: usize) -> String {
-    const LAST: usize = 24;
+    const LAST: usize = 18;
+    const FIRST: usize = 12;
     let Some(last) = heads.len().checked_sub(1) else { return String::new() };
     let clean: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| plain(cell, usize::MAX)).collect()).collect();
@@ -73,11 +84,13 @@ pub(super) fn table(heads: &[&str], rows: &[Vec<String>], indent: &str, width: u
     let gaps = indent.len() + 2 * last;
     let wanted = widths.get(last).copied().unwrap_or(0).min(LAST);
     while gaps + widths.iter().take(last).sum::<usize>() + wanted > width {
-        let Some(widest) = widths.iter_mut().take(last).max_by_key(|w| **w) else { break };
-        if *widest <= 4 {
-            break;
+        match widths.first_mut() {
+            Some(first) if last > 0 && *first > FIRST => *first -= 1,
+            Some(_) | None => match widths.iter_mut().take(last).max_by_key(|w| **w) {
+                Some(widest) if *widest > 4 => *widest -= 1,
+                Some(_) | None => break,
+            },
         }
-        *widest -= 1;
     }
     let front: usize = gaps + widths.iter().take(last).sum::<usize>();
     let mut out = String::new();
