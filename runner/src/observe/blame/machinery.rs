@@ -8,9 +8,9 @@ pub const MACHINERY: &[Area] = &[
     Area {
         name: "reporting",
         functions: &[
-            "__panic", "panic_*", "dump_stack*", "__dump_stack*", "show_stack*", "show_trace*",
-            "dump_backtrace*", "unwind_backtrace*", "walk_stackframe*", "print_*", "panic",
-            "vpanic", "nmi_panic", "check_panic_on_warn", "__warn*", "warn_slowpath_*",
+            "__stack_chk_fail", "__panic", "panic_*", "dump_stack*", "__dump_stack*", "show_stack*",
+            "show_trace*", "dump_backtrace*", "unwind_backtrace*", "walk_stackframe*", "print_*",
+            "panic", "vpanic", "nmi_panic", "check_panic_on_warn", "__warn*", "warn_slowpath_*",
             "warn_alloc*", "report_bug*", "__report_bug*", "fixup_bug*", "handle_bug*", "add_taint",
             "_warn_unseeded_randomness", "nmi_cpu_backtrace*", "nmi_trigger_*", "arch_trigger_*",
             "trigger_*_backtrace", "sched_show_task*", "_sched_show_task*", "show_regs*",
@@ -446,9 +446,9 @@ pub const MACHINERY: &[Area] = &[
     Area {
         name: "page cache",
         functions: &[
-            "filemap_fdatawait*", "__filemap_fdatawait*", "filemap_write_and_wait*",
-            "filemap_fdatawrite*", "__filemap_fdatawrite*", "filemap_flush*",
-            "filemap_check_errors", "wait_on_page_bit*", "sync_inode_metadata",
+            "fdatawait_*", "fdatawrite_*", "filemap_fdatawait*", "__filemap_fdatawait*",
+            "filemap_write_and_wait*", "filemap_fdatawrite*", "__filemap_fdatawrite*",
+            "filemap_flush*", "filemap_check_errors", "wait_on_page_bit*", "sync_inode_metadata",
             "find_lock_entries*", "find_get_*", "filemap_get_*", "__filemap_get_*",
             "pagecache_get_page*", "truncate_inode_pages*", "truncate_pagecache*",
             "do_read_cache_*", "__page_cache_*", "add_to_page_cache*", "filemap_add_folio*",
