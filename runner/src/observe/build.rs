@@ -293,7 +293,7 @@ pub(crate) fn build(report: &Report) -> Splat {
         lockdep,
         raw: String::from_utf8_lossy(&report.raw).into_owned(),
     };
-    splat.notes = crate::observe::blind::notes(&splat, report.within, report.flooded || flood);
+    splat.notes = crate::observe::blind::notes(&splat, row, report.within, report.flooded || flood);
     splat
 }
 

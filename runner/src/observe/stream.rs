@@ -5,10 +5,11 @@
 //! belong to no report, when it grows beyond all reason, or with the log. What the kernel did about
 //! it (`Kernel panic - not syncing`) still belongs to it.
 
+use crate::observe::blind::says_off;
 use crate::observe::build::{build, has_stack};
 use crate::observe::line::{Origin, messages};
 use crate::observe::table::{Captures, NEEDLE_REACH, Role, Row, find_head, next_candidate};
-use crate::observe::{Kind, Splat};
+use crate::observe::{Kind, Note, Splat};
 use memchr::{memchr, memmem, memrchr};
 
 /// How much is taken in at a time; results do not depend on it.
@@ -63,6 +64,8 @@ pub struct Parser {
     /// Up to where on the console candidates were looked for.
     scanned: u64,
     open: Vec<Report>,
+    /// A report has said that lockdep is off from there on.
+    lockdep_off: bool,
     /// Finished, but an earlier one is still open, or a panic may still turn out to be its end.
     ready: Vec<Splat>,
 }
@@ -464,7 +467,13 @@ impl Parser {
         if report.row.role == Role::NeedsStack && !has_stack(&report) {
             return;
         }
-        self.ready.push(build(&report));
+        let mut splat = build(&report);
+        if !self.lockdep_off && says_off(&splat) {
+            splat.notes.push(Note::LockdepOffBefore);
+            splat.notes.sort_unstable();
+        }
+        self.lockdep_off |= splat.notes.contains(&Note::LockdepOff);
+        self.ready.push(splat);
     }
 }
 
