@@ -19,6 +19,7 @@ pub mod command;
 pub mod data;
 pub mod error;
 pub mod event;
+pub mod exercise;
 pub mod guest;
 pub mod observation;
 pub mod plan;
