@@ -223,14 +223,15 @@ impl Command {
         if let Some(dir) = &self.cwd {
             expression = expression.dir(dir);
         }
-        if let Some(env) = &self.only_env {
-            expression = expression.full_env(env.clone());
-        }
-        for (name, value) in &self.env {
+        // In duct the innermost setting wins, so the last one said goes in first.
+        for (name, value) in self.env.iter().rev() {
             expression = match value {
                 Some(value) => expression.env(name, value),
                 None => expression.env_remove(name),
             };
+        }
+        if let Some(env) = &self.only_env {
+            expression = expression.full_env(env.clone());
         }
         expression = match &self.stdin {
             Some(bytes) => expression.stdin_bytes(bytes.clone()),
@@ -556,6 +557,19 @@ mod tests {
         cancel.cancel();
         let error = thread.join().unwrap().unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Interrupted);
+    }
+
+    /// `only_env` takes everything else away, and `env` adds to it; the last
+    /// value of a variable counts.
+    #[test]
+    fn environment_is_what_was_said() {
+        let sh = Command::new("sh")
+            .args(["-c", "echo $A-$B-$HOME"])
+            .only_env([("PATH", std::env::var_os("PATH").unwrap())])
+            .env("A", "1")
+            .env("B", "2")
+            .env("A", "3");
+        assert_eq!(sh.check(&Cancel::new()).unwrap().text(), "3-2-");
     }
 
     /// The printed command line can be pasted into a shell.

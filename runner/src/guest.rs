@@ -12,6 +12,7 @@
 
 mod build;
 mod cpio;
+mod elf;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,8 @@ impl GuestBinaries {
             events.note(format!("{} is of another version and is not used", path.display()));
         }
         let (agent, origin) = build::from_cache_or_cargo(arch, origins, events, cancel)?;
+        elf::check(&agent, arch)
+            .map_err(|why| Error::failure(format!("cargo built an agent that {why}")))?;
         if !is_of_our_sources(&agent) {
             return Err(Error::bad_input(format!(
                 "{} is not what this program was built from",
@@ -89,6 +92,8 @@ impl GuestBinaries {
                 .hint("it holds a folder for each architecture, with the static `agent` in it")
                 .because(cause)
         })?;
+        elf::check(&agent, arch)
+            .map_err(|why| Error::bad_input(format!("{} {why}", path.display())))?;
         if !is_of_our_sources(&agent) {
             let what = format!("{} is not built from the sources of this bakeoff", path.display());
             return Err(
@@ -158,9 +163,11 @@ mod tests {
         assert!(obtain().unwrap_err().message().contains("arm64/agent"));
         fs::create_dir(dir.path().join("arm64")).unwrap();
         let agent = dir.path().join("arm64/agent");
-        fs::write(&agent, "\x7fELF of last week").unwrap();
+        let mut binary = elf::tests::binary(183, &[1]);
+        fs::write(&agent, &binary).unwrap();
         assert!(obtain().unwrap_err().message().contains("not built from the sources"));
-        fs::write(&agent, format!("\x7fELF {} ...", bakeoff_fuzz::SOURCE_MARK)).unwrap();
+        binary.extend_from_slice(bakeoff_fuzz::SOURCE_MARK.as_bytes());
+        fs::write(&agent, &binary).unwrap();
         assert_eq!(obtain().unwrap().origin, agent.display().to_string());
     }
 

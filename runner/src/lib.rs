@@ -31,6 +31,7 @@ pub mod records;
 pub mod schedule;
 pub mod source;
 pub mod report;
+pub mod exercise;
 pub mod guest;
 pub mod observation;
 pub mod plan;

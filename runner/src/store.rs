@@ -6,7 +6,7 @@
 //! RUN/spec/                           the spec and its patches as they were
 //! RUN/bakeoff.log                     the event stream
 //! RUN/cells/<base>/<candidate>/<arch>/<profile>/kernel.json, build.log
-//!     …/boots/<shard>-<nnn>/{records.jsonl, console.log, end.json}
+//!     …/boots/<shard>-<nnn>/{records.jsonl, console.log, console.times, end.json}
 //! RUN/report.json, report.txt, report.md        derived, can be deleted
 //! ```
 //!
@@ -307,6 +307,13 @@ impl Store {
     #[must_use]
     pub fn console(&self, id: &BootId) -> PathBuf {
         self.boot(id).join("console.log")
+    }
+
+    /// When what came on the console: lines of a byte offset and the milliseconds
+    /// since power-on at which that byte arrived.
+    #[must_use]
+    pub fn console_times(&self, id: &BootId) -> PathBuf {
+        self.boot(id).join("console.times")
     }
 
     /// A boot's records.
