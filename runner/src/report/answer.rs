@@ -6,7 +6,8 @@
 use super::Report;
 use crate::compare::words::{Round, count, list, percent, plain, ratio};
 use crate::compare::{
-    CandidateInfo, Change, Effect, Place, RateRow, SplatRow, Verdict, VerdictRow, condition, means,
+    CandidateInfo, CellEnd, Change, Effect, Place, RateRow, SplatRow, Verdict, VerdictRow,
+    condition, means,
 };
 use crate::spec::Role;
 
@@ -169,7 +170,11 @@ fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     }
     let mut sentences: Vec<(String, Vec<String>, String)> = Vec::new();
     for Move { change, condition, metrics, places, seen } in moves {
-        let front = format!("The share of calls that get {} {change}", list(&metrics));
+        let front = {
+            let shares = metrics.join(", and of those that get ");
+            let comma = if metrics.len() > 1 { "," } else { "" };
+            format!("The share of calls that get {shares}{comma} {change}")
+        };
         let back = format!(" on {}", list(&places));
         let part = format!("{condition} ({})", seen.join(", "));
         match sentences.iter_mut().find(|(f, _, b)| *f == front && *b == back) {
@@ -214,14 +219,43 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
             count(calls)
         ));
     }
-    let open = rates(report, candidate).filter(|row| row.verdict == Verdict::Inconclusive);
+    let open = report.rates.iter().filter(|row| {
+        row.place.candidate == candidate.name
+            && row.verdict == Verdict::Inconclusive
+            && (row.calls > 0 || only_here(report, row))
+    });
     let open = distinct(
-        open.map(|row| format!("{} on {}", condition(row), target(report, &row.place))).collect(),
+        open.map(|row| {
+            let why = match row.needs {
+                Some(calls) => format!("needs about {} more calls", count(calls)),
+                None => plain(&row.reason, TITLE),
+            };
+            format!("{} on {} ({why})", condition(row), target(report, &row.place))
+        })
+        .collect(),
     );
     if !open.is_empty() {
         all.push(format!("Cannot tell for {}.", list(&open)));
     }
     all
+}
+
+/// A row without calls of a kernel that ran, where the reference has calls.
+fn only_here(report: &Report, row: &RateRow) -> bool {
+    let here = |place: &Place| {
+        (&place.base, &place.arch, &place.profile)
+            == (&row.place.base, &row.place.arch, &row.place.profile)
+    };
+    let ran = report.cells.iter().any(|cell| {
+        here(&cell.place) && cell.place.candidate == row.place.candidate && cell.end == CellEnd::Ran
+    });
+    let theirs = report.rates.iter().any(|other| {
+        here(&other.place)
+            && other.place.candidate == reference(report)
+            && (other.step, &other.metric) == (row.step, &row.metric)
+            && other.calls > 0
+    });
+    ran && theirs
 }
 
 fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
@@ -283,15 +317,9 @@ fn other(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     let mut said: Vec<(String, Vec<String>)> = Vec::new();
     for finding in report.findings.iter().filter(|f| f.place.candidate == candidate.name) {
         let decides = matches!(finding.effect, Effect::Worse | Effect::Inconclusive);
-        let covered = match finding.oracle.as_str() {
-            "availability" => report.rates.iter().any(|row| {
-                row.place.candidate == candidate.name
-                    && row.calls > 0
-                    && finding.text.starts_with(&condition(row))
-            }),
-            "splat-added" | "splat-removed" => !finding.text.contains("not reproduced"),
-            _ => false,
-        };
+        // Rates and splats have sentences of their own.
+        let covered =
+            matches!(finding.oracle.as_str(), "availability" | "splat-added" | "splat-removed");
         let noise = finding.oracle == "noise";
         if (!decides && !noise) || covered {
             continue;
