@@ -39,6 +39,16 @@ pub(super) fn cell(report: &Report, place: &Place) -> String {
     }
 }
 
+/// `x86_64 and arm64`, `all 4 targets`.
+pub(super) fn place_list(report: &Report, places: &[String]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    report.verdicts.iter().for_each(|row| add(&mut all, target(report, &row.place)));
+    if places.len() > 2 && all.iter().all(|at| places.contains(at)) {
+        return format!("all {} targets", all.len());
+    }
+    list(places)
+}
+
 /// A verdict in a word.
 pub(super) fn verdict_word(row: &VerdictRow) -> &'static str {
     match row.verdict {
@@ -80,8 +90,10 @@ pub(super) fn headline(report: &Report, candidate: &CandidateInfo) -> String {
             None => by_word.push((word, vec![at])),
         }
     }
-    let parts: Vec<String> =
-        by_word.iter().map(|(word, places)| format!("{word} on {}", list(places))).collect();
+    let parts: Vec<String> = by_word
+        .iter()
+        .map(|(word, places)| format!("{word} on {}", place_list(report, places)))
+        .collect();
     parts.join("; ")
 }
 
@@ -175,7 +187,7 @@ fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
             let comma = if metrics.len() > 1 { "," } else { "" };
             format!("The share of calls that get {shares}{comma} {change}")
         };
-        let back = format!(" on {}", list(&places));
+        let back = format!(" on {}", place_list(report, &places));
         let part = format!("{condition} ({})", seen.join(", "));
         match sentences.iter_mut().find(|(f, _, b)| *f == front && *b == back) {
             Some((_, parts, _)) => parts.push(part),
@@ -215,7 +227,7 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
         all.push(format!(
             "{what} {} on {} ({} calls).",
             list(&conditions),
-            list(&places),
+            place_list(report, &places),
             count(calls)
         ));
     }
@@ -265,17 +277,27 @@ fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
         rows.filter(|s| s.change == change).collect()
     };
     let told = |rows: &[&SplatRow]| {
-        let mut by_title: Vec<(String, Vec<String>)> = Vec::new();
+        // Title, how often, where.
+        let mut seen: Vec<(&str, u64, Vec<String>)> = Vec::new();
         for row in rows {
-            let seen = match row.count {
-                0 => target(report, &row.place),
-                1 => format!("once on {}", target(report, &row.place)),
-                times => format!("{} times on {}", count(times), target(report, &row.place)),
+            let at = target(report, &row.place);
+            match seen.iter_mut().find(|(t, n, _)| *t == row.title && *n == row.count) {
+                Some((_, _, places)) => add(places, at),
+                None => seen.push((&row.title, row.count, vec![at])),
+            }
+        }
+        let mut by_title: Vec<(&str, Vec<String>)> = Vec::new();
+        for (title, times, places) in seen {
+            let each = if places.len() > 1 { " each" } else { "" };
+            let places = place_list(report, &places);
+            let text = match times {
+                0 => places,
+                1 => format!("once{each} on {places}"),
+                times => format!("{} times{each} on {places}", count(times)),
             };
-            match by_title.iter_mut().find(|(title, _)| *title == row.title) {
-                Some((_, places)) if places.contains(&seen) => {}
-                Some((_, places)) => places.push(seen),
-                None => by_title.push((row.title.clone(), vec![seen])),
+            match by_title.iter_mut().find(|(known, _)| *known == title) {
+                Some((_, texts)) => texts.push(text),
+                None => by_title.push((title, vec![text])),
             }
         }
         let parts: Vec<String> = by_title
@@ -334,7 +356,7 @@ fn other(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     said.into_iter()
         .map(|(text, places)| {
             let text = plain(&text, TEXT);
-            format!("On {}: {}.", list(&places), text.trim_end_matches('.'))
+            format!("On {}: {}.", place_list(report, &places), text.trim_end_matches('.'))
         })
         .collect()
 }

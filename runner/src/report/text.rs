@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::answer::{cell, headline, reference, sentences, target, verdict_word};
+use super::answer::{cell, headline, place_list, reference, sentences, target, verdict_word};
 use super::wrap::{table, wrap};
 use super::{Report, WIDTH};
 use crate::compare::words::{count, list, plain, points};
@@ -212,20 +212,20 @@ fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
             CellEnd::Ran => plain(&row.reason, 160),
             end => end_words(end).to_owned(),
         };
-        return vec![name, "0 calls".into(), why];
+        return vec![name, "-".into(), format!("0 calls: {why}")];
     }
-    let last = match row.verdict {
-        _ if row.place.candidate == reference(report) => row.reason.clone(),
-        Verdict::Better => "better".into(),
-        Verdict::Same => "same".into(),
-        Verdict::Worse => "worse".into(),
+    let own = row.place.candidate == reference(report);
+    let verdict = if own { "reference".to_owned() } else { word(row.verdict) };
+    let more = match (row.verdict, row.needs, row.noise) {
+        (Verdict::Inconclusive, Some(calls), _) => {
+            format!(", needs about {} more calls", count(calls))
+        }
         // What the reference has stands in the same table.
-        Verdict::Inconclusive => match row.needs {
-            Some(calls) => format!("inconclusive: needs about {} more calls", count(calls)),
-            None => row.reason.clone(),
-        },
+        (Verdict::Inconclusive, None, _) => format!(", {}", plain(&row.reason, 160)),
+        (_, _, Some(noise)) if own => format!(", its rounds differ by up to {}", points(noise)),
+        (Verdict::Better | Verdict::Same | Verdict::Worse, ..) => String::new(),
     };
-    vec![name, shown(row), last]
+    vec![name, verdict, format!("{}{more}", shown(row))]
 }
 
 /// What stands beside the calls: rows of zeros only are left out.
@@ -397,7 +397,7 @@ fn gates(out: &mut String, report: &Report) {
         }
     }
     for (who, why, places, gates) in lines {
-        let text = format!("{who} on {}: {} {why}", list(&places), list(&gates));
+        let text = format!("{who} on {}: {} {why}", place_list(report, &places), list(&gates));
         out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
     }
 }

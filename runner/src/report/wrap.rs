@@ -68,8 +68,11 @@ fn break_at(word: &str, most: usize) -> usize {
 /// flush right. Where the last column would have no room, the first is cut, and
 /// only then others. Columns without any name have no heading line.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>], indent: &str, width: usize) -> String {
-    const LAST: usize = 18;
-    const FIRST: usize = 12;
+    // The last column gets this much, as long as the first keeps that much …
+    const LAST: usize = 34;
+    const FIRST: usize = 16;
+    // … and this much, whatever that takes.
+    const LEAST: usize = 16;
     let Some(last) = heads.len().checked_sub(1) else { return String::new() };
     let clean: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| plain(cell, usize::MAX)).collect()).collect();
@@ -83,14 +86,20 @@ pub(super) fn table(heads: &[&str], rows: &[Vec<String>], indent: &str, width: u
         })
         .collect();
     let gaps = indent.len() + 2 * last;
-    let wanted = widths.get(last).copied().unwrap_or(0).min(LAST);
-    while gaps + widths.iter().take(last).sum::<usize>() + wanted > width {
+    let longest = widths.get(last).copied().unwrap_or(0);
+    let short = |widths: &[usize], wanted: usize| {
+        gaps + widths.iter().take(last).sum::<usize>() + longest.min(wanted) > width
+    };
+    while last > 0 && short(&widths, LAST) {
         match widths.first_mut() {
-            Some(first) if last > 0 && *first > FIRST => *first -= 1,
-            Some(_) | None => match widths.iter_mut().take(last).max_by_key(|w| **w) {
-                Some(widest) if *widest > 4 => *widest -= 1,
-                Some(_) | None => break,
-            },
+            Some(first) if *first > FIRST => *first -= 1,
+            Some(_) | None => break,
+        }
+    }
+    while short(&widths, LEAST) {
+        match widths.iter_mut().take(last).max_by_key(|w| **w) {
+            Some(widest) if *widest > 4 => *widest -= 1,
+            Some(_) | None => break,
         }
     }
     let front: usize = gaps + widths.iter().take(last).sum::<usize>();
