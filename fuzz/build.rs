@@ -21,6 +21,9 @@ fn main() -> std::io::Result<()> {
         }
     }
     println!("cargo::rustc-env=BAKEOFF_FUZZ_SOURCE_HASH={hash:016x}");
+    // The agent is what gets sampled: the kernel hands out its build id, and
+    // linkers' other kinds are shorter than the 20 bytes it has room for.
+    println!("cargo::rustc-link-arg-bins=-Wl,--build-id=sha1");
     Ok(())
 }
 

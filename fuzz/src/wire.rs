@@ -23,6 +23,11 @@ pub const RECORDS_PORT: &str = "bakeoff.records";
 /// Where the agent finds its [`Workload`] inside the initramfs.
 pub const WORKLOAD_PATH: &str = "/bakeoff/workload.json";
 
+/// Milliseconds beyond its [`Step::block_ms`] after which the agent gives up a
+/// step that sends nothing. The host waits longer, so that a probe that hangs is
+/// a failed step and only a guest that hangs is a hung one.
+pub const STEP_SILENCE_MS: u32 = 30_000;
+
 /// What one boot is asked to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,8 +189,8 @@ pub struct Counts {
     /// Calls that returned no user stack, by errno name (`EFAULT`, …; `0` for an
     /// empty stack).
     pub ineligible: BTreeMap<String, u64>,
-    /// Events after which the program did not run: `recursion_misses`, and
-    /// expiries that fell due without a run.
+    /// Events after which the program did not run: system calls made, or
+    /// expiries fallen due, minus runs. Recursion misses are among them.
     pub missed: u64,
     /// Samples that ran but could not be stored or scored.
     pub errors: u64,

@@ -11,17 +11,33 @@
 //! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
 //!    exercised is *inconclusive*, never *passed*.
 
+pub mod accel;
 pub mod arch;
+pub mod assemble;
+pub mod boot;
 pub mod cache;
 pub mod command;
+pub mod compile;
 pub mod compare;
 pub mod data;
 pub mod error;
 pub mod event;
+pub mod expect;
+pub mod freeze;
 pub mod observation;
 pub mod plan;
+pub mod progress;
+pub mod records;
+pub mod schedule;
+pub mod source;
 pub mod report;
+pub mod guest;
+pub mod observation;
+pub mod plan;
+pub mod qmp;
 pub mod spec;
 
 pub mod stats;
 pub mod store;
+
+pub mod observe;

@@ -9,81 +9,20 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bakeoff_fuzz::wire::{Context, Step, Stress};
+use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::spec::{Probe, Role, Series, Spec, did_you_mean, word};
+use crate::spec::{Probe, Role, Series, Spec, did_you_mean};
 
-/// What the host knows of a probe; the guest's `PROBES` table has the code.
-#[derive(Debug)]
-pub struct ProbeRow {
-    /// Its name in specs and records.
-    pub name: &'static str,
-    /// The metrics its blocks answer.
-    pub metrics: &'static [&'static str],
-    /// Contexts it can sample, and whether they need a period.
-    pub contexts: &'static [(Context, bool)],
-    /// Stresses it knows.
-    pub stresses: &'static [Stress],
-    /// One line for `bakeoff list`.
-    pub about: &'static str,
-}
+/// Every probe there is: the guest's own table.
+pub use bakeoff_fuzz::probe::PROBES;
 
-/// Every probe there is.
-pub const PROBES: &[ProbeRow] = &[ProbeRow {
-    name: "build_id",
-    metrics: &["build_id.top_frame", "build_id.all_frames"],
-    contexts: &[(Context::Process, false), (Context::Hardirq, true)],
-    stresses: &[Stress::Idle],
-    about: "bpf_get_stack() with build ids of a known stack, scored frame by frame",
-}];
-
-/// Whether a written probe makes sense.
+/// Whether a written probe makes sense: the guest's own check.
 pub(crate) fn check_probe(probe: &Probe) -> Result<(), String> {
-    let Some(row) = PROBES.iter().find(|row| row.name == probe.probe) else {
-        let known = PROBES.iter().map(|row| row.name);
-        return Err(format!("no probe `{}`; {}", probe.probe, did_you_mean(&probe.probe, known)));
-    };
-    let Some((_, periodic)) = row.contexts.iter().find(|(c, _)| *c == probe.context) else {
-        let known: Vec<String> = row.contexts.iter().map(|(c, _)| word(*c)).collect();
-        let what = word(probe.context);
-        return Err(format!(
-            "probe `{}` cannot sample context `{what}`; there are {}",
-            row.name,
-            known.join(", ")
-        ));
-    };
-    if !row.stresses.contains(&probe.stress) {
-        return Err(format!("probe `{}` does not know stress `{}`", row.name, word(probe.stress)));
-    }
-    match (periodic, probe.period_us) {
-        (true, None) => {
-            return Err(format!("context `{}` needs a `period-us`", word(probe.context)));
-        }
-        (false, Some(_)) => {
-            return Err(format!(
-                "context `{}` has no period: each system call is sampled",
-                word(probe.context)
-            ));
-        }
-        (true, Some(period)) if !(50..=1_000_000).contains(&period) => {
-            return Err(format!("period-us {period} is not between 50 and 1000000"));
-        }
-        _ => {}
-    }
-    for (name, value, most) in [
-        ("blocks", probe.blocks, 100_000),
-        ("calls-per-block", probe.calls_per_block, 4096),
-        ("block-ms", probe.block_ms, 600_000),
-    ] {
-        if value == 0 || value > most {
-            return Err(format!("{name} {value} is not between 1 and {most}"));
-        }
-    }
-    Ok(())
+    bakeoff_fuzz::probe::check(&step(0, probe)).map(|_| ()).map_err(|why| why.to_string())
 }
 
 /// Names a cell: base × candidate × architecture × profile.
@@ -239,4 +178,70 @@ pub fn boot_seed(root: u64, cell: &CellId, boot: &str) -> u64 {
     hash.update(boot.as_bytes());
     let digest = hash.finalize();
     digest.iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DataDir;
+    use std::path::Path;
+
+    fn spec() -> Spec {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches/find-vma");
+        Spec::load(&dir, &DataDir::embedded()).unwrap()
+    }
+
+    fn select(candidates: &[&str], probes: &[&str]) -> Selection {
+        let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
+        Selection { candidates: words(candidates), probes: words(probes), ..Selection::default() }
+    }
+
+    /// Candidates stand side by side within an architecture, so that a drift of the
+    /// machine favours none, and the reference is run twice.
+    #[test]
+    fn candidates_are_interleaved_and_the_reference_is_run_twice() {
+        let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        let archs: Vec<&str> = plan.cells.iter().map(|c| c.id.arch.as_str()).collect();
+        assert_eq!(archs, [["x86_64"; 5], ["arm64"; 5]].concat());
+        for cell in &plan.cells {
+            assert_eq!(cell.rounds, if cell.role == Role::Reference { 2 } else { 1 });
+        }
+    }
+
+    /// Selecting a contender keeps what it is compared with.
+    #[test]
+    fn reference_and_control_are_always_kept() {
+        let plan = Plan::new(&spec(), &select(&["peter-removal"], &[]), 1).unwrap();
+        let names: Vec<&str> = plan.cells.iter().take(3).map(|c| c.id.candidate.as_str()).collect();
+        assert_eq!(names, ["landed", "as-reported", "peter-removal"]);
+    }
+
+    /// A step keeps its number when only some are selected, so that runs can be compared.
+    #[test]
+    fn steps_keep_their_numbers() {
+        let plan = Plan::new(&spec(), &select(&[], &["build_id/hardirq"]), 1).unwrap();
+        let all = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        assert_eq!(plan.steps.len(), 1);
+        assert!(all.steps.contains(&plan.steps[0]) && plan.steps[0].id > 0);
+    }
+
+    /// A misspelt word names the nearest one.
+    #[test]
+    fn misspelt_selections_get_a_suggestion() {
+        for selection in [select(&["peter-remove"], &[]), select(&[], &["build_id/hardriq"])] {
+            let error = Plan::new(&spec(), &selection, 1).unwrap_err();
+            assert!(error.next_step().unwrap().contains("did you mean"), "{error:?}");
+        }
+    }
+
+    /// Seeds differ between boots and cells, and follow from the root seed alone.
+    #[test]
+    fn seeds_are_reproducible_and_different() {
+        let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        let (one, two) = (&plan.cells[0].id, &plan.cells[1].id);
+        assert_eq!(boot_seed(1, one, "0-000"), boot_seed(1, one, "0-000"));
+        assert_ne!(boot_seed(1, one, "0-000"), boot_seed(1, two, "0-000"));
+        assert_ne!(boot_seed(1, one, "0-000"), boot_seed(1, one, "0-001"));
+        assert_ne!(boot_seed(1, one, "0-000"), boot_seed(2, one, "0-000"));
+    }
 }

@@ -31,6 +31,8 @@ pub const VERSION: u32 = 1;
 /// A bake-off: one problem, bases, candidates, and what is to be measured.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// The file it was read from.
+    pub file: PathBuf,
     /// The folder it lies in.
     pub dir: PathBuf,
     /// Short name, also the folder's.
@@ -103,6 +105,21 @@ pub enum BaseSource {
     },
     /// A directory that holds a kernel tree.
     Directory(PathBuf),
+}
+
+impl BaseSource {
+    /// With paths that hold wherever the run is resumed from.
+    #[must_use]
+    pub fn absolute(self) -> BaseSource {
+        let absolute = |path: PathBuf| path.canonicalize().unwrap_or(path);
+        match self {
+            BaseSource::Debian { .. } => self,
+            BaseSource::Git { repository, revision } => {
+                BaseSource::Git { repository: absolute(repository), revision }
+            }
+            BaseSource::Directory(dir) => BaseSource::Directory(absolute(dir)),
+        }
+    }
 }
 
 impl fmt::Display for BaseSource {

@@ -45,6 +45,8 @@ pub struct RunJson {
     pub spec_sha256: String,
     /// Where the spec was when the run began, as it was given.
     pub spec_path: PathBuf,
+    /// Series of `--add`, as they were given.
+    pub added: Vec<PathBuf>,
     /// When the run began, RFC 3339.
     pub started: String,
     /// Where each base comes from.

@@ -279,6 +279,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         }
     }
     Ok(Spec {
+        file: file.to_owned(),
         dir,
         name,
         title,

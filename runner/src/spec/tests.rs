@@ -1,1 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 
+use std::path::PathBuf;
+
+use super::*;
+use crate::error::Kind;
+
+fn fixtures(kind: &str) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spec").join(kind);
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+/// Every spec in `valid/` loads.
+#[test]
+fn valid_specs_load() {
+    for file in fixtures("valid") {
+        if let Err(error) = Spec::load(&file, &DataDir::embedded()) {
+            panic!("{}: {}", file.display(), error.chain());
+        }
+    }
+}
+
+/// Every spec in `invalid/` is refused as bad input, and the error names the
+/// file and says what its `# expect:` lines say.
+#[test]
+fn invalid_specs_are_refused_with_place_and_advice() {
+    for file in fixtures("invalid") {
+        let text = fs::read_to_string(&file).unwrap();
+        let error = match Spec::load(&file, &DataDir::embedded()) {
+            Ok(_) => panic!("{} was accepted", file.display()),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), Kind::BadInput, "{}", file.display());
+        let said = error.chain();
+        assert!(said.contains(&file.display().to_string()), "{said}");
+        let expected: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# expect: ")).collect();
+        assert!(!expected.is_empty(), "{} expects nothing", file.display());
+        for expected in expected {
+            assert!(said.contains(expected), "{}: {expected:?} not in {said:?}", file.display());
+        }
+    }
+}
+
+/// The bake-off this project began with is a valid spec.
+#[test]
+fn the_first_case_loads() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches/find-vma");
+    let spec = Spec::load(&dir, &DataDir::embedded()).unwrap();
+    assert_eq!(spec.reference().unwrap().name, "landed");
+    let with_patches = |c: &&Candidate| matches!(c.on["6.12"], Series::Patches(_));
+    assert_eq!(spec.candidates.iter().filter(with_patches).count(), 4);
+}
+
+/// A missing spec says what to give instead.
+#[test]
+fn a_missing_spec_has_a_hint() {
+    let error = Spec::load(Path::new("no/such/folder"), &DataDir::embedded()).unwrap_err();
+    assert!(error.next_step().unwrap().contains("bakeoff.yaml"));
+}
+
+/// A series from the command line is a contender on every base, and foreign.
+#[test]
+fn added_series_are_foreign() {
+    let dir = tempfile::tempdir().unwrap();
+    let series = dir.path().join("my-series");
+    fs::create_dir(&series).unwrap();
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spec/valid/smallest.yaml");
+    let mut spec = Spec::load(&file, &DataDir::embedded()).unwrap();
+    assert!(spec.add_series(&series).unwrap_err().message().contains("no patches"));
+    fs::write(series.join("0001-x.patch"), "").unwrap();
+    spec.add_series(&series).unwrap();
+    let added = spec.candidates.last().unwrap();
+    assert!(added.foreign && added.role == Role::Contender);
+    assert!(spec.add_series(&series).unwrap_err().message().contains("already"));
+}

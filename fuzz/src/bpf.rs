@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! BPF programs, written instruction by instruction.
+//!
+//! A guest has neither clang nor libbpf nor BTF, and the programs are a few
+//! dozen instructions: an assembler with labels is all they need.
+
+pub mod insn;

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `perf_event_open(2)`: sampling events without a ring buffer, read by the
+//! BPF program attached to them. No buffer, no wake-up that would disturb.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use super::check;
+
+/// `struct perf_event_attr` as of `PERF_ATTR_SIZE_VER5`, known to every kernel
+/// since 4.1; `sample_max_stack` since 4.8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Attributes {
+    kind: u32,
+    size: u32,
+    config: u64,
+    sample_period: u64,
+    sample_type: u64,
+    read_format: u64,
+    flags: u64,
+    wakeup_events: u32,
+    bp_type: u32,
+    config1: u64,
+    config2: u64,
+    branch_sample_type: u64,
+    sample_regs_user: u64,
+    sample_stack_user: u32,
+    clockid: i32,
+    sample_regs_intr: u64,
+    aux_watermark: u32,
+    sample_max_stack: u16,
+    reserved: u16,
+}
+
+const PERF_TYPE_SOFTWARE: u32 = 1;
+const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
+const FLAG_DISABLED: u64 = 1;
+const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
+const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
+const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
+const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
+
+/// One perf event, closed when dropped.
+#[derive(Debug)]
+pub struct Event {
+    file: File,
+}
+
+impl Event {
+    /// The CPU clock of one thread, as an hrtimer that fires every `period_ns`
+    /// of its run time. Off until enabled; `precise_ip` is 0 (with more,
+    /// `bpf_get_stack` wants a whole call chain: EPROTO).
+    pub fn cpu_clock(thread: u32, period_ns: u64) -> io::Result<Self> {
+        let attributes = Attributes {
+            kind: PERF_TYPE_SOFTWARE,
+            size: u32::try_from(size_of::<Attributes>()).unwrap_or(0),
+            config: PERF_COUNT_SW_CPU_CLOCK,
+            sample_period: period_ns,
+            flags: FLAG_DISABLED,
+            ..Attributes::default()
+        };
+        // SAFETY: the attributes are valid for reads and state their own size.
+        let fd = check(unsafe {
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attributes,
+                thread.cast_signed(),
+                -1,
+                -1,
+                PERF_FLAG_FD_CLOEXEC,
+            )
+        })?;
+        let fd = i32::try_from(fd).map_err(io::Error::other)?;
+        // SAFETY: the kernel has just handed this descriptor to us alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { file: fd.into() })
+    }
+
+    fn ioctl(&self, request: u64, argument: i32) -> io::Result<()> {
+        // SAFETY: the three requests used here take an integer, no memory. The
+        // request's type differs between C libraries, its 32 bits do not.
+        check(libc::c_long::from(unsafe {
+            libc::ioctl(self.file.as_raw_fd(), request as _, argument)
+        }))?;
+        Ok(())
+    }
+
+    /// Runs `program` at each overflow.
+    pub fn attach(&self, program: impl AsFd) -> io::Result<()> {
+        self.ioctl(PERF_EVENT_IOC_SET_BPF, program.as_fd().as_raw_fd())
+    }
+
+    /// Starts counting.
+    pub fn enable(&self) -> io::Result<()> {
+        self.ioctl(PERF_EVENT_IOC_ENABLE, 0)
+    }
+
+    /// Stops counting; when it returns, no handler runs any more.
+    pub fn disable(&self) -> io::Result<()> {
+        self.ioctl(PERF_EVENT_IOC_DISABLE, 0)
+    }
+
+    /// What was counted since the event was opened (CPU clock: nanoseconds).
+    pub fn count(&self) -> io::Result<u64> {
+        let mut count = [0; 8];
+        (&self.file).read_exact(&mut count)?;
+        Ok(u64::from_ne_bytes(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel reads the attributes by offset: 112 bytes, the period at 16.
+    #[test]
+    fn attributes_have_the_kernels_layout() {
+        assert_eq!(size_of::<Attributes>(), 112);
+        assert_eq!(std::mem::offset_of!(Attributes, sample_period), 16);
+        assert_eq!(std::mem::offset_of!(Attributes, flags), 40);
+        assert_eq!(std::mem::offset_of!(Attributes, sample_max_stack), 108);
+    }
+}

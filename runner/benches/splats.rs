@@ -1,0 +1,2 @@
+//! How fast is a console read?
+fn main() {}

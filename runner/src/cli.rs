@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be typed. Only `main` imports these types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Settles kernel-patch disputes with evidence.
+///
+/// Given one base kernel and competing patches for the same problem, bakeoff
+/// builds each of them, boots it in QEMU on x86_64 and arm64, drives the code
+/// in question, and reports side by side: does it apply, build and boot; which
+/// lockdep splats does it add or remove; what changes for user space; what
+/// does it cost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bakeoff",
+    version,
+    max_term_width = 90,
+    after_help = EXIT_CODES,
+    after_long_help = AFTER,
+    propagate_version = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options every command takes.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done; for `run`: every verdict was reached, whoever wins
+  1    our failure: disk, network, QEMU, a guest that was lost
+  2    the command line, the spec or a file it names is wrong
+  3    something that is needed is not installed (see `bakeoff doctor`)
+  4    with --gate: a gate of the spec was not met
+  5    at least one verdict is inconclusive, or a gate could not be decided
+  130  interrupted; `bakeoff resume` goes on";
+
+const AFTER: &str = "\
+Exit codes:
+  0    done; for `run`: every verdict was reached, whoever wins
+  1    our failure: disk, network, QEMU, a guest that was lost
+  2    the command line, the spec or a file it names is wrong
+  3    something that is needed is not installed (see `bakeoff doctor`)
+  4    with --gate: a gate of the spec was not met
+  5    at least one verdict is inconclusive, or a gate could not be decided
+  130  interrupted; `bakeoff resume` goes on
+
+Examples:
+  bakeoff run patches/find-vma --yes
+          the whole bake-off: fetch, build, boot, measure, report
+  bakeoff run patches/find-vma --arch x86_64 --candidate peter-removal
+          one contender against reference and control, on one architecture
+  bakeoff run patches/find-vma --add ~/my-series --gate
+          your series as one more contender; the exit code says whether it
+          meets the gates of the spec
+  bakeoff run patches/find-vma --dry-run
+          what would be done, with the make and QEMU command lines
+  bakeoff report runs/find-vma-20211110T184343Z --format markdown
+          recompute the report of a run from its records and consoles";
+
+/// Options every command takes.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Cache of archives, trees and kernels [default: $XDG_CACHE_HOME/bakeoff]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub cache_dir: Option<PathBuf>,
+    /// Read qemu/, kconfigs/ and fuzz/ from this checkout instead of the
+    /// copies built into the program
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub data_dir: Option<PathBuf>,
+    /// How progress is shown
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = Progress::Auto,
+        value_name = "WHEN",
+        help_heading = "Global options"
+    )]
+    pub progress: Progress,
+}
+
+/// How progress is shown on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Bars on a terminal, lines elsewhere.
+    Auto,
+    /// Bars.
+    Bars,
+    /// A line when something begins or ends.
+    Lines,
+    /// Nothing but warnings and errors.
+    None,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install what is missing
+    Setup(Setup),
+    /// Check every prerequisite: found, missing, and what it is needed for
+    ///
+    /// Also says whether KVM works: not whether /dev/kvm can be opened, but
+    /// whether a tiny guest ran under it within seconds.
+    Doctor(Doctor),
+    /// Do a bake-off: build, boot, measure, compare, report
+    Run(Run),
+    /// Go on with a run that was interrupted
+    ///
+    /// Nothing that a complete file of the run records is done again. A spec
+    /// that changed meanwhile is refused: start a new run for it.
+    Resume(Resume),
+    /// Recompute a run's report from its records and consoles
+    Report(Report),
+    /// Show specs, candidates, probes and runs
+    List(List),
+    /// Show what the cache holds, or empty it
+    Cache(CacheArgs),
+    /// Print the JSON Schema of report.json
+    Schema,
+    /// Measure what bakeoff itself costs, beside make and the guests
+    Bench(Bench),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// `bakeoff setup`
+#[derive(Args, Clone, Debug)]
+pub struct Setup {
+    /// Also what only the tests need
+    #[arg(long)]
+    pub tests: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `bakeoff doctor`
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// Also what only the tests need
+    #[arg(long)]
+    pub tests: bool,
+}
+
+/// Which part of the spec is wanted.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Selection {
+    /// Only this architecture (repeatable)
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// Only this contender, with reference and control (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub candidate: Vec<String>,
+    /// Only this profile (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
+    /// Only this probe, such as build_id/hardirq (repeatable)
+    #[arg(long, value_name = "PROBE")]
+    pub probe: Vec<String>,
+}
+
+/// How things are run.
+#[derive(Args, Clone, Debug)]
+pub struct Machinery {
+    /// Accelerator; by default KVM where a guest proves that it works, else TCG
+    #[arg(long, value_enum, value_name = "ACCEL")]
+    pub accel: Option<Accel>,
+    /// Guest binaries to use: DIR/<rust target>/agent
+    #[arg(long, value_name = "DIR")]
+    pub guest_dir: Option<PathBuf>,
+    /// Build foreign series without a sandbox: their Makefiles run as you
+    #[arg(long)]
+    pub trust: bool,
+    /// If the pinned version of a base is gone, take the newest one; the
+    /// report says so
+    #[arg(long)]
+    pub base_latest: bool,
+    /// Install what is missing without asking
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// An accelerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accel {
+    /// Hardware virtualization.
+    Kvm,
+    /// QEMU's own translator.
+    Tcg,
+}
+
+/// `bakeoff run`
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Add a folder of patches as one more contender (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub add: Vec<PathBuf>,
+    /// Run directory [default: runs/<bake-off>-<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Root seed; every boot's own seed is derived from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Let the spec's gates decide the exit code
+    #[arg(long)]
+    pub gate: bool,
+    /// Show what would be done, with the make and QEMU command lines, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+    /// Format of the report on standard output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `bakeoff resume`
+#[derive(Args, Clone, Debug)]
+pub struct Resume {
+    /// Run directory
+    pub run: PathBuf,
+    /// Let the spec's gates decide the exit code
+    #[arg(long)]
+    pub gate: bool,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+    /// Format of the report on standard output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// A format of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// At most 75 columns, ready to be mailed.
+    Text,
+    /// As described by `bakeoff schema`.
+    Json,
+    /// For an issue tracker or a CI summary.
+    Markdown,
+}
+
+/// `bakeoff report`
+#[derive(Args, Clone, Debug)]
+pub struct Report {
+    /// Run directory
+    pub run: PathBuf,
+    /// Format
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Let the spec's gates decide the exit code
+    #[arg(long)]
+    pub gate: bool,
+}
+
+/// `bakeoff list`
+#[derive(Args, Clone, Debug)]
+pub struct List {
+    /// What to show
+    #[arg(value_enum)]
+    pub what: Option<Listed>,
+    /// Where to look: a bake-off's folder, or a folder of such, or of runs
+    pub dir: Option<PathBuf>,
+}
+
+/// What `bakeoff list` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listed {
+    /// Bake-offs below patches/
+    Specs,
+    /// Candidates of a bake-off, with their patches
+    Candidates,
+    /// Probes and the contexts they can sample
+    Probes,
+    /// Runs below runs/
+    Runs,
+}
+
+/// `bakeoff cache`
+#[derive(Args, Clone, Debug)]
+pub struct CacheArgs {
+    /// Remove everything in it
+    #[arg(long)]
+    pub clean: bool,
+}
+
+/// `bakeoff bench`
+#[derive(Args, Clone, Debug)]
+pub struct Bench {
+    /// Folder of a bake-off
+    pub spec: PathBuf,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// clap's own consistency checks pass.
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// The exit codes in `--help` are those of the code.
+    #[test]
+    fn help_states_the_real_exit_codes() {
+        use bakeoff::error::exit_code as code;
+        for value in [
+            code::OK,
+            code::FAILURE,
+            code::BAD_INPUT,
+            code::MISSING_PREREQUISITE,
+            code::GATE_FAILED,
+            code::INCONCLUSIVE,
+            code::INTERRUPTED,
+        ] {
+            let stands = |text: &str| {
+                text.lines().any(|line| line.trim_start().starts_with(&format!("{value} ")))
+            };
+            assert!(stands(EXIT_CODES) && stands(AFTER), "exit code {value}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How long things are expected to take. Guides a person, decides nothing.
+//!
+//! The constants were measured on a 2-core machine without KVM; builds scale
+//! with the cores there are. A rerun knows better: kernels in the cache cost
+//! nothing.
+
+use std::time::Duration;
+
+use bakeoff_fuzz::wire::Step;
+
+/// CPU seconds of a cold kernel build (741 objects with lockdep, x86_64).
+const FULL_BUILD_CPU_S: f64 = 400.0;
+/// CPU seconds of a build after a change to one .c file, copying included.
+const SMALL_BUILD_CPU_S: f64 = 30.0;
+/// Power-on to Hello under TCG.
+const BOOT_S: f64 = 2.5;
+/// Samples per second in process context under TCG, arm64 (the slower one).
+const PROCESS_CALLS_PER_S: f64 = 30_000.0;
+/// Starting and ending a step, and a block.
+const STEP_S: f64 = 0.5;
+const BLOCK_S: f64 = 0.05;
+
+/// A kernel build; `small` when only a .c file or two are touched.
+#[must_use]
+pub fn build(cpus: u32, small: bool) -> Duration {
+    let cpu_seconds = if small { SMALL_BUILD_CPU_S } else { FULL_BUILD_CPU_S };
+    Duration::from_secs_f64(cpu_seconds / f64::from(cpus.max(1)))
+}
+
+/// A boot that does these steps.
+#[must_use]
+pub fn boot<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Duration {
+    let step = |step: &Step| {
+        let calls = f64::from(step.calls_per_block);
+        let per_call = match step.period_us {
+            Some(period) => f64::from(period) / 1e6,
+            None => 1.0 / PROCESS_CALLS_PER_S,
+        };
+        let block = (calls * per_call).min(f64::from(step.block_ms) / 1e3) + BLOCK_S;
+        STEP_S + f64::from(step.blocks) * block
+    };
+    Duration::from_secs_f64(BOOT_S + steps.into_iter().map(step).sum::<f64>())
+}
+
+/// Whether a series touches nothing but .c files: then little is rebuilt.
+/// A header that half the kernel includes makes it nearly a full build.
+#[must_use]
+pub fn touches_only_c_files(patch: &str) -> bool {
+    patch
+        .lines()
+        .filter_map(|line| line.strip_prefix("+++ "))
+        .all(|path| path.split_whitespace().next().is_some_and(|path| path.ends_with(".c")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header in a series makes it a large build.
+    #[test]
+    fn headers_make_large_builds() {
+        let diff = |file: &str| format!("--- a/{file}\n+++ b/{file}\n@@ -1 +1 @@\n");
+        assert!(touches_only_c_files(&diff("kernel/bpf/stackmap.c")));
+        assert!(!touches_only_c_files(&(diff("a.c") + &diff("include/linux/mm.h"))));
+    }
+}

@@ -1,0 +1,793 @@
+//! One pass over the console, in bounded memory: a vectorized scan skips what cannot open a report;
+//! from a head on, lines are kept until the report ends.
+//!
+//! A report ends when the next one of the same thread or CPU begins, when enough lines went by that
+//! belong to no report, when it grows beyond all reason, or with the log. What the kernel did about
+//! it (`Kernel panic - not syncing`) still belongs to it.
+
+use crate::observe::blind::says_off;
+use crate::observe::build::{build, has_stack};
+use crate::observe::line::{Origin, messages};
+use crate::observe::table::{Captures, NEEDLE_REACH, Role, Row, find_head, next_candidate};
+use crate::observe::{Kind, Note, Splat};
+use memchr::{memchr, memmem, memrchr};
+
+/// How much is taken in at a time; results do not depend on it.
+const BLOCK: usize = 128 * 1024;
+/// A longer line is cut: no message of the kernel is (`LOG_LINE_MAX` is about 1 KiB).
+const MAX_LINE: usize = 8 * 1024;
+/// How far back the lines that introduce a head may stand.
+const LOOK_BACK: usize = 2 * 1024;
+/// A report that is larger is a flood: the rest is dropped.
+const MAX_RAW: usize = 256 * 1024;
+/// Lines of other origin or content after which a report is over.
+const PATIENCE: u32 = 80;
+/// The same, once the report said that it ends.
+const PATIENCE_AFTER_END: u32 = 24;
+/// Lines of any sort after which an unfinished report is over: bounds what a live console holds.
+const MAX_AGE: u32 = 4000;
+/// How far behind a report the kernel may tell that it panics because of it: other tasks' reports
+/// and the locks they hold may be printed in between.
+const PANIC_REACH: u64 = 64 * 1024;
+/// The same, if the panic does not say that it is about hangs.
+const NEAR: u64 = 4 * 1024;
+/// Reports of different threads that may be printed at the same time.
+const MAX_OPEN: usize = 16;
+
+/// All splats of a log that is in memory.
+pub fn parse(log: &[u8]) -> Vec<Splat> {
+    let mut parser = Parser::new();
+    let mut splats = parser.push(log);
+    splats.extend(parser.finish());
+    splats
+}
+
+/// Reads a console as it arrives.
+///
+/// ```
+/// let mut parser = bakeoff::observe::Parser::new();
+/// let mut splats = parser.push(b"[ 1.000000] Kernel panic - not sy");
+/// splats.extend(parser.push(b"ncing: No working init found.\n"));
+/// splats.extend(parser.finish());
+/// assert_eq!(splats[0].title, "kernel panic: No working init found.");
+/// ```
+#[derive(Debug, Default)]
+pub struct Parser {
+    /// Bytes not dropped yet: some that were read, for looking back, and what is still to be read.
+    buf: Vec<u8>,
+    /// Where on the console `buf` begins.
+    base: u64,
+    /// Everything before this index of `buf` was read.
+    pos: usize,
+    /// The next candidate for a head at or after `pos`, if it was looked for: absolute.
+    candidate: Option<u64>,
+    /// Up to where on the console candidates were looked for.
+    scanned: u64,
+    open: Vec<Report>,
+    /// A report has said that lockdep is off from there on.
+    lockdep_off: bool,
+    /// Finished, but an earlier one is still open, or a panic may still turn out to be its end.
+    ready: Vec<Splat>,
+}
+
+/// A report that is being read.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) row: &'static Row,
+    pub(crate) captures: Captures,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) origin: Option<Origin>,
+    /// Its lines as printed, each with its line feed.
+    pub(crate) raw: Vec<u8>,
+    /// Where in `raw` the texts of the messages lie.
+    pub(crate) lines: Vec<Line>,
+    /// Which of `lines` is the head.
+    pub(crate) head: usize,
+    pub(crate) panicked: bool,
+    /// It was opened while the one before it, by the same thread or CPU, was not finished.
+    pub(crate) within: bool,
+    /// It outgrew [`MAX_RAW`].
+    pub(crate) flooded: bool,
+    /// A frame was printed.
+    stack: bool,
+    /// It said that it ends.
+    ended: bool,
+    /// Lines since the last that belongs to it.
+    foreign: u32,
+    age: u32,
+    /// A second origin that may add to it: the CPU that was asked for its stack.
+    also: Option<Origin>,
+    /// `lines` and `raw` up to the last line that belongs.
+    kept: (usize, usize),
+}
+
+/// The text of a message in [`Report::raw`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line {
+    pub(crate) text: u32,
+    pub(crate) end: u32,
+}
+
+impl Report {
+    pub(crate) fn text(&self, line: usize) -> &[u8] {
+        match self.lines.get(line) {
+            Some(line) => &self.raw[line.text as usize..line.end as usize],
+            None => b"",
+        }
+    }
+
+    fn add(&mut self, message: &[u8], text: usize) {
+        let at = self.raw.len();
+        self.raw.extend_from_slice(message);
+        self.lines.push(Line {
+            text: (at + text) as u32,
+            end: self.raw.len() as u32,
+        });
+        self.raw.push(b'\n');
+    }
+
+    fn keep(&mut self, end: u64) {
+        self.end = end;
+        self.foreign = 0;
+        self.kept = (self.lines.len(), self.raw.len());
+    }
+
+    /// May a message of this origin be part of it?
+    fn takes(&self, origin: Option<Origin>) -> bool {
+        match (self.origin, origin) {
+            (None, _) | (_, None) => true,
+            (mine, theirs) => mine == theirs || (self.also.is_some() && self.also == theirs),
+        }
+    }
+
+    fn over(&self) -> bool {
+        let patience = if self.ended {
+            PATIENCE_AFTER_END
+        } else {
+            PATIENCE
+        };
+        self.foreign > patience || self.age > MAX_AGE || self.flooded
+    }
+}
+
+impl Parser {
+    /// A parser at the start of a console.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes more of the console in; answers with the splats that are complete now, in order.
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<Splat> {
+        for block in bytes.chunks(BLOCK) {
+            self.buf.extend_from_slice(block);
+            self.read(false);
+            self.compact();
+        }
+        self.release()
+    }
+
+    /// Ends the console: what was begun is taken as it is.
+    pub fn finish(mut self) -> Vec<Splat> {
+        self.read(true);
+        for report in std::mem::take(&mut self.open) {
+            self.close(report);
+        }
+        self.release_all()
+    }
+
+    /// Ends the reports that were begun, because the console has been quiet for a while; reading
+    /// may go on.
+    pub fn flush(&mut self) -> Vec<Splat> {
+        for report in std::mem::take(&mut self.open) {
+            self.close(report);
+        }
+        self.release_all()
+    }
+
+    /// How many bytes are held: bounded, whatever was pushed.
+    pub fn held(&self) -> usize {
+        self.buf.capacity() + self.open.iter().map(|r| r.raw.capacity()).sum::<usize>()
+    }
+
+    fn release(&mut self) -> Vec<Splat> {
+        let first_open = self.open.iter().map(|r| r.start).min().unwrap_or(u64::MAX);
+        let read = self.base + self.pos as u64;
+        self.ready.sort_by_key(|splat| splat.start);
+        let count = self
+            .ready
+            .iter()
+            .take_while(|splat| splat.start < first_open && splat.end + PANIC_REACH < read)
+            .count();
+        self.ready.drain(..count).collect()
+    }
+
+    /// All that is finished, in order.
+    fn release_all(&mut self) -> Vec<Splat> {
+        self.ready.sort_by_key(|splat| splat.start);
+        std::mem::take(&mut self.ready)
+    }
+
+    /// A panic at `at`: which of the finished reports did it end?
+    fn panicked(&mut self, at: u64, text: &[u8]) {
+        let hang = [
+            &b"hung_task"[..],
+            b"softlockup",
+            b"RCU Stall",
+            b"hard LOCKUP",
+            b"Hard LOCKUP",
+        ]
+        .iter()
+        .any(|word| memmem::find(text, word).is_some());
+        for splat in &mut self.ready {
+            let reach = if hang && splat.kind == Kind::Hang {
+                PANIC_REACH
+            } else {
+                NEAR
+            };
+            splat.panicked |= at <= splat.end + reach;
+        }
+    }
+
+    fn compact(&mut self) {
+        let drop = self.pos.saturating_sub(LOOK_BACK);
+        if drop >= BLOCK / 2 {
+            self.buf.drain(..drop);
+            self.base += drop as u64;
+            self.pos -= drop;
+        }
+    }
+
+    /// The index of the next candidate at or after `from`.
+    fn next_candidate(&mut self, from: usize) -> Option<usize> {
+        let here = self.base + from as u64;
+        if let Some(candidate) = self.candidate
+            && candidate >= here
+        {
+            return Some((candidate - self.base) as usize);
+        }
+        if self.candidate.is_none() && self.scanned == self.base + self.buf.len() as u64 {
+            return None;
+        }
+        // A needle may begin in what was scanned and end in what was not there yet.
+        let reach = NEEDLE_REACH as u64;
+        let seen = self.scanned.saturating_sub(reach).max(here);
+        let start = (seen - self.base) as usize;
+        let found = next_candidate(self.buf.get(start..)?).map(|at| start + at);
+        self.scanned = self.base + self.buf.len() as u64;
+        self.candidate = found.map(|at| self.base + at as u64);
+        if found.is_some() {
+            self.scanned = self.candidate.unwrap_or(self.scanned);
+        }
+        found
+    }
+
+    fn read(&mut self, eof: bool) {
+        loop {
+            if self.open.is_empty() {
+                let Some(at) = self.next_candidate(self.pos) else {
+                    // Up to here nothing begins; but a line may be cut at the end of the block.
+                    let rest = &self.buf[self.pos..];
+                    if let Some(feed) = memrchr(b'\n', rest) {
+                        self.pos += feed + 1;
+                    } else if rest.len() > 2 * MAX_LINE {
+                        self.pos = self.buf.len() - MAX_LINE;
+                    }
+                    return;
+                };
+                let floor = self.pos.max(at.saturating_sub(LOOK_BACK));
+                let start = memrchr(b'\n', &self.buf[floor..at]).map_or(floor, |nl| floor + nl + 1);
+                self.pos = start;
+            }
+            let Some(end) = self.line_end(eof) else {
+                return;
+            };
+            self.line(self.pos, end);
+            self.pos = end;
+            if end < self.buf.len() && self.buf[end] == b'\n' {
+                self.pos += 1;
+            }
+            if eof && self.pos >= self.buf.len() {
+                return;
+            }
+        }
+    }
+
+    /// Where the line at `pos` ends, if that can be told.
+    fn line_end(&self, eof: bool) -> Option<usize> {
+        let rest = &self.buf[self.pos..];
+        let window = &rest[..rest.len().min(MAX_LINE)];
+        match memchr(b'\n', window) {
+            Some(feed) => Some(self.pos + feed),
+            None if rest.len() >= MAX_LINE => Some(self.pos + MAX_LINE),
+            None if eof && !rest.is_empty() => Some(self.buf.len()),
+            None => None,
+        }
+    }
+
+    /// Reads the line in `start..end`.
+    fn line(&mut self, start: usize, end: usize) {
+        let worth = self.next_candidate(start).is_some_and(|at| at < end);
+        if !worth && self.open.is_empty() {
+            return;
+        }
+        // Taken out while its messages are handed around, which need the rest of the parser.
+        let buf = std::mem::take(&mut self.buf);
+        messages(&buf[start..end], |m| {
+            let text = &buf[start + m.text..start + m.end];
+            let head = if worth { find_head(text) } else { None };
+            let at = self.base + (start + m.start) as u64;
+            let message = &buf[start + m.start..start + m.end];
+            let text_at = m.text - m.start;
+            match head {
+                Some((row, captures)) => {
+                    self.head(&buf, start, message, text_at, at, m.origin, row, captures);
+                }
+                None => self.message(message, text_at, at, m.origin),
+            }
+        });
+        self.buf = buf;
+        if self.open.iter().any(Report::over) {
+            for report in std::mem::take(&mut self.open) {
+                if report.over() {
+                    self.close(report);
+                } else {
+                    self.open.push(report);
+                }
+            }
+        }
+    }
+
+    /// A message that opens no report.
+    fn message(&mut self, message: &[u8], text: usize, at: u64, origin: Option<Origin>) {
+        let words = &message[text..];
+        // An untagged message belongs to the latest report only.
+        let mut taken = false;
+        for report in self.open.iter_mut().rev() {
+            report.age += 1;
+            if words.starts_with(b"NMI backtrace for cpu") && origin.is_some() {
+                report.also = origin;
+            }
+            if taken || !report.takes(origin) {
+                report.foreign += u32::from(report.origin.is_none() || report.ended);
+                continue;
+            }
+            taken = true;
+            if report.raw.len() + message.len() > MAX_RAW {
+                report.flooded = true;
+                continue;
+            }
+            report.add(message, text);
+            match belonging(words) {
+                Belongs::Frame => {
+                    // Not the instruction pointer, which is printed before the stack.
+                    report.stack |= matches!(words.first(), Some(b' ' | b'\t' | b'['));
+                    report.keep(at + message.len() as u64);
+                }
+                Belongs::Yes => report.keep(at + message.len() as u64),
+                Belongs::Last => {
+                    report.keep(at + message.len() as u64);
+                    report.ended = true;
+                }
+                Belongs::No => report.foreign += 1,
+            }
+        }
+    }
+
+    /// A message with a head in it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site; a struct for it would be built and taken apart at once"
+    )]
+    fn head(
+        &mut self,
+        buf: &[u8],
+        line_start: usize,
+        message: &[u8],
+        text: usize,
+        at: u64,
+        origin: Option<Origin>,
+        row: &'static Row,
+        captures: Captures,
+    ) {
+        let joins = self
+            .open
+            .iter()
+            .rposition(|report| report.takes(origin) && joins(report, row));
+        if let Some(index) = joins {
+            if row.role == Role::Panic {
+                for report in &mut self.open {
+                    report.panicked |= report.foreign < PATIENCE_AFTER_END;
+                }
+                self.open[index].panicked = true;
+                self.panicked(at, &message[text..]);
+            }
+            let report = &mut self.open[index];
+            report.ended |= row.role == Role::Panic;
+            if report.raw.len() + message.len() <= MAX_RAW {
+                report.add(message, text);
+                report.keep(at + message.len() as u64);
+            }
+            return;
+        }
+        if row.role == Role::NeedsStack && self.open.iter().any(|r| r.takes(origin) && !r.ended) {
+            // Too weak a sign to end a report that is being printed.
+            self.message(message, text, at, origin);
+            return;
+        }
+        if row.role == Role::Panic {
+            self.panicked(at, &message[text..]);
+        }
+        let mut within = false;
+        let mut index = 0;
+        let one_line = row.role == Role::OneLine;
+        while !one_line && index < self.open.len() {
+            if self.open[index].takes(origin) || self.open.len() >= MAX_OPEN {
+                let report = self.open.remove(index);
+                within |= report.takes(origin) && !report.ended && report.foreign < 4;
+                self.close(report);
+            } else {
+                index += 1;
+            }
+        }
+        let mut report = Report {
+            row,
+            captures,
+            start: at,
+            end: at,
+            origin,
+            raw: Vec::with_capacity(4096),
+            lines: Vec::with_capacity(64),
+            head: 0,
+            panicked: row.role == Role::Panic,
+            within,
+            flooded: false,
+            stack: false,
+            ended: false,
+            foreign: 0,
+            age: 0,
+            also: None,
+            kept: (0, 0),
+        };
+        look_back(buf, line_start, self.base, &mut report);
+        report.head = report.lines.len();
+        report.add(message, text);
+        report.keep(at + message.len() as u64);
+        if one_line {
+            self.close(report);
+        } else {
+            self.open.push(report);
+        }
+    }
+
+    fn close(&mut self, mut report: Report) {
+        let (lines, raw) = report.kept;
+        report.lines.truncate(lines);
+        report.raw.truncate(raw);
+        if report.row.role == Role::NeedsStack && !has_stack(&report) {
+            return;
+        }
+        let mut splat = build(&report);
+        if !self.lockdep_off && says_off(&splat) {
+            splat.notes.push(Note::LockdepOffBefore);
+            splat.notes.sort_unstable();
+        }
+        self.lockdep_off |= splat.notes.contains(&Note::LockdepOff);
+        self.ready.push(splat);
+    }
+}
+
+/// Does this head continue that report?
+fn joins(report: &Report, row: &Row) -> bool {
+    match row.role {
+        Role::Panic => true,
+        Role::Exception => {
+            // The exception is the second half of a report whose first line was printed before it.
+            !report.stack
+                && report.row.role == Role::Opens
+                && matches!(
+                    report.row.name,
+                    "kernel-bug"
+                        | "corrupted-list"
+                        | "usercopy"
+                        | "rust-panic"
+                        | "null-pointer"
+                        | "page-fault"
+                        | "stack-guard"
+                        | "unhandled-fault"
+                        | "alignment-trap"
+                        | "double-fault"
+                )
+                || !report.stack && report.row.role == Role::Exception && row.name == "oops"
+        }
+        Role::Opens => {
+            // `kernel BUG at` behind a Rust panic, the object behind `BUG: memory leak`.
+            !report.stack
+                && matches!(
+                    (report.row.name, row.name),
+                    ("rust-panic", "kernel-bug") | ("unhandled-fault", "page-fault")
+                )
+                || report.row.name == "memory-leak"
+                    && row.name == "memory-leak"
+                    && report.lines.len() - report.head == 1
+                || report.row.name == "trusty"
+        }
+        Role::NeedsStack | Role::AtStart | Role::OneLine => false,
+    }
+}
+
+/// Takes in the lines that introduce a head: `cut here`, and what WARN() printed behind it.
+fn look_back(buf: &[u8], line_start: usize, base: u64, report: &mut Report) {
+    const LINES: usize = 8;
+    let mut starts = Vec::with_capacity(LINES);
+    let mut end = line_start;
+    let floor = line_start.saturating_sub(LOOK_BACK);
+    let mut found = None;
+    while starts.len() < LINES && end > floor {
+        let start = match memrchr(b'\n', &buf[floor..end - 1]) {
+            Some(feed) => floor + feed + 1,
+            None if base == 0 && floor == 0 => 0,
+            None => break,
+        };
+        starts.push((start, end - 1));
+        let line = &buf[start..end - 1];
+        if memmem::find(line, b"[ cut here ]").is_some() {
+            found = Some(starts.len());
+            break;
+        }
+        if starts.len() == 1 && (memmem::find(line, b"=========").is_some()) {
+            found = Some(1);
+            break;
+        }
+        end = start;
+    }
+    let Some(count) = found else { return };
+    for &(start, end) in starts[..count].iter().rev() {
+        messages(&buf[start..end], |m| {
+            if report.takes(m.origin) {
+                if report.lines.is_empty() {
+                    report.start = base + (start + m.start) as u64;
+                }
+                report.add(&buf[start + m.start..start + m.end], m.text - m.start);
+            }
+        });
+    }
+}
+
+enum Belongs {
+    Frame,
+    Yes,
+    Last,
+    No,
+}
+
+/// Is this the sort of line that reports are made of?
+fn belonging(text: &[u8]) -> Belongs {
+    let Some(&first) = text.first() else {
+        return Belongs::Yes;
+    };
+    if memmem::find(text, b"+0x").is_some() {
+        return Belongs::Frame;
+    }
+    if text.starts_with(b"---[ end trace") || text.starts_with(b"Rebooting in") {
+        return Belongs::Last;
+    }
+    let known = match first {
+        b' ' | b'\t' | b'=' | b'>' | b'#' | b'<' | b'{' | b'(' => true,
+        b'-' => text.starts_with(b"--") || text.starts_with(b"-> "),
+        b'0'..=b'9' | b'a'..=b'f' => {
+            text.iter().take(8).all(u8::is_ascii_hexdigit)
+                || memmem::find(text, b" lock").is_some()
+                || memmem::find(text, b"tainted").is_some()
+                || memmem::find(text, b"ainted:").is_some()
+                || FURNITURE.iter().any(|word| text.starts_with(word))
+        }
+        _ => FURNITURE.iter().any(|word| text.starts_with(word)),
+    };
+    if known { Belongs::Yes } else { Belongs::No }
+}
+
+/// How lines of reports begin that are not frames.
+const FURNITURE: &[&[u8]] = &[
+    b"Call Trace",
+    b"Call trace",
+    b"CPU:",
+    b"CPU ",
+    b"Hardware name",
+    b"Modules linked",
+    b"RIP:",
+    b"RSP:",
+    b"RAX:",
+    b"RDX:",
+    b"RBP:",
+    b"R10:",
+    b"R13:",
+    b"FS:",
+    b"CS:",
+    b"CR2:",
+    b"DR0:",
+    b"DR3:",
+    b"Code:",
+    b"PKRU:",
+    b"Stack:",
+    b"stack backtrace",
+    b"task:",
+    b"PGD",
+    b"P4D",
+    b"Oops",
+    b"Kernel ",
+    b"Dumping",
+    b"pstate",
+    b"pc :",
+    b"lr :",
+    b"sp :",
+    b"x2",
+    b"x1",
+    b"x8",
+    b"x5",
+    b"x",
+    b"irq event",
+    b"hardirqs",
+    b"softirqs",
+    b"Workqueue",
+    b"Read ",
+    b"Write ",
+    b"Allocated by",
+    b"Freed by",
+    b"The buggy",
+    b"page:",
+    b"raw:",
+    b"flags:",
+    b"Memory state",
+    b"other info",
+    b"which ",
+    b"but ",
+    b"the existing",
+    b"Possible",
+    b"Chain exists",
+    b"the dependencies",
+    b"and this task",
+    b"the shortest",
+    b"INFO: lockdep is",
+    b"rcu:",
+    b"NMI backtrace",
+    b"Sending NMI",
+    b"unreferenced object",
+    b"backtrace",
+    b"SMP",
+    b"PREEMPT",
+    b"Showing",
+    b"Uninit was",
+    b"Local variable",
+    b"Bytes ",
+    b"Memory access",
+    b"Reported by",
+    b"Last potentially",
+    b"Second to last",
+    b"context-",
+    b"RCU used",
+    b"rcu_scheduler",
+    b"no locks",
+    b"Preemption disabled",
+    b"in_atomic",
+    b"preempt_count",
+    b"RCU nest",
+    b"IRQ",
+    b"Exception stack",
+    b"Process ",
+    b"PC is at",
+    b"LR is at",
+    b"pgd",
+    b"Flags:",
+    b"Control:",
+    b"Mem abort",
+    b"Data abort",
+    b"Backtrace",
+    b"Pointer tag",
+    b"KASAN:",
+    b"value changed",
+    b"read to",
+    b"write to",
+    b"race at",
+    b"Tainted",
+    b"note:",
+    b"EIP:",
+    b"ESP:",
+    b"EAX:",
+    b"ESI:",
+    b"DS:",
+    b"NIP",
+    b"LR ",
+    b"MSR",
+    b"GPR",
+    b"REGS",
+    b"IP:",
+    b"inconsistent {",
+    b"ORIG_RAX",
+    b"Object ",
+    b"Redzone",
+    b"Padding",
+    b"last function",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WARN: &str = "[    1.000000] quiet\n\
+        [    1.000000] ------------[ cut here ]------------\n\
+        [    1.000001] WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20\n\
+        [    1.000001] Modules linked in:\n\
+        [    1.000001] CPU: 0 PID: 1 Comm: init Not tainted 6.12.0 #1\n\
+        [    1.000001] RIP: 0010:f+0x1/0x20\n\
+        [    1.000001] Call Trace:\n\
+        [    1.000001]  <TASK>\n\
+        [    1.000001]  g+0x1/0x20\n\
+        [    1.000001]  do_syscall_64+0x1/0x20\n\
+        [    1.000001]  </TASK>\n\
+        [    1.000001] ---[ end trace 0000000000000000 ]---\n\
+        [    2.000000] quiet again\n";
+
+    /// The size of the pieces a console arrives in changes nothing.
+    #[test]
+    fn pieces_make_no_difference() {
+        let log = WARN.repeat(5);
+        let whole = parse(log.as_bytes());
+        assert_eq!(whole.len(), 5);
+        for size in [1, 2, 7, 31, 100, 1000] {
+            let mut parser = Parser::new();
+            let mut splats = Vec::new();
+            for piece in log.as_bytes().chunks(size) {
+                splats.extend(parser.push(piece));
+            }
+            splats.extend(parser.finish());
+            assert_eq!(splats, whole, "pieces of {size}");
+        }
+    }
+
+    /// The offsets are those of the console, and the introduction belongs to the report.
+    #[test]
+    fn offsets_are_the_consoles() {
+        let splats = parse(WARN.as_bytes());
+        let text = &WARN[splats[0].start as usize..splats[0].end as usize];
+        assert!(text.starts_with("[    1.000000] ------------[ cut"));
+        assert!(text.ends_with("end trace 0000000000000000 ]---"));
+    }
+
+    /// A live console is never held back for long.
+    #[test]
+    fn memory_is_bounded() {
+        let mut parser = Parser::new();
+        let mut count = 0;
+        let flood = "[    1.000001]  f+0x1/0x2\n".repeat(1000);
+        parser.push(WARN.as_bytes());
+        for _ in 0..200 {
+            count += parser.push(flood.as_bytes()).len();
+            assert!(parser.held() < 2 << 20, "{}", parser.held());
+        }
+        assert!(count > 0);
+    }
+
+    /// A line of many megabytes is neither kept nor read twice.
+    #[test]
+    fn a_long_line_is_cut() {
+        let mut log = vec![b'x'; 10 << 20];
+        log.extend_from_slice(b"\n");
+        log.extend_from_slice(WARN.as_bytes());
+        let mut parser = Parser::new();
+        let mut splats = parser.push(&log);
+        assert!(parser.held() < 2 << 20);
+        splats.extend(parser.finish());
+        assert_eq!(splats.len(), 1);
+        assert_eq!(splats[0].start as usize, (10 << 20) + 1 + 21);
+    }
+
+    /// Half a report at the end of the log is a report.
+    #[test]
+    fn half_a_report_is_one() {
+        for cut in (60..WARN.len()).step_by(13) {
+            let splats = parse(&WARN.as_bytes()[..cut]);
+            assert!(splats.len() <= 1);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! File, line and inlined callers, from a vmlinux.
