@@ -14,6 +14,7 @@ use crate::store::{BootEnd, KernelOutcome};
 fn spec() -> Spec {
     let subject = subject();
     Spec {
+        file: "patches/find-vma/bakeoff.yaml".into(),
         dir: "patches/find-vma".into(),
         name: "find-vma".into(),
         title: "Build ids in BPF stacks without a lockdep splat in find_vma()".into(),
@@ -62,6 +63,7 @@ fn run(all: &[Observation]) -> RunJson {
         bakeoff: "find-vma".into(),
         spec_sha256: "0123456789abcdef".into(),
         spec_path: "patches/find-vma".into(),
+        added: vec![],
         started: "2026-11-22T16:00:00Z".into(),
         bases: BTreeMap::from([("6.12".to_owned(), base)]),
         plan: Plan {
