@@ -126,7 +126,7 @@ pub fn poisson_upper(events: u32, confidence: f64) -> f64 {
         sum
     };
     let seen = f64::from(events);
-    bisect(0.0, seen + 20.0 * (seen + 10.0).sqrt(), |mean| at_most(mean) <= tail)
+    bisect(0.0, seen + 20.0 * (seen + 10.0).sqrt(), 60, |mean| at_most(mean) <= tail)
 }
 
 /// Calls that belong together: a block, or a boot.
@@ -317,7 +317,8 @@ pub fn calls_for_judgement(
             return None;
         }
     }
-    let factor = bisect(high / 2.0, high, decided);
+    // A thousandth is more than the guess is worth.
+    let factor = bisect(high / 2.0, high, 10, decided);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small, positive")]
     Some(((factor - 1.0) * float(ours.trials)).ceil().max(0.0) as u64)
 }

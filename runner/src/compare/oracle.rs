@@ -128,6 +128,11 @@ pub const ORACLES: &[Oracle] = &[
         judge: splat_added,
     },
     Oracle {
+        name: "reproduced",
+        asks: "Does the control show the problem at all?",
+        judge: reproduced,
+    },
+    Oracle {
         name: "splat-removed",
         asks: "Is the control's splat gone, and did what provokes it really run?",
         judge: splat_removed,
@@ -259,14 +264,33 @@ fn splat_added(pair: &Pair<'_>) -> Vec<Said> {
         };
         all.push(Said { effect, text, evidence: Some(splat.place.evidence.clone()) });
     }
-    if pair.role() == Role::Control && pair.first_profile && !pair.reproduced {
-        let text = match pair.end() {
-            CellEnd::Ran => "the control did not splat: the problem was not reproduced".to_owned(),
-            end => format!("the control {}: the problem was not reproduced", end_words(end)),
-        };
-        all.push(said(Effect::Inconclusive, text));
-    }
     all
+}
+
+/// Said once for all profiles: where there is no lockdep the bug cannot show.
+fn reproduced(pair: &Pair<'_>) -> Vec<Said> {
+    let Some(control) = pair.control_cell else { return Vec::new() };
+    if pair.reproduced || !pair.first_profile {
+        return Vec::new();
+    }
+    match pair.role() {
+        Role::Reference => Vec::new(),
+        Role::Control => {
+            let why = match pair.end() {
+                CellEnd::Ran => "did not splat",
+                end => end_words(end),
+            };
+            let text = format!("the control {why}: the problem was not reproduced");
+            vec![said(Effect::Inconclusive, text)]
+        }
+        // How it ended says more.
+        Role::Contender if !pair.booted() => Vec::new(),
+        Role::Contender => {
+            let name = &control.place.candidate;
+            let text = format!("{name} did not splat: nothing was seen that could be removed");
+            vec![said(Effect::Inconclusive, text)]
+        }
+    }
 }
 
 fn splat_removed(pair: &Pair<'_>) -> Vec<Said> {
@@ -274,15 +298,6 @@ fn splat_removed(pair: &Pair<'_>) -> Vec<Said> {
         return Vec::new();
     }
     let Some(control) = pair.control_cell else { return Vec::new() };
-    if !pair.reproduced {
-        let name = &control.place.candidate;
-        let text = format!("{name} did not splat: nothing to be removed was seen");
-        return if pair.first_profile && pair.booted() {
-            vec![said(Effect::Inconclusive, text)]
-        } else {
-            Vec::new()
-        };
-    }
     let mut all = Vec::new();
     for splat in pair.splats.iter().filter(|s| s.count == 0) {
         let before = pair.control_splats.iter().find(|s| s.fingerprint == splat.fingerprint);
@@ -442,7 +457,7 @@ fn noise(pair: &Pair<'_>) -> Vec<Said> {
         all.push(Said { effect: Effect::Note, text, evidence: Some(splat.place.evidence.clone()) });
     }
     for row in &pair.rates {
-        if row.reason.contains("own rounds differ") {
+        if row.noise.is_some() {
             let text = format!("{}, {}: {}", condition(row), row.metric, row.reason);
             let evidence = Some(row.place.evidence.clone());
             all.push(Said { effect: Effect::Note, text, evidence });

@@ -7,7 +7,7 @@ use bakeoff_fuzz::wire::{Block, Counts, Score, Step};
 
 use super::cell::{self, exercise, proves};
 use super::row::{Bounds, CellEnd, CellRow, Effect, Place, RateRow, Verdict};
-use super::words::{Round, count, counted, percent, rate};
+use super::words::{count, counted, rate};
 use super::{Settings, words};
 use crate::observation::{BootObservation, Observation};
 use crate::spec::Role;
@@ -144,6 +144,8 @@ fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
         design_effect: None,
         independence_assumed: false,
         difference: None,
+        noise: None,
+        needs: None,
         verdict: Verdict::Inconclusive,
         reason: String::new(),
     }
@@ -217,8 +219,9 @@ fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> S
 }
 
 /// Judges every row against the reference's: `groups` holds the rows of one
-/// base × architecture × profile each, the reference's among them.
-pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, names: &str) {
+/// base × architecture × profile each, the reference's among them; `name` is the
+/// reference's.
+pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, name: &str) {
     let comparisons: usize = groups.iter().map(|group| comparisons(group)).sum();
     let confidence = stats::corrected(settings.confidence, comparisons);
     for group in groups {
@@ -235,7 +238,7 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
                 if *role == Role::Reference {
                     judge_reference(rate, theirs);
                 } else {
-                    judge_one(rate, theirs, confidence, settings.margin, names);
+                    judge_one(rate, theirs, confidence, settings.margin, name);
                 }
             }
         }
@@ -268,6 +271,10 @@ impl Reference {
         }
         Reference { row: rate.row.clone(), estimate: rate.estimate, noise }
     }
+
+    fn noise(&self) -> Option<f64> {
+        (self.noise > 0.0).then(|| words::round_up(self.noise))
+    }
 }
 
 fn judge_reference(rate: &mut Rate, itself: Option<&Reference>) {
@@ -275,12 +282,12 @@ fn judge_reference(rate: &mut Rate, itself: Option<&Reference>) {
         return;
     }
     rate.row.verdict = Verdict::Same;
-    rate.row.reason = match itself {
-        Some(itself) if itself.noise > 0.0 => format!(
-            "the reference; its own rounds differ by up to {} points",
-            percent(itself.noise, Round::Up)
-        ),
-        _ => "the reference".into(),
+    rate.row.noise = itself.and_then(Reference::noise);
+    rate.row.reason = match rate.row.noise {
+        Some(noise) => {
+            format!("the reference; its own rounds differ by up to {}", words::points(noise))
+        }
+        None => "the reference".into(),
     };
 }
 
@@ -305,26 +312,28 @@ fn judge_one(
         high: words::round_up(apart.high),
         confidence: words::round_up(confidence),
     });
-    let points = percent(margin, Round::Nearest);
-    let points_words =
-        if points == "1" { "1 point".to_owned() } else { format!("{points} points") };
     let (verdict, text) = match stats::judge(apart, margin) {
         Judgement::Lower => (Verdict::Worse, format!("lower than {reference}'s")),
         Judgement::Higher => (Verdict::Better, format!("higher than {reference}'s")),
-        Judgement::Same => (Verdict::Same, format!("within {} of {reference}'s", points_words)),
+        Judgement::Same => {
+            (Verdict::Same, format!("within {} of {reference}'s", words::points(margin)))
+        }
         Judgement::Open => {
-            let needs = match stats::calls_for_judgement(&ours, &other, margin, confidence) {
-                Some(calls) => format!("needs about {} more calls", count(calls.max(1))),
-                None => format!("on the margin of {points} points; needs more boots"),
+            let needs = stats::calls_for_judgement(&ours, &other, margin, confidence);
+            rate.row.needs = needs.map(|calls| calls.max(1));
+            let needs = match rate.row.needs {
+                Some(calls) => format!("needs about {} more calls", count(calls)),
+                None => format!("on the margin of {}, needs more boots", words::points(margin)),
             };
-            (Verdict::Inconclusive, format!("inconclusive: {needs} to tell it from {reference}'s"))
+            (Verdict::Inconclusive, format!("inconclusive: {needs}; {reference} has"))
         }
     };
     rate.row.verdict = verdict;
+    rate.row.noise = theirs.noise();
     rate.row.reason = format!("{text} {}", shown(&theirs.row));
-    if theirs.noise > 0.0 {
-        let noise = percent(theirs.noise, Round::Up);
-        rate.row.reason.push_str(&format!(", whose own rounds differ by up to {noise} points"));
+    if let Some(noise) = rate.row.noise {
+        let noise = words::points(noise);
+        rate.row.reason.push_str(&format!(", whose own rounds differ by up to {noise}"));
     }
 }
 

@@ -218,6 +218,11 @@ pub struct RateRow {
     /// Interval of this rate minus the reference's, corrected for the number of
     /// comparisons made.
     pub difference: Option<Bounds>,
+    /// By how much the reference's own rounds differ; `null` if they agree.
+    pub noise: Option<f64>,
+    /// Calls more that would decide, if they went as these did; `null` if it is
+    /// decided or calls alone would not do it.
+    pub needs: Option<u64>,
     /// Against the reference.
     pub verdict: Verdict,
     /// Why.

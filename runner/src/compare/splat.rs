@@ -23,6 +23,47 @@ const EXPECTED: f64 = 3.0;
 /// many as there were must do (the limit of time cuts blocks at random).
 const NEARLY: f64 = 0.9;
 
+/// Reports that say little about a patch by themselves.
+struct Apart {
+    kinds: &'static [&'static str],
+    title: &'static str,
+    /// Boots in which it must have come to count as added; `None`: it never counts.
+    boots: Option<usize>,
+    reason: &'static str,
+}
+
+const APART: &[Apart] = &[
+    // An emulated CPU stalls when the host has other work to do.
+    Apart {
+        kinds: &["HANG", "rcu-stall", "soft-lockup", "hung-task", "workqueue-lockup"],
+        title: "rcu detected stall",
+        boots: Some(2),
+        reason: "a stall in one boot may be the host's; two boots must show it",
+    },
+    // Lockdep gives up: our configuration was too small.
+    Apart {
+        kinds: &["lockdep-overflow"],
+        title: "too low!",
+        boots: None,
+        reason: "lockdep's tables overflowed, which is our configuration",
+    },
+    Apart {
+        kinds: &["SYZ_FAILURE", "harness"],
+        title: "SYZFAIL",
+        boots: None,
+        reason: "the guest's own program failed",
+    },
+];
+
+/// Why a splat does not count as added, if it does not.
+fn apart(seen: &Seen) -> Option<&'static str> {
+    let row = APART
+        .iter()
+        .find(|row| row.kinds.contains(&seen.kind.as_str()) || seen.title.contains(row.title))?;
+    let enough = row.boots.is_some_and(|boots| seen.boots.len() >= boots);
+    (!enough).then_some(row.reason)
+}
+
 /// The fingerprint of rows that hold garbled reports.
 pub(super) const CORRUPTED: &str = "corrupted";
 
@@ -191,6 +232,9 @@ fn added(ours: &Observation, seen: &Seen, peers: &Peers<'_>) -> (Change, String)
     let Some(reference) = peers.reference else {
         return (Change::Unclear, "there is no reference to judge it by".to_owned());
     };
+    if let Some(reason) = apart(seen) {
+        return (Change::Unclear, reason.to_owned());
+    }
     match would_show(ours, seen, reference, peers.steps) {
         Ok(calls) => (Change::Added, format!("the reference has none in {calls}")),
         Err(why) => (Change::Unclear, format!("the reference may have it too: {why}")),

@@ -279,6 +279,26 @@ impl Story for Observation {
     }
 }
 
+/// Throws coins, the same ones for the same seed (splitmix64).
+pub(crate) struct Coins(pub(crate) u64);
+
+impl Coins {
+    pub(crate) fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        #[expect(clippy::cast_precision_loss)]
+        let unit = (z >> 11) as f64 / (1u64 << 53) as f64;
+        unit
+    }
+
+    pub(crate) fn heads(&mut self, trials: u64, p: f64) -> u64 {
+        (0..trials).map(|_| u64::from(self.unit() < p)).sum()
+    }
+}
+
 pub(crate) const BUG: &str = "WARNING in find_vma";
 
 /// The control as it is: it splats from the first lookups on.

@@ -7,7 +7,7 @@ pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -67,6 +67,13 @@ pub(crate) fn rate(right: u64, calls: u64, low: Option<f64>, high: Option<f64>) 
         percent(low, Round::Down),
         percent(high, Round::Up),
     )
+}
+
+/// `1 percentage point`.
+pub(crate) fn points(difference: f64) -> String {
+    let number = percent(difference, Round::Nearest);
+    let plural = if number == "1" { "" } else { "s" };
+    format!("{number} percentage point{plural}")
 }
 
 /// Bounds in rows have nine decimals: more than any run can show, and every

@@ -6,7 +6,8 @@
 use super::Report;
 use crate::compare::words::{Round, count, list, percent, plain, ratio};
 use crate::compare::{
-    CandidateInfo, Change, Effect, Place, RateRow, SplatRow, Verdict, VerdictRow, condition, means,
+    CandidateInfo, CellEnd, Change, Effect, Place, RateRow, SplatRow, Verdict, VerdictRow,
+    condition, means,
 };
 use crate::spec::Role;
 
@@ -36,6 +37,16 @@ pub(super) fn cell(report: &Report, place: &Place) -> String {
     } else {
         target(report, place)
     }
+}
+
+/// `x86_64 and arm64`, `all 4 targets`.
+pub(super) fn place_list(report: &Report, places: &[String]) -> String {
+    let mut all: Vec<String> = Vec::new();
+    report.verdicts.iter().for_each(|row| add(&mut all, target(report, &row.place)));
+    if places.len() > 2 && all.iter().all(|at| places.contains(at)) {
+        return format!("all {} targets", all.len());
+    }
+    list(places)
 }
 
 /// A verdict in a word.
@@ -79,8 +90,10 @@ pub(super) fn headline(report: &Report, candidate: &CandidateInfo) -> String {
             None => by_word.push((word, vec![at])),
         }
     }
-    let parts: Vec<String> =
-        by_word.iter().map(|(word, places)| format!("{word} on {}", list(places))).collect();
+    let parts: Vec<String> = by_word
+        .iter()
+        .map(|(word, places)| format!("{word} on {}", place_list(report, places)))
+        .collect();
     parts.join("; ")
 }
 
@@ -169,8 +182,12 @@ fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     }
     let mut sentences: Vec<(String, Vec<String>, String)> = Vec::new();
     for Move { change, condition, metrics, places, seen } in moves {
-        let front = format!("The share of calls that get {} {change}", list(&metrics));
-        let back = format!(" on {}", list(&places));
+        let front = {
+            let shares = metrics.join(", and of those that get ");
+            let comma = if metrics.len() > 1 { "," } else { "" };
+            format!("The share of calls that get {shares}{comma} {change}")
+        };
+        let back = format!(" on {}", place_list(report, &places));
         let part = format!("{condition} ({})", seen.join(", "));
         match sentences.iter_mut().find(|(f, _, b)| *f == front && *b == back) {
             Some((_, parts, _)) => parts.push(part),
@@ -210,18 +227,47 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
         all.push(format!(
             "{what} {} on {} ({} calls).",
             list(&conditions),
-            list(&places),
+            place_list(report, &places),
             count(calls)
         ));
     }
-    let open = rates(report, candidate).filter(|row| row.verdict == Verdict::Inconclusive);
+    let open = report.rates.iter().filter(|row| {
+        row.place.candidate == candidate.name
+            && row.verdict == Verdict::Inconclusive
+            && (row.calls > 0 || only_here(report, row))
+    });
     let open = distinct(
-        open.map(|row| format!("{} on {}", condition(row), target(report, &row.place))).collect(),
+        open.map(|row| {
+            let why = match row.needs {
+                Some(calls) => format!("needs about {} more calls", count(calls)),
+                None => plain(&row.reason, TITLE),
+            };
+            format!("{} on {} ({why})", condition(row), target(report, &row.place))
+        })
+        .collect(),
     );
     if !open.is_empty() {
         all.push(format!("Cannot tell for {}.", list(&open)));
     }
     all
+}
+
+/// A row without calls of a kernel that ran, where the reference has calls.
+fn only_here(report: &Report, row: &RateRow) -> bool {
+    let here = |place: &Place| {
+        (&place.base, &place.arch, &place.profile)
+            == (&row.place.base, &row.place.arch, &row.place.profile)
+    };
+    let ran = report.cells.iter().any(|cell| {
+        here(&cell.place) && cell.place.candidate == row.place.candidate && cell.end == CellEnd::Ran
+    });
+    let theirs = report.rates.iter().any(|other| {
+        here(&other.place)
+            && other.place.candidate == reference(report)
+            && (other.step, &other.metric) == (row.step, &row.metric)
+            && other.calls > 0
+    });
+    ran && theirs
 }
 
 fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
@@ -231,17 +277,27 @@ fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
         rows.filter(|s| s.change == change).collect()
     };
     let told = |rows: &[&SplatRow]| {
-        let mut by_title: Vec<(String, Vec<String>)> = Vec::new();
+        // Title, how often, where.
+        let mut seen: Vec<(&str, u64, Vec<String>)> = Vec::new();
         for row in rows {
-            let seen = match row.count {
-                0 => target(report, &row.place),
-                1 => format!("once on {}", target(report, &row.place)),
-                times => format!("{} times on {}", count(times), target(report, &row.place)),
+            let at = target(report, &row.place);
+            match seen.iter_mut().find(|(t, n, _)| *t == row.title && *n == row.count) {
+                Some((_, _, places)) => add(places, at),
+                None => seen.push((&row.title, row.count, vec![at])),
+            }
+        }
+        let mut by_title: Vec<(&str, Vec<String>)> = Vec::new();
+        for (title, times, places) in seen {
+            let each = if places.len() > 1 { " each" } else { "" };
+            let places = place_list(report, &places);
+            let text = match times {
+                0 => places,
+                1 => format!("once{each} on {places}"),
+                times => format!("{} times{each} on {places}", count(times)),
             };
-            match by_title.iter_mut().find(|(title, _)| *title == row.title) {
-                Some((_, places)) if places.contains(&seen) => {}
-                Some((_, places)) => places.push(seen),
-                None => by_title.push((row.title.clone(), vec![seen])),
+            match by_title.iter_mut().find(|(known, _)| *known == title) {
+                Some((_, texts)) => texts.push(text),
+                None => by_title.push((title, vec![text])),
             }
         }
         let parts: Vec<String> = by_title
@@ -283,15 +339,9 @@ fn other(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     let mut said: Vec<(String, Vec<String>)> = Vec::new();
     for finding in report.findings.iter().filter(|f| f.place.candidate == candidate.name) {
         let decides = matches!(finding.effect, Effect::Worse | Effect::Inconclusive);
-        let covered = match finding.oracle.as_str() {
-            "availability" => report.rates.iter().any(|row| {
-                row.place.candidate == candidate.name
-                    && row.calls > 0
-                    && finding.text.starts_with(&condition(row))
-            }),
-            "splat-added" | "splat-removed" => !finding.text.contains("not reproduced"),
-            _ => false,
-        };
+        // Rates and splats have sentences of their own.
+        let covered =
+            matches!(finding.oracle.as_str(), "availability" | "splat-added" | "splat-removed");
         let noise = finding.oracle == "noise";
         if (!decides && !noise) || covered {
             continue;
@@ -306,7 +356,7 @@ fn other(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     said.into_iter()
         .map(|(text, places)| {
             let text = plain(&text, TEXT);
-            format!("On {}: {}.", list(&places), text.trim_end_matches('.'))
+            format!("On {}: {}.", place_list(report, &places), text.trim_end_matches('.'))
         })
         .collect()
 }

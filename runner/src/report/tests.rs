@@ -14,6 +14,7 @@ use crate::store::{BootEnd, KernelOutcome};
 fn spec() -> Spec {
     let subject = subject();
     Spec {
+        file: "patches/find-vma/bakeoff.yaml".into(),
         dir: "patches/find-vma".into(),
         name: "find-vma".into(),
         title: "Build ids in BPF stacks without a lockdep splat in find_vma()".into(),
@@ -62,6 +63,7 @@ fn run(all: &[Observation]) -> RunJson {
         bakeoff: "find-vma".into(),
         spec_sha256: "0123456789abcdef".into(),
         spec_path: "patches/find-vma".into(),
+        added: vec![],
         started: "2026-11-22T16:00:00Z".into(),
         bases: BTreeMap::from([("6.12".to_owned(), base)]),
         plan: Plan {
@@ -139,6 +141,54 @@ fn hostile() -> Report {
     report
 }
 
+/// More of everything: two bases, two profiles, long names, five nines.
+fn matrix() -> Report {
+    let mut all = Vec::new();
+    for base in ["6.12", "7.2"] {
+        for arch in ["x86_64", "arm64"] {
+            for profile in ["lockdep", "production"] {
+                for mut seen in prediction(arch) {
+                    seen.cell.id.base = base.into();
+                    seen.cell.id.profile = profile.into();
+                    if seen.id().candidate == "lockless-tree" {
+                        seen.cell.id.candidate = "v7-lockless-lookup-in-the-maple-tree".into();
+                    }
+                    for boot in &mut seen.boots {
+                        if profile == "production" {
+                            boot.splats.clear();
+                            boot.hello.as_mut().unwrap().debug_locks = None;
+                        }
+                        for (n, block) in boot.blocks.iter_mut().enumerate() {
+                            if profile == "production" {
+                                block.debug_locks_before = None;
+                                block.debug_locks_after = None;
+                            }
+                            for score in [&mut block.counts.top, &mut block.counts.all] {
+                                score.valid *= 15;
+                                score.correct *= 15;
+                                score.correct -= u64::from(n == 3).min(score.correct);
+                                score.valid = score.correct;
+                            }
+                            block.counts.calls *= 15;
+                            block.counts.slot_busy = Some(u64::from(n == 3));
+                        }
+                    }
+                    all.push(seen);
+                }
+            }
+        }
+    }
+    let mut report = report(&all);
+    report.run.bases.insert("7.2".into(), "git linux at v7.2".into());
+    report.run.candidates.push(CandidateInfo {
+        name: "v7-lockless-lookup-in-the-maple-tree".into(),
+        role: crate::spec::Role::Contender,
+        title: "lockless".into(),
+        untested: None,
+    });
+    report
+}
+
 fn text_of(report: &Report) -> String {
     format("text").unwrap().render(report).unwrap()
 }
@@ -148,6 +198,7 @@ fn all_reports() -> Vec<(&'static str, Report)> {
         ("predicted", both_architectures()),
         ("misfortunes", misfortunes()),
         ("hostile", hostile()),
+        ("matrix", matrix()),
         ("empty", report(&[])),
     ]
 }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::answer::{cell, headline, reference, sentences, target, verdict_word};
+use super::answer::{cell, headline, place_list, reference, sentences, target, verdict_word};
 use super::wrap::{table, wrap};
 use super::{Report, WIDTH};
-use crate::compare::words::{Round, count, list, percent, plain};
+use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
     CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, condition, end_words, shown,
 };
@@ -160,32 +160,27 @@ fn availability(out: &mut String, report: &Report) {
                 metrics.push(&row.metric);
             }
         }
-        let numbers = |metric: &str| -> Vec<(&str, u64, u64, Verdict)> {
-            rows.iter()
-                .filter(|row| row.metric == metric)
-                .map(|row| (row.place.candidate.as_str(), row.calls, row.correct, row.verdict))
-                .collect()
-        };
-        let mut shown_metrics: Vec<(Vec<&str>, Vec<(&str, u64, u64, Verdict)>)> = Vec::new();
+        // Metrics with the same numbers share a table.
+        let mut tables: Vec<(Vec<&str>, Vec<&RateRow>)> = Vec::new();
         for metric in metrics {
-            let these = numbers(metric);
-            match shown_metrics.iter_mut().find(|(_, known)| *known == these) {
+            let these: Vec<&RateRow> =
+                rows.iter().filter(|row| row.metric == metric).copied().collect();
+            match tables.iter_mut().find(|(_, known)| same_numbers(known, &these)) {
                 Some((names, _)) => names.push(metric),
-                None => shown_metrics.push((vec![metric], these)),
+                None => tables.push((vec![metric], these)),
             }
         }
-        for (names, _) in shown_metrics {
+        for (names, rows) in tables {
             line(out, &format!("{at}: {}", names.join(" and ")));
-            let of = rows.iter().filter(|row| names.first() == Some(&row.metric.as_str()));
-            let rows: Vec<Vec<String>> = of.map(|row| rate_row(report, row)).collect();
+            let rows: Vec<Vec<String>> = rows.iter().map(|row| rate_row(report, row)).collect();
             out.push_str(&table(&["", "", ""], &rows, "  ", WIDTH));
+            out.push('\n');
         }
     }
-    out.push('\n');
-    let margin = percent(report.settings.margin, Round::Nearest);
+    let margin = points(report.settings.margin);
     let text = format!(
         "Same: the interval of the difference, corrected for the number of comparisons, lies \
-         within {margin} percentage point(s). Better, worse: it lies beyond."
+         within {margin}. Better, worse: it lies beyond."
     );
     line(out, &text);
     if report.rates.iter().any(|row| row.independence_assumed && row.calls > 0) {
@@ -196,6 +191,12 @@ fn availability(out: &mut String, report: &Report) {
                     those of a fleet.";
         line(out, text);
     }
+}
+
+fn same_numbers(a: &[&RateRow], b: &[&RateRow]) -> bool {
+    let numbers =
+        |row: &RateRow| (row.place.candidate.clone(), row.calls, row.correct, row.verdict);
+    a.iter().map(|row| numbers(row)).eq(b.iter().map(|row| numbers(row)))
 }
 
 fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
@@ -211,16 +212,20 @@ fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
             CellEnd::Ran => plain(&row.reason, 160),
             end => end_words(end).to_owned(),
         };
-        return vec![name, "0 calls".into(), why];
+        return vec![name, "-".into(), format!("0 calls: {why}")];
     }
-    let last = match row.verdict {
-        _ if row.reason.starts_with("the reference") => row.reason.clone(),
-        Verdict::Better => "better".into(),
-        Verdict::Same => "same".into(),
-        Verdict::Worse => "worse".into(),
-        Verdict::Inconclusive => row.reason.clone(),
+    let own = row.place.candidate == reference(report);
+    let verdict = if own { "reference".to_owned() } else { word(row.verdict) };
+    let more = match (row.verdict, row.needs, row.noise) {
+        (Verdict::Inconclusive, Some(calls), _) => {
+            format!(", needs about {} more calls", count(calls))
+        }
+        // What the reference has stands in the same table.
+        (Verdict::Inconclusive, None, _) => format!(", {}", plain(&row.reason, 160)),
+        (_, _, Some(noise)) if own => format!(", its rounds differ by up to {}", points(noise)),
+        (Verdict::Better | Verdict::Same | Verdict::Worse, ..) => String::new(),
     };
-    vec![name, shown(row), last]
+    vec![name, verdict, format!("{}{more}", shown(row))]
 }
 
 /// What stands beside the calls: rows of zeros only are left out.
@@ -371,19 +376,28 @@ fn gates(out: &mut String, report: &Report) {
     }
     let met = report.gates.iter().filter(|gate| gate.state == GateState::Met).count();
     title(out, &format!("GATES: {met} of {} met", report.gates.len()));
-    let mut open: Vec<(String, Vec<String>, String)> = Vec::new();
+    // Gates that fail for one reason share a line, and so do architectures.
+    let mut open: Vec<(String, String, Vec<String>, Vec<String>)> = Vec::new();
     for gate in report.gates.iter().filter(|gate| gate.state != GateState::Met) {
-        let who = gate.place.candidate.clone();
-        let reason = plain(&gate.reason, 160);
-        let text = format!("{} {}: {reason}", gate_name(&gate.rule), word(gate.state));
-        let at = target(report, &gate.place);
-        match open.iter_mut().find(|(w, _, t)| *w == who && *t == text) {
-            Some((_, places, _)) => places.push(at),
-            None => open.push((who, vec![at], text)),
+        let (who, at) = (gate.place.candidate.clone(), target(report, &gate.place));
+        let why = format!("{}: {}", word(gate.state), plain(&gate.reason, 160));
+        let known = open
+            .iter_mut()
+            .find(|(w, y, places, _)| *w == who && *y == why && *places == [at.clone()]);
+        match known {
+            Some((.., gates)) => gates.push(gate_name(&gate.rule)),
+            None => open.push((who, why, vec![at], vec![gate_name(&gate.rule)])),
         }
     }
-    for (who, places, text) in open {
-        let text = format!("{who} on {}: {text}", list(&places));
+    let mut lines: Vec<(String, String, Vec<String>, Vec<String>)> = Vec::new();
+    for (who, why, places, gates) in open {
+        match lines.iter_mut().find(|(w, y, _, g)| *w == who && *y == why && *g == gates) {
+            Some((_, _, known, _)) => known.extend(places),
+            None => lines.push((who, why, places, gates)),
+        }
+    }
+    for (who, why, places, gates) in lines {
+        let text = format!("{who} on {}: {} {why}", place_list(report, &places), list(&gates));
         out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
     }
 }

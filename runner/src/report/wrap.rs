@@ -23,10 +23,11 @@ pub(super) fn wrap(text: &str, width: usize, first: &str, rest: &str) -> String 
                 break;
             }
             let room = width.saturating_sub(rest.len()).max(1);
-            if empty || word.len() > room {
-                // Too long for any line: fill this one and go on. ASCII only, so
-                // every byte is a place to break.
-                let left = width.saturating_sub(line.len() + gap).max(usize::from(empty));
+            let left = width.saturating_sub(line.len() + gap);
+            // Too long for any line, and most of this one is free.
+            if empty || (word.len() > room && 2 * left > room) {
+                // ASCII only, so every byte is a place to break.
+                let left = left.max(usize::from(empty));
                 let (head, tail) = word.split_at(break_at(word, left.min(word.len())));
                 if !head.is_empty() {
                     if !empty {
@@ -65,10 +66,13 @@ fn break_at(word: &str, most: usize) -> usize {
 /// A table: columns as wide as their cells, `indent` in front, the last column
 /// wrapped, none beyond `width`. A column of which the name begins with `>` is
 /// flush right. Where the last column would have no room, the first is cut, and
-/// only then others.
+/// only then others. Columns without any name have no heading line.
 pub(super) fn table(heads: &[&str], rows: &[Vec<String>], indent: &str, width: usize) -> String {
-    const LAST: usize = 18;
-    const FIRST: usize = 12;
+    // The last column gets this much, as long as the first keeps that much …
+    const LAST: usize = 34;
+    const FIRST: usize = 16;
+    // … and this much, whatever that takes.
+    const LEAST: usize = 16;
     let Some(last) = heads.len().checked_sub(1) else { return String::new() };
     let clean: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| plain(cell, usize::MAX)).collect()).collect();
@@ -82,19 +86,26 @@ pub(super) fn table(heads: &[&str], rows: &[Vec<String>], indent: &str, width: u
         })
         .collect();
     let gaps = indent.len() + 2 * last;
-    let wanted = widths.get(last).copied().unwrap_or(0).min(LAST);
-    while gaps + widths.iter().take(last).sum::<usize>() + wanted > width {
+    let longest = widths.get(last).copied().unwrap_or(0);
+    let short = |widths: &[usize], wanted: usize| {
+        gaps + widths.iter().take(last).sum::<usize>() + longest.min(wanted) > width
+    };
+    while last > 0 && short(&widths, LAST) {
         match widths.first_mut() {
-            Some(first) if last > 0 && *first > FIRST => *first -= 1,
-            Some(_) | None => match widths.iter_mut().take(last).max_by_key(|w| **w) {
-                Some(widest) if *widest > 4 => *widest -= 1,
-                Some(_) | None => break,
-            },
+            Some(first) if *first > FIRST => *first -= 1,
+            Some(_) | None => break,
+        }
+    }
+    while short(&widths, LEAST) {
+        match widths.iter_mut().take(last).max_by_key(|w| **w) {
+            Some(widest) if *widest > 4 => *widest -= 1,
+            Some(_) | None => break,
         }
     }
     let front: usize = gaps + widths.iter().take(last).sum::<usize>();
     let mut out = String::new();
-    for row in std::iter::once(&names).chain(&clean) {
+    let nameless = names.iter().all(String::is_empty);
+    for row in std::iter::once(&names).filter(|_| !nameless).chain(&clean) {
         let mut line = indent.to_owned();
         for at in 0..last {
             let room = widths.get(at).copied().unwrap_or(0);

@@ -71,9 +71,28 @@ fn fraction(x: f64, a: f64, b: f64) -> f64 {
     value
 }
 
-/// The x with I_x(a, b) = p, by bisection: slow, and it cannot go astray.
+/// The x with I_x(a, b) = p: Newton's method, kept inside a bracket by bisection,
+/// so that it is fast and cannot go astray.
 pub(super) fn beta_inverse(p: f64, a: f64, b: f64) -> f64 {
-    bisect(0.0, 1.0, |x| beta_reg(x, a, b) >= p)
+    let log_beta = ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b);
+    let density = |x: f64| ((a - 1.0) * x.ln() + (b - 1.0) * (-x).ln_1p() - log_beta).exp();
+    let (mut low, mut high) = (0.0, 1.0);
+    let mut x = a / (a + b);
+    for _ in 0..200 {
+        let miss = beta_reg(x, a, b) - p;
+        if miss >= 0.0 {
+            high = x;
+        } else {
+            low = x;
+        }
+        let step = x - miss / density(x);
+        let next = if step > low && step < high { step } else { 0.5 * (low + high) };
+        if (next - x).abs() <= 1e-15 * x.min(1.0 - x) || high - low <= f64::MIN_POSITIVE {
+            return next;
+        }
+        x = next;
+    }
+    x
 }
 
 /// Student's t that |T| exceeds with probability `alpha`, for `df` degrees of freedom.
@@ -82,11 +101,11 @@ pub(super) fn student_t(alpha: f64, df: f64) -> f64 {
     if x <= 0.0 { f64::INFINITY } else { (df * (1.0 - x) / x).sqrt() }
 }
 
-/// Where `above` turns true between `low` (false) and `high` (true).
-pub(super) fn bisect(low: f64, high: f64, above: impl Fn(f64) -> bool) -> f64 {
+/// Where `above` turns true between `low` (false) and `high` (true), after so many
+/// halvings; 60 exhaust a double.
+pub(super) fn bisect(low: f64, high: f64, halvings: u32, above: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (low, high);
-    // 64 halvings exhaust a double near 1; near 0 they leave 1e-19 of the range.
-    for _ in 0..64 {
+    for _ in 0..halvings {
         let middle = 0.5 * (low + high);
         if above(middle) {
             high = middle;

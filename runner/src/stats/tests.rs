@@ -1,29 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::special::{beta_reg, ln_gamma, student_t};
 use super::*;
+use crate::compare::testing::Coins;
 
 fn close(a: f64, b: f64, tolerance: f64) {
     assert!((a - b).abs() <= tolerance, "{a} is not {b} ± {tolerance}");
-}
-
-/// Deterministic and good enough to throw coins: splitmix64.
-struct Coins(u64);
-
-impl Coins {
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        #[expect(clippy::cast_precision_loss)]
-        let unit = (z >> 11) as f64 / (1u64 << 53) as f64;
-        unit
-    }
-
-    fn heads(&mut self, trials: u64, p: f64) -> u64 {
-        (0..trials).map(|_| u64::from(self.unit() < p)).sum()
-    }
 }
 
 /// Values of the tables: ln Γ, I_x(a, b) and t, by independent formulas.
