@@ -23,6 +23,11 @@ pub const RECORDS_PORT: &str = "bakeoff.records";
 /// Where the agent finds its [`Workload`] inside the initramfs.
 pub const WORKLOAD_PATH: &str = "/bakeoff/workload.json";
 
+/// Milliseconds beyond its [`Step::block_ms`] after which the agent gives up a
+/// step that sends nothing. The host waits longer, so that a probe that hangs is
+/// a failed step and only a guest that hangs is a hung one.
+pub const STEP_SILENCE_MS: u32 = 30_000;
+
 /// What one boot is asked to do, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -409,6 +409,16 @@ pub fn find_program(program: &str) -> Option<PathBuf> {
         .find(|path| executable(path))
 }
 
+/// Writes an executable script, for tests. A child writes it: a child forked by
+/// another thread while *we* hold the file open for writing would make starting
+/// it fail (ETXTBSY).
+#[cfg(test)]
+pub(crate) fn write_script(path: &Path, text: &str) -> Result<()> {
+    let write = "cat >\"$0\" && chmod 755 \"$0\"";
+    let write = Command::new("sh").args(["-c", write]).arg(path).stdin(text);
+    write.check(&Cancel::new()).map(drop)
+}
+
 /// Quotes a word for a POSIX shell.
 #[must_use]
 pub fn quote(word: &str) -> String {
@@ -433,6 +443,16 @@ pub fn tail_of(path: &Path) -> String {
         Ok(bytes)
     };
     read().map(|bytes| last_bytes(&bytes)).unwrap_or_default()
+}
+
+/// The last `count` lines of a text, for an error message.
+#[must_use]
+pub fn last_lines(text: &str, count: usize) -> &str {
+    let text = text.trim_end();
+    match text.rmatch_indices('\n').nth(count.saturating_sub(1)) {
+        Some((at, _)) => &text[at + 1..],
+        None => text,
+    }
 }
 
 fn last_bytes(bytes: &[u8]) -> String {

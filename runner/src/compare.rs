@@ -95,7 +95,8 @@ impl Subject {
 }
 
 /// How sure, and how small a difference counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Confidence of all comparisons of rates together.
     pub confidence: f64,
@@ -114,6 +115,8 @@ impl Default for Settings {
 /// Everything that can be said of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
+    /// What was asked.
+    pub settings: Settings,
     /// How each cell ended.
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
@@ -165,7 +168,8 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
         .flat_map(|(_, rates)| rates.into_iter().map(|rate| rate.row))
         .collect();
 
-    let mut comparison = Comparison { cells, splats, rates, ..Comparison::default() };
+    let mut comparison =
+        Comparison { settings: *settings, cells, splats, rates, ..Comparison::default() };
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);

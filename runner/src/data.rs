@@ -5,7 +5,7 @@
 //! `--data-dir` names a checkout to read them from instead; a file that is
 //! missing there is missing, never silently taken from the program.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -111,39 +111,55 @@ impl DataDir {
         Ok(names.into_iter().collect())
     }
 
-    /// Writes the workspace the guest binaries are built in below `into`: the
-    /// sources of `fuzz/`, and of the runner only its manifest, since the lock
-    /// file was resolved with it and cargo's `--locked` insists on that.
+    /// The files the guest binaries are built from, sorted by name: the sources
+    /// of `fuzz/`, and of the runner only its manifest, since the lock file was
+    /// resolved with it and cargo's `--locked` insists on that.
     ///
     /// # Errors
-    /// Disk full, or the data is not a checkout.
-    pub fn unpack_guest_workspace(&self, into: &Path) -> Result<()> {
-        let write = |name: &str, bytes: &[u8]| -> Result<()> {
-            let path = into.join(name);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent).at_path("create", parent)?;
+    /// The data is not a checkout, or cannot be read.
+    pub fn guest_sources(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut sources = BTreeMap::new();
+        match &self.dir {
+            None => {
+                let wanted = |name: &str| name.starts_with("fuzz/") || MANIFESTS.contains(&name);
+                let files = embedded::FILES.iter().filter(|(name, _)| wanted(name));
+                sources.extend(files.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())));
             }
-            // cargo decides by time stamps: what did not change must not be touched.
-            if fs::read(&path).is_ok_and(|old| old == bytes) {
-                return Ok(());
-            }
-            fs::write(&path, bytes).at_path("write", &path)
-        };
-        for (name, bytes) in embedded::FILES {
-            let wanted = name.starts_with("fuzz/") || name.contains("Cargo.");
-            if !wanted {
-                continue;
-            }
-            match &self.dir {
-                None => write(name, bytes)?,
-                Some(_) => write(name, &self.read(name)?.unwrap_or_default())?,
+            Some(dir) => {
+                collect(dir, Path::new("fuzz"), &mut sources)?;
+                for name in MANIFESTS {
+                    let Some(bytes) = self.read(name)? else {
+                        return Err(Error::bad_input(format!("{} has no {name}", dir.display()))
+                            .hint("--data-dir takes a checkout of bakeoff"));
+                    };
+                    sources.insert(name.to_owned(), bytes);
+                }
             }
         }
-        for stub in ["runner/src/lib.rs", "runner/src/main.rs"] {
-            write(stub, b"fn main() {}\n")?;
-        }
-        write("runner/build.rs", b"fn main() {}\n")
+        Ok(sources)
     }
+}
+
+/// What cargo reads beside the sources of `fuzz/`.
+const MANIFESTS: [&str; 3] = ["Cargo.toml", "Cargo.lock", "runner/Cargo.toml"];
+
+/// Reads all files below `root/at`, except those that are nobody's source: the
+/// same rule as in `build.rs`, so that a checkout and the program agree.
+fn collect(root: &Path, at: &Path, into: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
+    let path = root.join(at);
+    let name = at.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with('.') || ["target", "corpus", "artifacts"].contains(&&*name) {
+        return Ok(());
+    }
+    if path.is_dir() {
+        for entry in fs::read_dir(&path).at_path("read the folder", &path)? {
+            let entry = entry.at_path("read the folder", &path)?;
+            collect(root, &at.join(entry.file_name()), into)?;
+        }
+    } else {
+        into.insert(at.display().to_string(), fs::read(&path).at_path("read", &path)?);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -157,6 +173,34 @@ mod tests {
         for file in ["Cargo.lock", "Cargo.toml", "runner/Cargo.toml", "fuzz/src/wire.rs"] {
             assert!(data.read(file).unwrap().is_some(), "{file} is not embedded");
         }
+    }
+
+    /// A checkout given as data directory counts with its new files, not only
+    /// with those the program was built from, and without what cargo left there.
+    #[test]
+    fn sources_of_a_data_dir_are_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("qemu/x.yaml", ""),
+            ("kconfigs/x.config", ""),
+            ("Cargo.toml", "[workspace]"),
+            ("Cargo.lock", ""),
+            ("runner/Cargo.toml", ""),
+            ("runner/src/lib.rs", "not wanted"),
+            ("fuzz/src/brand_new.rs", "// new"),
+            ("fuzz/target/debug/x", "not wanted"),
+            ("fuzz/src/.lib.rs.swp", "not wanted"),
+        ] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let sources = DataDir::at(dir.path()).unwrap().guest_sources().unwrap();
+        let names: Vec<&str> = sources.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            ["Cargo.lock", "Cargo.toml", "fuzz/src/brand_new.rs", "runner/Cargo.toml"]
+        );
     }
 
     /// A data directory that is none is refused with what is missing.

@@ -11,8 +11,10 @@
 //! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
 //!    exercised is *inconclusive*, never *passed*.
 
+pub mod accel;
 pub mod arch;
 pub mod assemble;
+pub mod boot;
 pub mod cache;
 pub mod command;
 pub mod compile;
@@ -29,6 +31,10 @@ pub mod records;
 pub mod schedule;
 pub mod source;
 pub mod report;
+pub mod guest;
+pub mod observation;
+pub mod plan;
+pub mod qmp;
 pub mod spec;
 
 pub mod stats;

@@ -31,7 +31,7 @@ pub mod table;
 
 pub use blind::Note;
 pub use explain::explain;
-pub use fingerprint::fingerprint;
+pub use fingerprint::{fingerprint, signature};
 pub use frame::{Frame, Source, Stack};
 pub use kind::Kind;
 pub use lockdep::{

@@ -76,7 +76,9 @@ pub(super) fn row(seen: &Observation, steps: &[Step]) -> CellRow {
     let mut hellos: Vec<f64> = seen.boots.iter().filter_map(|b| b.hello_seconds).collect();
     hellos.sort_by(f64::total_cmp);
     seconds.hello = hellos.get(hellos.len() / 2).copied();
-    seconds.boots = seen.boots.iter().map(|b| b.seconds).sum();
+    // Folded from zero: the sum of nothing is -0.0. Milliseconds are enough.
+    let all = seen.boots.iter().fold(0.0, |sum, boot| sum + boot.seconds);
+    seconds.boots = (all * 1e3).round() / 1e3;
     let place = Place::new(seen.id(), seen.boots.len(), evidence(seen));
     CellRow { place, role: seen.cell.role, end, note, seconds, objects }
 }
@@ -89,7 +91,7 @@ fn end(seen: &Observation, steps: &[Step]) -> (CellEnd, Option<String>) {
         None => {
             let why = match seen.errors.first() {
                 Some(error) => error.clone(),
-                None => "not tried: the run is not complete".into(),
+                None => "the run is not complete".into(),
             };
             return (CellEnd::Error, Some(why));
         }

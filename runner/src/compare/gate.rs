@@ -4,7 +4,7 @@
 use super::rate::{condition, shown};
 use super::row::{CellEnd, CellRow, Change, GateRow, GateState, Place, RateRow, SplatRow, Verdict};
 use super::verdict::{all_profiles, same_target};
-use super::words::{Round, count, counted, list, percent};
+use super::words::{Round, counted, list, percent};
 use super::{Comparison, Subject, end_words};
 use crate::spec::{Gate, Role};
 use crate::stats;
@@ -131,6 +131,14 @@ impl<'a> Target<'a> {
         if !still.is_empty() {
             return (GateState::Failed, titles(&still), evidence_of(&still));
         }
+        if let Some((state, reason, evidence)) = self.stopped() {
+            // What died did not keep the splat; it did not show either that it is gone.
+            let state = match state {
+                GateState::Failed if self.cells.iter().all(|cell| cell.place.boots == 0) => state,
+                GateState::Met | GateState::Failed | GateState::Undecided => GateState::Undecided,
+            };
+            return (state, reason, evidence);
+        }
         let absent: Vec<&SplatRow> = self.splats.iter().filter(|s| s.count == 0).copied().collect();
         if let Some(row) = absent.iter().find(|s| s.change != Change::Removed) {
             let reason = format!("{}: {}", row.title, row.reason);
@@ -204,7 +212,7 @@ fn titles(splats: &[&SplatRow]) -> String {
     for splat in splats {
         let text = match splat.count {
             0 => splat.title.clone(),
-            times => format!("{} ({} times)", splat.title, count(times)),
+            times => format!("{} ({})", splat.title, counted(times, "time")),
         };
         if !all.contains(&text) {
             all.push(text);

@@ -204,7 +204,17 @@ fn end(pair: &Pair<'_>) -> Vec<Said> {
             vec![said(Effect::Inconclusive, text)]
         }
         CellEnd::DidNotBuild | CellEnd::DidNotBoot | CellEnd::Panicked | CellEnd::Hung => {
-            vec![said(Effect::Worse, format!("{what}; {reference} does not"))]
+            let healthy = match cell.end {
+                CellEnd::DidNotBuild => "builds",
+                CellEnd::DidNotBoot => "boots",
+                CellEnd::Ran
+                | CellEnd::DidNotApply
+                | CellEnd::Panicked
+                | CellEnd::Hung
+                | CellEnd::NotPortable
+                | CellEnd::Error => "runs to the end",
+            };
+            vec![said(Effect::Worse, format!("{what}; {reference} {healthy}"))]
         }
     }
 }
@@ -313,6 +323,7 @@ fn availability(pair: &Pair<'_>) -> Vec<Said> {
         let effect = match effect(row) {
             // How it ended says it already.
             Effect::Inconclusive if !pair.booted() => continue,
+            Effect::Inconclusive if row.calls == 0 && pair.end() != CellEnd::Ran => continue,
             // What the reference cannot reach either says nothing about a patch.
             Effect::Inconclusive if nobody => Effect::Note,
             effect => effect,
@@ -416,6 +427,16 @@ fn noise(pair: &Pair<'_>) -> Vec<Said> {
         return Vec::new();
     }
     let mut all = Vec::new();
+    let rounds: std::collections::BTreeSet<u32> =
+        pair.ours.boots.iter().map(|boot| boot.round).collect();
+    let planned = pair.ours.cell.rounds;
+    if !rounds.is_empty() && u64::from(planned) > rounds.len() as u64 {
+        let text = format!(
+            "{} of {planned} rounds were run: how much it differs from itself is not known",
+            rounds.len()
+        );
+        all.push(said(Effect::Note, text));
+    }
     for splat in &pair.splats {
         let text = format!("{}: {}", times(splat), splat.reason);
         all.push(Said { effect: Effect::Note, text, evidence: Some(splat.place.evidence.clone()) });

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bakeoff_fuzz::wire::{Block, Counts, Score, Step};
 
-use super::Settings;
 use super::cell::{self, exercise, proves};
 use super::row::{Bounds, CellEnd, CellRow, Effect, Place, RateRow, Verdict};
-use super::words::{Round, counted, percent, rate};
+use super::words::{Round, count, counted, percent, rate};
+use super::{Settings, words};
 use crate::observation::{BootObservation, Observation};
 use crate::spec::Role;
 use crate::stats::{self, Cluster, Estimate, Judgement};
@@ -106,9 +106,9 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
     let estimate = Estimate::new(&blocks, &boots);
     if let Some(estimate) = &estimate {
         let interval = estimate.interval(stats::CONFIDENCE);
-        row.low = Some(interval.low);
-        row.high = Some(interval.high);
-        row.design_effect = Some(estimate.design_effect);
+        row.low = Some(words::round_down(interval.low));
+        row.high = Some(words::round_up(interval.high));
+        row.design_effect = Some(words::round_up(estimate.design_effect));
         row.independence_assumed = estimate.independence_assumed;
     } else {
         row.reason = why_none(seen, cell, step, &row);
@@ -202,7 +202,7 @@ fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> S
     }
     if !row.wrong_context.is_empty() {
         let found: Vec<&String> = row.wrong_context.keys().collect();
-        return format!("all calls came from another context: {}", super::words::list(&found));
+        return format!("all calls came from another context: {}", words::list(&found));
     }
     if row.ineligible > 0 {
         return format!(
@@ -300,21 +300,24 @@ fn judge_one(
     };
     let margin = margin + theirs.noise;
     let apart = stats::difference(&ours, &other, confidence);
-    rate.row.difference = Some(Bounds { low: apart.low, high: apart.high, confidence });
+    rate.row.difference = Some(Bounds {
+        low: words::round_down(apart.low),
+        high: words::round_up(apart.high),
+        confidence: words::round_up(confidence),
+    });
     let points = percent(margin, Round::Nearest);
+    let points_words =
+        if points == "1" { "1 point".to_owned() } else { format!("{points} points") };
     let (verdict, text) = match stats::judge(apart, margin) {
         Judgement::Lower => (Verdict::Worse, format!("lower than {reference}'s")),
         Judgement::Higher => (Verdict::Better, format!("higher than {reference}'s")),
-        Judgement::Same => {
-            let text = format!("within {points} of a percentage point of {reference}'s");
-            (Verdict::Same, text.replace(" of a percentage point", " points"))
-        }
+        Judgement::Same => (Verdict::Same, format!("within {} of {reference}'s", points_words)),
         Judgement::Open => {
             let needs = match stats::calls_for_judgement(&ours, &other, margin, confidence) {
-                Some(calls) => format!("needs about {} more", counted(calls.max(1), "call")),
-                None => format!("the difference is about the margin of {points} points"),
+                Some(calls) => format!("needs about {} more calls", count(calls.max(1))),
+                None => format!("on the margin of {points} points; needs more boots"),
             };
-            (Verdict::Inconclusive, format!("inconclusive: {needs}"))
+            (Verdict::Inconclusive, format!("inconclusive: {needs} to tell it from {reference}'s"))
         }
     };
     rate.row.verdict = verdict;

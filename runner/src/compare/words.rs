@@ -69,6 +69,17 @@ pub(crate) fn rate(right: u64, calls: u64, low: Option<f64>, high: Option<f64>) 
     )
 }
 
+/// Bounds in rows have nine decimals: more than any run can show, and every
+/// reader of the JSON gets the number that was written. Rounded outwards.
+pub(crate) fn round_down(value: f64) -> f64 {
+    (value * 1e9).floor() / 1e9
+}
+
+/// The other bound.
+pub(crate) fn round_up(value: f64) -> f64 {
+    (value * 1e9).ceil() / 1e9
+}
+
 /// `part / whole`, 0 of nothing.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {

@@ -126,6 +126,8 @@ impl Make<'_> {
         argv.extend(targets.iter().cloned());
         if self.sandboxed {
             argv = sandbox::wrap(&build, argv);
+        } else {
+            argv = sandbox::leash(argv, cancel);
         }
         let mut argv = argv.into_iter();
         let more = more_env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

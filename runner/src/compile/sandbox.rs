@@ -12,12 +12,34 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::command::{Cancel, Command, find_program};
 use crate::error::{Context, Error, Result};
 
 const SCRIPT: &str = include_str!("sandbox.sh");
+
+/// `argv` on a leash: a pid namespace whose init dies with the runner, so that
+/// make's children and theirs die with it too. The parent-death signal alone
+/// reaches make, not the makes that it started. `argv` as it is where the host
+/// has no such namespaces for us.
+pub(super) fn leash(argv: Vec<String>, cancel: &Cancel) -> Vec<String> {
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    let mut words = vec!["unshare", "--pid", "--fork", "--kill-child=KILL"];
+    if !rustix::process::geteuid().is_root() {
+        words.extend(["--user", "--map-current-user"]);
+    }
+    words.push("--");
+    let try_it = || {
+        let tried = Command::new(words[0]).args(&words[1..]).arg("true").run(cancel);
+        tried.is_ok_and(|finished| finished.success())
+    };
+    if !*WORKS.get_or_init(try_it) {
+        return argv;
+    }
+    words.into_iter().map(str::to_owned).chain(argv).collect()
+}
 
 /// Whether foreign series can be built safely here.
 #[derive(Clone, Debug, PartialEq, Eq)]

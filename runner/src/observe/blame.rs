@@ -113,7 +113,15 @@ pub fn is_machinery(function: &str) -> bool {
         .strip_prefix("__pfx_")
         .or_else(|| name.strip_prefix("__cfi_"))
         .unwrap_or(name);
-    MACHINERY_AREAS.matches(name)
+    MACHINERY_AREAS.matches(name) || is_bpf_program(name)
+}
+
+/// `bpf_prog_6deef7357e7b4530_f`: a program that was loaded from user space. It is part of the
+/// stimulus, and its tag differs with every compiler.
+fn is_bpf_program(name: &str) -> bool {
+    name.strip_prefix("bpf_prog_").is_some_and(|rest| {
+        rest.len() >= 16 && rest.as_bytes()[..16].iter().all(u8::is_ascii_hexdigit)
+    })
 }
 
 /// Does this function hand over to a subsystem by a pointer?

@@ -5,7 +5,7 @@ use crate::observe::frame::{Frame, Stack, callee, parse_frame};
 use crate::observe::line::number;
 use crate::observe::lockdep::{self, LockdepReport};
 use crate::observe::stream::Report;
-use crate::observe::table::{Blame, KindRule, Row};
+use crate::observe::table::{Blame, KindRule, Role, Row};
 use crate::observe::{Context, Kind, Splat};
 use memchr::memmem;
 
@@ -143,9 +143,9 @@ fn take_apart(report: &Report) -> Body<'_> {
         {
             last_ip = Some(frame);
         }
-        if fresh || body.stacks.is_empty() {
-            instruction_pointer(text, &mut body);
-        } else if let Some(frame) = interrupted(text)
+        instruction_pointer(text, &mut body);
+        if !fresh
+            && let Some(frame) = interrupted(text)
             && let Some(placed) = body.stacks.last_mut()
         {
             placed.stack.frames.push(frame);
@@ -238,7 +238,7 @@ pub(crate) fn build(report: &Report) -> Splat {
         .texts
         .iter()
         .any(|text| memmem::find(text, b"printk messages dropped").is_some());
-    corrupted |= flood;
+    corrupted |= flood || interleaved(row, &body) || (needs_frame && lacks_stack(row, &body));
 
     let fill = Fill {
         report,
@@ -293,8 +293,42 @@ pub(crate) fn build(report: &Report) -> Splat {
         lockdep,
         raw: String::from_utf8_lossy(&report.raw).into_owned(),
     };
-    splat.notes = crate::observe::blind::notes(&splat, report.within, report.flooded || flood);
+    splat.notes = crate::observe::blind::notes(&splat, row, report.within, report.flooded || flood);
     splat
+}
+
+/// A stack that belongs to the report is missing: the log is cut.
+fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
+    let expected = match row.blame {
+        Blame::Nobody | Blame::HeadOnly | Blame::HeldLock | Blame::LastFunction => false,
+        // The first line names the function; the stack is a courtesy.
+        Blame::Head if row.role == Role::Panic => false,
+        Blame::Trace
+        | Blame::Fault
+        | Blame::Head
+        | Blame::HeadFirst
+        | Blame::LockSites
+        | Blame::IrqSafeSite
+        | Blame::Stall
+        | Blame::Waiter
+        | Blame::FirstStack
+        | Blame::CallerAndEntry => true,
+    };
+    expected
+        && !body
+            .stacks
+            .iter()
+            .any(|placed| placed.stack.frames.iter().any(|frame| !frame.unreliable))
+}
+
+/// Another stack is printed into this one, and nothing tells their lines apart: fault injection
+/// dumps the stack of every allocation it fails, at any time.
+fn interleaved(row: &Row, body: &Body<'_>) -> bool {
+    row.blame != Blame::Nobody
+        && body
+            .texts
+            .iter()
+            .any(|text| text.starts_with(b"FAULT_INJECTION: forcing a failure"))
 }
 
 /// The words of a head without its prefix and brackets, as a title.
@@ -408,7 +442,7 @@ fn head_frame(report: &Report) -> Option<Frame> {
 
 fn main_frames(rule: Blame, body: &Body<'_>) -> Vec<Frame> {
     match rule {
-        Blame::FirstStack => body.stacks.first().map(|placed| &placed.stack),
+        Blame::FirstStack | Blame::HeadFirst => body.stacks.first().map(|placed| &placed.stack),
         _ => body.main(),
     }
     .map(|stack| stack.frames.clone())
@@ -433,6 +467,15 @@ fn blamed(
         Blame::Head => {
             let head = head_frame(report);
             let all: Vec<&Frame> = head.iter().chain(trace).collect();
+            blame::first(all.iter().copied(), also).cloned()
+        }
+        Blame::HeadFirst => {
+            let head = head_frame(report);
+            let first = body
+                .stacks
+                .first()
+                .map_or(trace, |placed| &placed.stack.frames);
+            let all: Vec<&Frame> = head.iter().chain(first).collect();
             blame::first(all.iter().copied(), also).cloned()
         }
         Blame::HeadOnly => head_frame(report),

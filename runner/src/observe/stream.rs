@@ -5,10 +5,11 @@
 //! belong to no report, when it grows beyond all reason, or with the log. What the kernel did about
 //! it (`Kernel panic - not syncing`) still belongs to it.
 
-use crate::observe::Splat;
+use crate::observe::blind::says_off;
 use crate::observe::build::{build, has_stack};
 use crate::observe::line::{Origin, messages};
 use crate::observe::table::{Captures, NEEDLE_REACH, Role, Row, find_head, next_candidate};
+use crate::observe::{Kind, Note, Splat};
 use memchr::{memchr, memmem, memrchr};
 
 /// How much is taken in at a time; results do not depend on it.
@@ -25,6 +26,11 @@ const PATIENCE: u32 = 80;
 const PATIENCE_AFTER_END: u32 = 24;
 /// Lines of any sort after which an unfinished report is over: bounds what a live console holds.
 const MAX_AGE: u32 = 4000;
+/// How far behind a report the kernel may tell that it panics because of it: other tasks' reports
+/// and the locks they hold may be printed in between.
+const PANIC_REACH: u64 = 64 * 1024;
+/// The same, if the panic does not say that it is about hangs.
+const NEAR: u64 = 4 * 1024;
 /// Reports of different threads that may be printed at the same time.
 const MAX_OPEN: usize = 16;
 
@@ -58,7 +64,9 @@ pub struct Parser {
     /// Up to where on the console candidates were looked for.
     scanned: u64,
     open: Vec<Report>,
-    /// Finished, but an earlier one is still open.
+    /// A report has said that lockdep is off from there on.
+    lockdep_off: bool,
+    /// Finished, but an earlier one is still open, or a panic may still turn out to be its end.
     ready: Vec<Splat>,
 }
 
@@ -165,7 +173,7 @@ impl Parser {
         for report in std::mem::take(&mut self.open) {
             self.close(report);
         }
-        self.release()
+        self.release_all()
     }
 
     /// Ends the reports that were begun, because the console has been quiet for a while; reading
@@ -174,7 +182,7 @@ impl Parser {
         for report in std::mem::take(&mut self.open) {
             self.close(report);
         }
-        self.release()
+        self.release_all()
     }
 
     /// How many bytes are held: bounded, whatever was pushed.
@@ -183,10 +191,42 @@ impl Parser {
     }
 
     fn release(&mut self) -> Vec<Splat> {
-        self.ready.sort_by_key(|splat| splat.start);
         let first_open = self.open.iter().map(|r| r.start).min().unwrap_or(u64::MAX);
-        let count = self.ready.partition_point(|splat| splat.start < first_open);
+        let read = self.base + self.pos as u64;
+        self.ready.sort_by_key(|splat| splat.start);
+        let count = self
+            .ready
+            .iter()
+            .take_while(|splat| splat.start < first_open && splat.end + PANIC_REACH < read)
+            .count();
         self.ready.drain(..count).collect()
+    }
+
+    /// All that is finished, in order.
+    fn release_all(&mut self) -> Vec<Splat> {
+        self.ready.sort_by_key(|splat| splat.start);
+        std::mem::take(&mut self.ready)
+    }
+
+    /// A panic at `at`: which of the finished reports did it end?
+    fn panicked(&mut self, at: u64, text: &[u8]) {
+        let hang = [
+            &b"hung_task"[..],
+            b"softlockup",
+            b"RCU Stall",
+            b"hard LOCKUP",
+            b"Hard LOCKUP",
+        ]
+        .iter()
+        .any(|word| memmem::find(text, word).is_some());
+        for splat in &mut self.ready {
+            let reach = if hang && splat.kind == Kind::Hang {
+                PANIC_REACH
+            } else {
+                NEAR
+            };
+            splat.panicked |= at <= splat.end + reach;
+        }
     }
 
     fn compact(&mut self) {
@@ -356,11 +396,11 @@ impl Parser {
             .rposition(|report| report.takes(origin) && joins(report, row));
         if let Some(index) = joins {
             if row.role == Role::Panic {
-                self.open[index].panicked = true;
-                let start = self.open[index].start;
-                for splat in self.ready.iter_mut().filter(|splat| splat.start > start) {
-                    splat.panicked = true;
+                for report in &mut self.open {
+                    report.panicked |= report.foreign < PATIENCE_AFTER_END;
                 }
+                self.open[index].panicked = true;
+                self.panicked(at, &message[text..]);
             }
             let report = &mut self.open[index];
             report.ended |= row.role == Role::Panic;
@@ -374,6 +414,9 @@ impl Parser {
             // Too weak a sign to end a report that is being printed.
             self.message(message, text, at, origin);
             return;
+        }
+        if row.role == Role::Panic {
+            self.panicked(at, &message[text..]);
         }
         let mut within = false;
         let mut index = 0;
@@ -424,7 +467,13 @@ impl Parser {
         if report.row.role == Role::NeedsStack && !has_stack(&report) {
             return;
         }
-        self.ready.push(build(&report));
+        let mut splat = build(&report);
+        if !self.lockdep_off && says_off(&splat) {
+            splat.notes.push(Note::LockdepOffBefore);
+            splat.notes.sort_unstable();
+        }
+        self.lockdep_off |= splat.notes.contains(&Note::LockdepOff);
+        self.ready.push(splat);
     }
 }
 

@@ -68,6 +68,8 @@ pub enum Blame {
     Fault,
     /// The function in the head, then the event's stack.
     Head,
+    /// The function in the head, then the first stack, which stands right behind it.
+    HeadFirst,
     /// Only the function in the head, even if it is machinery.
     HeadOnly,
     /// Where the lock is being taken, where the one it conflicts with was taken, then the stack.

@@ -4,8 +4,8 @@ use super::{Blame, KindRule, Role, Row};
 use crate::observe::Kind;
 
 use Blame::{
-    CallerAndEntry, Fault, FirstStack, Head, HeadOnly, HeldLock, IrqSafeSite, LastFunction,
-    LockSites, Nobody, Stall, Trace, Waiter,
+    CallerAndEntry, Fault, FirstStack, Head, HeadFirst, HeadOnly, HeldLock, IrqSafeSite,
+    LastFunction, LockSites, Nobody, Stall, Trace, Waiter,
 };
 use KindRule::Is;
 use Role::{AtStart, Exception, NeedsStack, OneLine, Opens, Panic};
@@ -19,6 +19,8 @@ const CALL_RCU: &[&str] = &[
 ];
 /// A constructor allocates for its caller, and only the caller can forget the object.
 const ALLOCATES: &[&str] = &["*alloc*"];
+/// Printing takes this one for whoever opens or writes a terminal.
+const CONSOLE: &[&str] = &["console_lock*"];
 /// The lock of a socket is every protocol's.
 const SOCKET_LOCK: &[&str] = &["lock_sock*", "__lock_sock*", "release_sock*"];
 
@@ -43,7 +45,7 @@ pub const SPLATS: &[Row] = &[
         kind: KindRule::Kfence,
         title: "KFENCE: {what} in {F}",
         class: "bad-access in {F}",
-        blame: Head,
+        blame: HeadFirst,
         also: &[],
         role: Opens,
         reason: "as with KASAN; the direction is part of KFENCE's own wording",
@@ -54,7 +56,7 @@ pub const SPLATS: &[Row] = &[
         kind: KindRule::Kmsan,
         title: "KMSAN: {what} in {F}",
         class: "bad-access in {F}",
-        blame: Head,
+        blame: HeadFirst,
         also: &[],
         role: Opens,
         reason: "KMSAN checks where a value is used: copies out of the kernel and checksums use it \
@@ -695,7 +697,7 @@ pub const SPLATS: &[Row] = &[
         title: "INFO: task hung in {F}",
         class: "hang in {F}",
         blame: Waiter,
-        also: &[],
+        also: CONSOLE,
         role: Opens,
         reason: "a task waits uninterruptibly: what it waits for is the first frame that is not a \
                  way of waiting",

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Answers the question a maintainer asks of every patch: what changes for user
+//! space, as far as it was measured. One paragraph a candidate, shared by the
+//! formats that people read.
+
+use super::Report;
+use crate::compare::words::{Round, count, list, percent, plain, ratio};
+use crate::compare::{
+    CandidateInfo, Change, Effect, Place, RateRow, SplatRow, Verdict, VerdictRow, condition, means,
+};
+use crate::spec::Role;
+
+/// The longest title that is shown whole.
+const TITLE: usize = 120;
+/// The longest finding that is shown whole.
+const TEXT: usize = 240;
+
+/// The name a candidate's rows have in this report: `x86_64`, with its base where
+/// there are several.
+pub(super) fn target(report: &Report, place: &Place) -> String {
+    if report.run.bases.len() > 1 {
+        format!("{} {}", place.base, place.arch)
+    } else {
+        place.arch.clone()
+    }
+}
+
+/// The same with the profile where there are several.
+pub(super) fn cell(report: &Report, place: &Place) -> String {
+    let several = report
+        .cells
+        .iter()
+        .any(|c| report.cells.first().is_some_and(|first| first.place.profile != c.place.profile));
+    if several {
+        format!("{} {}", target(report, place), place.profile)
+    } else {
+        target(report, place)
+    }
+}
+
+/// A verdict in a word.
+pub(super) fn verdict_word(row: &VerdictRow) -> &'static str {
+    match row.verdict {
+        _ if row.role == Role::Reference && row.verdict == Verdict::Same => "-",
+        _ if row.declared => "not portable",
+        Verdict::Better => "better",
+        Verdict::Same => "same",
+        Verdict::Worse => "worse",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// A verdict in a sentence.
+fn verdict_words(report: &Report, row: &VerdictRow) -> String {
+    let than = reference(report);
+    match row.verdict {
+        _ if row.role == Role::Reference && row.verdict == Verdict::Same => "the reference".into(),
+        _ if row.declared => "not portable".into(),
+        Verdict::Better => format!("better than {than}"),
+        Verdict::Same => format!("same as {than}, as far as tested,"),
+        Verdict::Worse => format!("worse than {than}"),
+        Verdict::Inconclusive => "inconclusive".into(),
+    }
+}
+
+/// The reference's name.
+pub(super) fn reference(report: &Report) -> &str {
+    let found = report.run.candidates.iter().find(|c| c.role == Role::Reference);
+    found.map_or("the reference", |c| c.name.as_str())
+}
+
+/// `worse on x86_64 and arm64; same on riscv`.
+pub(super) fn headline(report: &Report, candidate: &CandidateInfo) -> String {
+    let mut by_word: Vec<(String, Vec<String>)> = Vec::new();
+    for row in report.verdicts.iter().filter(|v| v.place.candidate == candidate.name) {
+        let (word, at) = (verdict_words(report, row), target(report, &row.place));
+        match by_word.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, places)) => places.push(at),
+            None => by_word.push((word, vec![at])),
+        }
+    }
+    let parts: Vec<String> =
+        by_word.iter().map(|(word, places)| format!("{word} on {}", list(places))).collect();
+    parts.join("; ")
+}
+
+/// The paragraph, sentence by sentence.
+pub(super) fn sentences(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
+    let mut all = Vec::new();
+    if candidate.role != Role::Reference {
+        all.extend(moved(report, candidate));
+        all.extend(unmoved(report, candidate));
+    }
+    all.extend(splats(report, candidate));
+    all.extend(other(report, candidate));
+    if let Some(untested) = &candidate.untested {
+        all.push(format!("Not tested: {untested}."));
+    }
+    if candidate.role == Role::Reference {
+        let agree = all.is_empty() && report.cells.iter().any(|c| c.role == Role::Reference);
+        let agree = if agree { " Its rounds agree with each other." } else { "" };
+        all.insert(0, format!("What the others are compared with.{agree}"));
+    } else if all.is_empty() {
+        all.push("Nothing was measured.".into());
+    }
+    all
+}
+
+fn rates<'a>(
+    report: &'a Report,
+    candidate: &'a CandidateInfo,
+) -> impl Iterator<Item = &'a RateRow> {
+    let own = move |row: &&RateRow| row.place.candidate == candidate.name && row.calls > 0;
+    // Debug options distort rates: where a production kernel was measured, it speaks.
+    let production = report.rates.iter().any(|row| own(&row) && row.place.profile == "production");
+    report
+        .rates
+        .iter()
+        .filter(own)
+        .filter(move |row| !production || row.place.profile == "production")
+}
+
+/// What rose or fell; metrics, architectures and conditions with the same change
+/// share a sentence.
+fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
+    struct Move {
+        change: String,
+        condition: String,
+        metrics: Vec<String>,
+        places: Vec<String>,
+        seen: Vec<String>,
+    }
+    let mut moves: Vec<Move> = Vec::new();
+    for row in rates(report, candidate) {
+        let verb = match row.verdict {
+            Verdict::Worse => "falls",
+            Verdict::Better => "rises",
+            Verdict::Same | Verdict::Inconclusive => continue,
+        };
+        let from = report.rates.iter().find(|r| {
+            r.place.candidate == reference(report)
+                && (&r.place.base, &r.place.arch, &r.place.profile)
+                    == (&row.place.base, &row.place.arch, &row.place.profile)
+                && (r.step, &r.metric) == (row.step, &row.metric)
+        });
+        let from = from.map_or_else(String::new, |r| {
+            format!(" from {}%", percent(ratio(r.correct, r.calls), Round::Nearest))
+        });
+        let to = percent(ratio(row.correct, row.calls), Round::Nearest);
+        let change = format!("{verb}{from} to {to}%");
+        let condition = condition(row);
+        let place = target(report, &row.place);
+        let seen = format!("{}/{}", count(row.correct), count(row.calls));
+        let metric = means(&row.metric).to_owned();
+        match moves.iter_mut().find(|m| m.change == change && m.condition == condition) {
+            Some(known) => {
+                add(&mut known.metrics, metric);
+                add(&mut known.places, place);
+                add(&mut known.seen, seen);
+            }
+            None => moves.push(Move {
+                change,
+                condition,
+                metrics: vec![metric],
+                places: vec![place],
+                seen: vec![seen],
+            }),
+        }
+    }
+    let mut sentences: Vec<(String, Vec<String>, String)> = Vec::new();
+    for Move { change, condition, metrics, places, seen } in moves {
+        let front = format!("The share of calls that get {} {change}", list(&metrics));
+        let back = format!(" on {}", list(&places));
+        let part = format!("{condition} ({})", seen.join(", "));
+        match sentences.iter_mut().find(|(f, _, b)| *f == front && *b == back) {
+            Some((_, parts, _)) => parts.push(part),
+            None => sentences.push((front, vec![part], back)),
+        }
+    }
+    let tell = |(front, parts, back): (String, Vec<String>, String)| {
+        format!("{front} in {}{back}.", list(&parts))
+    };
+    sentences.into_iter().map(tell).collect()
+}
+
+/// Adds what is not there yet.
+fn add(words: &mut Vec<String>, word: String) {
+    if !words.contains(&word) {
+        words.push(word);
+    }
+}
+
+/// What stayed, and what cannot be told.
+fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
+    let mut all = Vec::new();
+    let same: Vec<&RateRow> =
+        rates(report, candidate).filter(|r| r.verdict == Verdict::Same).collect();
+    let distinct = |words: Vec<String>| {
+        let mut once: Vec<String> = Vec::new();
+        words.into_iter().for_each(|word| add(&mut once, word));
+        once
+    };
+    if let Some(first) = same.first() {
+        let conditions = distinct(same.iter().map(|row| condition(row)).collect());
+        let places = distinct(same.iter().map(|row| target(report, &row.place)).collect());
+        let calls: u64 = same.iter().filter(|r| r.metric == first.metric).map(|r| r.calls).sum();
+        let moved =
+            rates(report, candidate).any(|r| matches!(r.verdict, Verdict::Better | Verdict::Worse));
+        let what = if moved { "No change seen in" } else { "User space sees no change in" };
+        all.push(format!(
+            "{what} {} on {} ({} calls).",
+            list(&conditions),
+            list(&places),
+            count(calls)
+        ));
+    }
+    let open = rates(report, candidate).filter(|row| row.verdict == Verdict::Inconclusive);
+    let open = distinct(
+        open.map(|row| format!("{} on {}", condition(row), target(report, &row.place))).collect(),
+    );
+    if !open.is_empty() {
+        all.push(format!("Cannot tell for {}.", list(&open)));
+    }
+    all
+}
+
+fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
+    let mut all = Vec::new();
+    let own = |change: Change| -> Vec<&SplatRow> {
+        let rows = report.splats.iter().filter(|s| s.place.candidate == candidate.name);
+        rows.filter(|s| s.change == change).collect()
+    };
+    let told = |rows: &[&SplatRow]| {
+        let mut by_title: Vec<(String, Vec<String>)> = Vec::new();
+        for row in rows {
+            let seen = match row.count {
+                0 => target(report, &row.place),
+                1 => format!("once on {}", target(report, &row.place)),
+                times => format!("{} times on {}", count(times), target(report, &row.place)),
+            };
+            match by_title.iter_mut().find(|(title, _)| *title == row.title) {
+                Some((_, places)) if places.contains(&seen) => {}
+                Some((_, places)) => places.push(seen),
+                None => by_title.push((row.title.clone(), vec![seen])),
+            }
+        }
+        let parts: Vec<String> = by_title
+            .iter()
+            .map(|(title, seen)| format!("{} ({})", plain(title, TITLE), list(seen)))
+            .collect();
+        list(&parts)
+    };
+    let verb = match candidate.role {
+        Role::Control => "Has the splat of the dispute",
+        Role::Reference | Role::Contender => "Still has the control's splat",
+    };
+    for (change, text) in [
+        (Change::Control, verb),
+        (Change::Added, "Adds"),
+        (Change::Removed, "The control's splat is gone, fixed or silenced"),
+    ] {
+        let rows = own(change);
+        if !rows.is_empty() {
+            all.push(format!("{text}: {}.", told(&rows)));
+        }
+    }
+    // What never ran has been said to.
+    let unclear: Vec<&SplatRow> =
+        own(Change::Unclear).into_iter().filter(|row| row.place.boots > 0).collect();
+    let (absent, garbled): (Vec<&SplatRow>, Vec<&SplatRow>) =
+        unclear.into_iter().partition(|row| row.count == 0);
+    if !absent.is_empty() {
+        all.push(format!("Cannot tell whether the control's splat is gone: {}.", told(&absent)));
+    }
+    if !garbled.is_empty() && candidate.role != Role::Control {
+        all.push(format!("Cannot tell whose: {}.", told(&garbled)));
+    }
+    all
+}
+
+/// What decided and is neither a rate nor a splat.
+fn other(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
+    let mut said: Vec<(String, Vec<String>)> = Vec::new();
+    for finding in report.findings.iter().filter(|f| f.place.candidate == candidate.name) {
+        let decides = matches!(finding.effect, Effect::Worse | Effect::Inconclusive);
+        let covered = match finding.oracle.as_str() {
+            "availability" => report.rates.iter().any(|row| {
+                row.place.candidate == candidate.name
+                    && row.calls > 0
+                    && finding.text.starts_with(&condition(row))
+            }),
+            "splat-added" | "splat-removed" => !finding.text.contains("not reproduced"),
+            _ => false,
+        };
+        let noise = finding.oracle == "noise";
+        if (!decides && !noise) || covered {
+            continue;
+        }
+        let place = target(report, &finding.place);
+        match said.iter_mut().find(|(text, _)| *text == finding.text) {
+            Some((_, places)) if places.contains(&place) => {}
+            Some((_, places)) => places.push(place),
+            None => said.push((finding.text.clone(), vec![place])),
+        }
+    }
+    said.into_iter()
+        .map(|(text, places)| {
+            let text = plain(&text, TEXT);
+            format!("On {}: {}.", list(&places), text.trim_end_matches('.'))
+        })
+        .collect()
+}

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The report for a terminal or a mail.
+
+use std::collections::BTreeMap;
+
+use super::answer::{cell, headline, reference, sentences, target, verdict_word};
+use super::wrap::{table, wrap};
+use super::{Report, WIDTH};
+use crate::compare::words::{Round, count, list, percent, plain};
+use crate::compare::{
+    CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, condition, end_words, shown,
+};
+use crate::spec::{Role, word};
+
+/// Rows of a table that has no natural end; the rest is in `report.json`.
+const MOST_ROWS: usize = 60;
+
+pub(super) fn render(report: &Report) -> String {
+    let mut out = String::new();
+    head(&mut out, report);
+    verdicts(&mut out, report);
+    answers(&mut out, report);
+    availability(&mut out, report);
+    not_counted(&mut out, report);
+    splats(&mut out, report);
+    cells(&mut out, report);
+    gates(&mut out, report);
+    not_tested(&mut out, report);
+    evidence(&mut out, report);
+    out
+}
+
+fn line(out: &mut String, text: &str) {
+    let indent = " ".repeat(text.len() - text.trim_start().len());
+    out.push_str(&wrap(text, WIDTH, &indent, &format!("{indent}  ")));
+}
+
+fn title(out: &mut String, text: &str) {
+    out.push('\n');
+    line(out, text);
+    out.push('\n');
+}
+
+fn head(out: &mut String, report: &Report) {
+    let run = &report.run;
+    line(out, &format!("{}: {}", run.bakeoff, run.title));
+    let spec: String = run.spec_sha256.chars().take(12).collect();
+    line(out, &format!("{}, {}, spec {spec}, seed {}", report.tool, run.started, run.seed));
+    for (name, source) in &run.bases {
+        line(out, &format!("base {name}: {source}"));
+    }
+    // Architectures that share a machine share a line.
+    let mut machines: Vec<(String, Vec<String>)> = Vec::new();
+    for (arch, accel) in &report.environment.accel {
+        let word = |of: &BTreeMap<String, String>| of.get(arch).cloned().unwrap_or_default();
+        let parts =
+            [accel.clone(), word(&report.environment.qemu), word(&report.environment.compiler)];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let machine = parts.join(", ");
+        match machines.iter_mut().find(|(known, _)| *known == machine) {
+            Some((_, archs)) => archs.push(arch.clone()),
+            None => machines.push((machine, vec![arch.clone()])),
+        }
+    }
+    for (machine, archs) in machines {
+        line(out, &format!("{}: {machine}", list(&archs)));
+    }
+}
+
+fn verdicts(out: &mut String, report: &Report) {
+    title(out, &format!("VERDICT, against {}", reference(report)));
+    if report.verdicts.is_empty() {
+        line(out, "  none: nothing was run");
+        return;
+    }
+    let mut targets: Vec<String> = Vec::new();
+    for row in &report.verdicts {
+        let at = target(report, &row.place);
+        if !targets.contains(&at) {
+            targets.push(at);
+        }
+    }
+    let mut starred = false;
+    let mut word_of = |name: &str, at: &str| {
+        let row = report
+            .verdicts
+            .iter()
+            .find(|v| v.place.candidate == name && target(report, &v.place) == at);
+        let Some(row) = row else { return "-".to_owned() };
+        let untested = report.run.candidates.iter().any(|c| c.name == name && c.untested.is_some());
+        let star = untested && matches!(row.verdict, Verdict::Same | Verdict::Better);
+        starred |= star;
+        format!("{}{}", verdict_word(row), if star { " *" } else { "" })
+    };
+    let names = report.run.candidates.iter().map(|c| (c.name.as_str(), c.role));
+    // As columns where they fit, else as rows.
+    let text = if targets.len() <= 3 {
+        let heads: Vec<&str> =
+            ["candidate", "role"].into_iter().chain(targets.iter().map(String::as_str)).collect();
+        let rows: Vec<Vec<String>> = names
+            .map(|(name, role)| {
+                let mut row = vec![name.to_owned(), word(role)];
+                row.extend(targets.iter().map(|at| word_of(name, at)));
+                row
+            })
+            .collect();
+        table(&heads, &rows, "  ", WIDTH)
+    } else {
+        let rows: Vec<Vec<String>> = names
+            .flat_map(|(name, role)| targets.iter().map(move |at| (name, role, at)))
+            .map(|(name, role, at)| {
+                vec![name.to_owned(), word(role), at.clone(), word_of(name, at)]
+            })
+            .collect();
+        table(&["candidate", "role", "target", "verdict"], &rows, "  ", WIDTH)
+    };
+    out.push_str(&text);
+    if starred {
+        line(out, "  * as far as tested; see below what was not");
+    }
+}
+
+fn answers(out: &mut String, report: &Report) {
+    title(out, "WHAT CHANGES FOR USER SPACE, as far as measured");
+    if let Some(question) = report.run.thread.as_ref().and_then(|t| t.question.as_ref()) {
+        out.push_str(&wrap(question, WIDTH, "> ", "> "));
+        out.push('\n');
+    }
+    for candidate in &report.run.candidates {
+        let head = format!("{}: {}", candidate.name, headline(report, candidate));
+        out.push_str(&wrap(&head, WIDTH, "  ", "      "));
+        let text = sentences(report, candidate).join(" ");
+        out.push_str(&wrap(&text, WIDTH, "      ", "      "));
+    }
+}
+
+/// Rows that stand under one heading.
+fn heading(report: &Report, row: &RateRow) -> String {
+    format!("{}, {}", condition(row), cell(report, &row.place))
+}
+
+fn availability(out: &mut String, report: &Report) {
+    if report.rates.is_empty() {
+        return;
+    }
+    title(out, "AVAILABILITY: right answers of eligible calls, 95% interval");
+    let mut headings: Vec<String> = Vec::new();
+    for row in &report.rates {
+        let heading = heading(report, row);
+        if !headings.contains(&heading) {
+            headings.push(heading);
+        }
+    }
+    for at in headings {
+        let rows: Vec<&RateRow> =
+            report.rates.iter().filter(|row| heading(report, row) == at).collect();
+        let mut metrics: Vec<&str> = Vec::new();
+        for row in &rows {
+            if !metrics.contains(&row.metric.as_str()) {
+                metrics.push(&row.metric);
+            }
+        }
+        let numbers = |metric: &str| -> Vec<(&str, u64, u64, Verdict)> {
+            rows.iter()
+                .filter(|row| row.metric == metric)
+                .map(|row| (row.place.candidate.as_str(), row.calls, row.correct, row.verdict))
+                .collect()
+        };
+        let mut shown_metrics: Vec<(Vec<&str>, Vec<(&str, u64, u64, Verdict)>)> = Vec::new();
+        for metric in metrics {
+            let these = numbers(metric);
+            match shown_metrics.iter_mut().find(|(_, known)| *known == these) {
+                Some((names, _)) => names.push(metric),
+                None => shown_metrics.push((vec![metric], these)),
+            }
+        }
+        for (names, _) in shown_metrics {
+            line(out, &format!("{at}: {}", names.join(" and ")));
+            let of = rows.iter().filter(|row| names.first() == Some(&row.metric.as_str()));
+            let rows: Vec<Vec<String>> = of.map(|row| rate_row(report, row)).collect();
+            out.push_str(&table(&["", "", ""], &rows, "  ", WIDTH));
+        }
+    }
+    out.push('\n');
+    let margin = percent(report.settings.margin, Round::Nearest);
+    let text = format!(
+        "Same: the interval of the difference, corrected for the number of comparisons, lies \
+         within {margin} percentage point(s). Better, worse: it lies beyond."
+    );
+    line(out, &text);
+    if report.rates.iter().any(|row| row.independence_assumed && row.calls > 0) {
+        line(out, "Where no call failed, or all did, intervals assume independent calls.");
+    }
+    if report.environment.accel.values().any(|accel| accel == "tcg") {
+        let text = "Measured in QEMU without KVM: the numbers compare candidates, they are not \
+                    those of a fleet.";
+        line(out, text);
+    }
+}
+
+fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
+    let name = row.place.candidate.clone();
+    if row.calls == 0 {
+        let own = |c: &&CellRow| {
+            (&c.place.base, &c.place.candidate, &c.place.arch, &c.place.profile)
+                == (&row.place.base, &row.place.candidate, &row.place.arch, &row.place.profile)
+        };
+        let end = report.cells.iter().find(own).map_or(CellEnd::Error, |c| c.end);
+        // Why it did not run stands once, among the cells.
+        let why = match end {
+            CellEnd::Ran => plain(&row.reason, 160),
+            end => end_words(end).to_owned(),
+        };
+        return vec![name, "0 calls".into(), why];
+    }
+    let last = match row.verdict {
+        _ if row.reason.starts_with("the reference") => row.reason.clone(),
+        Verdict::Better => "better".into(),
+        Verdict::Same => "same".into(),
+        Verdict::Worse => "worse".into(),
+        Verdict::Inconclusive => row.reason.clone(),
+    };
+    vec![name, shown(row), last]
+}
+
+/// What stands beside the calls: rows of zeros only are left out.
+fn not_counted(out: &mut String, report: &Report) {
+    let mut groups: Vec<(String, Vec<Vec<String>>)> = Vec::new();
+    let mut told: Vec<(String, &str)> = Vec::new();
+    for row in &report.rates {
+        let astray: u64 = row.wrong_context.values().sum();
+        let fell_back = row.slot_busy.unwrap_or(0) + row.lock_failed.unwrap_or(0);
+        let any = row.ineligible + row.missed + row.errors + astray + fell_back > 0
+            || row.blocks_without_lockdep > 0;
+        // The rows of one step count the same events.
+        let key = (heading(report, row), row.place.candidate.as_str());
+        if !any || told.contains(&key) {
+            continue;
+        }
+        told.push(key);
+        let told_apart = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), count);
+        let cells = vec![
+            row.place.candidate.clone(),
+            count(row.ineligible),
+            count(row.missed),
+            count(row.errors.saturating_add(astray)),
+            row.blocks_without_lockdep.to_string(),
+            told_apart(row.slot_busy),
+            told_apart(row.lock_failed),
+        ];
+        let at = heading(report, row);
+        match groups.iter_mut().find(|(known, _)| *known == at) {
+            Some((_, rows)) => rows.push(cells),
+            None => groups.push((at, vec![cells])),
+        }
+    }
+    if groups.is_empty() {
+        return;
+    }
+    title(out, "BESIDE THE CALLS: what was not counted, and why calls fell back");
+    for (at, rows) in groups {
+        let heads = ["", ">no-stack", ">missed", ">errors", ">blocks-off", ">busy", "lock"];
+        line(out, &at);
+        out.push_str(&table(&heads, &rows, "  ", WIDTH));
+    }
+    let text = "no-stack: no user stack; missed: an event without a run; errors: not scored, or \
+                from another context; blocks-off: blocks with lockdep off; busy, lock: calls \
+                that fell back because the unlock work was busy, or the lock not to be had \
+                (-: cannot be told).";
+    out.push('\n');
+    line(out, text);
+}
+
+fn splats(out: &mut String, report: &Report) {
+    title(out, "SPLATS");
+    if report.splats.is_empty() {
+        let text = if report.cells.iter().any(|cell| cell.place.boots > 0) {
+            "  none in any boot"
+        } else {
+            "  no boot was made"
+        };
+        line(out, text);
+        return;
+    }
+    // One line for a title; its call chains are apart in report.json.
+    let mut rows: Vec<(&SplatRow, u64, usize)> = Vec::new();
+    // Of what never ran, the cells tell.
+    for splat in report.splats.iter().filter(|s| s.place.boots > 0) {
+        let like = |other: &SplatRow| {
+            (&other.title, other.change) == (&splat.title, splat.change)
+                && other.place.candidate == splat.place.candidate
+                && cell(report, &other.place) == cell(report, &splat.place)
+        };
+        match rows.iter_mut().find(|(known, ..)| like(known)) {
+            Some((_, times, chains)) => {
+                *times += splat.count;
+                *chains += 1;
+            }
+            None => rows.push((splat, splat.count, 1)),
+        }
+    }
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .take(MOST_ROWS)
+        .map(|(splat, times, chains)| {
+            let chains =
+                if *chains > 1 { format!(" ({chains} call chains)") } else { String::new() };
+            vec![
+                splat.place.candidate.clone(),
+                cell(report, &splat.place),
+                change_words(splat),
+                count(*times),
+                format!("{}{chains}", plain(&splat.title, 200)),
+            ]
+        })
+        .collect();
+    out.push_str(&table(&["candidate", "on", "change", ">times", "title"], &cells, "  ", WIDTH));
+    if rows.len() > MOST_ROWS {
+        line(out, &format!("  and {} more in report.json", rows.len() - MOST_ROWS));
+    }
+}
+
+fn change_words(splat: &SplatRow) -> String {
+    match splat.change {
+        Change::Control if splat.count > 0 => "control's".into(),
+        Change::Control
+        | Change::Added
+        | Change::Removed
+        | Change::Same
+        | Change::Flaky
+        | Change::Secondary
+        | Change::Unclear => word(splat.change),
+    }
+}
+
+fn cells(out: &mut String, report: &Report) {
+    title(out, "CELLS: seconds to build, to boot, and of all boots");
+    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
+    let build = |row: &CellRow| match (row.seconds.copy, row.seconds.make) {
+        (None, None) => None,
+        (copy, make) => Some(copy.unwrap_or(0.0) + make.unwrap_or(0.0)),
+    };
+    let rows: Vec<Vec<String>> = report
+        .cells
+        .iter()
+        .map(|row| {
+            vec![
+                row.place.candidate.clone(),
+                cell(report, &row.place),
+                seconds(build(row)),
+                seconds(row.seconds.hello),
+                format!("{:.1}", row.seconds.boots),
+                row.place.boots.to_string(),
+                match &row.note {
+                    Some(note) => format!("{}: {}", end_words(row.end), plain(note, 120)),
+                    None => end_words(row.end).to_owned(),
+                },
+            ]
+        })
+        .collect();
+    let heads = ["candidate", "on", ">build", ">boot", ">all", ">boots", "end"];
+    out.push_str(&table(&heads, &rows, "  ", WIDTH));
+    if report.cells.iter().any(|row| row.seconds.make.is_none() && row.place.boots > 0) {
+        line(out, "  - = the kernel came from the cache");
+    }
+}
+
+fn gates(out: &mut String, report: &Report) {
+    if report.gates.is_empty() {
+        return;
+    }
+    let met = report.gates.iter().filter(|gate| gate.state == GateState::Met).count();
+    title(out, &format!("GATES: {met} of {} met", report.gates.len()));
+    let mut open: Vec<(String, Vec<String>, String)> = Vec::new();
+    for gate in report.gates.iter().filter(|gate| gate.state != GateState::Met) {
+        let who = gate.place.candidate.clone();
+        let reason = plain(&gate.reason, 160);
+        let text = format!("{} {}: {reason}", gate_name(&gate.rule), word(gate.state));
+        let at = target(report, &gate.place);
+        match open.iter_mut().find(|(w, _, t)| *w == who && *t == text) {
+            Some((_, places, _)) => places.push(at),
+            None => open.push((who, vec![at], text)),
+        }
+    }
+    for (who, places, text) in open {
+        let text = format!("{who} on {}: {text}", list(&places));
+        out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
+    }
+}
+
+/// A gate as a person names it.
+pub(super) fn gate_name(gate: &crate::spec::Gate) -> String {
+    use crate::spec::Gate;
+    match gate {
+        Gate::NoAddedSplats => "no-added-splats".into(),
+        Gate::ControlSplatRemoved => "control-splat-removed".into(),
+        Gate::RateAtLeast { context, .. } => format!("rate-at-least {}", word(*context)),
+        Gate::NotWorse => "not-worse".into(),
+    }
+}
+
+/// `lockless-tree on arm64: what: why`.
+pub(super) fn untested_line(row: &crate::compare::NotTested) -> String {
+    let place: Vec<&str> =
+        [&row.base, &row.arch, &row.profile].iter().filter_map(|name| name.as_deref()).collect();
+    let who = match (&row.candidate, place.as_slice()) {
+        (Some(candidate), []) => format!("{candidate}: "),
+        (Some(candidate), place) => format!("{candidate} on {}: ", place.join(" ")),
+        (None, []) => String::new(),
+        (None, place) => format!("{}: ", place.join(" ")),
+    };
+    format!("{who}{}: {}", row.what, row.reason)
+}
+
+fn not_tested(out: &mut String, report: &Report) {
+    title(out, "NOT TESTED");
+    for row in &report.not_tested {
+        let text = plain(&untested_line(row), 240);
+        out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
+    }
+    if report.not_tested.is_empty() {
+        line(out, "  nothing that this bake-off knows of");
+    }
+}
+
+fn evidence(out: &mut String, report: &Report) {
+    title(out, "EVIDENCE, in the directory of the run");
+    line(out, "  cells/BASE/CANDIDATE/ARCH/PROFILE/boots/*/{console.log, records.jsonl}");
+    line(out, "  report.json names the files behind every row.");
+    let firsts = report.splats.iter().filter(|s| {
+        matches!(s.change, Change::Control | Change::Added | Change::Unclear) && s.count > 0
+    });
+    let mut told: Vec<(&str, &str)> = Vec::new();
+    for splat in firsts {
+        let (Some(file), Some(offset)) = (splat.place.evidence.first(), splat.first_offset) else {
+            continue;
+        };
+        if told.contains(&(splat.title.as_str(), file.as_str())) || told.len() >= MOST_ROWS {
+            continue;
+        }
+        told.push((&splat.title, file));
+        let text = plain(&splat.title, 200);
+        let at = format!("{text}, first at byte {} of", count(offset));
+        out.push_str(&wrap(&at, WIDTH, "  ", "  "));
+        out.push_str(&wrap(file, WIDTH, "    ", "    "));
+    }
+    let lost = report.verdicts.iter().filter(|v| v.verdict == Verdict::Inconclusive);
+    let lost = lost.filter(|v| v.role != Role::Reference && !v.declared).count();
+    if lost > 0 {
+        line(out, "  `bakeoff resume` on the run does what is missing.");
+    }
+}
