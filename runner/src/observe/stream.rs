@@ -160,6 +160,9 @@ impl Parser {
     /// Takes more of the console in; answers with the splats that are complete now, in order.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Splat> {
         for block in bytes.chunks(BLOCK) {
+            if self.skim(block) {
+                continue;
+            }
             self.buf.extend_from_slice(block);
             self.read(false);
             self.compact();
@@ -227,6 +230,46 @@ impl Parser {
             };
             splat.panicked |= at <= splat.end + reach;
         }
+    }
+
+    /// Passes over a block in which no report begins, without taking it in: almost all blocks.
+    fn skim(&mut self, block: &[u8]) -> bool {
+        let read = self.base + self.pos as u64;
+        if !self.open.is_empty() || self.candidate.is_some_and(|at| at >= read) {
+            return false;
+        }
+        if next_candidate(block).is_some() {
+            return false;
+        }
+        // A needle may begin in what was taken in and end here.
+        let mut seam = [0; 2 * NEEDLE_REACH];
+        let before = self.buf.len().min(NEEDLE_REACH);
+        let behind = block.len().min(NEEDLE_REACH);
+        seam[..before].copy_from_slice(&self.buf[self.buf.len() - before..]);
+        seam[before..before + behind].copy_from_slice(&block[..behind]);
+        if next_candidate(&seam[..before + behind]).is_some() {
+            return false;
+        }
+        let begin = self.base + self.buf.len() as u64;
+        let end = begin + block.len() as u64;
+        let line = match memrchr(b'\n', block) {
+            Some(feed) => begin + feed as u64 + 1,
+            None => read.max(end.saturating_sub(MAX_LINE as u64)),
+        };
+        let keep = line.saturating_sub(LOOK_BACK as u64);
+        if keep >= begin {
+            self.buf.clear();
+            self.buf
+                .extend_from_slice(&block[(keep - begin) as usize..]);
+            self.base = keep;
+        } else {
+            self.buf.extend_from_slice(block);
+        }
+        self.pos = (line - self.base) as usize;
+        self.candidate = None;
+        self.scanned = end;
+        self.compact();
+        true
     }
 
     fn compact(&mut self) {
