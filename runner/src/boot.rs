@@ -35,6 +35,18 @@ pub struct Machine<'a> {
     pub accel: Accel,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// The rate of the host's time-stamp counter, where the guest gets that one.
+    pub tsc_khz: Option<u64>,
+}
+
+impl<'a> Machine<'a> {
+    /// A machine as this host can run it.
+    #[must_use]
+    pub fn new(arch: &'a Arch, accel: Accel, cpus: u32) -> Self {
+        // Under KVM the guest learns the rate from the hypervisor.
+        let tsc_khz = if accel == Accel::Tcg { crate::tsc::khz() } else { None };
+        Machine { arch, accel, cpus, tsc_khz }
+    }
 }
 
 /// The files and sockets on QEMU's command line.
@@ -76,7 +88,7 @@ pub fn command(machine: &Machine<'_>, files: &Files) -> Command {
     Command::new(&machine.arch.qemu.program)
         .args(machine_args(machine))
         .args(nothing_else_args())
-        .args(kernel_args(machine.arch, files))
+        .args(kernel_args(machine, files))
         .args(console_args(files))
         .args(records_args(files))
         .args(control_args(files))
@@ -84,7 +96,7 @@ pub fn command(machine: &Machine<'_>, files: &Files) -> Command {
 
 /// Board, CPUs, memory and how instructions are run.
 fn machine_args(machine: &Machine<'_>) -> Vec<String> {
-    let Machine { arch, accel, cpus } = machine;
+    let Machine { arch, accel, cpus, tsc_khz: _ } = machine;
     let accelerator = match accel {
         Accel::Kvm => "kvm",
         // A thread per virtual CPU; QEMU falls back to one by itself in places.
@@ -114,7 +126,7 @@ fn nothing_else_args() -> Vec<String> {
 }
 
 /// The kernel, its initramfs and its command line.
-fn kernel_args(arch: &Arch, files: &Files) -> Vec<String> {
+fn kernel_args(machine: &Machine<'_>, files: &Files) -> Vec<String> {
     let (kernel, initramfs) = (files.kernel.display(), files.initramfs.display());
     words(&[
         "-kernel",
@@ -122,12 +134,15 @@ fn kernel_args(arch: &Arch, files: &Files) -> Vec<String> {
         "-initrd",
         &initramfs.to_string(),
         "-append",
-        &kernel_command_line(arch),
+        &kernel_command_line(machine),
     ])
 }
 
 /// The kernel's own command line.
-fn kernel_command_line(arch: &Arch) -> String {
+fn kernel_command_line(machine: &Machine<'_>) -> String {
+    let arch = machine.arch;
+    let tsc = machine.tsc_khz.map_or_else(String::new, |khz| format!("tsc_early_khz={khz}"));
+    let append = arch.qemu.append.replace("{tsc_early_khz}", &tsc);
     [
         &format!("console={}", arch.qemu.console),
         // A WARN is level 4: any lower console level would hide splats.
@@ -137,7 +152,7 @@ fn kernel_command_line(arch: &Arch) -> String {
         "panic=-1",
         // The agent refuses to run anywhere else.
         "bakeoff.guest=1",
-        &arch.qemu.append,
+        append.trim_end(),
     ]
     .join(" ")
     .trim_end()
@@ -291,7 +306,7 @@ mod tests {
 
     fn argv(name: &str, accel: Accel, cpus: u32) -> String {
         let arch = Arch::load(&DataDir::embedded(), name).unwrap();
-        let machine = Machine { arch: &arch, accel, cpus };
+        let machine = Machine { arch: &arch, accel, cpus, tsc_khz: Some(2_000_000) };
         command(&machine, &Files::placeholders(&arch)).shell_line()
     }
 
@@ -304,7 +319,7 @@ mod tests {
              -smp 2,sockets=2,cores=1,threads=1 -m 1024 \
              -nodefaults -no-user-config -display none -no-reboot \
              -kernel vmlinux -initrd initramfs.cpio -append 'console=ttyS0 ignore_loglevel \
-             panic=-1 bakeoff.guest=1 tsc=reliable no_timer_check' \
+             panic=-1 bakeoff.guest=1 tsc=reliable no_timer_check tsc_early_khz=2000000' \
              -chardev socket,id=console,path=./console -serial chardev:console \
              -device virtio-serial-pci -chardev socket,id=records,path=./records \
              -device virtserialport,chardev=records,name=bakeoff.records \

@@ -70,6 +70,18 @@ impl Default for Options {
     }
 }
 
+/// The make command line for an architecture, as one would type it in a tree.
+///
+/// # Errors
+/// A compiler is missing.
+pub fn make_line(arch: &Arch, cancel: &Cancel) -> Result<String> {
+    let Options { jobs, llvm, ccache, .. } = Options::default();
+    let toolchain = Toolchain::find(arch, llvm, ccache, cancel)?;
+    let make =
+        Make { tree: Path::new("."), arch, toolchain: &toolchain, jobs, sandboxed: false };
+    Ok(make.line(&arch.kernel.targets))
+}
+
 /// One kernel that is wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

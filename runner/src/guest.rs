@@ -40,6 +40,20 @@ pub struct Origins<'a> {
     pub cache: &'a Cache,
 }
 
+/// The rustc that can build guest binaries for a Rust target, if there is one.
+///
+/// # Errors
+/// Interrupted.
+pub fn find_std(triple: &str, cancel: &Cancel) -> Result<Option<PathBuf>> {
+    build::rustc_for(triple, cancel)
+}
+
+/// A program of the Rust toolchain: in `PATH`, else where rustup puts it.
+#[must_use]
+pub fn rust_tool(name: &str) -> Option<PathBuf> {
+    build::tool(name)
+}
+
 /// The guest binaries of one architecture.
 #[derive(Clone, Debug)]
 pub struct GuestBinaries {

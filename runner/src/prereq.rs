@@ -57,6 +57,15 @@ pub struct Prerequisite {
     remedy: Remedy,
 }
 
+impl Prerequisite {
+    /// The same, to be installed even if it is merely useful.
+    #[must_use]
+    pub fn wanted(self) -> Prerequisite {
+        let need = if self.need == Need::Useful { Need::Run } else { self.need };
+        Prerequisite { need, ..self }
+    }
+}
+
 /// A prerequisite and whether it is there.
 #[derive(Clone, Debug)]
 pub struct Checked {
@@ -150,11 +159,14 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
 
 /// Looks for each of them.
 #[must_use]
-pub fn check(all: Vec<Prerequisite>) -> Vec<Checked> {
+pub fn check(all: Vec<Prerequisite>, cancel: &Cancel) -> Vec<Checked> {
     let look = |check: &Check| match check {
         Check::Program(name) => find_program(name).map(|path| path.display().to_string()),
         Check::File(path) => Path::new(path).exists().then(|| path.clone()),
-        Check::RustStd(target) => crate::guest::find_std(target),
+        Check::RustStd(target) => {
+            let rustc = crate::guest::find_std(target, cancel).ok().flatten();
+            rustc.map(|path| path.display().to_string())
+        }
     };
     all.into_iter().map(|what| Checked { found: look(&what.check), what }).collect()
 }
@@ -166,7 +178,7 @@ pub fn install_commands(missing: &[Checked]) -> Vec<Vec<String>> {
     let mut packages: Vec<String> = Vec::new();
     let mut rust = Vec::new();
     let mut debian_std = false;
-    let rustup = find_rustup();
+    let rustup = crate::guest::rust_tool("rustup").map(|path| path.display().to_string());
     for checked in missing {
         match (&checked.what.remedy, &rustup) {
             (Remedy::Package(package), _) => packages.push(package.clone()),
@@ -211,7 +223,7 @@ pub fn ensure(
     events: &Events,
     cancel: &Cancel,
 ) -> Result<()> {
-    let missing: Vec<Checked> = check(all.clone()).into_iter().filter(Checked::is_missing).collect();
+    let missing: Vec<Checked> = check(all.clone(), cancel).into_iter().filter(Checked::is_missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -242,7 +254,7 @@ pub fn ensure(
         events.note(format!("running {}", as_typed(words)));
         run(words, cancel)?;
     }
-    let still: Vec<String> = check(all)
+    let still: Vec<String> = check(all, cancel)
         .into_iter()
         .filter(Checked::is_missing)
         .map(|checked| checked.what.name)
@@ -287,15 +299,6 @@ fn run(words: &[String], cancel: &Cancel) -> Result<()> {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-fn find_rustup() -> Option<String> {
-    let home = std::env::var_os("CARGO_HOME")
-        .map(std::path::PathBuf::from)
-        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
-    find_program("rustup")
-        .or_else(|| find_program(&home?.join("bin/rustup").display().to_string()))
-        .map(|path| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -217,14 +217,10 @@ impl Toolchain {
             Error::missing("cargo was not found, neither in PATH nor in ~/.cargo/bin")
                 .hint("install Rust (https://rustup.rs), or give --guest-dir")
         })?;
-        let debian = Path::new("/usr/bin/rustc");
-        let active = tool("rustc").map(|rustc| (rustc, false));
-        let debian = debian.is_file().then(|| (debian.to_owned(), true));
-        for (rustc, forced) in active.into_iter().chain(debian) {
-            if has_std(&rustc, triple, cancel)? {
-                let version = Command::new(&rustc).arg("-vV").check(cancel)?.text();
-                return Ok(Toolchain { cargo, rustc, forced, version });
-            }
+        if let Some(rustc) = rustc_for(triple, cancel)? {
+            let version = Command::new(&rustc).arg("-vV").check(cancel)?.text();
+            let forced = tool("rustc").is_none_or(|active| active != rustc);
+            return Ok(Toolchain { cargo, rustc, forced, version });
         }
         Err(Error::missing(format!("there is no Rust standard library for {triple}")).hint(
             format!(
@@ -240,8 +236,19 @@ impl Toolchain {
     }
 }
 
+/// The rustc that can link programs for a target, if there is one.
+pub(super) fn rustc_for(triple: &str, cancel: &Cancel) -> Result<Option<PathBuf>> {
+    let debian = Path::new("/usr/bin/rustc");
+    for rustc in tool("rustc").into_iter().chain(debian.is_file().then(|| debian.to_owned())) {
+        if has_std(&rustc, triple, cancel)? {
+            return Ok(Some(rustc));
+        }
+    }
+    Ok(None)
+}
+
 /// In `PATH`, else where rustup puts it.
-fn tool(name: &str) -> Option<PathBuf> {
+pub(super) fn tool(name: &str) -> Option<PathBuf> {
     let home = || {
         let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
         let cargo_home =

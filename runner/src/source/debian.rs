@@ -219,6 +219,9 @@ fn download(desk: &Desk<'_>, place: &str, to: &Path, task: &Task) -> Result<()> 
         let mut from = Watched::new(file, task, total, desk.cancel);
         return copy(desk, &mut from, &mut out, local);
     }
+    // ring rather than the default aws-lc, which takes longer to compile than
+    // all of bakeoff. An error says that it is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::blocking::Client::builder()
         .user_agent(concat!("bakeoff/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(20))

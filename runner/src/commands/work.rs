@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `run`, `resume`, `report` and `bench`: the commands that deal with runs.
+
+use bakeoff::accel::Accel;
+use bakeoff::arch::Arch;
+use bakeoff::error::{Result, exit_code};
+use bakeoff::event::{Event, Stage};
+use bakeoff::judge;
+use bakeoff::plan::{Plan, Selection};
+use bakeoff::prereq;
+use bakeoff::report::Report;
+use bakeoff::run::{self, Machinery, Request, Tools};
+use bakeoff::store::{RunJson, Store, read_json};
+use bakeoff::{bench, dry_run};
+
+use crate::cli;
+use crate::commands::{Desk, ask, data, print};
+
+impl Desk {
+    fn tools(&self) -> Tools<'_> {
+        Tools { data: &self.data, cache: &self.cache, events: &self.events, cancel: &self.cancel }
+    }
+}
+
+fn selection(typed: &cli::Selection) -> Selection {
+    let cli::Selection { arch, candidate, profile, probe } = typed.clone();
+    Selection { archs: arch, candidates: candidate, profiles: profile, probes: probe }
+}
+
+fn machinery(typed: &cli::Machinery) -> Machinery {
+    let cli::Machinery { accel, guest_dir, trust, base_latest, yes: _ } = typed.clone();
+    let accel = accel.map(|accel| match accel {
+        cli::Accel::Kvm => Accel::Kvm,
+        cli::Accel::Tcg => Accel::Tcg,
+    });
+    Machinery { accel, guest_dir, trust, base_latest }
+}
+
+/// Makes sure that nothing is missing for these architectures.
+fn ensure(archs: Vec<String>, yes: bool, desk: &Desk) -> Result<()> {
+    let archs: Vec<Arch> =
+        archs.iter().map(|name| Arch::load(&desk.data, name)).collect::<Result<_>>()?;
+    let all = prereq::prerequisites(&archs, false);
+    prereq::ensure(all, yes, &mut ask, &desk.events, &desk.cancel)
+}
+
+fn archs_of(plan: &Plan) -> Vec<String> {
+    let mut archs: Vec<String> = plan.cells.iter().map(|cell| cell.id.arch.clone()).collect();
+    archs.sort();
+    archs.dedup();
+    archs
+}
+
+fn request(typed: &cli::Run) -> Request {
+    Request {
+        spec: typed.spec.clone(),
+        selection: selection(&typed.selection),
+        add: typed.add.clone(),
+        out: typed.out.clone(),
+        seed: typed.seed,
+    }
+}
+
+pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
+    let request = request(args);
+    let machinery = machinery(&args.machinery);
+    let spec = request.spec(&desk.data)?;
+    let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    if args.dry_run {
+        return print(&dry_run::describe(&spec, &plan, &machinery, &desk.tools())?);
+    }
+    ensure(archs_of(&plan), args.machinery.yes, desk)?;
+    let store = run::begin(&request, &machinery, &desk.tools())?;
+    finish(&store, &machinery, args.gate, args.format, desk)
+}
+
+pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
+    let store = Store::open(&args.run)?;
+    let run: RunJson = read_json(&store.run_json())?;
+    bakeoff::freeze::check_unchanged(&run, &desk.data)?;
+    ensure(archs_of(&run.plan), args.machinery.yes, desk)?;
+    finish(&store, &machinery(&args.machinery), args.gate, args.format, desk)
+}
+
+/// Carries out what is left of a run, judges it, prints the report.
+fn finish(
+    store: &Store,
+    machinery: &Machinery,
+    gate: bool,
+    format: cli::Format,
+    desk: &Desk,
+) -> Result<u8> {
+    desk.events.note(format!("run directory: {}", store.root().display()));
+    let resume = format!("`bakeoff resume {}` goes on", store.root().display());
+    run::carry_out(store, machinery, &desk.tools()).map_err(|error| match error.next_step() {
+        Some(step) => {
+            let step = format!("{step}; then {resume}");
+            error.hint(step)
+        }
+        None => error.hint(resume),
+    })?;
+    let task = desk.events.start(Stage::Judge, "the run", None);
+    let report = judge::judge(store, &desk.data)?;
+    judge::write(store, &report)?;
+    task.finish(format!("{} verdicts", report.verdicts.len()));
+    desk.events.send(&Event::RunFinished);
+    answer(&report, gate, format)
+}
+
+pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
+    let store = Store::open(&args.run)?;
+    let report = judge::judge(&store, &data(global)?)?;
+    answer(&report, args.gate, args.format)
+}
+
+/// Prints a report; the exit code is its verdicts' or its gates'.
+fn answer(report: &Report, gate: bool, format: cli::Format) -> Result<u8> {
+    let name = match format {
+        cli::Format::Text => "text",
+        cli::Format::Json => "json",
+        cli::Format::Markdown => "markdown",
+    };
+    print(&judge::render(report, name)?)?;
+    Ok(if gate { judge::gate_code(report) } else { judge::verdict_code(report) })
+}
+
+pub fn bench(args: &cli::Bench, desk: &Desk) -> Result<u8> {
+    let request = Request {
+        spec: args.spec.clone(),
+        selection: selection(&args.selection),
+        seed: 1,
+        ..Request::default()
+    };
+    let spec = request.spec(&desk.data)?;
+    let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    ensure(archs_of(&plan), args.machinery.yes, desk)?;
+    print(&bench::run(&request, &machinery(&args.machinery), &desk.tools())?)?;
+    Ok(exit_code::OK)
+}

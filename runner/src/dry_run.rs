@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `run --dry-run`: what would be done, in commands one can type.
+
+use std::time::Duration;
+
+use crate::accel;
+use crate::arch::Arch;
+use crate::boot;
+use crate::compile;
+use crate::error::{Context, Result};
+use crate::expect;
+use crate::plan::Plan;
+use crate::progress::rough;
+use crate::run::{GUEST_CPUS, Machinery, Tools, host_cpus};
+use crate::spec::{Spec, word};
+
+/// The plan in words.
+///
+/// # Errors
+/// An architecture without a file, a patch that cannot be read.
+pub fn describe(
+    spec: &Spec,
+    plan: &Plan,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+) -> Result<String> {
+    let mut text = format!("{}: {}\n\nbases\n", spec.name, spec.title);
+    for base in &spec.bases {
+        text.push_str(&format!("  {:<8} {}\n", base.name, base.source));
+    }
+    text.push_str("\nsteps of each boot\n");
+    for probe in &spec.probes {
+        text.push_str(&format!(
+            "  {:<34} {} blocks of {} calls, at most {} ms each\n",
+            probe.label(),
+            probe.blocks,
+            probe.calls_per_block,
+            probe.block_ms
+        ));
+    }
+    let mut archs: Vec<&str> = plan.cells.iter().map(|cell| cell.id.arch.as_str()).collect();
+    archs.sort_unstable();
+    archs.dedup();
+    text.push_str("\ncommands (make in the candidate's tree)\n");
+    for name in archs {
+        let arch = Arch::load(tools.data, name)?;
+        let choice = accel::choose(&arch, machinery.accel, tools.cancel)?;
+        let machine = boot::Machine::new(&arch, choice.accel, GUEST_CPUS);
+        let qemu = boot::command(&machine, &boot::Files::placeholders(&arch));
+        text.push_str(&format!("  {name} ({}: {})\n", choice.accel.word(), choice.reason));
+        text.push_str(&format!("    {}\n", compile::make_line(&arch, tools.cancel)?));
+        text.push_str(&format!("    {}\n", qemu.shell_line()));
+    }
+    text.push_str("\ncells, in this order; times are for a kernel that is not in the cache\n");
+    let mut total = Duration::ZERO;
+    let mut bases_built = std::collections::BTreeSet::new();
+    for cell in &plan.cells {
+        if let Some(reason) = &cell.not_portable {
+            text.push_str(&format!("  {:<44} not portable: {reason}\n", cell.id.to_string()));
+            continue;
+        }
+        let mut small = !cell.patches.is_empty();
+        for patch in &cell.patches {
+            let bytes = std::fs::read(patch).at_path("read", patch)?;
+            small &= expect::touches_only_c_files(&String::from_utf8_lossy(&bytes));
+        }
+        let group = (&cell.id.base, &cell.id.arch, &cell.id.profile);
+        let mut build = expect::build(host_cpus(), small);
+        // A candidate starts from its base's build folder, whoever needs it first.
+        if bases_built.insert(group) && !cell.patches.is_empty() {
+            build += expect::build(host_cpus(), false);
+        }
+        let boots = expect::boot(&plan.steps) * cell.rounds;
+        total += build + boots;
+        text.push_str(&format!(
+            "  {:<44} {:<10} build {:>12}  boots {:>8}\n",
+            cell.id.to_string(),
+            word(cell.role),
+            rough(build),
+            rough(boots)
+        ));
+    }
+    text.push_str(&format!("\nexpected: about {}\n", rough(total)));
+    Ok(text)
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Run directory → report: nothing is measured here, everything is recounted.
+
+use crate::assemble::observe_cell;
+use crate::compare::{GateState, Settings, Subject, Verdict, compare};
+use crate::data::DataDir;
+use crate::error::{Context, Error, Result, exit_code};
+use crate::freeze;
+use crate::observation::Observation;
+use crate::report::{FORMATS, Report, format};
+use crate::spec::did_you_mean;
+use crate::store::{RunJson, Store, read_json, write_whole};
+
+/// Recomputes the report of a run from its records and consoles. A run that is
+/// not complete gives the report of what there is.
+///
+/// # Errors
+/// `run.json` or the frozen spec is broken or was changed.
+pub fn judge(store: &Store, data: &DataDir) -> Result<Report> {
+    let run: RunJson = read_json(&store.run_json())?;
+    let spec = freeze::thaw(store, &run, data)?;
+    let observations: Vec<Observation> =
+        run.plan.cells.iter().map(|cell| observe_cell(store, cell)).collect();
+    let comparison =
+        compare(&Subject::new(&spec, &run.plan), &observations, &Settings::default());
+    Ok(Report::new(&run, &spec, comparison))
+}
+
+/// Writes the report into the run, once in every format.
+///
+/// # Errors
+/// Disk full.
+pub fn write(store: &Store, report: &Report) -> Result<()> {
+    for format in FORMATS {
+        write_whole(&store.derived(format.file), format.render(report)?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The report in the format of that name.
+///
+/// # Errors
+/// There is none of that name.
+pub fn render(report: &Report, name: &str) -> Result<String> {
+    let Some(format) = format(name) else {
+        let known = FORMATS.iter().map(|format| format.name);
+        return Err(Error::bad_input(format!("there is no format `{name}`"))
+            .hint(did_you_mean(name, known)));
+    };
+    format.render(report)
+}
+
+/// The JSON Schema of report.json, as text.
+///
+/// # Errors
+/// Never, as far as is known: a schema is always JSON.
+pub fn schema_text() -> Result<String> {
+    let schema = serde_json::to_string_pretty(&crate::report::schema());
+    schema.map(|text| text + "\n").context(|| "write the schema".into())
+}
+
+/// The exit code of a run without `--gate`: whether its verdicts were reached.
+#[must_use]
+pub fn verdict_code(report: &Report) -> u8 {
+    let open = |v: &&crate::compare::VerdictRow| {
+        v.verdict == Verdict::Inconclusive && !v.declared
+    };
+    if report.verdicts.iter().any(|v| open(&v)) { exit_code::INCONCLUSIVE } else { exit_code::OK }
+}
+
+/// The exit code with `--gate`: a gate that failed, else one that could not be
+/// decided, else success.
+#[must_use]
+pub fn gate_code(report: &Report) -> u8 {
+    let any = |state| report.gates.iter().any(|gate| gate.state == state);
+    if any(GateState::Failed) {
+        exit_code::GATE_FAILED
+    } else if any(GateState::Undecided) {
+        exit_code::INCONCLUSIVE
+    } else {
+        exit_code::OK
+    }
+}

@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The pipeline: carries out a plan, stage by stage, into a run directory.
+//!
+//! Each stage looks first whether its product is there, so going on with an
+//! interrupted run is the same code as beginning one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bakeoff_fuzz::wire::{self, Step, Workload};
+
+use crate::accel::{self, Accel};
+use crate::arch::Arch;
+use crate::assemble;
+use crate::cache::Cache;
+use crate::command::{Cancel, Command};
+use crate::compile::{self, Build, Compiler, Kernel};
+use crate::data::DataDir;
+use crate::boot::Machine;
+use crate::error::{Context, Error, Kind, Result};
+use crate::exercise::{self, Exercise, Limits};
+use crate::event::{Event, Events};
+use crate::expect;
+use crate::freeze;
+use crate::guest::{GuestBinaries, Origins};
+use crate::observation::BootObservation;
+use crate::plan::{Cell, CellId, Plan, Selection, boot_seed};
+use crate::schedule::next_boot;
+use crate::source::{self, Fetch, Tree};
+use crate::spec::Spec;
+use crate::watch::Watch;
+use crate::store::{
+    BootId, BuildSeconds, Environment, KernelJson, KernelOutcome, RunJson, Store, VERSION, read_json, write_json,
+};
+
+/// CPUs of a guest: the sampled thread's and everybody else's.
+pub const GUEST_CPUS: u32 = 2;
+
+/// What every stage works with.
+#[derive(Clone, Debug)]
+pub struct Tools<'a> {
+    /// Architectures, fragments, guest sources.
+    pub data: &'a DataDir,
+    /// What was made before.
+    pub cache: &'a Cache,
+    /// Whom to tell.
+    pub events: &'a Events,
+    /// Whether to stop.
+    pub cancel: &'a Cancel,
+}
+
+/// How things are run; none of it changes what is measured.
+#[derive(Clone, Debug, Default)]
+pub struct Machinery {
+    /// `--accel`.
+    pub accel: Option<Accel>,
+    /// `--guest-dir`.
+    pub guest_dir: Option<PathBuf>,
+    /// `--trust`.
+    pub trust: bool,
+    /// `--base-latest`.
+    pub base_latest: bool,
+}
+
+/// What is asked of a new run.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The spec, as it was given.
+    pub spec: PathBuf,
+    /// Which part of it.
+    pub selection: Selection,
+    /// `--add`.
+    pub add: Vec<PathBuf>,
+    /// `--out`.
+    pub out: Option<PathBuf>,
+    /// `--seed`.
+    pub seed: u64,
+}
+
+impl Request {
+    /// The spec with the added series.
+    ///
+    /// # Errors
+    /// As [`Spec::load`] and [`Spec::add_series`].
+    pub fn spec(&self, data: &DataDir) -> Result<Spec> {
+        let mut spec = Spec::load(&self.spec, data)?;
+        for dir in &self.add {
+            spec.add_series(dir)?;
+        }
+        Ok(spec)
+    }
+}
+
+/// Begins a run: its folder, its frozen spec, its `run.json`.
+///
+/// # Errors
+/// A bad spec or selection; the folder is taken; a tool is missing.
+pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Result<Store> {
+    let given = request.spec(tools.data)?;
+    // A wrong word is found before anything is written.
+    Plan::new(&given, &request.selection, request.seed)?;
+    let now = jiff::Timestamp::now();
+    let root = request.out.clone().unwrap_or_else(|| {
+        Path::new("runs").join(format!("{}-{}", given.name, now.strftime("%Y%m%dT%H%M%SZ")))
+    });
+    let store = Store::create(&root)?;
+    let spec_sha256 = freeze::freeze(&given, &store)?;
+    let frozen = Request {
+        spec: store.spec_dir(),
+        add: request.add.iter().filter_map(|dir| freeze::frozen_series(&store, dir)).collect(),
+        ..request.clone()
+    };
+    let spec = frozen.spec(tools.data)?;
+    let mut plan = Plan::new(&spec, &request.selection, request.seed)?;
+    for patch in plan.cells.iter_mut().flat_map(|cell| &mut cell.patches) {
+        *patch = PathBuf::from(store.relative(patch));
+    }
+    // From the spec as it was given: a relative folder means one beside that.
+    let bases = given.bases.into_iter().map(|base| (base.name, base.source.absolute())).collect();
+    let run = RunJson {
+        store_version: VERSION,
+        tool: format!("bakeoff {}", env!("CARGO_PKG_VERSION")),
+        bakeoff: spec.name,
+        spec_sha256,
+        spec_path: request.spec.clone(),
+        added: request.add.clone(),
+        started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        bases,
+        environment: environment(&plan, machinery, tools)?,
+        plan,
+    };
+    write_json(&store.run_json(), &run)?;
+    Ok(store)
+}
+
+/// What the machine is.
+fn environment(plan: &Plan, machinery: &Machinery, tools: &Tools<'_>) -> Result<Environment> {
+    let mut environment = Environment {
+        cpus: host_cpus(),
+        guest_cpus: GUEST_CPUS,
+        host_kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        ..Environment::default()
+    };
+    for arch in archs(plan, tools.data)?.values() {
+        let name = || arch.name.clone();
+        let choice = accel::choose(arch, machinery.accel, tools.cancel)?;
+        environment.accel.insert(name(), choice.accel.word().to_owned());
+        environment.accel_reason.insert(name(), choice.reason);
+        let version = |program: &str| -> Result<String> {
+            let said = Command::new(program).arg("--version").check(tools.cancel)?.text();
+            Ok(said.lines().next().unwrap_or_default().to_owned())
+        };
+        environment.qemu.insert(name(), version(&arch.qemu.program)?);
+        environment.compiler.insert(name(), version(&format!("{}gcc", arch.cross_compile()))?);
+    }
+    Ok(environment)
+}
+
+/// CPUs of this host.
+#[must_use]
+pub fn host_cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+fn archs(plan: &Plan, data: &DataDir) -> Result<BTreeMap<String, Arch>> {
+    let mut archs = BTreeMap::new();
+    for cell in &plan.cells {
+        let name = &cell.id.arch;
+        if !archs.contains_key(name) {
+            archs.insert(name.clone(), Arch::load(data, name)?);
+        }
+    }
+    Ok(archs)
+}
+
+/// Does everything of the plan that is not done yet.
+///
+/// # Errors
+/// Ours: a full disk, a missing tool, a lost guest, Ctrl-C. What was measured
+/// stays, and calling this again goes on.
+pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Result<()> {
+    let _lock = store.lock()?;
+    let run: RunJson = read_json(&store.run_json())?;
+    tools.events.add(Box::new(crate::progress::Log::append(&store.log())?));
+    let mut crew = Crew {
+        store,
+        machinery,
+        tools,
+        archs: archs(&run.plan, tools.data)?,
+        run: &run,
+        trees: BTreeMap::new(),
+        guests: BTreeMap::new(),
+        compiler: Compiler::new(
+            tools.cache,
+            tools.data,
+            compile::Options { trust: machinery.trust, ..compile::Options::default() },
+            tools.events,
+            tools.cancel,
+        )?,
+        kernels: BTreeMap::new(),
+    };
+    tools.events.send(&Event::RunStarted {
+        cells: run.plan.cells.len(),
+        expected: Some(crew.expected()?),
+    });
+    let mut done = 0;
+    for group in groups(&run.plan) {
+        for cell in &group {
+            crew.kernel_json(cell)?;
+        }
+        let rounds = group.iter().map(|cell| cell.rounds).max().unwrap_or(0);
+        for round in 0..rounds {
+            for cell in group.iter().filter(|cell| round < cell.rounds) {
+                crew.round(cell, round)?;
+                if round + 1 == cell.rounds {
+                    done += 1;
+                    let total = run.plan.cells.len();
+                    tools.events.send(&Event::CellDone { done, total });
+                }
+            }
+        }
+    }
+    tools.events.send(&Event::RunFinished);
+    Ok(())
+}
+
+/// Cells that are compared with each other: one base, architecture and profile.
+fn groups(plan: &Plan) -> Vec<Vec<&Cell>> {
+    let mut groups: Vec<Vec<&Cell>> = Vec::new();
+    for cell in &plan.cells {
+        let same = |other: &CellId| {
+            (&other.base, &other.arch, &other.profile)
+                == (&cell.id.base, &cell.id.arch, &cell.id.profile)
+        };
+        match groups.iter_mut().find(|group| group.first().is_some_and(|c| same(&c.id))) {
+            Some(group) => group.push(cell),
+            None => groups.push(vec![cell]),
+        }
+    }
+    groups
+}
+
+/// Everything a run in progress holds.
+struct Crew<'a> {
+    store: &'a Store,
+    machinery: &'a Machinery,
+    tools: &'a Tools<'a>,
+    run: &'a RunJson,
+    archs: BTreeMap<String, Arch>,
+    trees: BTreeMap<String, Tree>,
+    guests: BTreeMap<String, GuestBinaries>,
+    compiler: Compiler<'a>,
+    kernels: BTreeMap<CellId, Kernel>,
+}
+
+impl Crew<'_> {
+    /// How long what is left is expected to take.
+    fn expected(&self) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for cell in &self.run.plan.cells {
+            if cell.not_portable.is_some() {
+                continue;
+            }
+            if !self.store.kernel_json(&cell.id).is_file() {
+                total += expected_build(cell, self.store.root())?;
+            }
+            for round in 0..cell.rounds {
+                let left = next_boot(&self.step_ids(), &self.boots(cell, round)?);
+                total += left.map_or(Duration::ZERO, |steps| self.expected_boot(&steps));
+            }
+        }
+        Ok(total)
+    }
+
+    fn expected_boot(&self, steps: &[u32]) -> Duration {
+        expect::boot(self.run.plan.steps.iter().filter(|step| steps.contains(&step.id)))
+    }
+
+    fn step_ids(&self) -> Vec<u32> {
+        self.run.plan.steps.iter().map(|step| step.id).collect()
+    }
+
+    /// The complete boots of one round.
+    fn boots(&self, cell: &Cell, round: u32) -> Result<Vec<BootObservation>> {
+        let mut boots = Vec::new();
+        for id in self.store.boots(&cell.id)? {
+            let (boot, _) = assemble::observe_boot(self.store, &id)?;
+            if boot.round == round {
+                boots.push(boot);
+            }
+        }
+        Ok(boots)
+    }
+
+    /// Boots the cell until all steps of the round are settled.
+    fn round(&mut self, cell: &Cell, round: u32) -> Result<()> {
+        let kernel = self.kernel_json(cell)?;
+        let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(()) };
+        while let Some(steps) = next_boot(&self.step_ids(), &self.boots(cell, round)?) {
+            self.tools.cancel.check()?;
+            let number = self.store.boots(&cell.id)?.len();
+            let boot = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };
+            self.boot(cell, &boot, round, &steps)?;
+        }
+        Ok(())
+    }
+}
+
+impl Crew<'_> {
+    /// How the cell's build ended; builds it if that is not known yet.
+    fn kernel_json(&mut self, cell: &Cell) -> Result<KernelJson> {
+        let path = self.store.kernel_json(&cell.id);
+        if path.is_file() {
+            return read_json(&path);
+        }
+        let json = match &cell.not_portable {
+            Some(reason) => KernelJson {
+                store_version: VERSION,
+                outcome: KernelOutcome::NotPortable { reason: reason.clone() },
+                patches: Vec::new(),
+                seconds: BuildSeconds::default(),
+            },
+            None => self.build(cell)?.json,
+        };
+        write_json(&path, &json)?;
+        Ok(json)
+    }
+
+    /// The kernel of a cell whose build ended well before. It is in the cache, or made
+    /// again, and then it must be the same one.
+    fn kernel(&mut self, cell: &Cell, known: &KernelJson) -> Result<Kernel> {
+        if let Some(kernel) = self.kernels.get(&cell.id) {
+            return Ok(kernel.clone());
+        }
+        let image_of = |json: &KernelJson| match &json.outcome {
+            KernelOutcome::Built { image_sha256, .. } => Some(image_sha256.clone()),
+            _ => None,
+        };
+        let build = self.build(cell)?;
+        if image_of(&build.json) != image_of(known) {
+            return Err(Error::failure(format!(
+                "{} was built again and is another kernel than the one this run began with",
+                cell.id
+            ))
+            .hint("compiler or tools changed: start a new run"));
+        }
+        self.kernels
+            .get(&cell.id)
+            .cloned()
+            .ok_or_else(|| Error::failure(format!("{} has no kernel", cell.id)))
+    }
+
+    fn build(&mut self, cell: &Cell) -> Result<Build> {
+        self.tools.cancel.check()?;
+        let tree = self.tree(&cell.id.base)?;
+        let arch = self.arch(&cell.id.arch)?;
+        let patches: Vec<PathBuf> =
+            cell.patches.iter().map(|patch| self.store.root().join(patch)).collect();
+        let log = self.store.build_log(&cell.id);
+        let dir = self.store.cell(&cell.id);
+        fs::create_dir_all(&dir).at_path("create", &dir)?;
+        let build = self.compiler.build(&compile::Request {
+            what: &cell.id.to_string(),
+            tree: &tree,
+            patches: &patches,
+            foreign: cell.foreign,
+            arch,
+            profile: &cell.id.profile,
+            log: &log,
+        })?;
+        if let Some(kernel) = &build.kernel {
+            self.kernels.insert(cell.id.clone(), kernel.clone());
+        }
+        Ok(build)
+    }
+
+    fn tree(&mut self, base: &str) -> Result<Tree> {
+        if let Some(tree) = self.trees.get(base) {
+            return Ok(tree.clone());
+        }
+        let source = self.run.bases.get(base).ok_or_else(|| {
+            Error::bad_input(format!("{} has no base `{base}`", self.store.run_json().display()))
+        })?;
+        let fetch = Fetch { latest: self.machinery.base_latest, ..Fetch::default() };
+        let Tools { cache, events, cancel, .. } = self.tools;
+        let tree = source::obtain(source, &fetch, cache, events, cancel)?;
+        self.trees.insert(base.to_owned(), tree.clone());
+        Ok(tree)
+    }
+
+    fn arch(&self, name: &str) -> Result<&'_ Arch> {
+        self.archs
+            .get(name)
+            .ok_or_else(|| Error::bad_input(format!("the plan has no architecture `{name}`")))
+    }
+}
+
+/// This host's number among those that share a run.
+const SHARD: u32 = 0;
+
+fn expected_build(cell: &Cell, root: &Path) -> Result<Duration> {
+    let mut small = !cell.patches.is_empty();
+    for patch in &cell.patches {
+        let path = root.join(patch);
+        let text = fs::read(&path).at_path("read", &path)?;
+        small &= expect::touches_only_c_files(&String::from_utf8_lossy(&text));
+    }
+    Ok(expect::build(host_cpus(), small))
+}
+
+impl Crew<'_> {
+    /// One boot. A guest that we lost is tried again before the run is given up.
+    fn boot(&mut self, cell: &Cell, id: &BootId, round: u32, steps: &[u32]) -> Result<()> {
+        let known = self.kernel_json(cell)?;
+        let kernel = self.kernel(cell, &known)?;
+        self.guest_binaries(&cell.id.arch)?;
+        let arch = self.arch(&cell.id.arch)?;
+        let binaries = self
+            .guests
+            .get(&cell.id.arch)
+            .ok_or_else(|| Error::failure(format!("no guest binaries for {}", cell.id.arch)))?;
+        let Tools { events, cancel, .. } = self.tools;
+        let accel = self.accel(arch)?;
+        let workload = Workload {
+            wire: wire::VERSION,
+            boot: id.name.clone(),
+            seed: boot_seed(self.run.plan.seed, &cell.id, &id.name),
+            steps: self.steps(steps),
+        };
+        let mut limits = Limits::new(accel, &workload);
+        limits.expected = self.expected_boot(steps);
+        let exercise = Exercise {
+            store: self.store,
+            id,
+            round,
+            machine: Machine::new(arch, accel, GUEST_CPUS),
+            kernel: &kernel.image,
+            binaries,
+            workload: &workload,
+            limits,
+        };
+        for left in (0..LOST_GUESTS).rev() {
+            match exercise::exercise(&exercise, &mut Watch::default(), events, cancel) {
+                Ok(_) => return Ok(()),
+                Err(error) if left > 0 && error.kind() == Kind::Failure => {
+                    events.warning(format!("{}; once more", error.chain()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn steps(&self, ids: &[u32]) -> Vec<Step> {
+        self.run.plan.steps.iter().filter(|step| ids.contains(&step.id)).cloned().collect()
+    }
+
+    /// What the run began with; a resumed run does not change horses.
+    fn accel(&self, arch: &Arch) -> Result<Accel> {
+        let known = self.run.environment.accel.get(&arch.name).map(String::as_str);
+        let began = if known == Some(Accel::Kvm.word()) { Accel::Kvm } else { Accel::Tcg };
+        let now = accel::choose(arch, self.machinery.accel, self.tools.cancel)?;
+        if now.accel == began || began == Accel::Tcg {
+            return Ok(began);
+        }
+        Err(Error::failure(format!("this run began with KVM for {}: {}", arch.name, now.reason))
+            .hint("resume it where KVM works, or start a new run"))
+    }
+
+    fn guest_binaries(&mut self, arch: &str) -> Result<()> {
+        if !self.guests.contains_key(arch) {
+            let Tools { data, cache, events, cancel } = self.tools;
+            let guest_dir = self.machinery.guest_dir.as_deref();
+            let origins = Origins { guest_dir, data, cache };
+            let binaries =
+                GuestBinaries::obtain(self.arch(arch)?, &origins, events, cancel)?;
+            self.guests.insert(arch.to_owned(), binaries);
+        }
+        Ok(())
+    }
+}
+
+/// Times a boot is tried that ends by an error of ours, such as a guest whose
+/// clock a busy host kept from being calibrated.
+const LOST_GUESTS: u32 = 3;

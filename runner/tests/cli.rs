@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line as a user meets it: answers on standard output, complaints
+//! on standard error, exit codes as documented.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bakeoff::error::exit_code;
+
+fn bakeoff(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bakeoff"))
+        .args(args)
+        .current_dir(checkout())
+        .output()
+        .unwrap()
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn code(output: &Output) -> u8 {
+    u8::try_from(output.status.code().unwrap()).unwrap()
+}
+
+/// Every command has help that fits a terminal and says what it is for.
+#[test]
+fn every_command_has_help() {
+    let top = stdout(&bakeoff(&["--help"]));
+    assert!(top.contains("Exit codes:") && top.contains("Examples:"), "{top}");
+    for command in [
+        "setup", "doctor", "run", "resume", "report", "list", "cache", "schema", "bench",
+        "completions",
+    ] {
+        assert!(top.contains(&format!("\n  {command} ")), "{command} is not in --help");
+        let help = bakeoff(&[command, "--help"]);
+        assert_eq!(code(&help), exit_code::OK);
+        assert!(stdout(&help).contains("Usage: bakeoff"), "{command}");
+    }
+}
+
+/// A wrong word is answered with the right one, and with the code for bad input.
+#[test]
+fn wrong_words_are_answered_with_the_right_ones() {
+    for (args, answer) in [
+        (&["rnu", "patches/find-vma"][..], "'run'"),
+        (&["run", "patches/find-vmas"], "bakeoff.yaml"),
+        (&["run", "patches/find-vma", "--arch", "x86-64", "--dry-run"], "did you mean `x86_64`?"),
+        (&["run", "patches/find-vma", "--candidate", "peter", "--dry-run"], "peter-removal"),
+        (&["run", "patches/find-vma", "--probe", "build-id", "--dry-run"], "build_id"),
+        (&["report", "nowhere"], "`bakeoff list`"),
+        (&["resume", "nowhere"], "no run.json"),
+        (&["list", "--data-dir", "/", "specs"], "--data-dir takes a checkout"),
+        (&["run", "patches/find-vma", "--add", "nowhere", "--dry-run"], "no folder nowhere"),
+    ] {
+        let output = bakeoff(args);
+        assert_eq!(code(&output), exit_code::BAD_INPUT, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(answer), "{args:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+/// `list` finds the first case, its candidates with roles, and the probes' contexts.
+#[test]
+fn list_shows_what_there_is() {
+    assert!(stdout(&bakeoff(&["list", "specs"])).contains("patches/find-vma"));
+    let candidates = stdout(&bakeoff(&["list", "candidates"]));
+    for part in ["landed             reference", "as-reported        control", "the stock tree"] {
+        assert!(candidates.contains(part), "{candidates}");
+    }
+    assert!(stdout(&bakeoff(&["list", "probes"])).contains("hardirq: "));
+}
+
+/// The dry run prints the order of the cells and commands without a path of this
+/// machine, and writes nothing.
+#[test]
+fn dry_run_prints_commands_and_touches_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let args =
+        ["run", "patches/find-vma", "--dry-run", "--accel", "tcg", "--out", out.to_str().unwrap()];
+    let output = bakeoff(&args);
+    assert_eq!(code(&output), exit_code::OK, "{}", stderr(&output));
+    let text = stdout(&output);
+    for part in [
+        "qemu-system-x86_64 -accel tcg",
+        "qemu-system-aarch64 -accel tcg",
+        "make O=build ARCH=arm64",
+        "6.12/peter-removal/arm64/lockdep",
+        "expected: about",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert!(!text.contains(checkout().to_str().unwrap()), "{text}");
+    assert!(!out.exists());
+}
+
+/// The schema is JSON, and describes the members other programs read.
+#[test]
+fn schema_describes_the_report() {
+    let schema: serde_json::Value =
+        serde_json::from_slice(&bakeoff(&["schema"]).stdout).unwrap();
+    for member in
+        ["schema_version", "cells", "splats", "rates", "findings", "verdicts", "environment"]
+    {
+        assert!(schema["properties"].get(member).is_some(), "{member}");
+    }
+}
+
+/// Completions exist for the usual shells and know the commands.
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(stdout(&bakeoff(&["completions", shell])).contains("resume"), "{shell}");
+    }
+}
+
+/// A reader that goes away early (`| head`) is no error.
+#[test]
+fn closed_pipes_are_no_error() {
+    let line = format!(
+        "{} completions zsh | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_bakeoff")
+    );
+    let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+    assert_eq!(stdout(&output).trim(), "0", "{}", stderr(&output));
+}
+
+/// `doctor` says for each prerequisite whether it is there and why it is needed, and
+/// whether KVM works here, whatever /dev/kvm looks like.
+#[test]
+fn doctor_tells_what_is_there() {
+    let output = bakeoff(&["doctor", "--tests"]);
+    let text = stdout(&output);
+    for part in ["flex", "qemu-system-aarch64", "Rust std", "accel", "sandbox", "disk"] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert_eq!(code(&output), exit_code::OK, "{text}{}", stderr(&output));
+}
+
+/// Without a terminal and without --yes nothing is installed: the exact command is
+/// printed, with a code of its own.
+#[test]
+fn nothing_is_installed_unasked() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bakeoff"))
+        .args(["setup"])
+        .current_dir(checkout())
+        .env("PATH", "/nonexistent")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), exit_code::MISSING_PREREQUISITE, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("apt-get install -y"), "{said}");
+    assert!(said.contains("bison") && said.contains("kconfig's"), "{said}");
+}
