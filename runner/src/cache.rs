@@ -118,19 +118,28 @@ impl Cache {
     /// # Errors
     /// Interrupted, or the file system has no locks.
     pub fn lock(&self, kind: Kind, key: &str, cancel: &Cancel) -> Result<fs::File> {
-        let path = self.root.join("locks").join(format!("{}-{key}", kind.name()));
+        loop {
+            if let Some(lock) = self.try_lock(kind, key)? {
+                return Ok(lock);
+            }
+            cancel.check()?;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Locks a key unless somebody has it.
+    ///
+    /// # Errors
+    /// The file system has no locks, or is full.
+    pub fn try_lock(&self, kind: Kind, key: &str) -> Result<Option<fs::File>> {
         let dir = self.root.join("locks");
         fs::create_dir_all(&dir).at_path("create", &dir)?;
+        let path = dir.join(format!("{}-{key}", kind.name()));
         let file = fs::File::create(&path).at_path("create", &path)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(fs::TryLockError::WouldBlock) => {
-                    cancel.check()?;
-                    std::thread::sleep(Duration::from_millis(200));
-                }
-                Err(fs::TryLockError::Error(e)) => return Err(e).at_path("lock", &path),
-            }
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(e).at_path("lock", &path),
         }
     }
 

@@ -47,6 +47,8 @@ const VMLINUX: &str = "vmlinux";
 const CONFIG: &str = "config";
 const MAP: &str = "System.map";
 const BUILT: &str = "built.json";
+/// The tree's folder in a workspace.
+const TREE: &str = "linux";
 /// Where a cached build folder was made, in its cache entry.
 const WORKSPACE: &str = "workspace.json";
 
@@ -77,8 +79,7 @@ impl Default for Options {
 pub fn make_line(arch: &Arch, cancel: &Cancel) -> Result<String> {
     let Options { jobs, llvm, ccache, .. } = Options::default();
     let toolchain = Toolchain::find(arch, llvm, ccache, cancel)?;
-    let make =
-        Make { tree: Path::new("."), arch, toolchain: &toolchain, jobs, sandboxed: false };
+    let make = Make { tree: Path::new("."), arch, toolchain: &toolchain, jobs, sandboxed: false };
     Ok(make.line(&arch.kernel.targets))
 }
 
@@ -172,6 +173,7 @@ impl<'a> Compiler<'a> {
         cancel: &'a Cancel,
     ) -> Result<Self> {
         let sandbox = Sandbox::probe(&cache.work_dir()?, cancel)?;
+        remove_leftovers(cache)?;
         Ok(Compiler { cache, data, events, cancel, options, sandbox })
     }
 
@@ -562,8 +564,25 @@ impl Workspace {
             fs::remove_dir_all(&dir).at_path("remove", &dir)?;
         }
         fs::create_dir_all(&dir).at_path("create", &dir)?;
-        Ok(Workspace { tree: dir.join("linux"), dir })
+        Ok(Workspace { tree: dir.join(TREE), dir })
     }
+}
+
+/// Removes the workspaces of runs that were killed: a gigabyte each. One whose
+/// key is locked is in use.
+fn remove_leftovers(cache: &Cache) -> Result<()> {
+    let work = cache.work_dir()?;
+    for entry in fs::read_dir(&work).at_path("read", &work)? {
+        let dir = entry.at_path("read", &work)?.path();
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Only what a kernel was made in has a tree with this name.
+        if dir.join(TREE).is_dir()
+            && let Some(_lock) = cache.try_lock(Kind::Kernel, &name)?
+        {
+            fs::remove_dir_all(&dir).at_path("remove", &dir)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Workspace {

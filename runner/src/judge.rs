@@ -21,8 +21,7 @@ pub fn judge(store: &Store, data: &DataDir) -> Result<Report> {
     let spec = freeze::thaw(store, &run, data)?;
     let observations: Vec<Observation> =
         run.plan.cells.iter().map(|cell| observe_cell(store, cell)).collect();
-    let comparison =
-        compare(&Subject::new(&spec, &run.plan), &observations, &Settings::default());
+    let comparison = compare(&Subject::new(&spec, &run.plan), &observations, &Settings::default());
     Ok(Report::new(&run, &spec, comparison))
 }
 
@@ -62,9 +61,7 @@ pub fn schema_text() -> Result<String> {
 /// The exit code of a run without `--gate`: whether its verdicts were reached.
 #[must_use]
 pub fn verdict_code(report: &Report) -> u8 {
-    let open = |v: &&crate::compare::VerdictRow| {
-        v.verdict == Verdict::Inconclusive && !v.declared
-    };
+    let open = |v: &&crate::compare::VerdictRow| v.verdict == Verdict::Inconclusive && !v.declared;
     if report.verdicts.iter().any(|v| open(&v)) { exit_code::INCONCLUSIVE } else { exit_code::OK }
 }
 

@@ -223,7 +223,8 @@ pub fn ensure(
     events: &Events,
     cancel: &Cancel,
 ) -> Result<()> {
-    let missing: Vec<Checked> = check(all.clone(), cancel).into_iter().filter(Checked::is_missing).collect();
+    let missing: Vec<Checked> =
+        check(all.clone(), cancel).into_iter().filter(Checked::is_missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -350,12 +351,14 @@ mod tests {
             check: Check::Program("no-such-tool".into()),
             remedy: Remedy::Package("no-such-package".into()),
         };
-        let error =
-            ensure(vec![missing], false, &mut |_| false, &Events::silent(), &Cancel::new())
-                .unwrap_err();
+        let error = ensure(vec![missing], false, &mut |_| false, &Events::silent(), &Cancel::new())
+            .unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::MissingPrerequisite);
         assert!(error.message().contains("to be missing"), "{error}");
         let hint = error.next_step().unwrap();
-        assert!(hint.contains("apt-get install -y --no-install-recommends no-such-package"), "{hint}");
+        assert!(
+            hint.contains("apt-get install -y --no-install-recommends no-such-package"),
+            "{hint}"
+        );
     }
 }

@@ -14,14 +14,14 @@ use bakeoff_fuzz::wire::{self, Step, Workload};
 use crate::accel::{self, Accel};
 use crate::arch::Arch;
 use crate::assemble;
+use crate::boot::Machine;
 use crate::cache::Cache;
 use crate::command::{Cancel, Command};
 use crate::compile::{self, Build, Compiler, Kernel};
 use crate::data::DataDir;
-use crate::boot::Machine;
 use crate::error::{Context, Error, Kind, Result};
-use crate::exercise::{self, Exercise, Limits};
 use crate::event::{Event, Events};
+use crate::exercise::{self, Exercise, Limits};
 use crate::expect;
 use crate::freeze;
 use crate::guest::{GuestBinaries, Origins};
@@ -30,10 +30,11 @@ use crate::plan::{Cell, CellId, Plan, Selection, boot_seed};
 use crate::schedule::next_boot;
 use crate::source::{self, Fetch, Tree};
 use crate::spec::Spec;
-use crate::watch::Watch;
 use crate::store::{
-    BootId, BuildSeconds, Environment, KernelJson, KernelOutcome, RunJson, Store, VERSION, read_json, write_json,
+    BootId, BuildSeconds, Environment, KernelJson, KernelOutcome, RunJson, Store, VERSION,
+    read_json, write_json,
 };
+use crate::watch::Watch;
 
 /// CPUs of a guest: the sampled thread's and everybody else's.
 pub const GUEST_CPUS: u32 = 2;
@@ -201,10 +202,9 @@ pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Res
         )?,
         kernels: BTreeMap::new(),
     };
-    tools.events.send(&Event::RunStarted {
-        cells: run.plan.cells.len(),
-        expected: Some(crew.expected()?),
-    });
+    tools
+        .events
+        .send(&Event::RunStarted { cells: run.plan.cells.len(), expected: Some(crew.expected()?) });
     let mut done = 0;
     for group in groups(&run.plan) {
         for cell in &group {
@@ -474,8 +474,7 @@ impl Crew<'_> {
             let Tools { data, cache, events, cancel } = self.tools;
             let guest_dir = self.machinery.guest_dir.as_deref();
             let origins = Origins { guest_dir, data, cache };
-            let binaries =
-                GuestBinaries::obtain(self.arch(arch)?, &origins, events, cancel)?;
+            let binaries = GuestBinaries::obtain(self.arch(arch)?, &origins, events, cancel)?;
             self.guests.insert(arch.to_owned(), binaries);
         }
         Ok(())

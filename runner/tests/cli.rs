@@ -9,11 +9,7 @@ use std::process::{Command, Output};
 use bakeoff::error::exit_code;
 
 fn bakeoff(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bakeoff"))
-        .args(args)
-        .current_dir(checkout())
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_bakeoff")).args(args).current_dir(checkout()).output().unwrap()
 }
 
 fn checkout() -> PathBuf {
@@ -38,7 +34,15 @@ fn every_command_has_help() {
     let top = stdout(&bakeoff(&["--help"]));
     assert!(top.contains("Exit codes:") && top.contains("Examples:"), "{top}");
     for command in [
-        "setup", "doctor", "run", "resume", "report", "list", "cache", "schema", "bench",
+        "setup",
+        "doctor",
+        "run",
+        "resume",
+        "report",
+        "list",
+        "cache",
+        "schema",
+        "bench",
         "completions",
     ] {
         assert!(top.contains(&format!("\n  {command} ")), "{command} is not in --help");
@@ -107,8 +111,7 @@ fn dry_run_prints_commands_and_touches_nothing() {
 /// The schema is JSON, and describes the members other programs read.
 #[test]
 fn schema_describes_the_report() {
-    let schema: serde_json::Value =
-        serde_json::from_slice(&bakeoff(&["schema"]).stdout).unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&bakeoff(&["schema"]).stdout).unwrap();
     for member in
         ["schema_version", "cells", "splats", "rates", "findings", "verdicts", "environment"]
     {

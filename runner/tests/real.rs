@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Real bake-offs: kernels from source, QEMU, `bpf(2)`, on both architectures.
+//!
+//! They share bakeoff's cache with everybody else on the machine (its entries
+//! are verified when used), and run one after the other: a guest beside a
+//! compile job measures the compile job.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bakeoff::error::exit_code;
+use serde_json::Value;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bakeoff"));
+    command.args(args).current_dir(checkout()).stdin(Stdio::null());
+    command
+}
+
+fn bakeoff(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn code(output: &Output) -> u8 {
+    u8::try_from(output.status.code().unwrap()).unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn report(run: &Path) -> Value {
+    serde_json::from_slice(&fs::read(run.join("report.json")).unwrap()).unwrap()
+}
+
+/// Rows of a list of the report that have these members.
+fn rows<'a>(report: &'a Value, list: &str, with: &[(&str, &str)]) -> Vec<&'a Value> {
+    let fits = |row: &&Value| with.iter().all(|(key, value)| row[*key] == *value);
+    report[list].as_array().unwrap().iter().filter(fits).collect()
+}
+
+fn verdict<'a>(report: &'a Value, candidate: &str, arch: &str) -> &'a str {
+    let rows = rows(report, "verdicts", &[("candidate", candidate), ("arch", arch)]);
+    assert_eq!(rows.len(), 1, "{candidate} on {arch}");
+    rows[0]["verdict"].as_str().unwrap()
+}
+
+fn end<'a>(report: &'a Value, candidate: &str, arch: &str) -> &'a str {
+    let rows = rows(report, "cells", &[("candidate", candidate), ("arch", arch)]);
+    assert_eq!(rows.len(), 1, "{candidate} on {arch}");
+    rows[0]["end"].as_str().unwrap()
+}
+
+/// Every file that a row of the report rests on is in the run.
+fn assert_evidence_is_there(run: &Path, report: &Value) {
+    let mut seen = 0;
+    for list in ["cells", "splats", "rates", "findings", "verdicts"] {
+        for row in report[list].as_array().unwrap() {
+            for path in row["evidence"].as_array().unwrap() {
+                let path = path.as_str().unwrap();
+                // `file:offset` points into a console.
+                let file = path.split(':').next().unwrap();
+                assert!(run.join(file).is_file(), "{list}: {path} is not in the run");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0);
+}
+
+/// The first case's core on both architectures: the control splats in find_vma and the
+/// others do not; without the lookup no call gets a build id, with it nearly all do.
+#[test]
+fn the_first_case_is_settled_on_both_architectures() {
+    let _alone = alone();
+    let run = Path::new(env!("CARGO_TARGET_TMPDIR")).join("find-vma");
+    let _ = fs::remove_dir_all(&run);
+    let output = bakeoff(&[
+        "run",
+        "patches/find-vma",
+        "--candidate",
+        "peter-removal",
+        "--out",
+        run.to_str().unwrap(),
+    ]);
+    assert_eq!(code(&output), exit_code::OK, "{}", said(&output));
+    let report = report(&run);
+    for arch in ["x86_64", "arm64"] {
+        for candidate in ["landed", "as-reported", "peter-removal"] {
+            assert_eq!(end(&report, candidate, arch), "ran", "{candidate} on {arch}");
+        }
+        let splats = rows(&report, "splats", &[("candidate", "as-reported"), ("arch", arch)]);
+        let in_find_vma = |row: &&&Value| {
+            row["change"] == "control" && row["title"].as_str().unwrap().contains("find_vma")
+        };
+        assert!(splats.iter().any(|row| in_find_vma(&row)), "{arch}: {splats:?}");
+        for (candidate, change) in [("landed", None), ("peter-removal", Some("removed"))] {
+            for row in rows(&report, "splats", &[("candidate", candidate), ("arch", arch)]) {
+                assert_eq!(row["change"].as_str(), change, "{candidate} on {arch}: {row}");
+            }
+        }
+        for context in ["process", "hardirq"] {
+            let rate = |candidate: &str| {
+                let with = [
+                    ("candidate", candidate),
+                    ("arch", arch),
+                    ("context", context),
+                    ("metric", "build_id.all_frames"),
+                ];
+                let rows = rows(&report, "rates", &with);
+                assert_eq!(rows.len(), 1, "{candidate} {arch} {context}");
+                let number = |name: &str| rows[0][name].as_f64().unwrap();
+                (number("calls"), number("correct"), number("low"), number("high"))
+            };
+            let (calls, correct, low, high) = rate("landed");
+            assert!(
+                calls >= 1000.0 && correct / calls > 0.9,
+                "{arch} {context}: {correct}/{calls}"
+            );
+            assert!(low <= correct / calls && correct / calls <= high);
+            let (calls, correct, _, high) = rate("peter-removal");
+            assert!(calls >= 1000.0 && correct == 0.0 && high < 0.01, "{arch} {context}");
+        }
+        assert_eq!(verdict(&report, "peter-removal", arch), "worse", "{arch}");
+        assert_eq!(verdict(&report, "as-reported", arch), "worse", "{arch}");
+    }
+    assert_evidence_is_there(&run, &report);
+
+    // `report` recounts all of it from records and consoles, to the letter.
+    let json = bakeoff(&["report", run.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(json.stdout, fs::read(run.join("report.json")).unwrap());
+    let text = fs::read_to_string(run.join("report.txt")).unwrap();
+    assert_eq!(output.stdout, text.as_bytes());
+    for line in text.lines() {
+        assert!(line.chars().count() <= 75, "{line}");
+    }
+    // Nothing of this machine's paths gets into what is shown to others.
+    for file in ["report.txt", "report.md", "report.json"] {
+        let text = fs::read_to_string(run.join(file)).unwrap();
+        assert!(!text.contains(checkout().to_str().unwrap()), "{file}");
+    }
+}
+
+/// Writes a series of one patch that replaces a line of `kernel/bpf/stackmap.c`.
+fn series(dir: &Path, name: &str, old: &str, new: &str) -> String {
+    let folder = dir.join(name);
+    fs::create_dir_all(&folder).unwrap();
+    let stackmap = include_str!("fixtures/series/template.patch");
+    let count = (6 + new.lines().count()).to_string();
+    let patch = stackmap
+        .replace("@COUNT@", &count)
+        .replace("@OLD@", old)
+        .replace("@NEW@", new)
+        .replace("@NAME@", name);
+    fs::write(folder.join("0001-x.patch"), patch).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+/// The line of the template that a series replaces.
+const LINE: &str = "\tif (!user || !current || !current->mm)";
+
+/// A series that does not apply, one that does not build and one that panics are results,
+/// each with its evidence, and the rest goes on; gates tell CI about them.
+#[test]
+fn failing_candidates_are_results() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let stale = series(dir.path(), "stale", "\tno such line", LINE);
+    let broken = series(dir.path(), "broken", LINE, "\tif (this does not compile)");
+    let panics = series(
+        dir.path(),
+        "panics",
+        LINE,
+        "\tif (user)\n+\t\tpanic(\"planted\");\n+\tif (!user || !current || !current->mm)",
+    );
+    let output = bakeoff(&[
+        "run",
+        "patches/find-vma",
+        "--arch",
+        "x86_64",
+        "--probe",
+        "build_id/process",
+        "--add",
+        &stale,
+        "--add",
+        &broken,
+        "--add",
+        &panics,
+        "--candidate",
+        "stale",
+        "--candidate",
+        "broken",
+        "--candidate",
+        "panics",
+        "--gate",
+        "--out",
+        run.to_str().unwrap(),
+    ]);
+    let report = report(&run);
+    assert_eq!(end(&report, "stale", "x86_64"), "did-not-apply");
+    assert_eq!(end(&report, "broken", "x86_64"), "did-not-build");
+    assert_eq!(end(&report, "panics", "x86_64"), "panicked");
+    assert_eq!(end(&report, "landed", "x86_64"), "ran");
+    let text = fs::read_to_string(run.join("report.txt")).unwrap();
+    assert!(text.contains("stackmap.c") && text.contains("planted"), "{text}");
+    assert_eq!(verdict(&report, "panics", "x86_64"), "worse");
+    assert_ne!(code(&output), exit_code::OK, "a gate must not be met: {}", said(&output));
+    assert_evidence_is_there(&run, &report);
+}
+
+/// Processes whose command line or working folder mentions `marks`.
+fn left_behind(marks: &[&Path]) -> Vec<String> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let path = entry.path();
+        let words = fs::read(path.join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        let cwd = fs::read_link(path.join("cwd")).unwrap_or_default();
+        let about = |mark: &&&Path| words.contains(mark.to_str().unwrap()) || cwd.starts_with(mark);
+        if marks.iter().any(|mark| about(&mark)) {
+            left.push(format!("{}: {words}", path.display()));
+        }
+    }
+    left
+}
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(900);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn assert_nothing_left(marks: &[&Path]) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !left_behind(marks).is_empty() {
+        assert!(Instant::now() < deadline, "left behind: {:#?}", left_behind(marks));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn small_run(run: &Path) -> Command {
+    let mut command = command(&["run", "patches/find-vma", "--arch", "x86_64"]);
+    command.args(["--candidate", "peter-removal", "--probe", "build_id/process", "--out"]);
+    command.arg(run).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn boot_of(run: &Path, candidate: &str, boot: &str) -> PathBuf {
+    run.join(format!("cells/6.12/{candidate}/x86_64/lockdep/boots/{boot}"))
+}
+
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+/// `kill -9` of the runner during a boot leaves no QEMU, and the run resumes without
+/// repeating the boots that were complete; Ctrl-C does the same with its own exit code.
+#[test]
+fn killed_and_interrupted_runs_resume() {
+    let _alone = alone();
+    for kill in ["-KILL", "-INT"] {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let mut child = small_run(&run).spawn().unwrap();
+        let complete = boot_of(&run, "landed", "0-000").join("end.json");
+        let second = boot_of(&run, "as-reported", "0-000").join("console.log");
+        wait_for("the second boot", || second.is_file());
+        signal(&child, kill);
+        let status = child.wait().unwrap();
+        if kill == "-INT" {
+            assert_eq!(status.code(), Some(i32::from(exit_code::INTERRUPTED)));
+        }
+        assert_nothing_left(&[&run]);
+        assert!(!boot_of(&run, "as-reported", "0-000").join("end.json").exists());
+        let before = modified(&complete);
+        let kernel = modified(&run.join("cells/6.12/landed/x86_64/lockdep/kernel.json"));
+
+        let output = bakeoff(&["resume", run.to_str().unwrap()]);
+        assert_eq!(code(&output), exit_code::OK, "{kill}: {}", said(&output));
+        assert_eq!(modified(&complete), before, "a complete boot was repeated");
+        let path = run.join("cells/6.12/landed/x86_64/lockdep/kernel.json");
+        assert_eq!(modified(&path), kernel);
+        assert_eq!(verdict(&report(&run), "peter-removal", "x86_64"), "worse");
+        assert_nothing_left(&[&run]);
+    }
+}
+
+/// `kill -9` of the runner during a build leaves no make, compiler or linker.
+#[test]
+fn a_killed_build_leaves_nothing_running() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    // The header is included everywhere: this build takes minutes, if it is let.
+    let nonce = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    let folder = dir.path().join("slow");
+    fs::create_dir(&folder).unwrap();
+    let patch = include_str!("fixtures/series/header.patch").replace("@NONCE@", &nonce.to_string());
+    fs::write(folder.join("0001-x.patch"), patch).unwrap();
+    let mut command = small_run(&run);
+    command.args(["--candidate", "slow", "--add"]).arg(&folder);
+    let cache =
+        PathBuf::from(std::env::var_os("XDG_CACHE_HOME").unwrap_or_else(|| {
+            Path::new(&std::env::var_os("HOME").unwrap()).join(".cache").into()
+        }));
+    let work = cache.join("bakeoff/work");
+    let mut child = command.spawn().unwrap();
+    wait_for("the compiler", || {
+        let folders = fs::read_dir(&work).into_iter().flatten().flatten();
+        let logs = folders.map(|folder| folder.path().join("make.log"));
+        logs.filter_map(|log| fs::read_to_string(log).ok()).any(|t| t.contains("  CC      kernel/"))
+    });
+    assert!(!left_behind(&[&work]).is_empty(), "the build can be seen while it runs");
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    assert_nothing_left(&[&work, &run]);
+
+    // Nor does the next run leave what this one left on the disk.
+    let again = dir.path().join("again");
+    assert!(small_run(&again).status().unwrap().success());
+    let trees =
+        |dir: &Path| fs::read_dir(dir).unwrap().flatten().any(|d| d.path().join("linux").exists());
+    assert!(!trees(&work));
+}
+
+/// A full disk ends the run with an error that says so, leaves no child behind, and the
+/// run goes on once there is room.
+#[test]
+fn a_full_disk_is_our_error_and_resumes() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    // A disk of our own, in namespaces of our own: no privileges needed.
+    let script = format!(
+        "mount -t tmpfs -o size=2m tmpfs {disk} || exit 99
+         {bakeoff} run patches/find-vma --arch x86_64 --candidate peter-removal \\
+             --probe build_id/process --out {disk}/run >/dev/null 2>{dir}/first
+         echo $? >{dir}/first.code
+         mount -o remount,size=200m {disk} || exit 99
+         {bakeoff} resume {disk}/run >/dev/null 2>{dir}/second
+         echo $? >{dir}/second.code",
+        disk = disk.display(),
+        dir = dir.path().display(),
+        bakeoff = env!("CARGO_BIN_EXE_bakeoff"),
+    );
+    let status = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .current_dir(checkout())
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(read("first.code").trim(), exit_code::FAILURE.to_string(), "{}", read("first"));
+    let first = read("first");
+    assert!(first.contains("No space left on device"), "{first}");
+    assert!(first.contains("bakeoff resume"), "{first}");
+    assert_eq!(read("second.code").trim(), exit_code::OK.to_string(), "{}", read("second"));
+    assert_nothing_left(&[&disk]);
+}
