@@ -9,6 +9,8 @@
 //! The command line is made by one pure function, [`command`], which
 //! `--dry-run` prints as well.
 
+mod tsc;
+
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,7 +37,21 @@ pub struct Machine<'a> {
     pub accel: Accel,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// What `{tsc_khz}` stands for in `qemu/<arch>.yaml`: kilohertz of the host's
+    /// time-stamp counter, where it has one.
+    pub tsc_khz: Option<u64>,
 }
+
+impl<'a> Machine<'a> {
+    /// A machine on this host.
+    #[must_use]
+    pub fn new(arch: &'a Arch, accel: Accel, cpus: u32) -> Machine<'a> {
+        let wanted = arch.qemu.append.contains(TSC_KHZ);
+        Machine { arch, accel, cpus, tsc_khz: if wanted { tsc::khz() } else { None } }
+    }
+}
+
+const TSC_KHZ: &str = "{tsc_khz}";
 
 /// The files and sockets on QEMU's command line.
 #[derive(Clone, Debug)]
@@ -76,7 +92,7 @@ pub fn command(machine: &Machine<'_>, files: &Files) -> Command {
     Command::new(&machine.arch.qemu.program)
         .args(machine_args(machine))
         .args(nothing_else_args())
-        .args(kernel_args(machine.arch, files))
+        .args(kernel_args(machine, files))
         .args(console_args(files))
         .args(records_args(files))
         .args(control_args(files))
@@ -84,7 +100,7 @@ pub fn command(machine: &Machine<'_>, files: &Files) -> Command {
 
 /// Board, CPUs, memory and how instructions are run.
 fn machine_args(machine: &Machine<'_>) -> Vec<String> {
-    let Machine { arch, accel, cpus } = machine;
+    let Machine { arch, accel, cpus, tsc_khz: _ } = machine;
     let accelerator = match accel {
         Accel::Kvm => "kvm",
         // A thread per virtual CPU; QEMU falls back to one by itself in places.
@@ -114,7 +130,7 @@ fn nothing_else_args() -> Vec<String> {
 }
 
 /// The kernel, its initramfs and its command line.
-fn kernel_args(arch: &Arch, files: &Files) -> Vec<String> {
+fn kernel_args(machine: &Machine<'_>, files: &Files) -> Vec<String> {
     let (kernel, initramfs) = (files.kernel.display(), files.initramfs.display());
     words(&[
         "-kernel",
@@ -122,13 +138,20 @@ fn kernel_args(arch: &Arch, files: &Files) -> Vec<String> {
         "-initrd",
         &initramfs.to_string(),
         "-append",
-        &kernel_command_line(arch),
+        &kernel_command_line(machine),
     ])
 }
 
 /// The kernel's own command line.
-fn kernel_command_line(arch: &Arch) -> String {
-    [
+fn kernel_command_line(machine: &Machine<'_>) -> String {
+    let Machine { arch, tsc_khz, .. } = machine;
+    // A word whose value is not known is left out: the kernel then does without.
+    let append = arch.qemu.append.split_whitespace().filter_map(|word| match tsc_khz {
+        Some(khz) => Some(word.replace(TSC_KHZ, &khz.to_string())),
+        None if word.contains(TSC_KHZ) => None,
+        None => Some(word.to_owned()),
+    });
+    let ours = [
         &format!("console={}", arch.qemu.console),
         // A WARN is level 4: any lower console level would hide splats.
         "ignore_loglevel",
@@ -137,11 +160,8 @@ fn kernel_command_line(arch: &Arch) -> String {
         "panic=-1",
         // The agent refuses to run anywhere else.
         "bakeoff.guest=1",
-        &arch.qemu.append,
-    ]
-    .join(" ")
-    .trim_end()
-    .to_owned()
+    ];
+    ours.into_iter().map(str::to_owned).chain(append).collect::<Vec<_>>().join(" ")
 }
 
 /// The serial port the kernel log comes from.
@@ -291,7 +311,7 @@ mod tests {
 
     fn argv(name: &str, accel: Accel, cpus: u32) -> String {
         let arch = Arch::load(&DataDir::embedded(), name).unwrap();
-        let machine = Machine { arch: &arch, accel, cpus };
+        let machine = Machine { arch: &arch, accel, cpus, tsc_khz: Some(2_600_000) };
         command(&machine, &Files::placeholders(&arch)).shell_line()
     }
 
@@ -304,7 +324,7 @@ mod tests {
              -smp 2,sockets=2,cores=1,threads=1 -m 1024 \
              -nodefaults -no-user-config -display none -no-reboot \
              -kernel vmlinux -initrd initramfs.cpio -append 'console=ttyS0 ignore_loglevel \
-             panic=-1 bakeoff.guest=1 tsc=reliable no_timer_check' \
+             panic=-1 bakeoff.guest=1 tsc=reliable tsc_early_khz=2600000 no_timer_check' \
              -chardev socket,id=console,path=./console -serial chardev:console \
              -device virtio-serial-pci -chardev socket,id=records,path=./records \
              -device virtserialport,chardev=records,name=bakeoff.records \
@@ -319,6 +339,15 @@ mod tests {
         for part in ["-accel kvm ", "virt,gic-version=3 -cpu host -smp 4 ", "console=ttyAMA0 "] {
             assert!(line.contains(part), "{part} in {line}");
         }
+    }
+
+    /// On a host without that counter the guest is not told a rate.
+    #[test]
+    fn unknown_values_are_left_out() {
+        let arch = Arch::load(&DataDir::embedded(), "x86_64").unwrap();
+        let machine = Machine { arch: &arch, accel: Accel::Tcg, cpus: 1, tsc_khz: None };
+        let line = kernel_command_line(&machine);
+        assert!(line.ends_with("bakeoff.guest=1 tsc=reliable no_timer_check"), "{line}");
     }
 
     /// A comma in a path does not become an option of QEMU's.
