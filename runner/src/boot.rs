@@ -124,9 +124,11 @@ fn machine_args(machine: &Machine<'_>) -> Vec<String> {
 }
 
 /// No default device, no file of the host's configuration, no window; a restart
-/// of the guest ends QEMU.
+/// of the guest ends QEMU. The CPUs wait (`-S`) until we listen: QEMU tells its
+/// events to nobody before the handshake, and a guest that dies in its first
+/// millisecond would go unheard.
 fn nothing_else_args() -> Vec<String> {
-    words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+    words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"])
 }
 
 /// The kernel, its initramfs and its command line.
@@ -253,7 +255,12 @@ impl Guest {
         let console = qmp::accept(&console, until, &mut alive)?;
         let records = qmp::accept(&records, until, &mut alive)?;
         let control = qmp::accept(&control, until, &mut alive)?;
-        let qmp = match Qmp::connect(control, tell) {
+        let begin = |control| {
+            let mut qmp = Qmp::connect(control, tell)?;
+            qmp.cont()?;
+            Ok(qmp)
+        };
+        let qmp = match begin(control) {
             Ok(qmp) => qmp,
             // If it died over its arguments, its own words say more.
             Err(error) => {
@@ -322,7 +329,7 @@ mod tests {
             argv("x86_64", Accel::Tcg, 2),
             "qemu-system-x86_64 -accel tcg,thread=multi -machine pc -cpu max \
              -smp 2,sockets=2,cores=1,threads=1 -m 1024 \
-             -nodefaults -no-user-config -display none -no-reboot \
+             -nodefaults -no-user-config -display none -no-reboot -S \
              -kernel vmlinux -initrd initramfs.cpio -append 'console=ttyS0 ignore_loglevel \
              panic=-1 bakeoff.guest=1 tsc=reliable tsc_early_khz=2600000 no_timer_check' \
              -chardev socket,id=console,path=./console -serial chardev:console \
