@@ -75,7 +75,8 @@ pub struct Qemu {
     pub memory_mib: u32,
     /// The serial console's device name in the guest.
     pub console: String,
-    /// More for the kernel's command line.
+    /// More for the kernel's command line; `{tsc_khz}` is replaced by the rate of
+    /// the host's time-stamp counter, or its word left out.
     pub append: String,
     /// How the guest ends itself.
     pub ends_by: EndsBy,

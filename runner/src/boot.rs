@@ -9,6 +9,8 @@
 //! The command line is made by one pure function, [`command`], which
 //! `--dry-run` prints as well.
 
+mod tsc;
+
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -35,19 +37,21 @@ pub struct Machine<'a> {
     pub accel: Accel,
     /// Virtual CPUs.
     pub cpus: u32,
-    /// The rate of the host's time-stamp counter, where the guest gets that one.
+    /// What `{tsc_khz}` stands for in `qemu/<arch>.yaml`: kilohertz of the host's
+    /// time-stamp counter, where it has one.
     pub tsc_khz: Option<u64>,
 }
 
 impl<'a> Machine<'a> {
-    /// A machine as this host can run it.
+    /// A machine on this host.
     #[must_use]
-    pub fn new(arch: &'a Arch, accel: Accel, cpus: u32) -> Self {
-        // Under KVM the guest learns the rate from the hypervisor.
-        let tsc_khz = if accel == Accel::Tcg { crate::tsc::khz() } else { None };
-        Machine { arch, accel, cpus, tsc_khz }
+    pub fn new(arch: &'a Arch, accel: Accel, cpus: u32) -> Machine<'a> {
+        let wanted = arch.qemu.append.contains(TSC_KHZ);
+        Machine { arch, accel, cpus, tsc_khz: if wanted { tsc::khz() } else { None } }
     }
 }
+
+const TSC_KHZ: &str = "{tsc_khz}";
 
 /// The files and sockets on QEMU's command line.
 #[derive(Clone, Debug)]
@@ -120,9 +124,11 @@ fn machine_args(machine: &Machine<'_>) -> Vec<String> {
 }
 
 /// No default device, no file of the host's configuration, no window; a restart
-/// of the guest ends QEMU.
+/// of the guest ends QEMU. The CPUs wait (`-S`) until we listen: QEMU tells its
+/// events to nobody before the handshake, and a guest that dies in its first
+/// millisecond would go unheard.
 fn nothing_else_args() -> Vec<String> {
-    words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+    words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"])
 }
 
 /// The kernel, its initramfs and its command line.
@@ -140,10 +146,14 @@ fn kernel_args(machine: &Machine<'_>, files: &Files) -> Vec<String> {
 
 /// The kernel's own command line.
 fn kernel_command_line(machine: &Machine<'_>) -> String {
-    let arch = machine.arch;
-    let tsc = machine.tsc_khz.map_or_else(String::new, |khz| format!("tsc_early_khz={khz}"));
-    let append = arch.qemu.append.replace("{tsc_early_khz}", &tsc);
-    [
+    let Machine { arch, tsc_khz, .. } = machine;
+    // A word whose value is not known is left out: the kernel then does without.
+    let append = arch.qemu.append.split_whitespace().filter_map(|word| match tsc_khz {
+        Some(khz) => Some(word.replace(TSC_KHZ, &khz.to_string())),
+        None if word.contains(TSC_KHZ) => None,
+        None => Some(word.to_owned()),
+    });
+    let ours = [
         &format!("console={}", arch.qemu.console),
         // A WARN is level 4: any lower console level would hide splats.
         "ignore_loglevel",
@@ -152,11 +162,8 @@ fn kernel_command_line(machine: &Machine<'_>) -> String {
         "panic=-1",
         // The agent refuses to run anywhere else.
         "bakeoff.guest=1",
-        append.trim_end(),
-    ]
-    .join(" ")
-    .trim_end()
-    .to_owned()
+    ];
+    ours.into_iter().map(str::to_owned).chain(append).collect::<Vec<_>>().join(" ")
 }
 
 /// The serial port the kernel log comes from.
@@ -248,7 +255,12 @@ impl Guest {
         let console = qmp::accept(&console, until, &mut alive)?;
         let records = qmp::accept(&records, until, &mut alive)?;
         let control = qmp::accept(&control, until, &mut alive)?;
-        let qmp = match Qmp::connect(control, tell) {
+        let begin = |control| {
+            let mut qmp = Qmp::connect(control, tell)?;
+            qmp.cont()?;
+            Ok(qmp)
+        };
+        let qmp = match begin(control) {
             Ok(qmp) => qmp,
             // If it died over its arguments, its own words say more.
             Err(error) => {
@@ -306,7 +318,7 @@ mod tests {
 
     fn argv(name: &str, accel: Accel, cpus: u32) -> String {
         let arch = Arch::load(&DataDir::embedded(), name).unwrap();
-        let machine = Machine { arch: &arch, accel, cpus, tsc_khz: Some(2_000_000) };
+        let machine = Machine { arch: &arch, accel, cpus, tsc_khz: Some(2_600_000) };
         command(&machine, &Files::placeholders(&arch)).shell_line()
     }
 
@@ -317,9 +329,9 @@ mod tests {
             argv("x86_64", Accel::Tcg, 2),
             "qemu-system-x86_64 -accel tcg,thread=multi -machine pc -cpu max \
              -smp 2,sockets=2,cores=1,threads=1 -m 1024 \
-             -nodefaults -no-user-config -display none -no-reboot \
+             -nodefaults -no-user-config -display none -no-reboot -S \
              -kernel vmlinux -initrd initramfs.cpio -append 'console=ttyS0 ignore_loglevel \
-             panic=-1 bakeoff.guest=1 tsc=reliable no_timer_check tsc_early_khz=2000000' \
+             panic=-1 bakeoff.guest=1 tsc=reliable tsc_early_khz=2600000 no_timer_check' \
              -chardev socket,id=console,path=./console -serial chardev:console \
              -device virtio-serial-pci -chardev socket,id=records,path=./records \
              -device virtserialport,chardev=records,name=bakeoff.records \
@@ -334,6 +346,15 @@ mod tests {
         for part in ["-accel kvm ", "virt,gic-version=3 -cpu host -smp 4 ", "console=ttyAMA0 "] {
             assert!(line.contains(part), "{part} in {line}");
         }
+    }
+
+    /// On a host without that counter the guest is not told a rate.
+    #[test]
+    fn unknown_values_are_left_out() {
+        let arch = Arch::load(&DataDir::embedded(), "x86_64").unwrap();
+        let machine = Machine { arch: &arch, accel: Accel::Tcg, cpus: 1, tsc_khz: None };
+        let line = kernel_command_line(&machine);
+        assert!(line.ends_with("bakeoff.guest=1 tsc=reliable no_timer_check"), "{line}");
     }
 
     /// A comma in a path does not become an option of QEMU's.

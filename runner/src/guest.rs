@@ -87,8 +87,6 @@ impl GuestBinaries {
             events.note(format!("{} is of another version and is not used", path.display()));
         }
         let (agent, origin) = build::from_cache_or_cargo(arch, origins, events, cancel)?;
-        elf::check(&agent, arch)
-            .map_err(|why| Error::failure(format!("cargo built an agent that {why}")))?;
         if !is_of_our_sources(&agent) {
             return Err(Error::bad_input(format!(
                 "{} is not what this program was built from",

@@ -43,5 +43,4 @@ pub mod source;
 pub mod spec;
 pub mod stats;
 pub mod store;
-pub mod tsc;
 pub mod watch;

@@ -100,6 +100,14 @@ impl Qmp {
         Ok(qmp)
     }
 
+    /// Lets the CPUs run.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn cont(&mut self) -> Result<()> {
+        self.execute("cont").map(drop)
+    }
+
     /// What the machine does: `running`, `paused`, `shutdown`, `internal-error` …
     ///
     /// # Errors

@@ -97,6 +97,9 @@ pub(super) fn from_cache_or_cargo(
     write_workspace(&workspace, &sources)?;
     let built = cargo(arch, &toolchain, &work, &workspace, cancel)?;
     let agent = fs::read(&built).at_path("read", &built)?;
+    // What cannot run must not get into the cache.
+    super::elf::check(&agent, arch)
+        .map_err(|why| Error::failure(format!("cargo built an agent that {why}")))?;
     cache.put(CacheKind::Guest, &key, |dir| write_whole(&dir.join(AGENT), &agent))?;
     task.finish("built");
     Ok((agent, format!("built with {}", toolchain.first_line())))
