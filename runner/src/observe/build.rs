@@ -1,7 +1,7 @@
 //! The lines of one report become a [`Splat`].
 
 use crate::observe::blame;
-use crate::observe::frame::{Frame, Stack, callee, parse_frame};
+use crate::observe::frame::{Frame, Stack, callee, may_be_frame, parse_frame};
 use crate::observe::line::number;
 use crate::observe::lockdep::{self, LockdepReport};
 use crate::observe::stream::Report;
@@ -166,8 +166,7 @@ fn take_apart(report: &Report) -> Body<'_> {
 
 /// A frame; lines that only mention one (`RIP: 0010:f+0x1/0x2`) are none.
 fn frame_of(text: &[u8]) -> Option<Frame> {
-    // Cheap tests first: most lines of a report are registers and dumps.
-    if memmem::find(text, b"+0x").is_none() && memmem::find(text, b"[inline]").is_none() {
+    if !may_be_frame(text) {
         return None;
     }
     parse_frame(text)
@@ -176,7 +175,7 @@ fn frame_of(text: &[u8]) -> Option<Frame> {
 /// The function that an interrupt or exception hit, whose registers stand inside of the stack.
 fn interrupted(text: &[u8]) -> Option<Frame> {
     let rest = text.trim_ascii().strip_prefix(b"RIP: 0010:")?;
-    parse_frame(rest).filter(|frame| frame.offset.is_some())
+    parse_frame(rest).filter(|frame| frame.offset.is_some() || frame.source.is_some())
 }
 
 /// `RIP: 0010:f+0x1/0x2`, `IP: [<…>] f+…`, `PC is at f+…`, `pc : f+…`, `epc : f+…`, `NIP [..] f+…`.
@@ -214,7 +213,7 @@ fn instruction_pointer(text: &[u8], body: &mut Body<'_>) {
         return;
     };
     body.ip_named = true;
-    body.ip = parse_frame(rest).filter(|frame| frame.offset.is_some());
+    body.ip = parse_frame(rest).filter(|frame| frame.offset.is_some() || frame.source.is_some());
 }
 
 /// Was a stack printed with this report?

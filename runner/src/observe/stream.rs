@@ -7,6 +7,7 @@
 
 use crate::observe::blind::says_off;
 use crate::observe::build::{build, has_stack};
+use crate::observe::frame::may_be_frame;
 use crate::observe::line::{Origin, messages};
 use crate::observe::table::{Captures, NEEDLE_REACH, Role, Row, find_head, next_candidate};
 use crate::observe::{Kind, Note, Splat};
@@ -404,7 +405,8 @@ impl Parser {
             match belonging(words) {
                 Belongs::Frame => {
                     // Not the instruction pointer, which is printed before the stack.
-                    report.stack |= matches!(words.first(), Some(b' ' | b'\t' | b'['));
+                    report.stack |= matches!(words.first(), Some(b' ' | b'\t' | b'['))
+                        || !words.contains(&b'+');
                     report.keep(at + message.len() as u64);
                 }
                 Belongs::Yes => report.keep(at + message.len() as u64),
@@ -609,7 +611,7 @@ fn belonging(text: &[u8]) -> Belongs {
     let Some(&first) = text.first() else {
         return Belongs::Yes;
     };
-    if memmem::find(text, b"+0x").is_some() {
+    if may_be_frame(text) {
         return Belongs::Frame;
     }
     if text.starts_with(b"---[ end trace") || text.starts_with(b"Rebooting in") {
