@@ -1,10 +1,10 @@
-//! Every fixture is read as its header says, and every row of [`SPLATS`] has one.
+//! Every fixture is read as its header says, and every row of the table has one.
 //!
 //! A fixture is a console log of our own with the expectation on top, up to the first empty line.
 //! `BLESS=1 cargo test -p bakeoff fixtures` rewrites the expectations (not `ROW` and `FROM`); read
 //! the diff before believing it.
 
-use crate::observe::table::SPLATS;
+use crate::observe::table::rows;
 use crate::observe::{Splat, fingerprint, parse};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -132,8 +132,7 @@ fn every_row_has_a_fixture() {
         .iter()
         .filter_map(|fixture| Some(fixture.field("ROW")?.to_owned()))
         .collect();
-    let missing: Vec<&str> = SPLATS
-        .iter()
+    let missing: Vec<&str> = rows()
         .map(|row| row.name)
         .filter(|name| !have.contains(*name))
         .collect();

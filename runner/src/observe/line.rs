@@ -187,7 +187,7 @@ fn caller(rest: &[u8]) -> Option<(Origin, usize)> {
 /// `1700000000.123456 `, each followed by at most a host name and `kernel: `.
 fn host_time(rest: &[u8]) -> usize {
     let len = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
-    if len < 8 || len > 40 || len == rest.len() {
+    if !(8..=40).contains(&len) || len == rest.len() {
         return 0;
     }
     let token = &rest[..len];
