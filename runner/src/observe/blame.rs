@@ -325,6 +325,10 @@ mod tests {
         for area in MACHINERY.iter().chain(DISPATCHERS) {
             assert!(area.reason.len() > 20, "{}", area.name);
             assert!(!area.functions.is_empty(), "{}", area.name);
+            for pattern in area.functions.iter().chain(area.except) {
+                let inner = pattern.trim_start_matches('*').trim_end_matches('*');
+                assert!(!inner.is_empty() && !inner.contains('*'), "{pattern}");
+            }
         }
     }
 }

@@ -99,7 +99,7 @@ pub(super) const INTERRUPT_ENTRIES: &[&str] = &[
     "*apic_timer_interrupt*",
     "asm_sysvec_*",
     "reschedule_interrupt*",
-    "call_function_*interrupt*",
+    "call_function_interrupt*", "call_function_single_interrupt*",
     "asm_common_interrupt*",
     "common_interrupt*",
     "ret_from_intr*",
