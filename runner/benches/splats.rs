@@ -1,6 +1,8 @@
 //! How fast is a console read? Without a splat it should cost next to nothing; the fixtures are the
 //! other extreme, a log that is all splats.
 
+#![allow(missing_docs, reason = "criterion's macro writes a public function")]
+
 use bakeoff::observe::{Parser, parse};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;

@@ -21,6 +21,8 @@ mod build;
 pub mod diff;
 pub mod explain;
 mod fingerprint;
+#[cfg(test)]
+mod fixtures;
 pub mod frame;
 pub mod kind;
 pub mod line;

@@ -5,9 +5,11 @@
 //! with the reason. [`DISPATCHERS`] says where a generic entry calls into a subsystem: what a CPU
 //! was doing when it stalled is chance, what was asked of it is not.
 
+mod dispatch;
 mod machinery;
 
-pub use machinery::{DISPATCHERS, MACHINERY};
+pub use dispatch::DISPATCHERS;
+pub use machinery::MACHINERY;
 
 use crate::observe::frame::{Frame, base_name};
 use std::collections::{HashMap, HashSet};
@@ -102,8 +104,8 @@ impl Areas {
 static MACHINERY_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(MACHINERY));
 static DISPATCHER_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(DISPATCHERS));
 static INTERRUPT_ENTRIES: LazyLock<Matcher> =
-    LazyLock::new(|| Matcher::new(machinery::INTERRUPT_ENTRIES.iter()));
-static WATCHDOG: LazyLock<Matcher> = LazyLock::new(|| Matcher::new(machinery::WATCHDOG.iter()));
+    LazyLock::new(|| Matcher::new(dispatch::INTERRUPT_ENTRIES.iter()));
+static WATCHDOG: LazyLock<Matcher> = LazyLock::new(|| Matcher::new(dispatch::WATCHDOG.iter()));
 
 /// Does this function act on behalf of its caller?
 pub fn is_machinery(function: &str) -> bool {
@@ -323,6 +325,10 @@ mod tests {
         for area in MACHINERY.iter().chain(DISPATCHERS) {
             assert!(area.reason.len() > 20, "{}", area.name);
             assert!(!area.functions.is_empty(), "{}", area.name);
+            for pattern in area.functions.iter().chain(area.except) {
+                let inner = pattern.trim_start_matches('*').trim_end_matches('*');
+                assert!(!inner.is_empty() && !inner.contains('*'), "{pattern}");
+            }
         }
     }
 }

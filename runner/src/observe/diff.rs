@@ -295,11 +295,12 @@ mod tests {
 
     #[test]
     fn gone_is_removed_and_new_is_added() {
-        let (f, x) = (warn("f", &["g"]), warn("x", &["y"]));
-        assert_eq!(changes(&[f.clone()], &[String::new()]), [Change::Removed]);
-        assert_eq!(changes(&[String::new()], &[f.clone()]), [Change::Added]);
-        assert_eq!(changes(&[f.clone()], &[f.clone()]), [Change::Same]);
-        assert_eq!(changes(&[f], &[x]), [Change::Removed, Change::Added]);
+        let (f, x) = ([warn("f", &["g"])], [warn("x", &["y"])]);
+        let none = [String::new()];
+        assert_eq!(changes(&f, &none), [Change::Removed]);
+        assert_eq!(changes(&none, &f), [Change::Added]);
+        assert_eq!(changes(&f, &f), [Change::Same]);
+        assert_eq!(changes(&f, &x), [Change::Removed, Change::Added]);
     }
 
     /// What the control shows only in some boots is no evidence.

@@ -132,7 +132,7 @@ pub fn parse_frame(text: &[u8]) -> Option<Frame> {
     if open {
         rest = &rest[1..];
     }
-    let mut frame = symbol(rest)?;
+    let mut frame = symbol(rest).or_else(|| decoded(rest))?;
     frame.unreliable |= unreliable;
     Some(frame)
 }
@@ -196,6 +196,39 @@ fn symbol(text: &[u8]) -> Option<Frame> {
         rest = after;
     }
     (exact || (frame.inlined && frame.source.is_some())).then_some(frame)
+}
+
+/// `sym (file:line file:line) module`: what `scripts/decode_stacktrace.sh` makes of a frame. The
+/// first place is the innermost of what was inlined.
+fn decoded(text: &[u8]) -> Option<Frame> {
+    let (mut frame, rest) = location(text)?;
+    let rest = rest.strip_prefix(b" (")?;
+    let close = memchr::memchr(b')', rest)?;
+    let first = rest[..close].split(|b| *b == b' ').next()?;
+    frame.source = Some(source(first)?);
+    let module = rest[close + 1..].trim_ascii();
+    if !module.is_empty() {
+        if module.contains(&b' ') {
+            return None;
+        }
+        frame.module = Some(lossy(module));
+    }
+    Some(frame)
+}
+
+/// Might this line hold a frame? Cheap, because most lines of a report are registers and dumps.
+pub(crate) fn may_be_frame(text: &[u8]) -> bool {
+    let offset = memchr::memchr_iter(b'+', text).any(|at| text[at..].starts_with(b"+0x"));
+    offset
+        || text.trim_ascii_end().ends_with(b"[inline]")
+        // `(file.c:12`
+        || memchr::memchr_iter(b':', text).any(|at| {
+            text.get(at + 1).is_some_and(u8::is_ascii_digit)
+                && [&b".c"[..], b".h", b".S", b".rs"]
+                    .iter()
+                    .any(|ending| text[..at].ends_with(ending))
+                && text[..at].contains(&b'(')
+        })
 }
 
 /// `sym+0x1/0x2` at the start of `text`; the offset and the size may be missing.
@@ -311,6 +344,8 @@ mod tests {
             " f+0x1/0x2 lib/f.c:12",
             " f lib/f.c:12 [inline]",
             "([<0000000000113d82>] f+0x1/0x2)",
+            "f (lib/f.c:12)",
+            " ? f (lib/f.c:12 lib/g.c:3) kvm",
         ] {
             assert_eq!(function(line).as_deref(), Some("f"), "{line:?}");
         }

@@ -91,7 +91,7 @@ fn prefix(line: &[u8], at: usize, end: usize) -> Head {
                 None => stamp(rest).map_or(0, |len| len + blank(&rest[len..])),
             },
             b'0'..=b'9' => host_time(rest),
-            b'A'..=b'Z' => syslog(rest),
+            b'A'..=b'Z' | 0x80.. => syslog(rest),
             _ => 0,
         };
         if skip == 0 {
@@ -187,7 +187,7 @@ fn caller(rest: &[u8]) -> Option<(Origin, usize)> {
 /// `1700000000.123456 `, each followed by at most a host name and `kernel: `.
 fn host_time(rest: &[u8]) -> usize {
     let len = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
-    if len < 8 || len > 40 || len == rest.len() {
+    if !(8..=40).contains(&len) || len == rest.len() {
         return 0;
     }
     let token = &rest[..len];
@@ -211,17 +211,39 @@ fn host_time(rest: &[u8]) -> usize {
     len + 1 + kernel_tag(&rest[len + 1..])
 }
 
-/// `Sep 23 02:31:17 host kern.err kernel: `.
+/// `Sep 23 02:31:17 host kern.err kernel: `, the month in any language.
 fn syslog(rest: &[u8]) -> usize {
     const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    if rest.len() < 16 || rest[3] != b' ' || rest[6] != b' ' || rest[9] != b':' || rest[12] != b':'
-    {
+    let window = &rest[..rest.len().min(24)];
+    let Some(colon) = memchr(b':', window) else {
+        return 0;
+    };
+    // `DD HH:MM:SS `
+    let Some(day) = colon.checked_sub(5) else {
+        return 0;
+    };
+    let Some(time) = rest.get(day..day + 12) else {
+        return 0;
+    };
+    let clock = time[2] == b' '
+        && time[5] == b':'
+        && time[8] == b':'
+        && time[11] == b' '
+        && [1, 3, 4, 6, 7, 9, 10]
+            .iter()
+            .all(|at| time[*at].is_ascii_digit());
+    if !clock {
         return 0;
     }
-    if !MONTHS.chunks_exact(3).any(|month| month == &rest[..3]) {
-        return 0;
+    let tag = kernel_tag(&rest[day + 12..]);
+    let month = rest[..day].trim_ascii();
+    let english = month.len() == 3 && MONTHS.chunks_exact(3).any(|known| known == month);
+    // Another language's month is believed if the kernel is named behind it.
+    if english || tag > 0 {
+        day + 12 + tag
+    } else {
+        0
     }
-    16.min(rest.len()) + kernel_tag(&rest[16.min(rest.len())..])
 }
 
 /// The host and `kernel: ` behind a date, if they are there.
@@ -285,6 +307,7 @@ mod tests {
             "<4,12,345,->BUG: x",
             "Sep 23 02:31:17 host kernel: [    1.234567] BUG: x",
             "Sep 23 02:31:17 host kern.err kernel: BUG: x",
+            "июл 27 14:08:03 laptop kernel: BUG: x",
             "2018/01/09 14:28:48 BUG: x",
             "2024-05-01T12:00:00.123456+00:00 host kernel: BUG: x\r",
             "1700000000.123456 [    1.234567] BUG: x",

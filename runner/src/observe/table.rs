@@ -8,7 +8,7 @@ mod rows;
 
 pub use pattern::{Captures, find_head};
 pub(crate) use pattern::{NEEDLE_REACH, next_candidate};
-pub use rows::SPLATS;
+pub use rows::{SPLATS, rows};
 
 use crate::observe::Kind;
 

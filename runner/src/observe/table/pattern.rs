@@ -1,7 +1,7 @@
 //! Heads are matched without regular expressions: a scan for a handful of words finds the few lines
 //! worth a look, and their patterns are literals with holes.
 
-use super::{Row, SPLATS};
+use super::{Row, rows};
 use crate::observe::frame::location;
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use std::ops::Range;
@@ -81,7 +81,7 @@ static BY_NEEDLE: LazyLock<Vec<Vec<(&'static Row, &'static str)>>> = LazyLock::n
         .iter()
         .map(|needle| {
             let mut heads = Vec::new();
-            for row in SPLATS {
+            for row in rows() {
                 for head in row.heads {
                     if needle_of(head) == Some(needle) {
                         heads.push((row, *head));
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_head_begins_with_a_needle() {
-        for row in SPLATS {
+        for row in rows() {
             for head in row.heads {
                 assert!(needle_of(head).is_some(), "{}: {head}", row.name);
             }
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_reasons_given() {
         let mut names = HashSet::new();
-        for row in SPLATS {
+        for row in rows() {
             assert!(names.insert(row.name), "{} stands twice", row.name);
             assert!(row.reason.len() > 20, "{}: why?", row.name);
         }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn titles_name_only_what_is_captured() {
-        for row in SPLATS {
+        for row in rows() {
             for hole in row.title.split('{').skip(1) {
                 let name = hole.split('}').next().unwrap();
                 assert!(
