@@ -12,7 +12,7 @@ use crate::exercise::{ConsoleWatch, Flood};
 use crate::observe::{Parser, Splat, fingerprint};
 
 /// Reports with one fingerprint after which a boot is ended.
-pub const FLOOD: u64 = 2000;
+pub const FLOOD: u64 = 1000;
 
 /// Counts reports by their fingerprint while the console comes.
 #[derive(Debug, Default)]
