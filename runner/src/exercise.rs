@@ -22,7 +22,7 @@ use bakeoff_fuzz::wire::{Hello, Record, StepOutcome, Workload};
 
 use crate::boot::{self, Files, Guest, Machine};
 use crate::command::Cancel;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::event::{Events, Stage, Task};
 use crate::guest::GuestBinaries;
 use crate::qmp::QmpEvent;
@@ -34,8 +34,15 @@ pub use limits::Limits;
 use listen::{Console, Happening, Listener};
 pub use protocol::Protocol;
 
+/// Boots of which one has to bring up a guest that is fit to be measured.
+const TRIES: u32 = 3;
+
 /// Looks at the console while it comes.
 pub trait ConsoleWatch {
+    /// A console begins. An unfit guest is booted again: what its console said
+    /// does not count.
+    fn begin(&mut self);
+
     /// Takes the next bytes; lines may be cut anywhere.
     fn push(&mut self, bytes: &[u8]);
 
@@ -57,6 +64,8 @@ pub struct Flood {
 pub struct NoWatch;
 
 impl ConsoleWatch for NoWatch {
+    fn begin(&mut self) {}
+
     fn push(&mut self, _bytes: &[u8]) {}
 
     fn flood(&self) -> Option<Flood> {
@@ -107,18 +116,49 @@ pub fn exercise(
     let what = format!("{} {}", order.id.cell, order.id.name);
     let expected = Some(order.limits.expected);
     let task = events.start(Stage::Boot, &what, expected);
-    let files = BootFiles::create(order.store, order.id)?;
-    match boot_once(order, files, watch, &task, cancel) {
+    match tries(order, watch, &task, events, cancel) {
         Ok(run) => {
             task.finish(word_of(&run.end.end));
             Ok(run)
         }
-        Err(error) if error.kind() == crate::error::Kind::Interrupted => Err(error),
+        Err(error) if error.kind() == Kind::Interrupted => Err(error),
         Err(error) => {
             task.finish("lost, by an error of ours");
             Err(error).context(|| format!("boot {what}"))
         }
     }
+}
+
+/// Boots until a guest comes up that is fit to be measured. A busy host makes
+/// guests lose timer interrupts, and with them their timers or a CPU.
+fn tries(
+    order: &Exercise<'_>,
+    watch: &mut dyn ConsoleWatch,
+    task: &Task,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<Run> {
+    let mut last = String::new();
+    for again in 0..TRIES {
+        if again > 0 {
+            let id = order.id;
+            events.warning(format!("{} {}: {last}; it is booted again", id.cell, id.name));
+        }
+        watch.begin();
+        let files = BootFiles::create(order.store, order.id)?;
+        match boot_once(order, files, watch, task, cancel)? {
+            Boot::Done(run) => return Ok(*run),
+            Boot::Unfit(why) => last = why,
+        }
+    }
+    Err(Error::failure(format!("{last}, in {TRIES} boots"))
+        .hint("the host may be too busy: give it less to do at once"))
+}
+
+/// What became of one try.
+enum Boot {
+    Done(Box<Run>),
+    Unfit(String),
 }
 
 fn boot_once(
@@ -127,7 +167,7 @@ fn boot_once(
     watch: &mut dyn ConsoleWatch,
     task: &Task,
     cancel: &Cancel,
-) -> Result<Run> {
+) -> Result<Boot> {
     let initramfs = files.initramfs();
     order.binaries.write_initramfs(order.workload, initramfs.path())?;
     let (tell, told) = std::sync::mpsc::channel();
@@ -149,8 +189,11 @@ fn boot_once(
         shutdown: None,
     };
     let stop = session.listen(cancel)?;
+    if let Some(why) = session.protocol.misfit() {
+        return Ok(Boot::Unfit(why.to_owned()));
+    }
     let end = session.end(stop)?;
-    session.complete(end)
+    session.complete(end).map(|run| Boot::Done(Box::new(run)))
 }
 
 /// What is known of a boot in progress, beside its files.
@@ -211,6 +254,9 @@ impl Session<'_> {
     /// Whether patience is at its end, and over what.
     fn reason_to_stop(&self, clock: &limits::Clock) -> Option<Stop> {
         let limits = &self.order.limits;
+        if self.protocol.misfit().is_some() {
+            return Some(Stop::Unfit);
+        }
         if let Some(flood) = self.watch.flood() {
             return Some(Stop::Flood(flood));
         }
@@ -353,8 +399,8 @@ impl Session<'_> {
             end,
             asked: self.order.workload.steps.iter().map(|step| step.id).collect(),
             done: self.progress.done,
-            hello_seconds: self.progress.hello_after.map(|time| time.as_secs_f64()),
-            seconds: self.guest.power_on.elapsed().as_secs_f64(),
+            hello_seconds: self.progress.hello_after.map(seconds),
+            seconds: seconds(self.guest.power_on.elapsed()),
             argv: boot::command(machine, &Files::placeholders(machine.arch)).argv(),
             console_bytes: self.files.console_bytes(),
             records: self.protocol.records(),
@@ -362,6 +408,11 @@ impl Session<'_> {
         write_json(&self.order.store.end_json(self.order.id), &end)?;
         Ok(Run { end, hello: self.progress.hello })
     }
+}
+
+/// To the millisecond: more digits would be noise, and not survive JSON.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// How a boot ended, in a few words for the progress display.

@@ -32,6 +32,8 @@ pub(super) enum Stop {
     DoesNotExit,
     /// The panic's restart did not come.
     Panicked,
+    /// Its Hello says that it cannot be measured.
+    Unfit,
     /// No Hello in time.
     NoHello { limit: Duration },
     /// No record and nothing on the console.
@@ -47,7 +49,11 @@ impl Stop {
     pub(super) fn blames_silence(&self) -> bool {
         match self {
             Stop::NoHello { .. } | Stop::Silent { .. } | Stop::OutOfTime { .. } => true,
-            Stop::Gone { .. } | Stop::DoesNotExit | Stop::Panicked | Stop::Flood(_) => false,
+            Stop::Gone { .. }
+            | Stop::DoesNotExit
+            | Stop::Panicked
+            | Stop::Unfit
+            | Stop::Flood(_) => false,
         }
     }
 }
@@ -88,8 +94,7 @@ pub(super) fn judge(seen: &Seen<'_>) -> Result<BootEnd> {
         return Ok(BootEnd::Panicked { line: (*line).to_owned() });
     }
     match stop {
-        Stop::Gone { .. } | Stop::DoesNotExit => {}
-        Stop::Panicked => {}
+        Stop::Gone { .. } | Stop::DoesNotExit | Stop::Panicked | Stop::Unfit => {}
         Stop::NoHello { limit } => {
             let last = match *last_line {
                 "" => "the console was silent".to_owned(),

@@ -24,6 +24,7 @@ pub struct Protocol {
     line: Vec<u8>,
     records: u64,
     state: State,
+    misfit: Option<String>,
 }
 
 /// What may come next.
@@ -50,7 +51,16 @@ impl Protocol {
             line: Vec::new(),
             records: 0,
             state: State::Greeting,
+            misfit: None,
         }
+    }
+
+    /// Why this guest is not fit to be measured, though it came up: its CPUs or
+    /// its timers are not what was ordered. A busy host can do that to a guest,
+    /// so another boot may be luckier.
+    #[must_use]
+    pub fn misfit(&self) -> Option<&str> {
+        self.misfit.as_deref()
     }
 
     /// Good records so far.
@@ -94,6 +104,9 @@ impl Protocol {
     fn read(&mut self, line: &[u8]) -> Result<Record, String> {
         let record = parse(line)?;
         self.state = self.follow(&record)?;
+        if let Record::Hello(hello) = &record {
+            self.misfit = self.unfit(hello);
+        }
         Ok(record)
     }
 
@@ -145,7 +158,7 @@ impl Protocol {
 
     /// Whether this guest is the one that was ordered.
     fn check_hello(&self, hello: &Hello) -> Result<(), String> {
-        let Hello { source_hash, boot, cpus_online, timer_resolution_ns, clocksource, .. } = hello;
+        let Hello { source_hash, boot, .. } = hello;
         if source_hash != bakeoff_fuzz::SOURCE_HASH {
             return Err(format!(
                 "the guest's agent was built from other sources ({source_hash}) than this program \
@@ -156,17 +169,22 @@ impl Protocol {
         if *boot != self.boot {
             return Err(format!("the guest calls its boot `{boot}`, this is `{}`", self.boot));
         }
+        Ok(())
+    }
+
+    /// Whether it is fit to be measured.
+    fn unfit(&self, hello: &Hello) -> Option<String> {
+        let Hello { cpus_online, timer_resolution_ns, clocksource, .. } = hello;
         if *cpus_online != self.cpus {
-            return Err(format!("{cpus_online} of the guest's {} CPUs came up", self.cpus));
+            return Some(format!("{cpus_online} of the guest's {} CPUs came up", self.cpus));
         }
         // hrtimers tell a resolution of one nanosecond, the tick tells its own.
-        if *timer_resolution_ns != 1 {
-            return Err(format!(
+        (*timer_resolution_ns != 1).then(|| {
+            format!(
                 "the guest has no high-resolution timers (resolution {timer_resolution_ns} ns, \
                  clock {clocksource}), so no sampling period would be kept"
-            ));
-        }
-        Ok(())
+            )
+        })
     }
 }
 
@@ -291,10 +309,21 @@ pub(super) mod tests {
         assert!(why(&other).contains("built from other sources"));
         let boot = with_hello(|hello| hello.boot = "0-001".into());
         assert!(why(&boot).contains("calls its boot `0-001`"));
-        let cpus = with_hello(|hello| hello.cpus_online = 1);
-        assert!(why(&cpus).contains("1 of the guest's 2 CPUs"));
-        let ticks = with_hello(|hello| hello.timer_resolution_ns = 4_000_000);
-        assert!(why(&ticks).contains("no high-resolution timers"));
+    }
+
+    /// A guest without all its CPUs or timers keeps the rules, but is unfit.
+    #[test]
+    fn lame_guests_are_unfit() {
+        let misfit = |records: &[Record]| {
+            let mut protocol = Protocol::new(&workload(), 2);
+            protocol.push(&lines(records)).unwrap();
+            protocol.misfit().map(str::to_owned)
+        };
+        assert_eq!(misfit(&records()), None);
+        let cpus = misfit(&with_hello(|hello| hello.cpus_online = 1)).unwrap();
+        assert!(cpus.contains("1 of the guest's 2 CPUs"));
+        let ticks = misfit(&with_hello(|hello| hello.timer_resolution_ns = 4_000_000)).unwrap();
+        assert!(ticks.contains("no high-resolution timers"));
     }
 
     /// A version that has other fields is told as another version all the same.

@@ -207,6 +207,9 @@ fn unannounced_restart_is_an_early_exit() {
 fn floods_end_the_boot() {
     struct Count(u64);
     impl ConsoleWatch for Count {
+        fn begin(&mut self) {
+            self.0 = 0;
+        }
         fn push(&mut self, bytes: &[u8]) {
             self.0 += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
@@ -270,6 +273,18 @@ fn broken_records_are_errors() {
     assert!(why.contains("built from other sources (0123456789abcdef)"), "{why}");
     let why = error(Scene::AgentGivesUp, |_| {});
     assert!(why.contains("gave up: opening the records' port: timed out"), "{why}");
+}
+
+/// A guest that a busy host left without its timers is booted again; only
+/// if none comes up well it is an error.
+#[test]
+fn unfit_guests_are_booted_again() {
+    let trial = Trial::new();
+    assert_eq!(trial.play(Scene::UnfitOnce).unwrap().end.end, BootEnd::Ran);
+    trial.check_traces(true);
+    assert_eq!(fake_qemu::boots(trial.dir.path()), 2);
+    let why = error(Scene::Unfit, |_| {});
+    assert!(why.contains("no high-resolution timers") && why.ends_with("in 3 boots"), "{why}");
 }
 
 /// A missing QEMU is a missing prerequisite.

@@ -18,7 +18,8 @@ use crate::arch::Arch;
 use crate::command::{quote, write_script};
 use crate::data::DataDir;
 
-/// Environment: the scene to play, and the command line.
+/// Environment: the scene to play, where its traces go, and the command line.
+const DIR: &str = "BAKEOFF_TEST_DIR";
 const SCENE: &str = "BAKEOFF_TEST_SCENE";
 const ARGV: &str = "BAKEOFF_TEST_ARGV";
 /// This module's player, as the test runner names it.
@@ -67,6 +68,10 @@ pub enum Scene {
     LongLine,
     /// A guest binary of other sources.
     OtherSources,
+    /// A guest without high-resolution timers.
+    Unfit,
+    /// The same, but a good one when it is booted again.
+    UnfitOnce,
     /// A good boot's End, and then QEMU does not exit.
     DoesNotExit,
 }
@@ -74,7 +79,7 @@ pub enum Scene {
 use Scene::{
     Aborts, AgentGivesUp, BadArguments, Chatter, CutPanic, DoesNotExit, EarlyRestart, Flood,
     Garbage, Good, Hang, Killed, LongLine, NoHello, OtherSources, Panic, Silence, Stopped,
-    StuckPanic, Terminated, TripleFault,
+    StuckPanic, Terminated, TripleFault, Unfit, UnfitOnce,
 };
 
 /// Every scene; a scene that is not played by a test is a hole.
@@ -100,6 +105,8 @@ pub const SCENES: &[Scene] = &[
     LongLine,
     OtherSources,
     DoesNotExit,
+    Unfit,
+    UnfitOnce,
 ];
 
 /// An x86_64 whose QEMU plays `scene` and writes its process id to `DIR/pid`.
@@ -107,9 +114,11 @@ pub fn arch(scene: Scene, dir: &Path) -> Arch {
     let mut arch = Arch::load(&DataDir::embedded(), "x86_64").unwrap();
     let this = std::env::current_exe().unwrap();
     let script = format!(
-        "#!/bin/sh\necho $$ > {}\nexport {SCENE}={scene:?} {ARGV}=\"$*\"\n\
+        "#!/bin/sh\necho $$ > {}\necho boot >> {}\nexport {SCENE}={scene:?} {DIR}={} {ARGV}=\"$*\"\n\
          exec {} --exact {PLAYER} --nocapture --test-threads=1\n",
         quote(dir.join("pid").to_str().unwrap()),
+        quote(dir.join("boots").to_str().unwrap()),
+        quote(dir.to_str().unwrap()),
         quote(this.to_str().unwrap()),
     );
     let program = dir.join("qemu");
@@ -121,6 +130,11 @@ pub fn arch(scene: Scene, dir: &Path) -> Arch {
 /// The process id of the fake, once it runs.
 pub fn pid(dir: &Path) -> Option<i32> {
     std::fs::read_to_string(dir.join("pid")).ok()?.trim().parse().ok()
+}
+
+/// How often it was started.
+pub fn boots(dir: &Path) -> usize {
+    std::fs::read_to_string(dir.join("boots")).unwrap_or_default().lines().count()
 }
 
 /// Whether a process is there and not merely waiting to be reaped.
@@ -136,7 +150,7 @@ fn player() {
     let Ok(name) = std::env::var(SCENE) else { return };
     let scene = SCENES.iter().find(|scene| format!("{scene:?}") == name).unwrap();
     let argv = std::env::var(ARGV).unwrap();
-    play(*scene, &argv);
+    play(*scene, &argv, &std::env::var(DIR).unwrap());
 }
 
 /// What the three sockets are to a guest.
@@ -208,7 +222,7 @@ fn signal_myself(signal: &str) -> ! {
     forever()
 }
 
-fn play(scene: Scene, argv: &str) -> ! {
+fn play(scene: Scene, argv: &str, dir: &str) -> ! {
     if scene == BadArguments {
         eprintln!("qemu-system-x86_64: -device nonsense: 'nonsense' is not a valid device");
         std::process::exit(1);
@@ -298,13 +312,17 @@ fn play(scene: Scene, argv: &str) -> ! {
             (0..100).for_each(|_| stage.send(&chunk));
             forever()
         }
-        OtherSources => {
+        OtherSources | Unfit | UnfitOnce => {
             let mut records = good;
             if let Some(Record::Hello(hello)) = records.first_mut() {
-                hello.source_hash = "0123456789abcdef".into();
+                if scene == OtherSources {
+                    hello.source_hash = "0123456789abcdef".into();
+                } else if scene == Unfit || boots(Path::new(dir)) == 1 {
+                    hello.timer_resolution_ns = 4_000_000;
+                }
             }
             stage.send(&lines(&records));
-            forever()
+            stage.shutdown(true, "guest-reset")
         }
     }
 }
