@@ -19,7 +19,7 @@ use crate::cache::Cache;
 use crate::command::{Cancel, Command};
 use crate::compile::{self, Build, Compiler, Kernel};
 use crate::data::DataDir;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::event::{Event, Events};
 use crate::exercise::{self, Exercise, Limits};
 use crate::expect;
@@ -411,7 +411,7 @@ fn expected_build(cell: &Cell, root: &Path) -> Result<Duration> {
 }
 
 impl Crew<'_> {
-    /// One boot. A guest that we lost is tried again before the run is given up.
+    /// One boot.
     fn boot(&mut self, cell: &Cell, id: &BootId, round: u32, steps: &[u32]) -> Result<()> {
         let known = self.kernel_json(cell)?;
         let kernel = self.kernel(cell, &known)?;
@@ -441,16 +441,7 @@ impl Crew<'_> {
             workload: &workload,
             limits,
         };
-        for left in (0..LOST_GUESTS).rev() {
-            match exercise::exercise(&exercise, &mut Watch::default(), events, cancel) {
-                Ok(_) => return Ok(()),
-                Err(error) if left > 0 && error.kind() == Kind::Failure => {
-                    events.warning(format!("{}; once more", error.chain()));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        exercise::exercise(&exercise, &mut Watch::default(), events, cancel).map(|_| ())
     }
 
     fn steps(&self, ids: &[u32]) -> Vec<Step> {
@@ -480,7 +471,3 @@ impl Crew<'_> {
         Ok(())
     }
 }
-
-/// Times a boot is tried that ends by an error of ours, such as a guest whose
-/// clock a busy host kept from being calibrated.
-const LOST_GUESTS: u32 = 3;

@@ -33,6 +33,10 @@ impl Watch {
 }
 
 impl ConsoleWatch for Watch {
+    fn begin(&mut self) {
+        *self = Watch::default();
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         for splat in self.parser.push(bytes) {
             self.count(&splat);
