@@ -10,6 +10,25 @@
 //!    testable without a VM.
 //! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
 //!    exercised is *inconclusive*, never *passed*.
+//!
+//! | stage | from → to | module |
+//! |---|---|---|
+//! | read | YAML → `Spec` | [`spec`], [`arch`], [`data`] |
+//! | plan | `Spec` → `Plan`: cells in order, steps, seeds | [`plan`], [`dry_run`], [`expect`] |
+//! | source | base → tree; series → applied | [`source`] |
+//! | build | tree + fragments → kernel | [`compile`], the one door to make |
+//! | guest | sources → static binaries → initramfs | [`guest`] |
+//! | boot | kernel + initramfs → a running guest | [`boot`], [`accel`], [`qmp`] |
+//! | exercise | guest + workload → console, records, end | [`exercise`], [`watch`] |
+//! | observe | console → splats; run directory → observations | [`observe`], [`records`], [`assemble`], [`observation`] |
+//! | compare | observations → rates, splats, findings, verdicts | [`compare`], [`stats`] |
+//! | report | comparison → text, JSON, markdown | [`report`], [`judge`] |
+//!
+//! [`run`] carries out a plan and [`schedule`] says what the next boot has to
+//! do; [`store`] and [`cache`] are the only modules that know paths; [`freeze`]
+//! keeps the spec as it was; [`command`] starts and ends every child process;
+//! [`event`] and [`progress`] tell what goes on; [`prereq`] knows what has to be
+//! installed; [`mod@bench`] measures what all this costs.
 
 pub mod accel;
 pub mod arch;

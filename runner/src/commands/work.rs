@@ -4,7 +4,7 @@
 use bakeoff::accel::Accel;
 use bakeoff::arch::Arch;
 use bakeoff::error::{Result, exit_code};
-use bakeoff::event::{Event, Stage};
+use bakeoff::event::Stage;
 use bakeoff::judge;
 use bakeoff::plan::{Plan, Selection};
 use bakeoff::prereq;
@@ -103,7 +103,6 @@ fn finish(
     let report = judge::judge(store, &desk.data)?;
     judge::write(store, &report)?;
     task.finish(format!("{} verdicts", report.verdicts.len()));
-    desk.events.send(&Event::RunFinished);
     answer(&report, gate, format)
 }
 

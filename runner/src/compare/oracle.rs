@@ -5,7 +5,7 @@
 use super::cell::{self, exercise};
 use super::rate::{condition, effect, means, shown};
 use super::row::{CellEnd, CellRow, Change, Effect, Finding, Place, RateRow, SplatRow};
-use super::words::{Round, count, counted, list, percent, ratio};
+use super::words::{Round, count, counted, list, percent, points, ratio};
 use super::{Comparison, Subject, end_words, label, splat};
 use crate::observation::Observation;
 use crate::spec::Role;
@@ -457,8 +457,13 @@ fn noise(pair: &Pair<'_>) -> Vec<Said> {
         all.push(Said { effect: Effect::Note, text, evidence: Some(splat.place.evidence.clone()) });
     }
     for row in &pair.rates {
-        if row.noise.is_some() {
-            let text = format!("{}, {}: {}", condition(row), row.metric, row.reason);
+        if let Some(noise) = row.noise {
+            let by = points(noise);
+            let text = format!("its own rounds differ by up to {by} in {}", condition(row));
+            // The same calls answer both metrics.
+            if all.iter().any(|known: &Said| known.text == text) {
+                continue;
+            }
             let evidence = Some(row.place.evidence.clone());
             all.push(Said { effect: Effect::Note, text, evidence });
         }
