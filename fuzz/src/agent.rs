@@ -18,7 +18,9 @@ use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, P
 use crate::kernel;
 use crate::probe::{self, Failure, Order};
 use crate::sys::{self, Wait};
-use crate::wire::{Block, End, Record, Step, StepOutcome, VERSION, WORKLOAD_PATH, Workload};
+use crate::wire::{
+    Block, End, Record, STEP_SILENCE_MS, Step, StepOutcome, VERSION, WORKLOAD_PATH, Workload,
+};
 
 /// First argument of a step's process; the step follows as JSON.
 const STEP: &str = "--step";
@@ -169,10 +171,15 @@ fn listen(
     };
     let blocks = Duration::from_millis(u64::from(step.block_ms)).saturating_mul(step.blocks);
     let deadline = Instant::now().checked_add(blocks.saturating_mul(4).saturating_add(STEP_GRACE));
+    // The host would take a longer silence for a guest that hangs.
+    let silence = u64::from(step.block_ms) + u64::from(STEP_SILENCE_MS);
+    let silence = Duration::from_millis(silence);
+    let mut heard = Instant::now();
     let mut buffer = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+        let late = deadline.is_some_and(|deadline| Instant::now() > deadline);
+        if late || heard.elapsed() > silence {
             return Ok(Heard::Late);
         }
         if !sys::wait(pipe.as_fd(), Wait::Readable, Duration::from_secs(1))? {
@@ -182,6 +189,7 @@ fn listen(
         if read == 0 {
             return Ok(Heard::Silence);
         }
+        heard = Instant::now();
         buffer.extend_from_slice(&chunk[..read]);
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();

@@ -35,7 +35,7 @@ use listen::{Console, Happening, Listener};
 pub use protocol::Protocol;
 
 /// Boots of which one has to bring up a guest that is fit to be measured.
-const TRIES: u32 = 3;
+const TRIES: u32 = 5;
 
 /// Looks at the console while it comes.
 pub trait ConsoleWatch {

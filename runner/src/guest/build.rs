@@ -132,12 +132,8 @@ fn key(sources: &BTreeMap<String, Vec<u8>>, arch: &Arch, toolchain: &Toolchain) 
 fn write_workspace(workspace: &Path, sources: &BTreeMap<String, Vec<u8>>) -> Result<()> {
     let stub: &[u8] = b"fn main() {}\n";
     // Every target that the runner's manifest names has to be there.
-    let stubs = [
-        "runner/src/lib.rs",
-        "runner/src/main.rs",
-        "runner/build.rs",
-        "runner/benches/splats.rs",
-    ];
+    let stubs =
+        ["runner/src/lib.rs", "runner/src/main.rs", "runner/build.rs", "runner/benches/splats.rs"];
     let wanted: BTreeMap<PathBuf, &[u8]> = sources
         .iter()
         .map(|(name, bytes)| (workspace.join(name), bytes.as_slice()))
