@@ -17,7 +17,7 @@ fn quiet(bytes: usize) -> Vec<u8> {
         "[    0.812345][    T1] pci 0000:00:01.1: [8086:7010] type 00 class 0x010180 conventional PCI",
         "[    1.100000][    T1] NET: Registered PF_INET protocol family",
         "[    1.234567][    T7] EXT4-fs (vda): mounted filesystem without journal. Quota mode: none.",
-        "[    2.000001][  T120] audit: type=1400 audit(1515564630.515:5): avc:  denied  { syslog }",
+        "[    2.000001][  T120] audit: type=1403 audit(1700000000.001:2): lsm=apparmor res=1",
         "[    2.500000][    C1] perf: interrupt took too long (2524 > 2500), lowering kernel rate",
         "INIT: agent 0.1.0, 2 CPUs, clocksource tsc",
         "{\"sample\":17,\"context\":\"hardirq\",\"valid\":true,\"cpu\":1}",

@@ -215,11 +215,22 @@ fn who(report: &Report, body: &Body<'_>, head: &[u8]) -> Who {
                 break;
             }
         }
-        // `Read of size 4 at addr … by task init/1`, `init/1 is trying to acquire lock:`.
+        // `Read of size 4 at addr … by task init/1`, `init/1 is trying to acquire lock:`,
+        // `init/1 [HC0[0]:SC0[0]:HE1:SE1] is trying to acquire:`.
         if who.pid.is_none() {
             let named = memmem::find(text, b" by task ")
                 .map(|at| &text[at + 9..])
-                .or_else(|| memmem::find(text, b" is trying to ").map(|at| &text[..at]));
+                .or_else(|| {
+                    [
+                        &b" [HC"[..],
+                        b" is trying to ",
+                        b" is leaving the kernel",
+                        b" is freeing memory",
+                    ]
+                    .iter()
+                    .find_map(|word| memmem::find(text, word))
+                    .map(|at| &text[..at])
+                });
             if let Some(named) = named
                 && let Some(slash) = memchr::memrchr(b'/', named)
                 && let Some(pid) = number(named[slash + 1..].trim_ascii())

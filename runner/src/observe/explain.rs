@@ -185,7 +185,11 @@ fn locks(report: &LockdepReport, splat: &Splat) -> String {
         }
         LockKind::InconsistentState => {
             let mut text = match acquiring {
-                Some(taking) => format!("The lock is {}.", taken(taking)),
+                Some(taking) => format!(
+                    "The lock is {}, taken in {}.",
+                    name(&taking.class),
+                    at(taking.at.as_ref())
+                ),
                 None => String::new(),
             };
             if let Some((was, is)) = message
@@ -390,23 +394,23 @@ fn usages(report: &LockdepReport) -> String {
     let mut text = String::new();
     for class in report.classes.iter().take(8) {
         let bits: Vec<char> = class.usage.chars().collect();
-        let contexts = match bits.len() {
-            4 => [
-                "hardware interrupts",
-                "hardware interrupts, as a reader",
-                "softirqs",
-                "softirqs, as a reader",
-            ]
-            .as_slice(),
-            _ => continue,
-        };
+        // Kernels before 4.16 had two more bits, for memory reclaim; they are not told.
+        if !matches!(bits.len(), 4 | 6) {
+            continue;
+        }
+        let contexts = [
+            ("hardware interrupts", ""),
+            ("hardware interrupts", " (as a reader)"),
+            ("softirqs", ""),
+            ("softirqs", " (as a reader)"),
+        ];
         let words: Vec<String> = bits
             .iter()
             .zip(contexts)
-            .filter_map(|(bit, context)| match bit {
-                '-' => Some(format!("in {context}")),
-                '+' => Some(format!("with {context} enabled")),
-                '?' => Some(format!("both in {context} and with them enabled")),
+            .filter_map(|(bit, (context, how))| match bit {
+                '-' => Some(format!("in {context}{how}")),
+                '+' => Some(format!("with {context} enabled{how}")),
+                '?' => Some(format!("both in {context} and with them enabled{how}")),
                 _ => None,
             })
             .collect();

@@ -421,26 +421,26 @@ mod tests {
     fn a_lock_is_read_in_every_notation() {
         for (line, name, usage, at) in [
             (
-                " (&buf->lock){+.+...}, at: [<ffffffff9edb41bb>] f+0xbb/0x3a0",
-                "&buf->lock",
+                " (&old->lock){+.+...}, at: [<ffffffff81000042>] f+0x42/0x100",
+                "&old->lock",
                 "+.+...",
                 Some("f"),
             ),
             (
-                "ffff888114bf86a8 (&file->lock){+.?.}-{2:2}, at: f+0x79/0x480",
-                "&file->lock",
+                "ffff888000000042 (&new->lock){+.?.}-{2:2}, at: f+0x42/0x100",
+                "&new->lock",
                 "+.?.",
                 Some("f"),
             ),
             (
-                ": ffff8 ((wq_completion)events){+.+.}-{0:0}, at: f+0x79/0x480",
+                ": ffff8 ((wq_completion)events){+.+.}-{0:0}, at: f+0x42/0x100",
                 "(wq_completion)events",
                 "+.+.",
                 Some("f"),
             ),
             (
-                " (&(&info->lock)->rlock){....}, at: f+0x4f/0x2b0",
-                "&(&info->lock)->rlock",
+                " (&(&old->lock)->rlock){....}, at: f+0x42/0x100",
+                "&(&old->lock)->rlock",
                 "....",
                 Some("f"),
             ),

@@ -383,7 +383,8 @@ impl Parser {
         while !one_line && index < self.open.len() {
             if self.open[index].takes(origin) || self.open.len() >= MAX_OPEN {
                 let report = self.open.remove(index);
-                within |= report.takes(origin) && !report.ended && report.foreign < 4;
+                // Not even its own stack was out: something in the printing went wrong.
+                within |= report.takes(origin) && !report.stack && !report.ended;
                 self.close(report);
             } else {
                 index += 1;

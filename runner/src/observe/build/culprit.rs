@@ -128,8 +128,13 @@ pub(crate) fn blamed(
         }
         Blame::LastFunction => {
             let name = body.texts.iter().find_map(|text| {
-                let at = memmem::find(text, b"last function: ")?;
-                parse_name(&text[at + 15..])
+                // Since 6.8: `preempt=0x00000000 lock=0->1 RCU=0->0 workfn=f`.
+                [&b"last function: "[..], b"workfn="]
+                    .iter()
+                    .find_map(|word| {
+                        let at = memmem::find(text, word)?;
+                        parse_name(&text[at + word.len()..])
+                    })
             })?;
             Some(Frame {
                 function: name,

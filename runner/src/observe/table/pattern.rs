@@ -257,10 +257,10 @@ mod tests {
     fn what_is_no_report_is_none() {
         for text in [
             "INFO: lockdep is turned off.",
-            "EXT4-fs (loop1): INFO: recovery required on readonly filesystem",
-            "INFO: NMI handler (perf_event_nmi_handler) took too long to run: 2.277 msecs",
+            "EXT4-fs (vda): INFO: recovery required on readonly filesystem",
+            "INFO: NMI handler (lab_nmi_handler) took too long to run: 1.043 msecs",
             "x86/cpu: SRSO: WARNING: See https://kernel.org/",
-            "DEBUG: #15 pc 00",
+            "LOG_DEBUG: pc 00",
         ] {
             assert_eq!(head(text), None, "{text}");
         }

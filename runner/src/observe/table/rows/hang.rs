@@ -96,6 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "workqueue-leak",
         heads: &[
             "BUG: workqueue leaked lock or atomic: {comm}/0x{}/{pid}",
+            "BUG: workqueue leaked atomic, lock or RCU: {comm}[{pid}]",
             "BUG: workqueue leaked ",
         ],
         kind: Is(Kind::Other),
