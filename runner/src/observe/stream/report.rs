@@ -125,8 +125,15 @@ pub(crate) fn joins(report: &Report, row: &Row) -> bool {
             !report.stack
                 && matches!(
                     (report.row.name, row.name),
-                    ("rust-panic", "kernel-bug") | ("unhandled-fault", "page-fault")
+                    ("rust-panic", "kernel-bug")
+                        | ("unhandled-fault", "page-fault")
+                        | ("alignment-trap", "unhandled-fault")
+                        | ("dentry-in-use", "warn")
                 )
+                // A symbolized log repeats the head for each function that was inlined.
+                || report.row.name == row.name
+                    && report.lines.len() - report.head == 1
+                    && report.text(report.head).ends_with(b"[inline]")
                 || report.row.name == "memory-leak"
                     && row.name == "memory-leak"
                     && report.lines.len() - report.head == 1
