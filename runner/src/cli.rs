@@ -31,7 +31,10 @@ pub struct Cli {
     pub global: Global,
 }
 
-const EXIT_CODES: &str = "\
+/// Stands in the short help and in the long one.
+macro_rules! exit_codes {
+    () => {
+        "\
 Exit codes:
   0    done; for `run`: every verdict was reached, whoever wins
   1    our failure: disk, network, QEMU, a guest that was lost
@@ -39,17 +42,15 @@ Exit codes:
   3    something that is needed is not installed (see `bakeoff doctor`)
   4    with --gate: a gate of the spec was not met
   5    at least one verdict is inconclusive, or a gate could not be decided
-  130  interrupted; `bakeoff resume` goes on";
+  130  interrupted; `bakeoff resume` goes on"
+    };
+}
 
-const AFTER: &str = "\
-Exit codes:
-  0    done; for `run`: every verdict was reached, whoever wins
-  1    our failure: disk, network, QEMU, a guest that was lost
-  2    the command line, the spec or a file it names is wrong
-  3    something that is needed is not installed (see `bakeoff doctor`)
-  4    with --gate: a gate of the spec was not met
-  5    at least one verdict is inconclusive, or a gate could not be decided
-  130  interrupted; `bakeoff resume` goes on
+const EXIT_CODES: &str = exit_codes!();
+
+const AFTER: &str = concat!(
+    exit_codes!(),
+    "
 
 Examples:
   bakeoff run patches/find-vma --yes
@@ -62,7 +63,8 @@ Examples:
   bakeoff run patches/find-vma --dry-run
           what would be done, with the make and QEMU command lines
   bakeoff report runs/find-vma-20211110T184343Z --format markdown
-          recompute the report of a run from its records and consoles";
+          recompute the report of a run from its records and consoles"
+);
 
 /// Options every command takes.
 #[derive(Args, Clone, Debug)]

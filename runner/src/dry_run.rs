@@ -7,7 +7,7 @@ use crate::accel;
 use crate::arch::Arch;
 use crate::boot;
 use crate::compile;
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::expect;
 use crate::plan::Plan;
 use crate::progress::rough;
@@ -59,11 +59,7 @@ pub fn describe(
             text.push_str(&format!("  {:<44} not portable: {reason}\n", cell.id.to_string()));
             continue;
         }
-        let mut small = !cell.patches.is_empty();
-        for patch in &cell.patches {
-            let bytes = std::fs::read(patch).at_path("read", patch)?;
-            small &= expect::touches_only_c_files(&String::from_utf8_lossy(&bytes));
-        }
+        let small = expect::is_small(&cell.patches)?;
         let group = (&cell.id.base, &cell.id.arch, &cell.id.profile);
         let mut build = expect::build(host_cpus(), small);
         // A candidate starts from its base's build folder, whoever needs it first.

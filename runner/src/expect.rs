@@ -5,9 +5,12 @@
 //! with the cores there are. A rerun knows better: kernels in the cache cost
 //! nothing.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bakeoff_fuzz::wire::Step;
+
+use crate::error::{Context, Result};
 
 /// CPU seconds of a cold kernel build (741 objects with lockdep, x86_64).
 const FULL_BUILD_CPU_S: f64 = 400.0;
@@ -43,10 +46,24 @@ pub fn boot<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Duration {
     Duration::from_secs_f64(BOOT_S + steps.into_iter().map(step).sum::<f64>())
 }
 
+/// Whether little is rebuilt for a series of these files: it touches nothing but
+/// .c files. The stock tree is a full build.
+///
+/// # Errors
+/// A patch cannot be read.
+pub fn is_small(patches: &[PathBuf]) -> Result<bool> {
+    for path in patches {
+        let bytes = std::fs::read(path).at_path("read", path)?;
+        if !touches_only_c_files(&String::from_utf8_lossy(&bytes)) {
+            return Ok(false);
+        }
+    }
+    Ok(!patches.is_empty())
+}
+
 /// Whether a series touches nothing but .c files: then little is rebuilt.
 /// A header that half the kernel includes makes it nearly a full build.
-#[must_use]
-pub fn touches_only_c_files(patch: &str) -> bool {
+fn touches_only_c_files(patch: &str) -> bool {
     patch
         .lines()
         .filter_map(|line| line.strip_prefix("+++ "))

@@ -401,13 +401,8 @@ impl Crew<'_> {
 const SHARD: u32 = 0;
 
 fn expected_build(cell: &Cell, root: &Path) -> Result<Duration> {
-    let mut small = !cell.patches.is_empty();
-    for patch in &cell.patches {
-        let path = root.join(patch);
-        let text = fs::read(&path).at_path("read", &path)?;
-        small &= expect::touches_only_c_files(&String::from_utf8_lossy(&text));
-    }
-    Ok(expect::build(host_cpus(), small))
+    let patches: Vec<PathBuf> = cell.patches.iter().map(|patch| root.join(patch)).collect();
+    Ok(expect::build(host_cpus(), expect::is_small(&patches)?))
 }
 
 impl Crew<'_> {
