@@ -108,16 +108,20 @@ fn family(row: &str) -> &str {
 
 /// The innermost frames below `function` that are nobody's helper and no entry.
 fn own_frames(frames: &[Frame], function: &str, words: &mut Vec<String>) {
-    let mut own = frames
+    let mut own: Vec<String> = frames
         .iter()
         .filter(|frame| !frame.unreliable && !frame.inlined)
         .filter(|frame| !blame::is_machinery(&frame.function))
         .map(|frame| blame::title_name(&frame.function))
-        .peekable();
-    // Above the blamed function stand only those who act on its behalf.
-    let mut below: Vec<String> = own.by_ref().skip_while(|name| name != function).collect();
-    below.dedup();
-    words.extend(below.into_iter().skip(1).take(DEPTH - 1));
+        .collect();
+    own.dedup();
+    // Above the blamed function stand only those who act on its behalf. If it was inlined, or is
+    // named by the registers alone, all of the stack is below it.
+    let below = own
+        .iter()
+        .position(|name| name == function)
+        .map_or(0, |at| at + 1);
+    words.extend(own.drain(below..).take(DEPTH - 1));
 }
 
 /// The name of a class without the number that lockdep appends to namesakes in the order they turn

@@ -55,12 +55,20 @@ pub(crate) fn head_frame(report: &Report) -> Option<Frame> {
 }
 
 pub(crate) fn main_frames(rule: Blame, body: &Body<'_>) -> Vec<Frame> {
-    match rule {
+    let mut frames = match rule {
         Blame::FirstStack | Blame::HeadFirst => body.stacks.first().map(|placed| &placed.stack),
         _ => body.main(),
     }
     .map(|stack| stack.frames.clone())
-    .unwrap_or_default()
+    .unwrap_or_default();
+    // x86 prints where it happened with the registers, and only the callers as the stack.
+    if matches!(rule, Blame::Fault | Blame::Head)
+        && let Some(ip) = &body.ip
+        && !frames.iter().any(|frame| frame.function == ip.function)
+    {
+        frames.insert(0, ip.clone());
+    }
+    frames
 }
 
 pub(crate) fn blamed(
