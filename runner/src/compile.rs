@@ -232,7 +232,7 @@ impl Job<'_> {
         add("config");
         add(&self.wanted.text);
         add("make");
-        for word in self.toolchain.variables(self.request.arch) {
+        for word in self.toolchain.identity(self.request.arch) {
             add(&word);
         }
         for target in &self.request.arch.kernel.targets {

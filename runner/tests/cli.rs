@@ -56,7 +56,7 @@ fn every_command_has_help() {
 #[test]
 fn wrong_words_are_answered_with_the_right_ones() {
     for (args, answer) in [
-        (&["rnu", "patches/find-vma"][..], "'run'"),
+        (&["resum", "patches/find-vma"][..], "'resume'"),
         (&["run", "patches/find-vmas"], "bakeoff.yaml"),
         (&["run", "patches/find-vma", "--arch", "x86-64", "--dry-run"], "did you mean `x86_64`?"),
         (&["run", "patches/find-vma", "--candidate", "peter", "--dry-run"], "peter-removal"),

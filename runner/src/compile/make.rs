@@ -67,6 +67,12 @@ impl Toolchain {
         })
     }
 
+    /// What a kernel is known by: through ccache or not, it is the same kernel,
+    /// and installing ccache must not make all of them again.
+    pub(super) fn identity(&self, arch: &Arch) -> Vec<String> {
+        Toolchain { ccache: true, ..self.clone() }.variables(arch)
+    }
+
     /// The variables make is called with, in order.
     pub(super) fn variables(&self, arch: &Arch) -> Vec<String> {
         let mut variables = vec![format!("O={BUILD}"), format!("ARCH={}", arch.kernel.arch)];
@@ -259,6 +265,21 @@ pub(super) fn first_errors(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Installing ccache does not make another kernel; another compiler does.
+    #[test]
+    fn ccache_makes_no_other_kernel() {
+        let arch = Arch::load(&crate::data::DataDir::embedded(), "arm64").unwrap();
+        let with = |ccache, llvm| Toolchain {
+            cross: "x-".into(),
+            llvm,
+            ccache,
+            compiler: "c".into(),
+            linker: "l".into(),
+        };
+        assert_eq!(with(true, false).identity(&arch), with(false, false).identity(&arch));
+        assert_ne!(with(true, false).identity(&arch), with(true, true).identity(&arch));
+    }
 
     /// Objects of the kernel are counted, the host's tools are not.
     #[test]
