@@ -166,6 +166,12 @@ impl Cache {
         Ok(None)
     }
 
+    /// Whether there is an entry, whole or not: for a guess, not for use.
+    #[must_use]
+    pub fn has(&self, kind: Kind, key: &str) -> bool {
+        self.path(kind, key).is_ok_and(|dir| dir.is_dir())
+    }
+
     /// Makes an entry: `fill` gets an empty folder aside. The caller holds the
     /// key's lock. An entry that is there stays as it is.
     ///

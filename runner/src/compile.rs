@@ -183,20 +183,36 @@ impl<'a> Compiler<'a> {
         &self.sandbox
     }
 
+    /// Whether there is such a kernel in the cache; it is verified when used.
+    ///
+    /// # Errors
+    /// A missing compiler, a patch or a fragment that cannot be read.
+    pub fn is_cached(&self, request: &Request<'_>) -> Result<bool> {
+        self.with_job(request, |job| Ok(self.cache.has(Kind::Kernel, &job.key())))
+    }
+
     /// Builds a kernel, or takes it from the cache.
     ///
     /// # Errors
     /// Ours: a dropped kconfig option of the stock kernel, a missing compiler, a
     /// full disk, a killed make, a foreign series without a sandbox, interrupted.
     pub fn build(&self, request: &Request<'_>) -> Result<Build> {
+        self.with_job(request, |job| job.run())
+    }
+
+    fn with_job<T>(
+        &self,
+        request: &Request<'_>,
+        act: impl FnOnce(&Job<'_>) -> Result<T>,
+    ) -> Result<T> {
         let toolchain =
             Toolchain::find(request.arch, self.options.llvm, self.options.ccache, self.cancel)?;
         let mut fragments = request.arch.kernel.kconfig.clone();
         fragments.push(format!("{}.config", request.profile));
         let wanted = Wanted::read(self.data, &fragments)?;
         let patches = series::read(request.patches, self.cancel)?;
-        Job { compiler: self, request, toolchain: &toolchain, wanted: &wanted, patches: &patches }
-            .run()
+        let (toolchain, wanted, patches) = (&toolchain, &wanted, &patches);
+        act(&Job { compiler: self, request, toolchain, wanted, patches })
     }
 }
 

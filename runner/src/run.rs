@@ -257,14 +257,14 @@ struct Crew<'a> {
 
 impl Crew<'_> {
     /// How long what is left is expected to take.
-    fn expected(&self) -> Result<Duration> {
+    fn expected(&mut self) -> Result<Duration> {
         let mut total = Duration::ZERO;
         for cell in &self.run.plan.cells {
             if cell.not_portable.is_some() {
                 continue;
             }
-            if !self.store.kernel_json(&cell.id).is_file() {
-                total += expected_build(cell, self.store.root())?;
+            if !self.store.kernel_json(&cell.id).is_file() && !self.is_cached(cell)? {
+                total += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
             for round in 0..cell.rounds {
                 let left = next_boot(&self.step_ids(), &self.boots(cell, round)?);
@@ -354,26 +354,41 @@ impl Crew<'_> {
 
     fn build(&mut self, cell: &Cell) -> Result<Build> {
         self.tools.cancel.check()?;
-        let tree = self.tree(&cell.id.base)?;
-        let arch = self.arch(&cell.id.arch)?;
-        let patches: Vec<PathBuf> =
-            cell.patches.iter().map(|patch| self.store.root().join(patch)).collect();
-        let log = self.store.build_log(&cell.id);
         let dir = self.store.cell(&cell.id);
         fs::create_dir_all(&dir).at_path("create", &dir)?;
-        let build = self.compiler.build(&compile::Request {
-            what: &cell.id.to_string(),
-            tree: &tree,
-            patches: &patches,
-            foreign: cell.foreign,
-            arch,
-            profile: &cell.id.profile,
-            log: &log,
-        })?;
+        let build = self.with_request(cell, |compiler, request| compiler.build(request))?;
         if let Some(kernel) = &build.kernel {
             self.kernels.insert(cell.id.clone(), kernel.clone());
         }
         Ok(build)
+    }
+
+    fn is_cached(&mut self, cell: &Cell) -> Result<bool> {
+        self.with_request(cell, |compiler, request| compiler.is_cached(request))
+    }
+
+    /// Asks the compiler for something about a cell's kernel.
+    fn with_request<T>(
+        &mut self,
+        cell: &Cell,
+        ask: impl FnOnce(&Compiler<'_>, &compile::Request<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let tree = self.tree(&cell.id.base)?;
+        let request = compile::Request {
+            what: &cell.id.to_string(),
+            tree: &tree,
+            patches: &self.patches(cell),
+            foreign: cell.foreign,
+            arch: self.arch(&cell.id.arch)?,
+            profile: &cell.id.profile,
+            log: &self.store.build_log(&cell.id),
+        };
+        ask(&self.compiler, &request)
+    }
+
+    /// The cell's series, in the run.
+    fn patches(&self, cell: &Cell) -> Vec<PathBuf> {
+        cell.patches.iter().map(|patch| self.store.root().join(patch)).collect()
     }
 
     fn tree(&mut self, base: &str) -> Result<Tree> {
@@ -399,11 +414,6 @@ impl Crew<'_> {
 
 /// This host's number among those that share a run.
 const SHARD: u32 = 0;
-
-fn expected_build(cell: &Cell, root: &Path) -> Result<Duration> {
-    let patches: Vec<PathBuf> = cell.patches.iter().map(|patch| root.join(patch)).collect();
-    Ok(expect::build(host_cpus(), expect::is_small(&patches)?))
-}
 
 impl Crew<'_> {
     /// One boot.
