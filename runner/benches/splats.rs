@@ -73,9 +73,7 @@ fn bench(criterion: &mut Criterion) {
     for megabytes in [4, 16] {
         let line = vec![b'x'; megabytes << 20];
         group.throughput(Throughput::Bytes(line.len() as u64));
-        group.bench_function(format!("{megabytes} MiB"), |b| {
-            b.iter(|| parse(black_box(&line)))
-        });
+        group.bench_function(format!("{megabytes} MiB"), |b| b.iter(|| parse(black_box(&line))));
     }
     group.finish();
 
@@ -84,11 +82,7 @@ fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("splats");
     group.throughput(Throughput::Bytes(bytes as u64));
     group.bench_function("fixtures, one after the other", |b| {
-        b.iter(|| {
-            logs.iter()
-                .map(|log| parse(black_box(log)).len())
-                .sum::<usize>()
-        });
+        b.iter(|| logs.iter().map(|log| parse(black_box(log)).len()).sum::<usize>());
     });
     group.finish();
 }

@@ -203,10 +203,7 @@ fn score(options: &Options) -> Result<bool, String> {
             corrupted.count(splat.corrupted == expected.corrupted);
             panicked.count(splat.panicked == expected.panicked);
             if options.verbose && splat.corrupted != expected.corrupted {
-                println!(
-                    "{name:>4} corrupted expected {} {found}",
-                    expected.corrupted
-                );
+                println!("{name:>4} corrupted expected {} {found}", expected.corrupted);
             }
             if options.verbose && splat.panicked != expected.panicked {
                 println!("{name:>4} panicked  expected {} {found}", expected.panicked);
@@ -223,20 +220,11 @@ fn score(options: &Options) -> Result<bool, String> {
             Some(needed) => format!("  (mark {needed}%)"),
             None => String::new(),
         };
-        println!(
-            "{what:34} {:4}/{:<4} {:6.2}%{verdict}",
-            mark.hits,
-            mark.of,
-            mark.percent()
-        );
+        println!("{what:34} {:4}/{:<4} {:6.2}%{verdict}", mark.hits, mark.of, mark.percent());
     };
     line("detected", &detected, Some(options.detected));
     line("kind", &kind, Some(options.kind));
-    line(
-        "title, LOCKDEP and ATOMIC_SLEEP",
-        &locking,
-        Some(options.lockdep),
-    );
+    line("title, LOCKDEP and ATOMIC_SLEEP", &locking, Some(options.lockdep));
     line("title, not corrupted", &title, Some(options.title));
     line("title or an alternative", &by_alt, None);
     line("title, corrupted", &corrupted_title, None);
@@ -255,11 +243,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, String> {
         .collect();
     // By number where the names are numbers, so that halves are the same everywhere.
     files.sort_by_key(|path| {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         (name.parse::<u64>().unwrap_or(u64::MAX), name)
     });
     if files.is_empty() {

@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 
 /// One kernel report, as read from a console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct Splat {
     /// The report in the words kernel developers search for: `possible deadlock in F`.
     pub title: String,
@@ -89,7 +89,7 @@ pub struct Splat {
 
 /// What a CPU was doing when a report was raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Context {
     /// A system call or a kernel thread.

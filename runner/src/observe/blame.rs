@@ -56,9 +56,7 @@ impl Matcher {
                     matcher.prefix_lengths.push(prefix.len());
                 }
                 (Some(infix), Some(_)) => {
-                    matcher
-                        .infixes
-                        .push(infix.strip_suffix('*').unwrap_or(infix));
+                    matcher.infixes.push(infix.strip_suffix('*').unwrap_or(infix));
                 }
                 (Some(suffix), None) => matcher.suffixes.push(suffix),
             }
@@ -70,14 +68,9 @@ impl Matcher {
 
     fn matches(&self, name: &str) -> bool {
         self.exact.contains(name)
-            || self
-                .prefix_lengths
-                .iter()
-                .take_while(|len| **len <= name.len())
-                .any(|len| {
-                    name.get(..*len)
-                        .is_some_and(|prefix| self.prefixes.contains_key(prefix))
-                })
+            || self.prefix_lengths.iter().take_while(|len| **len <= name.len()).any(|len| {
+                name.get(..*len).is_some_and(|prefix| self.prefixes.contains_key(prefix))
+            })
             || self.infixes.iter().any(|infix| name.contains(infix))
             || self.suffixes.iter().any(|suffix| name.ends_with(suffix))
     }
@@ -111,10 +104,7 @@ static WATCHDOG: LazyLock<Matcher> = LazyLock::new(|| Matcher::new(dispatch::WAT
 pub fn is_machinery(function: &str) -> bool {
     let name = base_name(function);
     // Clang's and the tracer's stubs in front of a function are named after it.
-    let name = name
-        .strip_prefix("__pfx_")
-        .or_else(|| name.strip_prefix("__cfi_"))
-        .unwrap_or(name);
+    let name = name.strip_prefix("__pfx_").or_else(|| name.strip_prefix("__cfi_")).unwrap_or(name);
     MACHINERY_AREAS.matches(name) || is_bpf_program(name)
 }
 
@@ -152,14 +142,12 @@ pub fn first<'a>(
 
 /// For short lists of patterns.
 fn matches_any(patterns: &[&str], name: &str) -> bool {
-    patterns.iter().any(
-        |pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-            (None, None) => name == *pattern,
-            (None, Some(prefix)) => name.starts_with(prefix),
-            (Some(suffix), None) => name.ends_with(suffix),
-            (Some(infix), Some(_)) => name.contains(infix.trim_end_matches('*')),
-        },
-    )
+    patterns.iter().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (None, None) => name == *pattern,
+        (None, Some(prefix)) => name.starts_with(prefix),
+        (Some(suffix), None) => name.ends_with(suffix),
+        (Some(infix), Some(_)) => name.contains(infix.trim_end_matches('*')),
+    })
 }
 
 /// The frame that identifies a stall or an endless recursion: the one a dispatcher called.
@@ -169,10 +157,8 @@ pub fn dispatched<'f>(at: Option<&'f Frame>, frames: &'f [Frame]) -> Option<&'f 
     let reliable: Vec<&Frame> = frames.iter().filter(|frame| !frame.unreliable).collect();
     let printed = watchdog_frames(&reliable);
     let at = if printed == 0 { at } else { None };
-    let mut stalled: Vec<&Frame> = at
-        .into_iter()
-        .chain(reliable[printed..].iter().copied())
-        .collect();
+    let mut stalled: Vec<&Frame> =
+        at.into_iter().chain(reliable[printed..].iter().copied()).collect();
     if stalled.is_empty() {
         stalled = reliable;
     }
@@ -188,11 +174,7 @@ pub fn dispatched<'f>(at: Option<&'f Frame>, frames: &'f [Frame]) -> Option<&'f 
         }
         previous = Some(frame);
     }
-    stalled
-        .iter()
-        .find(|frame| !is_machinery(&frame.function))
-        .or(stalled.first())
-        .copied()
+    stalled.iter().find(|frame| !is_machinery(&frame.function)).or(stalled.first()).copied()
 }
 
 /// How many of the innermost frames belong to the interrupt that noticed the stall, if it printed
@@ -200,15 +182,10 @@ pub fn dispatched<'f>(at: Option<&'f Frame>, frames: &'f [Frame]) -> Option<&'f 
 fn watchdog_frames(frames: &[&Frame]) -> usize {
     /// An entry has a few frames of its own.
     const ENTRY: usize = 4;
-    let Some(first) = frames
-        .iter()
-        .position(|frame| is_interrupt_entry(&frame.function))
-    else {
+    let Some(first) = frames.iter().position(|frame| is_interrupt_entry(&frame.function)) else {
         return 0;
     };
-    let prints = frames[..first]
-        .iter()
-        .any(|frame| WATCHDOG.matches(frame.name()));
+    let prints = frames[..first].iter().any(|frame| WATCHDOG.matches(frame.name()));
     if !prints {
         return 0;
     }
@@ -239,15 +216,9 @@ pub fn title_name(function: &str) -> String {
         return "synchronize_rcu".to_owned();
     }
     // The architecture's wrapper of the table: sys_x. The body behind it: x.
-    for wrapper in [
-        "__x64_",
-        "__ia32_",
-        "__arm64_",
-        "__riscv_",
-        "__s390x_",
-        "__s390_",
-        "__powerpc_",
-    ] {
+    for wrapper in
+        ["__x64_", "__ia32_", "__arm64_", "__riscv_", "__s390x_", "__s390_", "__powerpc_"]
+    {
         if let Some(rest) = name.strip_prefix(wrapper)
             && (rest.starts_with("sys_") || rest.starts_with("compat_sys_"))
         {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What must be kept in mind when judging by a splat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Note {
     /// It was raised while another report was being printed, or by the printing itself. A result,
@@ -153,10 +153,7 @@ fn is_about_printing(splat: &Splat) -> bool {
             .iter()
             .any(|frame| frame.name() == "__warn" || frame.name() == "__warn_printk")
         && splat.frames.iter().any(|frame| {
-            matches!(
-                frame.name(),
-                "vprintk_emit" | "console_unlock" | "console_flush_all"
-            )
+            matches!(frame.name(), "vprintk_emit" | "console_unlock" | "console_flush_all")
         })
 }
 
@@ -170,10 +167,7 @@ pub(crate) fn says_off(splat: &Splat) -> bool {
 /// `debug_locks` is 0 at the end of a boot, and none of its splats says why: the console lost the
 /// report, or something switched lockdep off in silence. Nothing is proven from an unknown point on.
 pub fn off_without_a_report(splats: &[Splat], debug_locks: bool) -> bool {
-    !debug_locks
-        && !splats
-            .iter()
-            .any(|splat| splat.notes.contains(&Note::LockdepOff))
+    !debug_locks && !splats.iter().any(|splat| splat.notes.contains(&Note::LockdepOff))
 }
 
 #[cfg(test)]

@@ -31,18 +31,11 @@ pub(crate) fn build(report: &Report) -> Splat {
 
     let needs_frame = row.title.contains("{F}");
     let mut corrupted = needs_frame && blamed.is_none();
-    let flood = body
-        .texts
-        .iter()
-        .any(|text| memmem::find(text, b"printk messages dropped").is_some());
+    let flood =
+        body.texts.iter().any(|text| memmem::find(text, b"printk messages dropped").is_some());
     corrupted |= flood || interleaved(row, &body) || (needs_frame && lacks_stack(row, &body));
 
-    let fill = Fill {
-        report,
-        head,
-        access,
-        body: &body,
-    };
+    let fill = Fill { report, head, access, body: &body };
     let bare_lockdep = row.kind == KindRule::LockdepBody && kind != Kind::Lockdep;
     let raw_name = blamed.as_ref().map(|frame| frame.name().to_owned());
     let name = raw_name.as_deref().map(blame::title_name);
@@ -100,10 +93,7 @@ fn kind(
     access: Option<Access>,
     lockdep: Option<&LockdepReport>,
 ) -> Kind {
-    let what = report
-        .captures
-        .get("what", report.text(report.head))
-        .unwrap_or(b"");
+    let what = report.captures.get("what", report.text(report.head)).unwrap_or(b"");
     let has = |word: &str| memmem::find(what, word.as_bytes()).is_some();
     let write = access == Some(Access::Write);
     match rule {
@@ -187,9 +177,7 @@ fn who(report: &Report, body: &Body<'_>, head: &[u8]) -> Who {
     let captures = &report.captures;
     who.cpu = captures.get("cpu", head).and_then(number);
     who.pid = captures.get("pid", head).and_then(number);
-    who.comm = captures
-        .get("comm", head)
-        .map(|comm| String::from_utf8_lossy(comm).into_owned());
+    who.comm = captures.get("comm", head).map(|comm| String::from_utf8_lossy(comm).into_owned());
     for text in body.texts.iter().take(80) {
         let text = text.trim_ascii();
         if let Some(rest) = text.strip_prefix(b"CPU: ") {
@@ -218,19 +206,12 @@ fn who(report: &Report, body: &Body<'_>, head: &[u8]) -> Who {
         // `Read of size 4 at addr … by task init/1`, `init/1 is trying to acquire lock:`,
         // `init/1 [HC0[0]:SC0[0]:HE1:SE1] is trying to acquire:`.
         if who.pid.is_none() {
-            let named = memmem::find(text, b" by task ")
-                .map(|at| &text[at + 9..])
-                .or_else(|| {
-                    [
-                        &b" [HC"[..],
-                        b" is trying to ",
-                        b" is leaving the kernel",
-                        b" is freeing memory",
-                    ]
+            let named = memmem::find(text, b" by task ").map(|at| &text[at + 9..]).or_else(|| {
+                [&b" [HC"[..], b" is trying to ", b" is leaving the kernel", b" is freeing memory"]
                     .iter()
                     .find_map(|word| memmem::find(text, word))
                     .map(|at| &text[..at])
-                });
+            });
             if let Some(named) = named
                 && let Some(slash) = memchr::memrchr(b'/', named)
                 && let Some(pid) = number(named[slash + 1..].trim_ascii())
@@ -287,16 +268,9 @@ fn context(body: &Body<'_>, frames: &[Frame]) -> Option<Context> {
                 .iter()
                 .take_while(|frame| !blame::is_interrupt_entry(&frame.function))
                 .any(|frame| {
-                    matches!(
-                        frame.name(),
-                        "__do_softirq" | "handle_softirqs" | "do_softirq"
-                    )
+                    matches!(frame.name(), "__do_softirq" | "handle_softirqs" | "do_softirq")
                 });
-            return Some(if softirq {
-                Context::Softirq
-            } else {
-                Context::Hardirq
-            });
+            return Some(if softirq { Context::Softirq } else { Context::Hardirq });
         }
         if text.starts_with(b"<TASK>") {
             return Some(Context::Process);
@@ -307,12 +281,7 @@ fn context(body: &Body<'_>, frames: &[Frame]) -> Option<Context> {
         None
     } else if entered(&["__do_softirq", "handle_softirqs", "run_ksoftirqd"]) {
         Some(Context::Softirq)
-    } else if entered(&[
-        "gic_handle_irq",
-        "el1_irq",
-        "el1h_64_irq",
-        "handle_irq_event",
-    ]) {
+    } else if entered(&["gic_handle_irq", "el1_irq", "el1h_64_irq", "handle_irq_event"]) {
         Some(Context::Hardirq)
     } else {
         Some(Context::Process)

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// The splats of some boots of one kernel, counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct Tally {
     /// How many boots were read.
     pub boots: usize,
@@ -22,7 +22,7 @@ pub struct Tally {
 
 /// One splat, however often it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct Seen {
     /// Its identity.
     pub fingerprint: String,
@@ -44,12 +44,7 @@ pub fn tally<'s>(boots: impl IntoIterator<Item = &'s [Splat]>) -> Tally {
         for splat in boot {
             let fingerprint = fingerprint(splat);
             let at = *index.entry(fingerprint.clone()).or_insert_with(|| {
-                tally.seen.push(Seen {
-                    fingerprint,
-                    count: 0,
-                    boots: 0,
-                    splat: splat.clone(),
-                });
+                tally.seen.push(Seen { fingerprint, count: 0, boots: 0, splat: splat.clone() });
                 in_this_boot.push(false);
                 tally.seen.len() - 1
             });
@@ -74,7 +69,7 @@ pub fn tally<'s>(boots: impl IntoIterator<Item = &'s [Splat]>) -> Tally {
 
 /// What became of a splat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
     /// Every boot of the first set showed it, none of the second.
@@ -93,7 +88,7 @@ pub enum Change {
 
 /// One splat in the comparison of two sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct Difference {
     /// What became of it.
     pub change: Change,
@@ -107,7 +102,7 @@ pub struct Difference {
 
 /// One line of the comparison of two chains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Edit {
     /// In both.
@@ -123,11 +118,7 @@ pub fn diff(before: &Tally, after: &Tally) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut gone: Vec<&Seen> = Vec::new();
     for seen in &before.seen {
-        match after
-            .seen
-            .iter()
-            .find(|other| other.fingerprint == seen.fingerprint)
-        {
+        match after.seen.iter().find(|other| other.fingerprint == seen.fingerprint) {
             Some(other) => found.push(Difference {
                 change: Change::Same,
                 before: Some(seen.clone()),
@@ -140,12 +131,7 @@ pub fn diff(before: &Tally, after: &Tally) -> Vec<Difference> {
     let mut come: Vec<&Seen> = after
         .seen
         .iter()
-        .filter(|seen| {
-            before
-                .seen
-                .iter()
-                .all(|other| other.fingerprint != seen.fingerprint)
-        })
+        .filter(|seen| before.seen.iter().all(|other| other.fingerprint != seen.fingerprint))
         .collect();
 
     let one_sided = |change: Change, seen: &Seen| {
@@ -278,10 +264,7 @@ mod tests {
     }
 
     fn changes(before: &[String], after: &[String]) -> Vec<Change> {
-        diff(&boots(before), &boots(after))
-            .iter()
-            .map(|d| d.change)
-            .collect()
+        diff(&boots(before), &boots(after)).iter().map(|d| d.change).collect()
     }
 
     /// Counts are of prints, boots are of boots.
@@ -307,10 +290,7 @@ mod tests {
     #[test]
     fn flaky_blames_nobody() {
         let f = warn("f", &["g"]);
-        assert_eq!(
-            changes(&[f, String::new()], &[String::new()]),
-            [Change::Flaky]
-        );
+        assert_eq!(changes(&[f, String::new()], &[String::new()]), [Change::Flaky]);
     }
 
     /// The same function warns, called from elsewhere: the old bug in new clothes.

@@ -31,10 +31,8 @@ pub fn explain(splat: &Splat) -> String {
         say(note.words().to_owned());
     }
     if splat.corrupted {
-        say(
-            "The report is cut or mixed with others: functions and locks named here may be wrong."
-                .to_owned(),
-        );
+        say("The report is cut or mixed with others: functions and locks named here may be wrong."
+            .to_owned());
     }
     if splat.panicked {
         say("The kernel went on to panic.".to_owned());
@@ -192,9 +190,7 @@ fn locks(report: &LockdepReport, splat: &Splat) -> String {
                 ),
                 None => String::new(),
             };
-            if let Some((was, is)) = message
-                .trim_start_matches("inconsistent ")
-                .split_once(" -> ")
+            if let Some((was, is)) = message.trim_start_matches("inconsistent ").split_once(" -> ")
             {
                 let _ = write!(
                     text,
@@ -327,13 +323,9 @@ fn assertion(splat: &Splat) -> String {
     });
     // Inlined helpers leave only the place behind.
     let place = splat.source.as_deref().is_some_and(|source| {
-        [
-            "include/linux/rwsem.h",
-            "include/linux/mmap_lock.h",
-            "include/linux/lockdep.h",
-        ]
-        .iter()
-        .any(|header| source.starts_with(header))
+        ["include/linux/rwsem.h", "include/linux/mmap_lock.h", "include/linux/lockdep.h"]
+            .iter()
+            .any(|header| source.starts_with(header))
     });
     if helper.is_none() && !place {
         return String::new();
@@ -352,10 +344,7 @@ fn assertion(splat: &Splat) -> String {
         }
         _ => "a lock",
     };
-    let mut text = format!(
-        "{} expects its caller to hold {lock}",
-        at(own.first().copied())
-    );
+    let mut text = format!("{} expects its caller to hold {lock}", at(own.first().copied()));
     if let Some(helper) = helper {
         let _ = write!(text, " ({} checks it)", helper.function);
     }
@@ -463,10 +452,7 @@ mod tests {
     #[test]
     fn states_are_told_in_words() {
         assert_eq!(state("{SOFTIRQ-ON-W}"), "with softirqs enabled");
-        assert_eq!(
-            state("{IN-HARDIRQ-R}"),
-            "in a hardware interrupt (as a reader)"
-        );
+        assert_eq!(state("{IN-HARDIRQ-R}"), "in a hardware interrupt (as a reader)");
         assert_eq!(state("{IN-NMI}"), "in an NMI");
     }
 }

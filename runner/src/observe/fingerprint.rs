@@ -51,19 +51,12 @@ fn locks(report: &LockdepReport, splat: &Splat, words: &mut Vec<String>) {
             .map(|link| {
                 let at = link.at.as_ref();
                 let name = at.map(|frame| blame::title_name(&frame.function));
-                format!(
-                    "{} in {}",
-                    class_name(&link.class.name),
-                    name.as_deref().unwrap_or("?")
-                )
+                format!("{} in {}", class_name(&link.class.name), name.as_deref().unwrap_or("?"))
             })
             .collect();
         // A circle has no beginning: whoever comes last reports it, and that is chance.
-        let first = edges
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, edge)| edge.as_str())
-            .map_or(0, |(at, _)| at);
+        let first =
+            edges.iter().enumerate().min_by_key(|(_, edge)| edge.as_str()).map_or(0, |(at, _)| at);
         edges.rotate_left(first);
         words.append(&mut edges);
         return;
@@ -79,15 +72,8 @@ fn locks(report: &LockdepReport, splat: &Splat, words: &mut Vec<String>) {
     }
     for (how, used) in sides {
         let class = class_name(&used.class.name);
-        match used
-            .at
-            .as_ref()
-            .filter(|at| !blame::is_machinery(&at.function))
-        {
-            Some(at) => words.push(format!(
-                "{how} {class} in {}",
-                blame::title_name(&at.function)
-            )),
+        match used.at.as_ref().filter(|at| !blame::is_machinery(&at.function)) {
+            Some(at) => words.push(format!("{how} {class} in {}", blame::title_name(&at.function))),
             None => words.push(format!("{how} {class}")),
         }
     }
@@ -117,10 +103,7 @@ fn own_frames(frames: &[Frame], function: &str, words: &mut Vec<String>) {
     own.dedup();
     // Above the blamed function stand only those who act on its behalf. If it was inlined, or is
     // named by the registers alone, all of the stack is below it.
-    let below = own
-        .iter()
-        .position(|name| name == function)
-        .map_or(0, |at| at + 1);
+    let below = own.iter().position(|name| name == function).map_or(0, |at| at + 1);
     words.extend(own.drain(below..).take(DEPTH - 1));
 }
 
@@ -179,11 +162,7 @@ mod tests {
         ));
         let new_words = print(&warn(
             "WARNING: fs/x.c:29 at f+0x44/0x120, CPU#1: init/1",
-            &[
-                "f.cold+0x44/0x120",
-                "g.constprop.1+0x15/0x80",
-                "__arm64_sys_read+0x1/0x2",
-            ],
+            &["f.cold+0x44/0x120", "g.constprop.1+0x15/0x80", "__arm64_sys_read+0x1/0x2"],
         ));
         assert_eq!(x86, arm64);
         assert_eq!(x86, new_words);
@@ -192,18 +171,11 @@ mod tests {
     /// One title, two bugs: the caller tells them apart.
     #[test]
     fn two_bugs_with_one_title_differ() {
-        let one = warn(
-            "WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20",
-            &["f+0x1/0x20", "g+0x5/0x90"],
-        );
-        let two = warn(
-            "WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20",
-            &["f+0x1/0x20", "h+0x5/0x90"],
-        );
-        assert_eq!(
-            parse(one.as_bytes())[0].title,
-            parse(two.as_bytes())[0].title
-        );
+        let one =
+            warn("WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20", &["f+0x1/0x20", "g+0x5/0x90"]);
+        let two =
+            warn("WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20", &["f+0x1/0x20", "h+0x5/0x90"]);
+        assert_eq!(parse(one.as_bytes())[0].title, parse(two.as_bytes())[0].title);
         assert_ne!(print(&one), print(&two));
     }
 

@@ -19,9 +19,7 @@ struct Fixture {
 
 impl Fixture {
     fn field(&self, key: &str) -> Option<&str> {
-        self.header
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+        self.header.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
     }
 }
 
@@ -111,12 +109,7 @@ fn fixtures_are_read_as_their_headers_say() {
         let splats = parse(&fixture.log);
         let found = header(&fixture, &splats);
         let row = splats.first().map_or("none", |splat| splat.row.as_str());
-        assert_eq!(
-            fixture.field("ROW"),
-            Some(row),
-            "{}",
-            fixture.path.display()
-        );
+        assert_eq!(fixture.field("ROW"), Some(row), "{}", fixture.path.display());
         if bless {
             let mut file = found.clone().into_bytes();
             file.push(b'\n');
@@ -133,14 +126,10 @@ fn fixtures_are_read_as_their_headers_say() {
 
 #[test]
 fn every_row_has_a_fixture() {
-    let have: BTreeSet<String> = fixtures()
-        .iter()
-        .filter_map(|fixture| Some(fixture.field("ROW")?.to_owned()))
-        .collect();
-    let missing: Vec<&str> = rows()
-        .map(|row| row.name)
-        .filter(|name| !have.contains(*name))
-        .collect();
+    let have: BTreeSet<String> =
+        fixtures().iter().filter_map(|fixture| Some(fixture.field("ROW")?.to_owned())).collect();
+    let missing: Vec<&str> =
+        rows().map(|row| row.name).filter(|name| !have.contains(*name)).collect();
     assert!(missing.is_empty(), "no fixture for {missing:?}");
 }
 
@@ -156,12 +145,7 @@ fn splat(name: &str) -> Splat {
 #[test]
 fn the_same_bug_has_one_fingerprint() {
     for same in [
-        &[
-            "circular-arm64",
-            "circular-again-arm64",
-            "circular-x86",
-            "circular-old",
-        ][..],
+        &["circular-arm64", "circular-again-arm64", "circular-x86", "circular-old"][..],
         &["circular3-arm64", "circular3-x86"],
         &["inconsistent-arm64", "inconsistent-x86"],
         &["irq-order-arm64", "irq-order-x86"],
@@ -188,11 +172,7 @@ fn two_bugs_with_one_title_have_two_fingerprints() {
     assert_eq!(one.title, two.title);
     assert_ne!(fingerprint(&one), fingerprint(&two));
     let found = diff(&tally([&[one][..]]), &tally([&[two][..]]));
-    assert!(
-        found
-            .iter()
-            .all(|difference| difference.change != Change::Same)
-    );
+    assert!(found.iter().all(|difference| difference.change != Change::Same));
 }
 
 /// A log may end anywhere: never a panic, never a splat that lies outside of it.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// One call on a stack.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct Frame {
     /// The function as printed, compiler suffixes included; Rust names are demangled.
     pub function: String,
@@ -39,7 +39,7 @@ impl Frame {
 
 /// A place in the source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct Source {
     /// The file, relative to the kernel tree where that can be told.
     pub file: String,
@@ -49,7 +49,7 @@ pub struct Source {
 
 /// Frames in a row, and the line that introduced them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct Stack {
     /// `Call Trace:`, `Freed by task 12:`, `-> #1 (&a){+.+.}-{3:3}:` …
     pub label: String,
@@ -76,10 +76,7 @@ fn symbol_len(text: &[u8]) -> usize {
 }
 
 fn skip_blanks(text: &[u8]) -> &[u8] {
-    let skip = text
-        .iter()
-        .take_while(|b| matches!(b, b' ' | b'\t'))
-        .count();
+    let skip = text.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
     &text[skip..]
 }
 
@@ -166,10 +163,7 @@ fn symbol(text: &[u8]) -> Option<Frame> {
         if rest.is_empty() {
             break;
         }
-        let end = rest
-            .iter()
-            .position(|b| matches!(b, b' ' | b'\t'))
-            .unwrap_or(rest.len());
+        let end = rest.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         match word {
             b"[inline]" => frame.inlined = true,
@@ -242,10 +236,7 @@ pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
         return None;
     }
     let name = std::str::from_utf8(&text[..len]).ok()?;
-    let mut frame = Frame {
-        function: demangled(name),
-        ..Frame::default()
-    };
+    let mut frame = Frame { function: demangled(name), ..Frame::default() };
     let mut rest = &text[len..];
     if let Some(after) = rest.strip_prefix(b"+0x") {
         let (offset, after) = hex(after)?;
@@ -275,9 +266,9 @@ fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
     if len == 0 || len > 16 {
         return None;
     }
-    let value = text[..len].iter().fold(0u64, |n, b| {
-        (n << 4) | u64::from((*b as char).to_digit(16).unwrap_or(0))
-    });
+    let value = text[..len]
+        .iter()
+        .fold(0u64, |n, b| (n << 4) | u64::from((*b as char).to_digit(16).unwrap_or(0)));
     Some((value, &text[len..]))
 }
 
@@ -285,16 +276,10 @@ fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
 pub fn source(word: &[u8]) -> Option<Source> {
     let dot = memchr::memchr(b'.', word)?;
     let colon = dot + memchr::memchr(b':', &word[dot..])?;
-    let digits = word[colon + 1..]
-        .iter()
-        .take_while(|b| b.is_ascii_digit())
-        .count();
+    let digits = word[colon + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
     let line = number(&word[colon + 1..colon + 1 + digits])?;
     let file = lossy(&word[..colon]);
-    Some(Source {
-        file: relative(&file).to_owned(),
-        line,
-    })
+    Some(Source { file: relative(&file).to_owned(), line })
 }
 
 /// A path as the kernel tree knows it: without `./`, `../` and the builder's directory.

@@ -8,7 +8,7 @@ macro_rules! kinds {
         /// The kind of a report. Serialized by its [`label`](Kind::label), the names the public
         /// crash collections use.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        #[derive(schemars::JsonSchema)]
         pub enum Kind {
             $($(#[$doc])* #[serde(rename = $label)] $name,)*
         }

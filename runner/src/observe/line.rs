@@ -71,10 +71,7 @@ fn trimmed_end(line: &[u8]) -> usize {
 
 /// Skips every prefix from `at` on.
 fn prefix(line: &[u8], at: usize, end: usize) -> Head {
-    let mut head = Head {
-        origin: None,
-        text: at,
-    };
+    let mut head = Head { origin: None, text: at };
     loop {
         let rest = &line[head.text..end];
         let Some(&first) = rest.first() else {
@@ -175,11 +172,7 @@ fn caller(rest: &[u8]) -> Option<(Origin, usize)> {
     }
     at += 1;
     at += usize::from(rest.get(at) == Some(&b' '));
-    let origin = if letter == b'T' {
-        Origin::Thread(number)
-    } else {
-        Origin::Cpu(number)
-    };
+    let origin = if letter == b'T' { Origin::Thread(number) } else { Origin::Cpu(number) };
     Some((origin, at))
 }
 
@@ -229,9 +222,7 @@ fn syslog(rest: &[u8]) -> usize {
         && time[5] == b':'
         && time[8] == b':'
         && time[11] == b' '
-        && [1, 3, 4, 6, 7, 9, 10]
-            .iter()
-            .all(|at| time[*at].is_ascii_digit());
+        && [1, 3, 4, 6, 7, 9, 10].iter().all(|at| time[*at].is_ascii_digit());
     if !clock {
         return 0;
     }
@@ -239,11 +230,7 @@ fn syslog(rest: &[u8]) -> usize {
     let month = rest[..day].trim_ascii();
     let english = month.len() == 3 && MONTHS.chunks_exact(3).any(|known| known == month);
     // Another language's month is believed if the kernel is named behind it.
-    if english || tag > 0 {
-        day + 12 + tag
-    } else {
-        0
-    }
+    if english || tag > 0 { day + 12 + tag } else { 0 }
 }
 
 /// The host and `kernel: ` behind a date, if they are there.
@@ -280,9 +267,7 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
         return None;
     }
     bytes.iter().try_fold(0u32, |n, b| {
-        b.is_ascii_digit()
-            .then(|| n.checked_mul(10)?.checked_add(u32::from(b - b'0')))
-            .flatten()
+        b.is_ascii_digit().then(|| n.checked_mul(10)?.checked_add(u32::from(b - b'0'))).flatten()
     })
 }
 
@@ -320,28 +305,19 @@ mod tests {
 
     #[test]
     fn the_caller_tells_thread_and_cpu() {
-        assert_eq!(
-            texts("[    1.234567][   T31] BUG: x"),
-            [(Some(Origin::Thread(31)), "BUG: x")]
-        );
+        assert_eq!(texts("[    1.234567][   T31] BUG: x"), [(Some(Origin::Thread(31)), "BUG: x")]);
         assert_eq!(
             texts("[    1.234567][    C1]  do_idle+0x1/0x2"),
             [(Some(Origin::Cpu(1)), " do_idle+0x1/0x2")]
         );
-        assert_eq!(
-            texts("[    1.234567] [ T7,C0] x"),
-            [(Some(Origin::Thread(7)), "x")]
-        );
+        assert_eq!(texts("[    1.234567] [ T7,C0] x"), [(Some(Origin::Thread(7)), "x")]);
     }
 
     #[test]
     fn a_stamp_inside_a_line_starts_a_message() {
         assert_eq!(
             texts("login: [   42.000001][   T42] BUG: x[   42.9] y"),
-            [
-                (None, "login:"),
-                (Some(Origin::Thread(42)), "BUG: x[   42.9] y")
-            ]
+            [(None, "login:"), (Some(Origin::Thread(42)), "BUG: x[   42.9] y")]
         );
         assert_eq!(
             texts("[    1.000000] ffff888000000042[   42.000002] lab: y"),
@@ -351,11 +327,7 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_prefix_but_is_text_stays() {
-        for line in [
-            "6.12.0+ #1 Not tainted",
-            "2 locks held by x/1:",
-            "[<ffff>] f+0x1/0x2",
-        ] {
+        for line in ["6.12.0+ #1 Not tainted", "2 locks held by x/1:", "[<ffff>] f+0x1/0x2"] {
             assert_eq!(texts(line), [(None, line)]);
         }
     }

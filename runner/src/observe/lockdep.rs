@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A lockdep report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct LockdepReport {
     /// Which rule was broken.
     pub kind: LockKind,
@@ -35,7 +35,7 @@ pub struct LockdepReport {
 
 /// Which rule of lockdep was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockKind {
     /// Two orders of the same locks.
@@ -70,7 +70,7 @@ pub enum LockKind {
 
 /// A set of locks that lockdep treats as one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct LockClass {
     /// Its name as printed, subclass included (`&rq->__lock`, `&sb->s_type->i_mutex_key#11`).
     pub name: String,
@@ -85,7 +85,7 @@ pub struct LockClass {
 
 /// A lock of a class, and where it is or was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct LockUse {
     /// Its class.
     pub class: LockClass,
@@ -96,7 +96,7 @@ pub struct LockUse {
 
 /// One dependency: this class was taken while the next one in the chain was held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct ChainLink {
     /// Its number in the chain; `#0` is the lock that is being taken now.
     pub index: u32,
@@ -111,7 +111,7 @@ pub struct ChainLink {
 
 /// A lock that the task holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct HeldLock {
     /// Its place among the held locks; 0 was taken first.
     pub index: u32,
@@ -124,7 +124,7 @@ pub struct HeldLock {
 
 /// When interrupts were last switched on and off, counted in events.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct IrqStamps {
     /// The number of events so far.
     pub events: u64,
@@ -140,7 +140,7 @@ pub struct IrqStamps {
 
 /// One such event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(schemars::JsonSchema)]
 pub struct IrqStamp {
     /// Its number.
     pub event: u64,
@@ -158,34 +158,19 @@ pub(crate) fn lock_use(text: &[u8]) -> Option<LockUse> {
     let usage = &rest[..close];
     if close == 0
         || close > 12
-        || !usage
-            .iter()
-            .all(|b| matches!(b, b'.' | b'+' | b'-' | b'?' | b'='))
+        || !usage.iter().all(|b| matches!(b, b'.' | b'+' | b'-' | b'?' | b'='))
     {
         return None;
     }
     let mut rest = &rest[close + 1..];
     let mut wait = None;
-    if let [
-        b'-',
-        b'{',
-        outer @ b'0'..=b'9',
-        b':',
-        inner @ b'0'..=b'9',
-        b'}',
-        ..,
-    ] = rest
-    {
+    if let [b'-', b'{', outer @ b'0'..=b'9', b':', inner @ b'0'..=b'9', b'}', ..] = rest {
         wait = Some((outer - b'0', inner - b'0'));
         rest = &rest[6..];
     }
     let at = memmem::find(rest, b"at: ").and_then(|at| parse_frame(&rest[at + 4..]));
     Some(LockUse {
-        class: LockClass {
-            name,
-            usage: String::from_utf8_lossy(usage).into_owned(),
-            wait,
-        },
+        class: LockClass { name, usage: String::from_utf8_lossy(usage).into_owned(), wait },
         at,
     })
 }
@@ -261,19 +246,15 @@ pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
                 && index == 4)
             || starts(text, b"inconsistent {INITIAL USE}")
         {
-            report
-                .message
-                .get_or_insert_with(|| String::from_utf8_lossy(text).into_owned());
+            report.message.get_or_insert_with(|| String::from_utf8_lossy(text).into_owned());
         }
         if let Some(rest) = text.strip_prefix(b"-> #")
             && let Some((number, rest)) = leading(rest)
         {
             if let Some(found) = lock_use(rest) {
                 report.note(&found.class);
-                let frames = body
-                    .stack_at(index)
-                    .map(|stack| stack.frames.clone())
-                    .unwrap_or_default();
+                let frames =
+                    body.stack_at(index).map(|stack| stack.frames.clone()).unwrap_or_default();
                 report.chain.push(ChainLink {
                     index: number as u32,
                     at: crate::observe::blame::first(frames.iter(), &[]).cloned(),
@@ -287,10 +268,7 @@ pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
             && let Some((number, rest)) = leading(rest)
         {
             // Only the task's own locks: hung-task reports go on to list everybody's.
-            let first_list = report
-                .held
-                .last()
-                .is_none_or(|last| number > u64::from(last.index));
+            let first_list = report.held.last().is_none_or(|last| number > u64::from(last.index));
             if first_list && let Some(found) = lock_use(rest) {
                 report.note(&found.class);
                 report.held.push(HeldLock {
@@ -350,11 +328,7 @@ enum Expect {
 
 impl LockdepReport {
     fn note(&mut self, class: &LockClass) {
-        match self
-            .classes
-            .iter_mut()
-            .find(|known| known.name == class.name)
-        {
+        match self.classes.iter_mut().find(|known| known.name == class.name) {
             Some(known) => {
                 if known.usage.is_empty() {
                     known.usage.clone_from(&class.usage);
@@ -380,9 +354,7 @@ fn leading(text: &[u8]) -> Option<(u64, &[u8])> {
     if len == 0 || len > 18 {
         return None;
     }
-    let value = text[..len]
-        .iter()
-        .fold(0u64, |n, b| n * 10 + u64::from(b - b'0'));
+    let value = text[..len].iter().fold(0u64, |n, b| n * 10 + u64::from(b - b'0'));
     Some((value, &text[len..]))
 }
 
@@ -455,10 +427,7 @@ mod tests {
 
     #[test]
     fn no_lock_no_use() {
-        assert_eq!(
-            lock_use(b"inconsistent {SOFTIRQ-ON-W} -> {IN-SOFTIRQ-W} usage."),
-            None
-        );
+        assert_eq!(lock_use(b"inconsistent {SOFTIRQ-ON-W} -> {IN-SOFTIRQ-W} usage."), None);
         assert_eq!(lock_use(b"x (y){z}"), None);
     }
 }

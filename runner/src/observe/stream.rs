@@ -128,21 +128,11 @@ impl Parser {
 
     /// A panic at `at`: which of the finished reports did it end?
     fn panicked(&mut self, at: u64, text: &[u8]) {
-        let hang = [
-            &b"hung_task"[..],
-            b"softlockup",
-            b"RCU Stall",
-            b"hard LOCKUP",
-            b"Hard LOCKUP",
-        ]
-        .iter()
-        .any(|word| memmem::find(text, word).is_some());
+        let hang = [&b"hung_task"[..], b"softlockup", b"RCU Stall", b"hard LOCKUP", b"Hard LOCKUP"]
+            .iter()
+            .any(|word| memmem::find(text, word).is_some());
         for splat in &mut self.ready {
-            let reach = if hang && splat.kind == Kind::Hang {
-                PANIC_REACH
-            } else {
-                NEAR
-            };
+            let reach = if hang && splat.kind == Kind::Hang { PANIC_REACH } else { NEAR };
             splat.panicked |= at <= splat.end + reach;
         }
     }
@@ -174,8 +164,7 @@ impl Parser {
         let keep = line.saturating_sub(LOOK_BACK as u64);
         if keep >= begin {
             self.buf.clear();
-            self.buf
-                .extend_from_slice(&block[(keep - begin) as usize..]);
+            self.buf.extend_from_slice(&block[(keep - begin) as usize..]);
             self.base = keep;
         } else {
             self.buf.extend_from_slice(block);
@@ -349,10 +338,7 @@ impl Parser {
         row: &'static Row,
         captures: Captures,
     ) {
-        let joins = self
-            .open
-            .iter()
-            .rposition(|report| report.takes(origin) && joins(report, row));
+        let joins = self.open.iter().rposition(|report| report.takes(origin) && joins(report, row));
         if let Some(index) = joins {
             if row.role == Role::Panic {
                 for report in &mut self.open {

@@ -96,11 +96,8 @@ impl Symbolizer {
     /// left as they are.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let file = object::File::parse(bytes)?;
-        let endian = if file.is_little_endian() {
-            RunTimeEndian::Little
-        } else {
-            RunTimeEndian::Big
-        };
+        let endian =
+            if file.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
         let dwarf = gimli::Dwarf::load(|id| -> Result<Reader, Error> {
             let data = match file.section_by_name(id.name()) {
                 Some(section) => section.uncompressed_data()?,
@@ -197,11 +194,7 @@ impl Symbolizer {
     }
 
     fn symbol(&self, name: &str, size: u64) -> Option<Symbol> {
-        let mut matching = self
-            .symbols
-            .get(name)?
-            .iter()
-            .filter(|symbol| symbol.size == size);
+        let mut matching = self.symbols.get(name)?.iter().filter(|symbol| symbol.size == size);
         let found = matching.next()?;
         matching.next().is_none().then_some(*found)
     }
@@ -211,10 +204,7 @@ impl Symbolizer {
         let mut frames = self.dwarf.find_frames(address).skip_all_loads().ok()?;
         while let Ok(Some(inner)) = frames.next() {
             let source = inner.location.as_ref().and_then(|location| {
-                Some(Source {
-                    file: self.relative(location.file?),
-                    line: location.line?,
-                })
+                Some(Source { file: self.relative(location.file?), line: location.line? })
             });
             let name = inner
                 .function
@@ -229,10 +219,7 @@ impl Symbolizer {
         }
         let outermost = found.last_mut()?;
         let source = outermost.source.take();
-        *outermost = Frame {
-            source,
-            ..frame.clone()
-        };
+        *outermost = Frame { source, ..frame.clone() };
         Some(found)
     }
 
@@ -260,10 +247,7 @@ fn tidy(path: &str) -> String {
     for part in path.split('/') {
         match part {
             "." => {}
-            ".." if parts
-                .last()
-                .is_some_and(|last| !last.is_empty() && *last != "..") =>
-            {
+            ".." if parts.last().is_some_and(|last| !last.is_empty() && *last != "..") => {
                 parts.pop();
             }
             part => parts.push(part),
@@ -275,10 +259,8 @@ fn tidy(path: &str) -> String {
 /// Functions by name. Sizes are recomputed as the kernel does: up to the next symbol.
 fn symbols(file: &object::File<'_>) -> HashMap<String, Vec<Symbol>> {
     let text = |symbol: &object::Symbol<'_, '_>| {
-        matches!(
-            symbol.kind(),
-            SymbolKind::Text | SymbolKind::Unknown | SymbolKind::Label
-        ) && symbol.is_definition()
+        matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Unknown | SymbolKind::Label)
+            && symbol.is_definition()
             && symbol.section_index().is_some()
     };
     let mut all: Vec<(u64, &str, u64)> = file
@@ -300,10 +282,7 @@ fn symbols(file: &object::File<'_>) -> HashMap<String, Vec<Symbol>> {
             .map(|(other, ..)| other - address);
         let entry = symbols.entry((*name).to_owned()).or_default();
         for size in [next, Some(*size)].into_iter().flatten() {
-            let symbol = Symbol {
-                address: *address,
-                size,
-            };
+            let symbol = Symbol { address: *address, size };
             if size > 0 && !entry.contains(&symbol) {
                 entry.push(symbol);
             }
@@ -328,11 +307,8 @@ mod tests {
     fn a_function_is_found_by_name_and_size() {
         let program = std::env::current_exe().unwrap();
         let symbolizer = Symbolizer::open(&program).unwrap();
-        let (name, symbols) = symbolizer
-            .symbols
-            .iter()
-            .find(|(name, _)| name.contains("symbolize4tidy"))
-            .unwrap();
+        let (name, symbols) =
+            symbolizer.symbols.iter().find(|(name, _)| name.contains("symbolize4tidy")).unwrap();
         let frame = Frame {
             function: name.clone(),
             offset: Some(8),
@@ -347,24 +323,15 @@ mod tests {
             assert_eq!(physical.function, *name);
             assert!(!physical.inlined);
         }
-        let other = Frame {
-            size: Some(symbols[0].size + 1),
-            ..frame.clone()
-        };
+        let other = Frame { size: Some(symbols[0].size + 1), ..frame.clone() };
         assert_eq!(symbolizer.frame(&other), [other]);
-        let in_a_module = Frame {
-            module: Some("m".to_owned()),
-            ..frame
-        };
+        let in_a_module = Frame { module: Some("m".to_owned()), ..frame };
         assert_eq!(symbolizer.frame(&in_a_module), [in_a_module]);
     }
 
     #[test]
     fn what_is_no_elf_file_is_an_error() {
         let error = Symbolizer::from_bytes(b"no").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "failed to parse the vmlinux as an ELF file"
-        );
+        assert_eq!(error.to_string(), "failed to parse the vmlinux as an ELF file");
     }
 }

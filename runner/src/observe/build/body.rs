@@ -189,17 +189,11 @@ pub(crate) fn has_stack(report: &Report) -> bool {
 impl Body<'_> {
     /// The stack that the line `index` introduces.
     pub(crate) fn stack_at(&self, index: usize) -> Option<&Stack> {
-        self.stacks
-            .iter()
-            .find(|placed| placed.label_at == index)
-            .map(|placed| &placed.stack)
+        self.stacks.iter().find(|placed| placed.label_at == index).map(|placed| &placed.stack)
     }
 
     pub(crate) fn labelled(&self, test: impl Fn(&str) -> bool) -> Option<&Stack> {
-        self.stacks
-            .iter()
-            .find(|placed| test(&placed.stack.label))
-            .map(|placed| &placed.stack)
+        self.stacks.iter().find(|placed| test(&placed.stack.label)).map(|placed| &placed.stack)
     }
 
     /// The stack of the event itself.
@@ -208,9 +202,7 @@ impl Body<'_> {
             .iter()
             .find(|placed| !placed.bystander && is_trace(&placed.stack.label))
             .or_else(|| {
-                self.stacks
-                    .iter()
-                    .find(|placed| !placed.bystander && placed.stack.label.is_empty())
+                self.stacks.iter().find(|placed| !placed.bystander && placed.stack.label.is_empty())
             })
             .map(|placed| &placed.stack)
     }

@@ -36,10 +36,7 @@ pub(crate) fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
 /// dumps the stack of every allocation it fails, at any time.
 pub(crate) fn interleaved(row: &Row, body: &Body<'_>) -> bool {
     row.blame != Blame::Nobody
-        && body
-            .texts
-            .iter()
-            .any(|text| text.starts_with(b"FAULT_INJECTION: forcing a failure"))
+        && body.texts.iter().any(|text| text.starts_with(b"FAULT_INJECTION: forcing a failure"))
 }
 
 pub(crate) fn head_frame(report: &Report) -> Option<Frame> {
@@ -47,10 +44,7 @@ pub(crate) fn head_frame(report: &Report) -> Option<Frame> {
     let text = report.captures.get("func", head)?;
     parse_frame(text).or_else(|| {
         let name = std::str::from_utf8(text).ok()?;
-        Some(Frame {
-            function: name.to_owned(),
-            ..Frame::default()
-        })
+        Some(Frame { function: name.to_owned(), ..Frame::default() })
     })
 }
 
@@ -93,10 +87,7 @@ pub(crate) fn blamed(
         }
         Blame::HeadFirst => {
             let head = head_frame(report);
-            let first = body
-                .stacks
-                .first()
-                .map_or(trace, |placed| &placed.stack.frames);
+            let first = body.stacks.first().map_or(trace, |placed| &placed.stack.frames);
             let all: Vec<&Frame> = head.iter().chain(first).collect();
             blame::first(all.iter().copied(), also).cloned()
         }
@@ -137,17 +128,12 @@ pub(crate) fn blamed(
         Blame::LastFunction => {
             let name = body.texts.iter().find_map(|text| {
                 // Since 6.8: `preempt=0x00000000 lock=0->1 RCU=0->0 workfn=f`.
-                [&b"last function: "[..], b"workfn="]
-                    .iter()
-                    .find_map(|word| {
-                        let at = memmem::find(text, word)?;
-                        parse_name(&text[at + word.len()..])
-                    })
+                [&b"last function: "[..], b"workfn="].iter().find_map(|word| {
+                    let at = memmem::find(text, word)?;
+                    parse_name(&text[at + word.len()..])
+                })
             })?;
-            Some(Frame {
-                function: name,
-                ..Frame::default()
-            })
+            Some(Frame { function: name, ..Frame::default() })
         }
         Blame::FirstStack => {
             let stack = body.stacks.first()?;
@@ -166,9 +152,7 @@ pub(crate) fn blamed(
 
 pub(crate) fn parse_name(text: &[u8]) -> Option<String> {
     let text = text.trim_ascii();
-    let len = text
-        .iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'))
-        .count();
+    let len =
+        text.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.')).count();
     (len > 0).then(|| String::from_utf8_lossy(&text[..len]).into_owned())
 }

@@ -66,10 +66,7 @@ impl Report {
     pub(crate) fn add(&mut self, message: &[u8], text: usize) {
         let at = self.raw.len();
         self.raw.extend_from_slice(message);
-        self.lines.push(Line {
-            text: (at + text) as u32,
-            end: self.raw.len() as u32,
-        });
+        self.lines.push(Line { text: (at + text) as u32, end: self.raw.len() as u32 });
         self.raw.push(b'\n');
     }
 
@@ -88,11 +85,7 @@ impl Report {
     }
 
     pub(crate) fn over(&self) -> bool {
-        let patience = if self.ended {
-            PATIENCE_AFTER_END
-        } else {
-            PATIENCE
-        };
+        let patience = if self.ended { PATIENCE_AFTER_END } else { PATIENCE };
         self.foreign > patience || self.age > MAX_AGE || self.flooded
     }
 }

@@ -65,10 +65,7 @@ const NEEDLES: &[&str] = &[
 pub(crate) const NEEDLE_REACH: usize = 32;
 
 static SCAN: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    #[expect(
-        clippy::expect_used,
-        reason = "the needles are constants, and tests build them"
-    )]
+    #[expect(clippy::expect_used, reason = "the needles are constants, and tests build them")]
     AhoCorasickBuilder::new()
         .match_kind(MatchKind::LeftmostFirst)
         .build(NEEDLES)
@@ -135,10 +132,7 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
 /// What may stand before a head that opens a message: the tag of the part of the kernel that always
 /// prints it, or lockdep's bracket.
 fn opens_message(before: &[u8]) -> bool {
-    matches!(
-        before.trim_ascii(),
-        b"" | b"[" | b"rcu:" | b"watchdog:" | b"NMI watchdog:"
-    )
+    matches!(before.trim_ascii(), b"" | b"[" | b"rcu:" | b"watchdog:" | b"NMI watchdog:")
 }
 
 /// Fills the holes of `pattern` with the text at `at`. Holes for anything are tried shortest first:
@@ -186,9 +180,7 @@ fn fill(pattern: &'static str, text: &[u8], at: usize, captures: &mut Captures) 
                 return take(text.len() - at);
             }
             // Few tries: a line made to match again and again is noise.
-            memchr::memmem::find_iter(&text[at..], literal.as_bytes())
-                .take(4)
-                .any(&mut take)
+            memchr::memmem::find_iter(&text[at..], literal.as_bytes()).take(4).any(&mut take)
         }
     }
 }
@@ -243,14 +235,8 @@ mod tests {
             head("WARNING: CPU: 0 PID: 1 at lib/refcount.c:28 refcount_warn_saturate+0x1/0x2"),
             Some("refcount")
         );
-        assert_eq!(
-            head("WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x2"),
-            Some("warn")
-        );
-        assert_eq!(
-            head("WARNING: fs/x.c:28 at f+0x1/0x2, CPU#0: a b/1"),
-            Some("warn")
-        );
+        assert_eq!(head("WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x2"), Some("warn"));
+        assert_eq!(head("WARNING: fs/x.c:28 at f+0x1/0x2, CPU#0: a b/1"), Some("warn"));
     }
 
     #[test]

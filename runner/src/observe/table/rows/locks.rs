@@ -77,10 +77,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "lockdep-inconsistent",
-        heads: &[
-            "WARNING: inconsistent lock state",
-            "INFO: inconsistent lock state",
-        ],
+        heads: &["WARNING: inconsistent lock state", "INFO: inconsistent lock state"],
         kind: KindRule::LockdepBody,
         title: "inconsistent lock state in {F}",
         class: "",
@@ -190,10 +187,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "lockdep-nested",
-        heads: &[
-            "WARNING: Nested lock was not taken",
-            "BUG: Nested lock was not taken",
-        ],
+        heads: &["WARNING: Nested lock was not taken", "BUG: Nested lock was not taken"],
         kind: Is(Kind::Lockdep),
         title: "WARNING: Nested lock was not taken in {F}",
         class: "",
@@ -291,10 +285,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "scheduling-while-atomic",
-        heads: &[
-            "BUG: scheduling while atomic: {comm}/{pid}/0x{}",
-            "BUG: scheduling while atomic",
-        ],
+        heads: &["BUG: scheduling while atomic: {comm}/{pid}/0x{}", "BUG: scheduling while atomic"],
         kind: Is(Kind::AtomicSleep),
         title: "BUG: scheduling while atomic in {F}",
         class: "",

@@ -106,10 +106,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "bad-page-state",
-        heads: &[
-            "BUG: Bad page state in process {comm}  pfn:{}",
-            "BUG: Bad page state",
-        ],
+        heads: &["BUG: Bad page state in process {comm}  pfn:{}", "BUG: Bad page state"],
         kind: Is(Kind::Other),
         title: "BUG: Bad page state in {F}",
         class: "",
@@ -121,10 +118,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "bad-page-map",
-        heads: &[
-            "BUG: Bad page map in process {comm}  pte:{}",
-            "BUG: Bad page map",
-        ],
+        heads: &["BUG: Bad page map in process {comm}  pte:{}", "BUG: Bad page map"],
         kind: Is(Kind::Other),
         title: "BUG: Bad page map in {F}",
         class: "",
@@ -179,10 +173,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "slab",
-        heads: &[
-            "BUG {cache} (Not tainted): {what}",
-            "BUG {cache} (Tainted: {}): {what}",
-        ],
+        heads: &["BUG {cache} (Not tainted): {what}", "BUG {cache} (Tainted: {}): {what}"],
         kind: Is(Kind::DenialOfService),
         title: "BUG: {what}",
         class: "",

@@ -12,10 +12,7 @@ pub(super) const ROWS: &[Row] = &[
     // ---- file systems, network ----
     Row {
         name: "dentry-in-use",
-        heads: &[
-            "BUG: Dentry {} still in use ({n}) [{what}]",
-            "BUG: Dentry {} still in use",
-        ],
+        heads: &["BUG: Dentry {} still in use ({n}) [{what}]", "BUG: Dentry {} still in use"],
         kind: Is(Kind::Other),
         title: "BUG: Dentry still in use in unmount",
         class: "BUG: Dentry still in use [{what}]",
@@ -50,10 +47,7 @@ pub(super) const ROWS: &[Row] = &[
     // ---- not the kernel ----
     Row {
         name: "trusty",
-        heads: &[
-            "trusty: panic (caller {}): {}ASSERT FAILED at ({}): {text}",
-            "trusty: panic",
-        ],
+        heads: &["trusty: panic (caller {}): {}ASSERT FAILED at ({}): {text}", "trusty: panic"],
         kind: Is(Kind::DenialOfService),
         title: "trusty: ASSERT FAILED: {text}",
         class: "",

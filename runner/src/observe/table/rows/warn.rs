@@ -8,12 +8,7 @@ use KindRule::Is;
 use Role::Opens;
 
 /// The object is its owner's, who handed it to RCU to be freed.
-const CALL_RCU: &[&str] = &[
-    "call_rcu*",
-    "__call_rcu*",
-    "kvfree_call_rcu*",
-    "kfree_call_rcu*",
-];
+const CALL_RCU: &[&str] = &["call_rcu*", "__call_rcu*", "kvfree_call_rcu*", "kfree_call_rcu*"];
 /// The lock of a socket is every protocol's.
 const SOCKET_LOCK: &[&str] = &["lock_sock*", "__lock_sock*", "release_sock*"];
 
