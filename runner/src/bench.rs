@@ -2,9 +2,9 @@
 //! What bakeoff itself costs: `bakeoff bench`.
 //!
 //! Two runs of one plan on one machine, one after the other: a cold one, whose
-//! trees, kernels and guest binaries are made in a cache of its own (archives
-//! come from the real cache: a mirror's speed is not ours), and a rerun of it
-//! with that cache. Everything that is compared is compared within that call;
+//! trees, kernels and guest binaries are made in a cache of its own and without
+//! ccache (archives come from the real cache: a mirror's speed is not ours), and
+//! a rerun of it with that cache. Everything that is compared is compared within that call;
 //! absolute times of a shared machine mean little.
 
 use std::fs;
@@ -48,6 +48,7 @@ pub fn run(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Resul
     let cache = Cache::open(Some(&dir.path().join("cache")))?;
     share_archives(tools.cache, &cache)?;
     let tools = Tools { cache: &cache, ..tools.clone() };
+    let machinery = &Machinery { without_ccache: true, ..machinery.clone() };
     let once = |name: &str| -> Result<Ledger> {
         let request = Request { out: Some(dir.path().join(name)), ..request.clone() };
         let began = Instant::now();

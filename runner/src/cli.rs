@@ -120,6 +120,13 @@ pub enum Command {
     Resume(Resume),
     /// Recompute a run's report from its records and consoles
     Report(Report),
+    /// Read kernel logs: every splat, with its title, locks and call chains
+    ///
+    /// Reads any console, not only those of bakeoff's guests, in constant
+    /// memory. A log without a splat is an empty list and no error.
+    Splats(Splats),
+    /// Say a splat of a run in words: which locks, in which order and context
+    Explain(Explain),
     /// Show specs, candidates, probes and runs
     List(List),
     /// Show what the cache holds, or empty it
@@ -270,6 +277,38 @@ pub struct Report {
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,
+}
+
+/// `bakeoff splats`
+#[derive(Args, Clone, Debug)]
+pub struct Splats {
+    /// Kernel logs; `-` is standard input
+    #[arg(required = true, value_name = "LOG")]
+    pub logs: Vec<PathBuf>,
+    /// Format
+    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
+    pub format: SplatFormat,
+    /// The kernel's vmlinux: adds file, line and inlined callers to each frame
+    #[arg(long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+}
+
+/// A format of splats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SplatFormat {
+    /// In words.
+    Text,
+    /// An array of objects.
+    Json,
+}
+
+/// `bakeoff explain`
+#[derive(Args, Clone, Debug)]
+pub struct Explain {
+    /// Run directory
+    pub run: PathBuf,
+    /// The splat: the beginning of its fingerprint, or a part of its title
+    pub splat: String,
 }
 
 /// `bakeoff list`

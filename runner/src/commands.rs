@@ -4,6 +4,7 @@
 //! error everything else.
 
 mod list;
+mod splats;
 mod work;
 
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -40,6 +41,8 @@ pub fn call(cli: Cli) -> Result<u8> {
             print(&String::from_utf8_lossy(&text))
         }
         Command::Schema => print(&judge::schema_text()?),
+        Command::Splats(args) => splats::splats(&args),
+        Command::Explain(args) => splats::explain_splat(&args),
         Command::List(list) => list::list(&list, &global),
         Command::Report(report) => work::report(&report, &global),
         Command::Cache(args) => cache(&args, &global),

@@ -44,8 +44,7 @@ pub use stream::{Parser, parse};
 use serde::{Deserialize, Serialize};
 
 /// One kernel report, as read from a console.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Splat {
     /// The report in the words kernel developers search for: `possible deadlock in F`.
     pub title: String,
@@ -88,8 +87,19 @@ pub struct Splat {
 }
 
 /// What a CPU was doing when a report was raised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Context {
     /// A system call or a kernel thread.

@@ -63,6 +63,8 @@ pub struct Machinery {
     pub trust: bool,
     /// `--base-latest`.
     pub base_latest: bool,
+    /// Compile everything, whatever ccache knows: for measuring.
+    pub without_ccache: bool,
 }
 
 /// What is asked of a new run.
@@ -196,7 +198,11 @@ pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Res
         compiler: Compiler::new(
             tools.cache,
             tools.data,
-            compile::Options { trust: machinery.trust, ..compile::Options::default() },
+            compile::Options {
+                trust: machinery.trust,
+                ccache: !machinery.without_ccache,
+                ..compile::Options::default()
+            },
             tools.events,
             tools.cancel,
         )?,

@@ -36,6 +36,8 @@ fn every_command_has_help() {
     for command in [
         "setup",
         "doctor",
+        "splats",
+        "explain",
         "run",
         "resume",
         "report",
@@ -117,6 +119,29 @@ fn schema_describes_the_report() {
     {
         assert!(schema["properties"].get(member).is_some(), "{member}");
     }
+}
+
+/// `splats` reads any log: JSON with the members other programs read, an empty list and
+/// no error where there is nothing, and standard input as well.
+#[test]
+fn splats_are_read_from_any_log() {
+    let fixture = "runner/tests/fixtures/splats/circular-x86.txt";
+    let json = |args: &[&str]| -> serde_json::Value {
+        let output = bakeoff(args);
+        assert_eq!(code(&output), exit_code::OK, "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let splats = json(&["splats", "--format", "json", fixture]);
+    let first = &splats.as_array().unwrap()[0];
+    for member in ["title", "alt_titles", "kind", "function", "corrupted", "frames", "start", "end"]
+    {
+        assert!(first.get(member).is_some(), "{member}");
+    }
+    assert!(first["title"].as_str().unwrap().starts_with("possible deadlock in"), "{first}");
+    assert_eq!(json(&["splats", "--format", "json", "README.md"]), serde_json::json!([]));
+    assert!(stdout(&bakeoff(&["splats", fixture])).contains("possible deadlock in"));
+    let missing = bakeoff(&["splats", "nowhere.log"]);
+    assert_eq!(code(&missing), exit_code::BAD_INPUT, "{}", stderr(&missing));
 }
 
 /// Completions exist for the usual shells and know the commands.

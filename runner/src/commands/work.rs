@@ -33,7 +33,7 @@ fn machinery(typed: &cli::Machinery) -> Machinery {
         cli::Accel::Kvm => Accel::Kvm,
         cli::Accel::Tcg => Accel::Tcg,
     });
-    Machinery { accel, guest_dir, trust, base_latest }
+    Machinery { accel, guest_dir, trust, base_latest, without_ccache: false }
 }
 
 /// Makes sure that nothing is missing for these architectures.

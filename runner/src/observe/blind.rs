@@ -7,8 +7,19 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 /// What must be kept in mind when judging by a splat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Note {
     /// It was raised while another report was being printed, or by the printing itself. A result,

@@ -5,8 +5,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 /// One call on a stack.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Frame {
     /// The function as printed, compiler suffixes included; Rust names are demangled.
     pub function: String,
@@ -38,8 +37,7 @@ impl Frame {
 }
 
 /// A place in the source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Source {
     /// The file, relative to the kernel tree where that can be told.
     pub file: String,
@@ -48,8 +46,7 @@ pub struct Source {
 }
 
 /// Frames in a row, and the line that introduced them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Stack {
     /// `Call Trace:`, `Freed by task 12:`, `-> #1 (&a){+.+.}-{3:3}:` …
     pub label: String,

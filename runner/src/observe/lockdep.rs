@@ -8,8 +8,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
 /// A lockdep report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LockdepReport {
     /// Which rule was broken.
     pub kind: LockKind,
@@ -34,8 +33,19 @@ pub struct LockdepReport {
 }
 
 /// Which rule of lockdep was broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum LockKind {
     /// Two orders of the same locks.
@@ -69,8 +79,19 @@ pub enum LockKind {
 }
 
 /// A set of locks that lockdep treats as one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct LockClass {
     /// Its name as printed, subclass included (`&rq->__lock`, `&sb->s_type->i_mutex_key#11`).
     pub name: String,
@@ -84,8 +105,7 @@ pub struct LockClass {
 }
 
 /// A lock of a class, and where it is or was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LockUse {
     /// Its class.
     pub class: LockClass,
@@ -95,8 +115,7 @@ pub struct LockUse {
 }
 
 /// One dependency: this class was taken while the next one in the chain was held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChainLink {
     /// Its number in the chain; `#0` is the lock that is being taken now.
     pub index: u32,
@@ -110,8 +129,7 @@ pub struct ChainLink {
 }
 
 /// A lock that the task holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HeldLock {
     /// Its place among the held locks; 0 was taken first.
     pub index: u32,
@@ -123,8 +141,7 @@ pub struct HeldLock {
 }
 
 /// When interrupts were last switched on and off, counted in events.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct IrqStamps {
     /// The number of events so far.
     pub events: u64,
@@ -139,8 +156,7 @@ pub struct IrqStamps {
 }
 
 /// One such event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct IrqStamp {
     /// Its number.
     pub event: u64,
