@@ -102,11 +102,10 @@ impl Printer {
             SplatFormat::Text => {
                 let at = format!("{}: bytes {} to {}", self.log, splat.start, splat.end);
                 format!(
-                    "{}{}\n  {at}\n  fingerprint {}\n\n{}\n",
+                    "{}{}\n\n  {at}\n  fingerprint {}\n",
                     if self.any { "\n" } else { "" },
-                    splat.title,
-                    fingerprint(splat),
-                    indent(&explain(splat))
+                    explain(splat).trim_end(),
+                    fingerprint(splat)
                 )
             }
         };
@@ -126,11 +125,6 @@ impl Printer {
             written => written.context(|| "write to standard output".into()),
         }
     }
-}
-
-fn indent(text: &str) -> String {
-    let lines = text.trim_end().lines();
-    lines.map(|line| format!("  {line}").trim_end().to_owned() + "\n").collect()
 }
 
 pub fn explain_splat(args: &Explain) -> Result<u8> {
@@ -165,8 +159,7 @@ pub fn explain_splat(args: &Explain) -> Result<u8> {
         };
         return Err(Error::bad_input(format!("no splat `{}` in this run", args.splat)).hint(hint));
     };
-    let mut text = format!("{}\n  fingerprint {print_of}\n\n{}", splat.title, explain(&splat));
-    text.push_str("\nSeen in:\n");
+    let mut text = format!("{}\n\nFingerprint: {print_of}. Seen in:\n", explain(&splat).trim_end());
     for (console, times) in seen {
         text.push_str(&format!("  {times:>6} times  {console}\n"));
     }
