@@ -136,7 +136,7 @@ pub struct Comparison {
 impl Comparison {
     /// Verdicts that more work would reach: inconclusive, and not by declaration.
     pub fn open_verdicts(&self) -> impl Iterator<Item = &VerdictRow> {
-        self.verdicts.iter().filter(|v| v.verdict == Verdict::Inconclusive && !v.declared)
+        self.verdicts.iter().filter(|v| v.is_open())
     }
 }
 

@@ -2,7 +2,7 @@
 //! Run directory → report: nothing is measured here, everything is recounted.
 
 use crate::assemble::observe_cell;
-use crate::compare::{GateState, Settings, Subject, Verdict, compare};
+use crate::compare::{GateState, Settings, Subject, VerdictRow, compare};
 use crate::data::DataDir;
 use crate::error::{Context, Error, Result, exit_code};
 use crate::freeze;
@@ -61,8 +61,11 @@ pub fn schema_text() -> Result<String> {
 /// The exit code of a run without `--gate`: whether its verdicts were reached.
 #[must_use]
 pub fn verdict_code(report: &Report) -> u8 {
-    let open = |v: &&crate::compare::VerdictRow| v.verdict == Verdict::Inconclusive && !v.declared;
-    if report.verdicts.iter().any(|v| open(&v)) { exit_code::INCONCLUSIVE } else { exit_code::OK }
+    if report.verdicts.iter().any(VerdictRow::is_open) {
+        exit_code::INCONCLUSIVE
+    } else {
+        exit_code::OK
+    }
 }
 
 /// The exit code with `--gate`: a gate that failed, else one that could not be

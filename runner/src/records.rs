@@ -15,7 +15,7 @@ use bakeoff_fuzz::wire::{self, Block, End, Hello, Record, StepOutcome};
 use crate::error::{Context, Result};
 
 /// The longest line that can be a record; a block's is below 1 KiB.
-pub const MAX_LINE: u64 = 1 << 20;
+pub const LONGEST_LINE: usize = 1 << 20;
 
 /// The records of one boot.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,16 +49,19 @@ pub fn read(path: &Path) -> Result<Records> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let n =
-            reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).at_path("read", path)?;
+        let n = reader
+            .by_ref()
+            .take(LONGEST_LINE as u64)
+            .read_until(b'\n', &mut line)
+            .at_path("read", path)?;
         if n == 0 {
             break;
         }
         if line.last() != Some(&b'\n') {
-            if (n as u64) < MAX_LINE {
+            if n < LONGEST_LINE {
                 break; // The guest died while it wrote this line.
             }
-            records.problems.push(format!("line {number} is longer than {MAX_LINE} bytes"));
+            records.problems.push(format!("line {number} is longer than {LONGEST_LINE} bytes"));
             break;
         }
         if line.iter().all(u8::is_ascii_whitespace) {

@@ -6,8 +6,6 @@
 //! the steps after it prove nothing. Those get a fresh boot. A resumed run asks
 //! the same function, so it goes on where the interrupted one was.
 
-use std::collections::BTreeSet;
-
 use bakeoff_fuzz::wire::StepOutcome;
 
 use crate::observation::BootObservation;
@@ -46,12 +44,6 @@ fn settles(step: u32, boot: &BootObservation) -> bool {
             blocks.is_empty() || blocks.iter().any(|b| b.debug_locks_before != Some(false))
         }
     }
-}
-
-/// Steps that a boot brought to their end.
-#[must_use]
-pub fn done(boot: &BootObservation) -> BTreeSet<u32> {
-    boot.steps.keys().copied().collect()
 }
 
 #[cfg(test)]

@@ -288,6 +288,14 @@ pub struct VerdictRow {
     pub reasons: Vec<String>,
 }
 
+impl VerdictRow {
+    /// More work would reach it: inconclusive, and not by declaration.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.verdict == Verdict::Inconclusive && !self.declared
+    }
+}
+
 /// Whether a gate lets a candidate through.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,

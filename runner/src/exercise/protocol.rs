@@ -11,9 +11,7 @@ use bakeoff_fuzz::wire::{Block, End, Hello, Record, VERSION, Workload};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-
-/// A record has less than a thousand bytes.
-const LONGEST_LINE: usize = 1 << 20;
+use crate::records::LONGEST_LINE;
 
 /// Reads one boot's records.
 #[derive(Debug)]
