@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, Port, say};
 use crate::kernel;
-use crate::probe::{self, Failure, Order};
+use crate::probe::{self, Failure, Next, Order};
 use crate::sys::{self, Wait};
 use crate::wire::{
     Block, End, Record, STEP_SILENCE_MS, Step, StepOutcome, VERSION, WORKLOAD_PATH, Workload,
@@ -265,7 +265,7 @@ fn run_step(text: &str) -> ExitCode {
     };
     let ran = catch_unwind(AssertUnwindSafe(|| match probe::order(&step)? {
         Order::Run(probe) => {
-            (probe.run)(&step, &mut |block| tell(&Record::Block(block)))?;
+            (probe.run)(&step, &mut |block| tell(&Record::Block(block)).map(|()| Next::Another))?;
             Ok(StepOutcome::Done)
         }
         Order::Unreachable(reason) => Ok(StepOutcome::Unreachable { reason: reason.to_owned() }),
@@ -303,7 +303,7 @@ fn message(panic: &Box<dyn std::any::Any + Send>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Context, Stress};
+    use crate::wire::{Context, Interface, Stack, Stop, Stress};
 
     fn step(id: u32) -> Step {
         Step {
@@ -315,6 +315,10 @@ mod tests {
             blocks: 1,
             calls_per_block: 1,
             block_ms: 1,
+            interface: Interface::default(),
+            stack: Stack::default(),
+            writer_duty: None,
+            stop: Stop::default(),
         }
     }
 
@@ -362,10 +366,10 @@ mod tests {
     fn bad_workloads_are_refused() {
         let reason = |text: &str| parse_workload(text.as_bytes()).unwrap_err().to_string();
         assert!(reason("").contains(WORKLOAD_PATH));
-        assert!(reason("{\"wire\":1}").contains("missing field"));
+        assert!(reason("{\"wire\":2}").contains("missing field"));
         assert!(reason(r#"{"wire":99,"boot":"b","seed":0,"steps":[]}"#).contains("version 99"));
         assert!(
-            reason(r#"{"wire":1,"boot":"b","seed":0,"steps":[],"more":1}"#)
+            reason(r#"{"wire":2,"boot":"b","seed":0,"steps":[],"more":1}"#)
                 .contains("unknown field")
         );
         assert!(reason(&"[".repeat(100_000)).contains(WORKLOAD_PATH));

@@ -28,8 +28,17 @@ pub struct Probe {
     pub run: fn(&Step, &mut Emit<'_>) -> Result<(), Failure>,
 }
 
-/// Takes a finished block.
-pub type Emit<'a> = dyn FnMut(Block) -> Result<(), Failure> + 'a;
+/// Takes a finished block and says whether another one is wanted.
+pub type Emit<'a> = dyn FnMut(Block) -> Result<Next, Failure> + 'a;
+
+/// What a probe does after a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Takes the next one, if the step has one.
+    Another,
+    /// Ends the step: what was asked is known.
+    Enough,
+}
 
 /// How a context is reached, or why it is not.
 #[derive(Debug)]
@@ -177,6 +186,7 @@ fn list(words: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Interface, Stack, Stop};
 
     fn step() -> Step {
         Step {
@@ -188,6 +198,10 @@ mod tests {
             blocks: 1,
             calls_per_block: 1,
             block_ms: 1,
+            interface: Interface::default(),
+            stack: Stack::default(),
+            writer_duty: None,
+            stop: Stop::default(),
         }
     }
 

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Version of everything in this module; a change of meaning raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the virtio-serial port that carries the records.
 pub const RECORDS_PORT: &str = "bakeoff.records";
@@ -63,6 +63,62 @@ pub struct Step {
     pub calls_per_block: u32,
     /// Milliseconds after which a block ends with what it has.
     pub block_ms: u32,
+    /// Which helper is asked, from which kind of program.
+    #[serde(default)]
+    pub interface: Interface,
+    /// What the sampled stack looks like.
+    #[serde(default)]
+    pub stack: Stack,
+    /// Asked share of time in percent during which the writer holds the lock or
+    /// waits for it, with [`Stress::MmapWriters`]; the blocks tell the true one.
+    #[serde(default)]
+    pub writer_duty: Option<u8>,
+    /// Whether the step may end before its last block.
+    #[serde(default)]
+    pub stop: Stop,
+}
+
+/// The helper that is asked for build ids.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Interface {
+    /// `bpf_get_stack`.
+    #[default]
+    GetStack,
+    /// `bpf_get_stackid` on a stack-trace map with `BPF_F_STACK_BUILD_ID`.
+    GetStackid,
+    /// `bpf_get_task_stack` of the running task.
+    GetTaskStack,
+    /// `bpf_get_stack` in a sleepable program, where the kernel has it.
+    GetStackSleepable,
+}
+
+/// What the sampled stack looks like.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Stack {
+    /// A few frames, all in the executable.
+    #[default]
+    Short,
+    /// One frame.
+    One,
+    /// Many frames, through two shared objects.
+    Deep,
+}
+
+/// Whether a step may end before its last block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Stop {
+    /// It takes all its blocks.
+    #[default]
+    Fixed,
 }
 
 /// The kernel context a sample is taken in.

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bakeoff_fuzz::wire::Step;
+use bakeoff_fuzz::wire::{Interface, Stack, Step, Stop};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -153,7 +153,20 @@ fn step(id: usize, probe: &Probe) -> Step {
     let Probe { probe, context, stress, period_us, blocks, calls_per_block, block_ms } =
         probe.clone();
     let id = u32::try_from(id).unwrap_or(u32::MAX);
-    Step { id, probe, context, stress, period_us, blocks, calls_per_block, block_ms }
+    Step {
+        id,
+        probe,
+        context,
+        stress,
+        period_us,
+        blocks,
+        calls_per_block,
+        block_ms,
+        interface: Interface::default(),
+        stack: Stack::default(),
+        writer_duty: None,
+        stop: Stop::default(),
+    }
 }
 
 fn pick(what: &str, all: &[String], wanted: &[String]) -> Result<Vec<String>> {

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    const HELLO: &str = r#"{"record":"hello","wire":1,"source_hash":"x","boot":"0-000","release":"6.12","machine":"x86_64","cmdline":"","cpus_online":2,"clocksource":"tsc","timer_resolution_ns":1,"timer_100us_measured_ns":150000,"debug_locks":true,"tainted":0,"page_size":4096,"at_ns":1}"#;
+    const HELLO: &str = r#"{"record":"hello","wire":2,"source_hash":"x","boot":"0-000","release":"6.12","machine":"x86_64","cmdline":"","cpus_online":2,"clocksource":"tsc","timer_resolution_ns":1,"timer_100us_measured_ns":150000,"debug_locks":true,"tainted":0,"page_size":4096,"at_ns":1}"#;
 
     fn read_text(text: &str) -> Records {
         let dir = tempfile::tempdir().unwrap();

@@ -20,7 +20,7 @@ use std::time::Duration;
 use sample::{Facts, UNLOCK_WORK, UNLOCK_WORK_FLAGS, control, slot};
 use score::{Expected, Sample};
 
-use super::{Emit, Failure, Probe, Reach};
+use super::{Emit, Failure, Next, Probe, Reach};
 use crate::elf::Elf;
 use crate::interrupt::{self, Level, Place, Reader};
 use crate::sys::bpf::{Program, ProgramKind, SharedArray};
@@ -216,7 +216,9 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
             lag: Lag::default(),
         };
         for number in 0..step.blocks {
-            emit(sampling.block(step, number)?)?;
+            if emit(sampling.block(step, number)?)? == Next::Enough {
+                break;
+            }
         }
         Ok(())
     })
@@ -406,7 +408,7 @@ impl Sampling<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Stress;
+    use crate::wire::{Interface, Stack, Stop, Stress};
 
     fn step(context: Context, period_us: Option<u32>) -> Step {
         Step {
@@ -418,6 +420,10 @@ mod tests {
             blocks: 1,
             calls_per_block: 1,
             block_ms: 1,
+            interface: Interface::default(),
+            stack: Stack::default(),
+            writer_duty: None,
+            stop: Stop::default(),
         }
     }
 

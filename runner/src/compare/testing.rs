@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use bakeoff_fuzz::wire::{Block, Context, Counts, End, Hello, Score, Step, StepOutcome, Stress};
+use bakeoff_fuzz::wire::{
+    Block, Context, Counts, End, Hello, Interface, Score, Stack, Step, StepOutcome, Stop, Stress,
+};
 
 use super::{CandidateInfo, Subject};
 use crate::observation::{BootObservation, Observation, SeenSplat};
@@ -25,6 +27,10 @@ fn step(id: u32, context: Context, period_us: Option<u32>, blocks: u32, calls: u
         blocks,
         calls_per_block: calls,
         block_ms: 4000,
+        interface: Interface::default(),
+        stack: Stack::default(),
+        writer_duty: None,
+        stop: Stop::default(),
     }
 }
 

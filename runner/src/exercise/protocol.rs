@@ -198,7 +198,7 @@ fn parse(line: &[u8]) -> Result<Record, String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use bakeoff_fuzz::wire::{Context, Counts, Step, StepOutcome, Stress};
+    use bakeoff_fuzz::wire::{Context, Counts, Interface, Stack, Step, StepOutcome, Stop, Stress};
 
     use super::*;
 
@@ -213,6 +213,10 @@ pub(super) mod tests {
             blocks: 3,
             calls_per_block: 10,
             block_ms: 100,
+            interface: Interface::default(),
+            stack: Stack::default(),
+            writer_duty: None,
+            stop: Stop::default(),
         };
         Workload { wire: VERSION, boot: "0-000".into(), seed: 1, steps: vec![step] }
     }
@@ -302,7 +306,8 @@ pub(super) mod tests {
     #[test]
     fn misfits_are_refused_at_the_hello() {
         let old = with_hello(|hello| hello.wire = VERSION + 1);
-        assert!(why(&old).contains("the guest speaks version 2, this program version 1"));
+        let told = format!("speaks version {}, this program version {VERSION}", VERSION + 1);
+        assert!(why(&old).contains(&told));
         let other = with_hello(|hello| hello.source_hash = "0".into());
         assert!(why(&other).contains("built from other sources"));
         let boot = with_hello(|hello| hello.boot = "0-001".into());
