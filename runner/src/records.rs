@@ -170,7 +170,7 @@ mod tests {
         assert!(read_text(&format!("{HELLO}\n{HELLO}\n")).problems[0].contains("second Hello"));
         let late = read_text(&format!("{HELLO}\n{end}\n{begin}\n"));
         assert!(late.problems[0].contains("after the End") && late.begun.is_empty());
-        let other = HELLO.replace("\"wire\":1", "\"wire\":9");
+        let other = HELLO.replace("\"wire\":2", "\"wire\":9");
         assert!(read_text(&format!("{other}\n")).problems[0].contains("wire version 9"));
     }
 
