@@ -15,6 +15,7 @@
 //! | [`interrupt`] | which level a BPF program ran at, proven |
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
 //! | [`bpf`] | an assembler for BPF programs |
+//! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
 //!
 //! Guest binaries refuse to run anywhere else: exit code
@@ -26,7 +27,9 @@ pub mod elf;
 pub mod guest;
 pub mod interrupt;
 pub mod kernel;
+pub mod op;
 pub mod probe;
+pub mod program;
 pub mod sys;
 pub mod wire;
 

@@ -1,0 +1,696 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One operation of a fuzz program: a perf, bpf or memory system call, or a
+//! trigger that makes events fire.
+//!
+//! Operations refer to each other's results by number: `event=1` is the second
+//! perf event the program opens. Memory is an *arena* of [`ARENA_PAGES`] pages
+//! at a fixed address that nothing else uses, so that no operation can hurt the
+//! process it runs in; stacks are forged from addresses in it, so that whatever
+//! is mapped there is what gets looked up.
+
+pub mod step;
+pub mod value;
+
+use step::{Body, MaybeFlaw};
+use value::{EventRef, LinkRef, MapRef, ProgRef, Upto, Value, flags, operations, words};
+
+/// Pages of the arena.
+pub const ARENA_PAGES: u8 = 32;
+
+/// A page of the arena.
+pub type Page = Upto<31>;
+/// A number of pages, less one.
+pub type MorePages = Upto<7>;
+
+words! {
+    /// What a perf event counts.
+    EventKind {
+        /// CPU clock, by an hrtimer.
+        CpuClock "cpu-clock",
+        /// Task clock.
+        TaskClock "task-clock",
+        /// Page faults.
+        PageFaults "page-faults",
+        /// Minor ones.
+        MinorFaults "minor-faults",
+        /// Context switches.
+        Switches "context-switches",
+        /// Migrations.
+        Migrations "cpu-migrations",
+        /// Alignment faults.
+        Alignment "alignment-faults",
+        /// Nothing; BPF writes to it.
+        BpfOutput "bpf-output",
+        /// Nothing.
+        Dummy "dummy",
+        /// Cycles, where there is a PMU.
+        Cycles "cycles",
+        /// A breakpoint on a page of the arena.
+        Breakpoint "breakpoint",
+        /// A tracepoint: entry to a system call.
+        SysEnter "tp-sys-enter",
+        /// A tracepoint: a switch, under the run queue's lock.
+        SchedSwitch "tp-sched-switch",
+        /// A tracepoint: a soft interrupt.
+        Softirq "tp-softirq-entry",
+        /// A tracepoint of another kind: a page is mapped by the kernel.
+        MmapLock "tp-kmem-cache-free",
+        /// A kprobe on `find_vma` or its like.
+        Kprobe "kprobe",
+        /// A uprobe on the sampled code.
+        Uprobe "uprobe",
+        /// A kind nobody has.
+        Unknown "unknown",
+    }
+    /// How often an event fires.
+    Period {
+        /// It only counts.
+        Never "never",
+        /// Each time.
+        Each "1",
+        /// Now and then.
+        Few "100",
+        /// Some microseconds of a clock.
+        Short "20000",
+        /// A millisecond of a clock.
+        Long "1000000",
+        /// More than there can be.
+        Huge "huge",
+    }
+    /// Whose events are counted.
+    Target {
+        /// The thread's own.
+        Own "self",
+        /// The helper thread's.
+        Helper "helper",
+        /// Everybody's on CPU 0.
+        Cpu0 "cpu0",
+        /// Everybody's on CPU 1.
+        Cpu1 "cpu1",
+        /// The thread's own, on CPU 0 only.
+        OwnCpu0 "self-cpu0",
+        /// Nobody's.
+        Nobody "nobody",
+    }
+    /// ioctls of perf events.
+    EventIoctl {
+        /// `ENABLE`
+        Enable "enable",
+        /// `DISABLE`
+        Disable "disable",
+        /// `ENABLE` for the group.
+        EnableGroup "enable-group",
+        /// `DISABLE` for the group.
+        DisableGroup "disable-group",
+        /// `REFRESH`
+        Refresh "refresh",
+        /// `RESET`
+        Reset "reset",
+        /// `PERIOD`
+        Period "period",
+        /// `PAUSE_OUTPUT`
+        Pause "pause",
+        /// `PAUSE_OUTPUT`, the other way.
+        Resume "resume",
+        /// `ID`
+        Id "id",
+        /// `SET_FILTER`
+        Filter "filter",
+        /// `QUERY_BPF`
+        QueryBpf "query-bpf",
+        /// `MODIFY_ATTRIBUTES`
+        Modify "modify",
+        /// None of them.
+        Unknown "unknown",
+    }
+    /// Kinds of BPF maps.
+    MapKind {
+        /// Stacks as addresses.
+        Stacks "stack-trace",
+        /// Stacks as build ids.
+        BuildIds "stack-trace-build-id",
+        /// An array.
+        Array "array",
+        /// A hash.
+        Hash "hash",
+        /// A hash per CPU.
+        PerCpuHash "percpu-hash",
+        /// A hash that forgets.
+        LruHash "lru-hash",
+        /// A ring buffer.
+        Ringbuf "ringbuf",
+        /// Storage of a task.
+        TaskStorage "task-storage",
+        /// Perf events.
+        Events "perf-event-array",
+        /// Programs.
+        Programs "prog-array",
+        /// A queue.
+        Queue "queue",
+        /// A Bloom filter.
+        Bloom "bloom-filter",
+    }
+    /// Kinds of BPF programs.
+    ProgKind {
+        /// `BPF_PROG_TYPE_PERF_EVENT`
+        PerfEvent "perf-event",
+        /// `BPF_PROG_TYPE_RAW_TRACEPOINT`
+        RawTp "raw-tracepoint",
+        /// `BPF_PROG_TYPE_TRACEPOINT`
+        Tracepoint "tracepoint",
+        /// `BPF_PROG_TYPE_KPROBE`
+        Kprobe "kprobe",
+        /// `BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE`
+        RawTpWritable "raw-tracepoint-writable",
+    }
+    /// Places where programs are called from one that is always attached, for
+    /// attaching takes as long as RCU does.
+    Place {
+        /// Entry to a system call.
+        SysEnter "sys-enter",
+        /// A switch, under the run queue's lock.
+        SchedSwitch "sched-switch",
+        /// Exit from a system call.
+        SysExit "sys-exit",
+    }
+    /// Raw tracepoints that can be attached to.
+    RawTp {
+        /// A system call's entry.
+        SysEnter "sys_enter",
+        /// A switch.
+        SchedSwitch "sched_switch",
+        /// A soft interrupt.
+        Softirq "softirq_entry",
+        /// A page is freed.
+        PageFree "mm_page_free",
+        /// A task ends.
+        Exit "sched_process_exit",
+        /// None.
+        Missing "no_such_tracepoint",
+    }
+    /// What a page of the arena is mapped to.
+    Backing {
+        /// Nothing but zeroes.
+        Anonymous "anonymous",
+        /// An ELF file.
+        ElfA "elf-a",
+        /// Another, with another build id.
+        ElfB "elf-b",
+        /// One whose headers lie.
+        ElfBad "elf-bad",
+        /// A file that is no ELF.
+        Text "text",
+        /// An ELF file opened for this mapping and closed at once.
+        ElfFresh "elf-fresh",
+        /// Shared zeroes.
+        Shared "shared",
+    }
+    /// Protections.
+    Protection {
+        /// None.
+        None "none",
+        /// Read.
+        Read "r",
+        /// Read and write.
+        ReadWrite "rw",
+        /// Read and execute.
+        ReadExec "rx",
+    }
+    /// Advice.
+    Advice {
+        /// Forget the pages.
+        DontNeed "dontneed",
+        /// Bring them in.
+        WillNeed "willneed",
+        /// They may go.
+        Free "free",
+        /// They may go first.
+        Cold "cold",
+        /// Huge pages.
+        Huge "hugepage",
+        /// Not in children.
+        DontFork "dontfork",
+        /// Page them out.
+        PageOut "pageout",
+        /// Fault them in.
+        Populate "populate-read",
+    }
+    /// What makes events fire.
+    How {
+        /// A system call.
+        Syscall "syscall",
+        /// A read from user space.
+        Load "load",
+        /// A write from user space.
+        Store "store",
+        /// Some time in user space.
+        Spin "spin",
+        /// Yielding the CPU.
+        Yield "yield",
+        /// A short sleep.
+        Sleep "sleep",
+        /// A read by the kernel.
+        Copy "copy",
+    }
+    /// What a child does.
+    Child {
+        /// Ends at once.
+        Exit "exit",
+        /// Runs a helper.
+        Exec "exec",
+        /// Maps and unmaps the arena.
+        Map "map",
+        /// Makes system calls.
+        Syscalls "syscalls",
+        /// Kills itself.
+        Die "die",
+    }
+    /// What the helper thread does meanwhile.
+    Aside {
+        /// Maps a file over the page, again and again.
+        Map "map",
+        /// Protects and unprotects it.
+        Protect "protect",
+        /// Reads it.
+        Load "load",
+        /// Makes system calls with it on the stack.
+        Syscall "syscall",
+        /// Drops its pages.
+        Drop "drop",
+    }
+    /// A question to the kernel about an object.
+    Ask {
+        /// `BPF_OBJ_GET_INFO_BY_FD`
+        Info "info",
+        /// `BPF_PROG_QUERY`-like: `BPF_TASK_FD_QUERY`.
+        Task "task-fd",
+        /// `BPF_PROG_GET_NEXT_ID` and `GET_FD_BY_ID`.
+        Next "next-id",
+        /// `BPF_PROG_TEST_RUN`
+        Run "test-run",
+    }
+    /// Operations on a map's elements.
+    MapCall {
+        /// Look up.
+        Lookup "lookup",
+        /// Update.
+        Update "update",
+        /// Delete.
+        Delete "delete",
+        /// The next key.
+        Next "next-key",
+        /// Look up and delete.
+        Take "lookup-and-delete",
+        /// Several at once.
+        Batch "lookup-batch",
+        /// No more changes from user space.
+        Freeze "freeze",
+    }
+}
+
+flags! {
+    /// Bits of a perf event's attributes.
+    EventFlags {
+        /// Off until it is enabled.
+        disabled "disabled",
+        /// Children have it too.
+        inherit "inherit",
+        /// Always on the CPU.
+        pinned "pinned",
+        /// Alone on the PMU.
+        exclusive "exclusive",
+        /// Not in the kernel.
+        exclude_kernel "exclude-kernel",
+        /// Not in user space.
+        exclude_user "exclude-user",
+        /// Records of mappings.
+        mmap "mmap",
+        /// With build ids.
+        build_id "build-id",
+        /// Records of names.
+        comm "comm",
+        /// Records of tasks.
+        task "task",
+        /// The period is a frequency.
+        freq "freq",
+        /// Ids in all records.
+        sample_id_all "sample-id-all",
+        /// On from exec on.
+        enable_on_exec "enable-on-exec",
+        /// Removed on exec.
+        remove_on_exec "remove-on-exec",
+        /// A signal at each sample.
+        sigtrap "sigtrap",
+        /// Records of BPF programs.
+        bpf_event "bpf-event",
+        /// Written from the end.
+        write_backward "write-backward",
+        /// Records of switches.
+        context_switch "context-switch",
+        /// Counters of children are read apart.
+        inherit_stat "inherit-stat",
+    }
+    /// What a sample holds.
+    SampleFlags {
+        /// The address.
+        ip "ip",
+        /// The thread.
+        tid "tid",
+        /// The time.
+        time "time",
+        /// The address of memory.
+        addr "addr",
+        /// All counters of the group.
+        read "read",
+        /// Both stacks.
+        callchain "callchain",
+        /// Registers of user space.
+        regs "regs-user",
+        /// A copy of the user's stack.
+        stack "stack-user",
+        /// The CPU.
+        cpu "cpu",
+        /// The period.
+        period "period",
+        /// The tracepoint's data.
+        raw "raw",
+    }
+    /// Flags of a map.
+    MapFlags {
+        /// Not allocated beforehand.
+        no_prealloc "no-prealloc",
+        /// Mappable.
+        mmapable "mmapable",
+        /// Only programs write.
+        rdonly "rdonly",
+        /// Zero seed.
+        zero_seed "zero-seed",
+    }
+}
+
+operations! {
+    /// One operation.
+    Op sep ' ' {
+        /// `perf_event_open`.
+        PerfOpen "perf-open" weight 14 makes events {
+            /// What it counts.
+            event: EventKind,
+            /// How often it fires.
+            period: Period,
+            /// Whose.
+            target: Target,
+            /// Attributes.
+            flags: EventFlags,
+            /// What a sample holds.
+            sample: SampleFlags,
+            /// The group it joins.
+            group: Option<EventRef>,
+            /// The page of a breakpoint.
+            page: Page,
+        }
+        /// An ioctl of an event.
+        PerfIoctl "perf-ioctl" weight 8 {
+            /// The event.
+            event: EventRef,
+            /// Which.
+            call: EventIoctl,
+        }
+        /// Another event's buffer, or none.
+        PerfOutput "perf-output" weight 2 {
+            /// The event.
+            event: EventRef,
+            /// The one with the buffer.
+            into: Option<EventRef>,
+        }
+        /// `PERF_EVENT_IOC_SET_BPF`.
+        PerfBpf "perf-bpf" weight 14 {
+            /// The event.
+            event: EventRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Maps an event's ring buffer.
+        PerfMap "perf-map" weight 5 {
+            /// The event.
+            event: EventRef,
+            /// Its data pages: 2 to the power of this; 7 is none.
+            order: Upto<3>,
+            /// Without write access: it overwrites.
+            overwrite: Upto<1>,
+        }
+        /// Unmaps it.
+        PerfUnmap "perf-unmap" weight 3 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Reads the counter.
+        PerfRead "perf-read" weight 4 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Consumes the ring buffer.
+        PerfConsume "perf-consume" weight 2 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Closes an event.
+        PerfClose "perf-close" weight 5 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Turns all events of the task off (0) or on.
+        PerfTask "perf-task" weight 1 {
+            /// On.
+            on: Upto<1>,
+        }
+        /// `BPF_MAP_CREATE`; mostly one that is there already.
+        MapCreate "map-create" weight 9 makes maps {
+            /// Its kind.
+            kind: MapKind,
+            /// Flags.
+            flags: MapFlags,
+            /// Entries: 2 to the power of this.
+            entries: Upto<8>,
+            /// 0: one of its own, that programs have to be loaded for.
+            pooled: Upto<15>,
+        }
+        /// An operation on a map's elements.
+        MapElement "map-element" weight 8 {
+            /// The map.
+            map: MapRef,
+            /// Which.
+            call: MapCall,
+            /// The key.
+            key: Upto<7>,
+            /// `BPF_ANY` and so on.
+            how: Upto<5>,
+        }
+        /// Puts an event into a map of events.
+        MapEvent "map-event" weight 2 {
+            /// The map.
+            map: MapRef,
+            /// The event.
+            event: EventRef,
+        }
+        /// Puts a program into a map of programs.
+        MapProg "map-prog" weight 2 {
+            /// The map.
+            map: MapRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Maps a map's values into the process and out again.
+        MapMmap "map-mmap" weight 1 {
+            /// The map.
+            map: MapRef,
+        }
+        /// Closes a map.
+        MapClose "map-close" weight 2 {
+            /// The map.
+            map: MapRef,
+        }
+        /// `BPF_PROG_LOAD`.
+        ProgLoad "prog-load" weight 12 makes progs {
+            /// Its kind.
+            kind: ProgKind,
+            /// What is wrong with it.
+            flaw: MaybeFlaw,
+            /// Its maps.
+            maps: Vec<MapRef>,
+            /// What it does.
+            body: Body,
+        }
+        /// Closes a program.
+        ProgClose "prog-close" weight 2 {
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Asks the kernel about a program.
+        ProgAsk "prog-ask" weight 2 {
+            /// The program.
+            prog: ProgRef,
+            /// What.
+            what: Ask,
+        }
+        /// Asks the kernel about a map.
+        MapAsk "map-ask" weight 1 {
+            /// The map.
+            map: MapRef,
+        }
+        /// Has a program called at a place until the end.
+        Arm "arm" weight 10 {
+            /// The place.
+            place: Place,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// No longer.
+        Disarm "disarm" weight 2 {
+            /// The place.
+            place: Place,
+        }
+        /// `BPF_RAW_TRACEPOINT_OPEN`.
+        RawOpen "raw-open" weight 1 makes links {
+            /// The tracepoint.
+            at: RawTp,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// `BPF_LINK_CREATE` on an event.
+        PerfLink "perf-link" weight 3 makes links {
+            /// The event.
+            event: EventRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Another program for a link.
+        LinkUpdate "link-update" weight 2 {
+            /// The link.
+            link: LinkRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Detaches a link.
+        LinkDetach "link-detach" weight 1 {
+            /// The link.
+            link: LinkRef,
+        }
+        /// Closes a link.
+        LinkClose "link-close" weight 2 {
+            /// The link.
+            link: LinkRef,
+        }
+        /// Maps something into the arena.
+        Mmap "mmap" weight 12 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// What.
+            what: Backing,
+            /// How.
+            protection: Protection,
+            /// First page of the file.
+            offset: Upto<7>,
+        }
+        /// Unmaps a part of the arena.
+        Munmap "munmap" weight 4 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+        }
+        /// Changes protections.
+        Mprotect "mprotect" weight 5 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// To what.
+            protection: Protection,
+        }
+        /// Moves a mapping within the arena.
+        Mremap "mremap" weight 4 {
+            /// From where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// To where.
+            to: Page,
+            /// How much then, less one.
+            then: MorePages,
+        }
+        /// Gives advice.
+        Madvise "madvise" weight 4 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// What.
+            advice: Advice,
+        }
+        /// Makes events fire, with a stack of arena addresses.
+        Trigger "trigger" weight 22 {
+            /// How.
+            how: How,
+            /// Where, for those that touch memory.
+            page: Page,
+            /// The stack, innermost first.
+            frames: Vec<Page>,
+            /// How often, less one.
+            again: Upto<7>,
+        }
+        /// Has the helper thread do something meanwhile.
+        Aside "aside" weight 5 {
+            /// What.
+            what: Aside,
+            /// Where.
+            page: Page,
+            /// How often, less one.
+            again: Upto<31>,
+        }
+        /// A child, waited for.
+        Fork "fork" weight 1 {
+            /// What it does.
+            child: Child,
+        }
+        /// A signal to the process itself.
+        Signal "signal" weight 1 {
+            /// Which of those that are harmless.
+            which: Upto<2>,
+        }
+        /// Runs on one CPU (0, 1), or on any (2).
+        Affinity "affinity" weight 2 {
+            /// Which.
+            cpu: Upto<2>,
+        }
+    }
+}
+
+impl Op {
+    /// Whether it takes milliseconds rather than microseconds, most of them
+    /// waiting for RCU or for a child: a program may have few of these.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        match self {
+            Self::RawOpen { .. } | Self::Fork { .. } | Self::ProgAsk { .. } => true,
+            Self::PerfOpen { event, .. } => matches!(
+                event,
+                EventKind::SysEnter
+                    | EventKind::SchedSwitch
+                    | EventKind::Softirq
+                    | EventKind::MmapLock
+                    | EventKind::Kprobe
+                    | EventKind::Uprobe
+                    | EventKind::Breakpoint
+            ),
+            Self::MapCreate { pooled, .. } => pooled.0 == 0,
+            _ => false,
+        }
+    }
+
+    /// One of the operations, by its weight.
+    pub fn any(dice: &mut dyn value::Dice) -> Self {
+        Self::roll(dice)
+    }
+}
