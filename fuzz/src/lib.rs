@@ -16,6 +16,8 @@
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
 //! | [`bpf`] | an assembler for BPF programs |
 //! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
+//! | [`fuzzing`] | PID 1 of a guest that is fuzzed, its workers, their records |
+//! | [`exec`] | runs fuzz programs |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
 //!
 //! Guest binaries refuse to run anywhere else: exit code
@@ -24,6 +26,8 @@
 pub mod agent;
 pub mod bpf;
 pub mod elf;
+pub mod exec;
+pub mod fuzzing;
 pub mod guest;
 pub mod interrupt;
 pub mod kernel;

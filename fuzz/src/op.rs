@@ -53,8 +53,8 @@ words! {
         SchedSwitch "tp-sched-switch",
         /// A tracepoint: a soft interrupt.
         Softirq "tp-softirq-entry",
-        /// A tracepoint of another kind: a page is mapped by the kernel.
-        MmapLock "tp-kmem-cache-free",
+        /// A tracepoint: an object of the kernel is freed.
+        CacheFree "tp-kmem-cache-free",
         /// A kprobe on `find_vma` or its like.
         Kprobe "kprobe",
         /// A uprobe on the sampled code.
@@ -667,6 +667,33 @@ operations! {
     }
 }
 
+impl EventKind {
+    /// Whether opening and closing one waits for RCU, or patches the kernel.
+    #[must_use]
+    pub fn is_slow(self) -> bool {
+        match self {
+            Self::SysEnter
+            | Self::SchedSwitch
+            | Self::Softirq
+            | Self::CacheFree
+            | Self::Kprobe
+            | Self::Uprobe
+            | Self::Breakpoint => true,
+            Self::CpuClock
+            | Self::TaskClock
+            | Self::PageFaults
+            | Self::MinorFaults
+            | Self::Switches
+            | Self::Migrations
+            | Self::Alignment
+            | Self::BpfOutput
+            | Self::Dummy
+            | Self::Cycles
+            | Self::Unknown => false,
+        }
+    }
+}
+
 impl Op {
     /// Whether it takes milliseconds rather than microseconds, most of them
     /// waiting for RCU or for a child: a program may have few of these.
@@ -674,16 +701,7 @@ impl Op {
     pub fn is_slow(&self) -> bool {
         match self {
             Self::RawOpen { .. } | Self::Fork { .. } | Self::ProgAsk { .. } => true,
-            Self::PerfOpen { event, .. } => matches!(
-                event,
-                EventKind::SysEnter
-                    | EventKind::SchedSwitch
-                    | EventKind::Softirq
-                    | EventKind::MmapLock
-                    | EventKind::Kprobe
-                    | EventKind::Uprobe
-                    | EventKind::Breakpoint
-            ),
+            Self::PerfOpen { event, .. } => event.is_slow(),
             Self::MapCreate { pooled, .. } => pooled.0 == 0,
             _ => false,
         }
