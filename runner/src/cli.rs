@@ -120,6 +120,12 @@ pub enum Command {
     Resume(Resume),
     /// Recompute a run's report from its records and consoles
     Report(Report),
+    /// Fuzz a candidate's kernel with perf and BPF programs
+    ///
+    /// The fuzzer runs inside the guest. When the guest dies, it is booted again
+    /// and goes on with the corpus. Findings are kept in a folder each; the last
+    /// line on standard output is a summary.
+    Fuzz(Fuzz),
     /// Read kernel logs: every splat, with its title, locks and call chains
     ///
     /// Reads any console, not only those of bakeoff's guests, in constant
@@ -237,6 +243,43 @@ pub struct Run {
     /// Format of the report on standard output
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// `bakeoff fuzz`
+#[derive(Args, Clone, Debug)]
+pub struct Fuzz {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// The candidate whose kernel is fuzzed
+    #[arg(long, value_name = "NAME")]
+    pub candidate: String,
+    /// Architecture
+    #[arg(long, value_name = "ARCH")]
+    pub arch: String,
+    /// Seconds of fuzzing, boots not counted
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub time: u32,
+    /// Profile of the kernel
+    #[arg(long, value_name = "NAME", default_value = "kcov")]
+    pub profile: String,
+    /// Programs to begin with; new ones are added [default: OUT/corpus]
+    #[arg(long, value_name = "DIR")]
+    pub corpus: Option<PathBuf>,
+    /// Where consoles, corpus and findings go [default: runs/fuzz-<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u32,
+    /// A patch on top of the candidate's, such as a planted bug (repeatable)
+    #[arg(long, value_name = "PATCH")]
+    pub patch: Vec<PathBuf>,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+    /// Format of the summary
+    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
+    pub format: SplatFormat,
 }
 
 /// `bakeoff resume`
