@@ -126,6 +126,10 @@ pub enum Command {
     /// and goes on with the corpus. Findings are kept in a folder each; the last
     /// line on standard output is a summary.
     Fuzz(Fuzz),
+    /// Run fuzz programs again, in fresh boots
+    Replay(Replay),
+    /// Make a fuzz program smaller while the report it causes stays
+    Minimize(Minimize),
     /// Read kernel logs: every splat, with its title, locks and call chains
     ///
     /// Reads any console, not only those of bakeoff's guests, in constant
@@ -250,36 +254,84 @@ pub struct Run {
 pub struct Fuzz {
     /// Folder of a bake-off (or its bakeoff.yaml)
     pub spec: PathBuf,
-    /// The candidate whose kernel is fuzzed
+    /// Seconds of fuzzing, boots not counted
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub time: u32,
+    /// Programs to begin with; new ones are added [default: OUT/corpus]
+    #[arg(long, value_name = "DIR")]
+    pub corpus: Option<PathBuf>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u32,
+    /// The kernel.
+    #[command(flatten)]
+    pub on: OnKernel,
+    /// Format of the summary
+    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
+    pub format: SplatFormat,
+}
+
+/// Which kernel fuzz programs are run on.
+#[derive(Args, Clone, Debug)]
+pub struct OnKernel {
+    /// The candidate
     #[arg(long, value_name = "NAME")]
     pub candidate: String,
     /// Architecture
     #[arg(long, value_name = "ARCH")]
     pub arch: String,
-    /// Seconds of fuzzing, boots not counted
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub time: u32,
     /// Profile of the kernel
     #[arg(long, value_name = "NAME", default_value = "kcov")]
     pub profile: String,
-    /// Programs to begin with; new ones are added [default: OUT/corpus]
-    #[arg(long, value_name = "DIR")]
-    pub corpus: Option<PathBuf>,
-    /// Where consoles, corpus and findings go [default: runs/fuzz-<time>]
+    /// Where consoles, corpus and findings go [default: runs/<command>-<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u32,
-    /// A patch on top of the candidate's, such as a planted bug (repeatable)
+    /// A patch on top of the candidate's (repeatable)
     #[arg(long, value_name = "PATCH")]
     pub patch: Vec<PathBuf>,
     /// Machinery.
     #[command(flatten)]
     pub machinery: Machinery,
-    /// Format of the summary
+}
+
+/// `bakeoff replay`
+#[derive(Args, Clone, Debug)]
+pub struct Replay {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// Programs, or folders of them; run in this order
+    #[arg(required = true, value_name = "PROGRAM")]
+    pub programs: Vec<PathBuf>,
+    /// Boots
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub boots: u32,
+    /// Run the list this often in each boot
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: usize,
+    /// The kernel.
+    #[command(flatten)]
+    pub on: OnKernel,
+    /// Format
     #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
     pub format: SplatFormat,
+}
+
+/// `bakeoff minimize`
+#[derive(Args, Clone, Debug)]
+pub struct Minimize {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// The program
+    pub program: PathBuf,
+    /// Fingerprint of the report that has to stay [default: the first it causes]
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub fingerprint: Option<String>,
+    /// Run each candidate program this often in its boot
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub repeat: usize,
+    /// The kernel.
+    #[command(flatten)]
+    pub on: OnKernel,
 }
 
 /// `bakeoff resume`

@@ -11,12 +11,14 @@
 //! - [`coverage`]: addresses become functions and files of the kernel.
 //! - [`finding`]: splats with the programs that may have caused them, kept in a
 //!   folder each.
+//! - [`replay`]: programs run again, and made smaller.
 //! - [`summary`]: what a campaign has come to, in numbers.
 
 pub mod bench;
 pub mod campaign;
 pub mod coverage;
 pub mod finding;
+pub mod replay;
 pub mod session;
 pub mod summary;
 

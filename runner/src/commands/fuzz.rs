@@ -1,48 +1,114 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `fuzz`: fuzzing one candidate's kernel.
+//! `fuzz`, `replay` and `minimize`: what is done with fuzz programs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use bakeoff::error::{Context, Result};
+use bakeoff::error::{Context, Error, Result};
 use bakeoff::fuzzing::bench::{Bench, Subject};
-use bakeoff::fuzzing::{self, Campaign};
+use bakeoff::fuzzing::{self, Campaign, campaign, replay as again};
+use bakeoff_fuzz::program::text;
 
-use crate::cli::{Fuzz, SplatFormat};
+use crate::cli::{self, Fuzz, OnKernel, SplatFormat};
 use crate::commands::work::{ensure, machinery};
 use crate::commands::{Desk, print};
 
-pub fn fuzz(args: &Fuzz, desk: &Desk) -> Result<u8> {
-    ensure(vec![args.arch.clone()], args.machinery.yes, desk)?;
-    let tools = desk.tools();
-    let out = args.out.clone().unwrap_or_else(|| {
+fn folder(out: Option<&PathBuf>, what: &str) -> Result<PathBuf> {
+    let out = out.cloned().unwrap_or_else(|| {
         let now = jiff::Timestamp::now();
-        Path::new("runs").join(format!("fuzz-{}", now.strftime("%Y%m%dT%H%M%SZ")))
+        Path::new("runs").join(format!("{what}-{}", now.strftime("%Y%m%dT%H%M%SZ")))
     });
     fs::create_dir_all(&out).at_path("create", &out)?;
+    Ok(out)
+}
+
+fn bench(spec: &Path, on: &OnKernel, out: &Path, desk: &Desk) -> Result<Bench> {
+    let OnKernel { candidate, arch, profile, out: _, patch, machinery: typed } = on;
+    ensure(vec![arch.clone()], typed.yes, desk)?;
     let subject = Subject {
-        spec: args.spec.clone(),
+        spec: spec.to_owned(),
         base: None,
-        candidate: args.candidate.clone(),
-        arch: args.arch.clone(),
-        profile: args.profile.clone(),
-        extra: args.patch.clone(),
+        candidate: candidate.clone(),
+        arch: arch.clone(),
+        profile: profile.clone(),
+        extra: patch.clone(),
     };
-    let machinery = machinery(&args.machinery);
-    let bench = Bench::prepare(&subject, &machinery, &out.join("build.log"), &tools)?;
-    let campaign = Campaign {
-        seconds: args.time,
-        seed: args.seed,
-        out: out.clone(),
-        corpus: args.corpus.clone(),
-    };
+    Bench::prepare(&subject, &machinery(typed), &out.join("build.log"), &desk.tools())
+}
+
+pub fn fuzz(args: &Fuzz, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "fuzz")?;
+    let bench = bench(&args.spec, &args.on, &out, desk)?;
     desk.events.note(format!("folder: {}", out.display()));
-    let summary = fuzzing::fuzz(&bench, &campaign, &tools)?;
+    let campaign =
+        Campaign { seconds: args.time, seed: args.seed, out, corpus: args.corpus.clone() };
+    let summary = fuzzing::fuzz(&bench, &campaign, &desk.tools())?;
     print(&match args.format {
         SplatFormat::Text => summary.text(),
-        SplatFormat::Json => {
-            let line = serde_json::to_string(&summary).context(|| "write the summary".into())?;
-            format!("{line}\n")
+        SplatFormat::Json => json_line(&summary)?,
+    })
+}
+
+fn json_line(value: &impl serde::Serialize) -> Result<String> {
+    let line = serde_json::to_string(value).context(|| "write the answer".into())?;
+    Ok(format!("{line}\n"))
+}
+
+pub fn replay(args: &cli::Replay, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "replay")?;
+    let tools = desk.tools();
+    let mut programs = Vec::new();
+    for path in &args.programs {
+        if path.is_dir() {
+            programs.extend(campaign::read_programs(path, &tools)?);
+        } else {
+            programs.push(read(path)?);
+        }
+    }
+    let programs = vec![programs; args.repeat.max(1)].concat();
+    let bench = bench(&args.spec, &args.on, &out, desk)?;
+    let replay = again::replay(&bench, &programs, args.boots, &out, &tools)?;
+    print(&match args.format {
+        SplatFormat::Json => json_line(&replay)?,
+        SplatFormat::Text => {
+            let mut text = format!("{}: {} boots\n", replay.cell, replay.boots.len());
+            for boot in &replay.boots {
+                text.push_str(&format!("  {}, {} programs\n", boot.end, boot.replayed.len()));
+            }
+            for (fingerprint, again) in &replay.reproduced {
+                let (low, high) = again.interval.unwrap_or((0.0, 1.0));
+                text.push_str(&format!(
+                    "{fingerprint} {}: in {} of {} boots ({low:.2} to {high:.2})\n",
+                    again.title, again.boots, again.of
+                ));
+            }
+            if replay.reproduced.is_empty() {
+                text.push_str("no report\n");
+            }
+            text
         }
     })
+}
+
+pub fn minimize(args: &cli::Minimize, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "minimize")?;
+    let written = read(&args.program)?;
+    let program = text::read(written.as_bytes())
+        .map_err(|why| Error::bad_input(format!("{}: {why}", args.program.display())))?;
+    let bench = bench(&args.spec, &args.on, &out, desk)?;
+    let wanted = args.fingerprint.as_deref();
+    let smaller = again::minimize(&bench, &program, wanted, args.repeat, &out, &desk.tools())?;
+    desk.events.note(format!(
+        "{} of {} operations, after {} boots; {} stayed",
+        smaller.ops.0, smaller.ops.1, smaller.boots, smaller.fingerprint
+    ));
+    print(&smaller.program)
+}
+
+/// A program's text, checked.
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).at_path("read", path)?;
+    text::read(&bytes)
+        .map(|program| text::write(&program))
+        .map_err(|why| Error::bad_input(format!("{}: {why}", path.display())))
 }
