@@ -12,6 +12,7 @@ pub mod aside;
 pub mod assemble;
 mod events;
 pub mod files;
+pub mod legal;
 pub mod pool;
 mod run;
 
@@ -44,6 +45,8 @@ pub struct Ran {
     pub errnos: Vec<i32>,
     /// Whether the helper thread or the reaper got stuck.
     pub stuck: bool,
+    /// A stack lookup's answer that cannot be right.
+    pub wrong: Option<String>,
 }
 
 /// A perf event of the running program.
@@ -63,6 +66,8 @@ struct Tables {
     progs: Vec<Option<Arc<OwnedFd>>>,
     links: Vec<Option<OwnedFd>>,
     armed: Vec<Place>,
+    arena: legal::Model,
+    wrong: Option<String>,
 }
 
 /// Runs programs, one after the other, in the thread that made it.
@@ -186,6 +191,7 @@ impl Executor {
             })
             .collect();
         let settled = self.helper.settle();
+        let wrong = self.tables.wrong.take();
         self.release();
         if let Some(coverage) = &self.coverage {
             let mut take = take;
@@ -199,12 +205,14 @@ impl Executor {
             bpf_runs: self.counters.load(assemble::RUNS).wrapping_sub(runs),
             errnos,
             stuck: !settled,
+            wrong,
         }
     }
 
     /// Releases what the program made.
     fn release(&mut self) {
-        let Tables { events, maps, progs, links, armed } = std::mem::take(&mut self.tables);
+        let Tables { events, maps, progs, links, armed, arena: _, wrong: _ } =
+            std::mem::take(&mut self.tables);
         for place in armed {
             let _ = self.disarm(place);
         }
@@ -232,6 +240,32 @@ impl Executor {
     #[must_use]
     pub fn settle(&self) -> bool {
         self.helper.settle() && self.reaper.settle()
+    }
+
+    /// Makes the buffer that stacks are written to say nothing.
+    fn clear_stack(&self) {
+        for entry in 0..trigger::FRAMES + 2 {
+            self.counters.store(assemble::BUFFER + 32 * entry, 0);
+        }
+    }
+
+    /// Compares the stack in the buffer with what the arena is mapped to.
+    fn check_stack(&mut self, frames: &[u8]) {
+        const VALID: u64 = 1;
+        for entry in 0..trigger::FRAMES + 2 {
+            let word = |n: usize| self.counters.load(assemble::BUFFER + 32 * entry + 8 * n);
+            let words = [word(0), word(1), word(2), word(3)];
+            if words[0] & 0xffff_ffff != VALID {
+                continue;
+            }
+            // Status (4 bytes), build id (20), offset (8).
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let Some(id) = bytes.get(4..24).and_then(|id| id.try_into().ok()) else { continue };
+            if self.tables.arena.is_legal(frames, id, words[3]) == Some(false) {
+                let what = format!("build id {:02x}…, offset {:#x}", id[0], words[3]);
+                self.tables.wrong.get_or_insert(what);
+            }
+        }
     }
 
     fn disarm(&self, place: Place) -> Answer<i64> {

@@ -105,6 +105,15 @@ pub enum Told {
         /// The programs run since the last check, newest last, as far as kept.
         programs: Vec<String>,
     },
+    /// A stack lookup answered what cannot be right.
+    Wrong {
+        /// Which worker.
+        worker: u32,
+        /// The answer.
+        what: String,
+        /// The program.
+        program: String,
+    },
     /// A worker ended before its time: our error, unless the kernel killed it.
     Lost {
         /// Which worker.

@@ -130,6 +130,8 @@ pub enum Command {
     Replay(Replay),
     /// Make a fuzz program smaller while the report it causes stays
     Minimize(Minimize),
+    /// Plant bugs in a kernel and see whether fuzzing finds them
+    Mutants(Mutants),
     /// Read kernel logs: every splat, with its title, locks and call chains
     ///
     /// Reads any console, not only those of bakeoff's guests, in constant
@@ -263,6 +265,9 @@ pub struct Fuzz {
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u32,
+    /// End at the first finding
+    #[arg(long)]
+    pub until_finding: bool,
     /// The kernel.
     #[command(flatten)]
     pub on: OnKernel,
@@ -332,6 +337,31 @@ pub struct Minimize {
     /// The kernel.
     #[command(flatten)]
     pub on: OnKernel,
+}
+
+/// `bakeoff mutants`
+#[derive(Args, Clone, Debug)]
+pub struct Mutants {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// Folder of planted bugs, a patch each
+    #[arg(long, value_name = "DIR", default_value = "fuzz/mutants")]
+    pub mutants: PathBuf,
+    /// Only this one (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Seconds of fuzzing for each
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub time: u32,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u32,
+    /// The kernel; its profile is each mutant's own.
+    #[command(flatten)]
+    pub on: OnKernel,
+    /// Format
+    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
+    pub format: SplatFormat,
 }
 
 /// `bakeoff resume`

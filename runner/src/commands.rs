@@ -54,6 +54,7 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Fuzz(args) => fuzz::fuzz(&args, &desk(&global)?),
         Command::Replay(args) => fuzz::replay(&args, &desk(&global)?),
         Command::Minimize(args) => fuzz::minimize(&args, &desk(&global)?),
+        Command::Mutants(args) => fuzz::mutants(&args, &desk(&global)?),
         Command::Bench(args) => work::bench(&args, &desk(&global)?),
     }
 }

@@ -12,12 +12,14 @@
 //! - [`finding`]: splats with the programs that may have caused them, kept in a
 //!   folder each.
 //! - [`replay`]: programs run again, and made smaller.
+//! - [`mutants`]: planted bugs, and whether fuzzing finds them.
 //! - [`summary`]: what a campaign has come to, in numbers.
 
 pub mod bench;
 pub mod campaign;
 pub mod coverage;
 pub mod finding;
+pub mod mutants;
 pub mod replay;
 pub mod session;
 pub mod summary;

@@ -19,7 +19,12 @@ pub const RUNS: usize = 0;
 /// so that the verifier does not make direct jumps of them, which would have to
 /// be patched, with interrupts to all CPUs, at each change.
 pub const INDICES: usize = 64;
-const BUFFER: i32 = 4096;
+/// Where in the scratch map stacks are written to.
+pub const BUFFER: usize = 4096;
+/// Where in the scratch map memory is read to.
+const READ_BUFFER: i32 = 8192;
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 4096
+const STACKS_AT: i32 = BUFFER as i32;
 
 /// What a program is assembled with.
 pub trait Surroundings {
@@ -209,7 +214,7 @@ impl Code<'_> {
         match step {
             Step::GetStack { flags, skip, size } => {
                 self.mov(1, 6);
-                self.scratch(2, BUFFER);
+                self.scratch(2, STACKS_AT);
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags) | i32::from(skip.0));
                 self.call(67);
@@ -223,7 +228,7 @@ impl Code<'_> {
             Step::GetTaskStack { flags, size } if self.around.has_btf() => {
                 self.call(158); // get_current_task_btf
                 self.mov(1, 0);
-                self.scratch(2, BUFFER);
+                self.scratch(2, STACKS_AT);
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags));
                 self.call(141);
@@ -258,7 +263,7 @@ impl Code<'_> {
             }
             Step::Ringbuf { map, words } => {
                 self.load_map(1, map.0, RINGS);
-                self.scratch(2, BUFFER);
+                self.scratch(2, STACKS_AT);
                 self.mov_imm(3, i32::from(words.0) * 8);
                 self.mov_imm(4, 0);
                 self.call(130);
@@ -288,7 +293,7 @@ impl Code<'_> {
                     Address::Kernel => self.load_wide(3, 0, 0, -30_000),
                     Address::Context => self.mov(3, 6),
                 }
-                self.scratch(1, BUFFER * 2);
+                self.scratch(1, READ_BUFFER);
                 self.mov_imm(2, 64);
                 self.call(match how.0 {
                     0 => 112,
@@ -323,7 +328,7 @@ impl Code<'_> {
                 self.mov(1, 6);
                 self.load_map(2, map.0, EVENTS);
                 self.load_wide(3, 0, -1, 0); // BPF_F_CURRENT_CPU
-                self.scratch(4, BUFFER);
+                self.scratch(4, STACKS_AT);
                 self.mov_imm(5, i32::from(words.0) * 8);
                 self.call(25);
             }
@@ -380,7 +385,7 @@ impl Code<'_> {
             }
             Flaw::Room => {
                 self.mov(1, 6);
-                self.scratch(2, BUFFER);
+                self.scratch(2, STACKS_AT);
                 self.mov_imm(3, 1 << 20);
                 self.mov_imm(4, 256);
                 self.call(67);

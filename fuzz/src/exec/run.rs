@@ -120,20 +120,37 @@ impl Executor {
             | Op::LinkDetach { .. }
             | Op::LinkClose { .. } => self.links(op),
             Op::Mmap { page, more, what, protection, offset } => {
-                self.mmap(*page, more.0, *what, *protection, offset.0)
+                let mapped = self.mmap(*page, more.0, *what, *protection, offset.0);
+                let arena = &mut self.tables.arena;
+                arena.mapped(page.0, more.0 + 1, *what, offset.0, mapped.is_ok());
+                mapped
             }
-            Op::Munmap { page, more } => Part::new(page.0, more.0 + 1).unmap().map(drop),
+            Op::Munmap { page, more } => {
+                let unmapped = Part::new(page.0, more.0 + 1).unmap().map(drop);
+                self.tables.arena.unmapped(page.0, more.0 + 1, unmapped.is_ok());
+                unmapped
+            }
             Op::Mprotect { page, more, protection: word } => {
                 Part::new(page.0, more.0 + 1).protect(protection(*word)).map(drop)
             }
             Op::Mremap { page, more, to, then } => {
-                Part::new(page.0, more.0 + 1).move_to(Part::new(to.0, then.0 + 1)).map(drop)
+                let (pages, then) = (more.0 + 1, then.0 + 1);
+                let moved = Part::new(page.0, pages).move_to(Part::new(to.0, then)).map(drop);
+                self.tables.arena.moved(page.0, pages, to.0, then, moved.is_ok());
+                moved
             }
             Op::Madvise { page, more, advice } => {
                 Part::new(page.0, more.0 + 1).advise(advice_number(*advice)).map(drop)
             }
-            Op::Trigger { how, page, frames, again } => self.trigger(*how, *page, frames, again.0),
+            Op::Trigger { how, page, frames, again } => {
+                self.clear_stack();
+                let triggered = self.trigger(*how, *page, frames, again.0);
+                let frames: Vec<u8> = frames.iter().map(|page| page.0).collect();
+                self.check_stack(&frames);
+                triggered
+            }
             Op::Aside { what, page, again } => {
+                self.tables.arena.unknown(page.0, 2);
                 let file = if again.0 % 2 == 0 { &self.files.a } else { &self.files.b };
                 self.helper.give(Task {
                     what: *what,

@@ -137,6 +137,13 @@ impl Worker {
                 at_ns: now,
             })?;
         }
+        if let Some(what) = &ran.wrong {
+            tell(&Told::Wrong {
+                worker: self.number,
+                what: what.clone(),
+                program: written.to_owned(),
+            })?;
+        }
         if ran.stuck {
             tell(&Told::Lost {
                 worker: self.number,

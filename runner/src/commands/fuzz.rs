@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bakeoff::error::{Context, Error, Result};
 use bakeoff::fuzzing::bench::{Bench, Subject};
-use bakeoff::fuzzing::{self, Campaign, campaign, replay as again};
+use bakeoff::fuzzing::{self, Campaign, campaign, mutants, replay as again};
 use bakeoff_fuzz::program::text;
 
 use crate::cli::{self, Fuzz, OnKernel, SplatFormat};
@@ -22,26 +22,35 @@ fn folder(out: Option<&PathBuf>, what: &str) -> Result<PathBuf> {
     Ok(out)
 }
 
-fn bench(spec: &Path, on: &OnKernel, out: &Path, desk: &Desk) -> Result<Bench> {
-    let OnKernel { candidate, arch, profile, out: _, patch, machinery: typed } = on;
-    ensure(vec![arch.clone()], typed.yes, desk)?;
-    let subject = Subject {
+fn subject(spec: &Path, on: &OnKernel) -> Subject {
+    let OnKernel { candidate, arch, profile, out: _, patch, machinery: _ } = on;
+    Subject {
         spec: spec.to_owned(),
         base: None,
         candidate: candidate.clone(),
         arch: arch.clone(),
         profile: profile.clone(),
         extra: patch.clone(),
-    };
-    Bench::prepare(&subject, &machinery(typed), &out.join("build.log"), &desk.tools())
+    }
+}
+
+fn bench(spec: &Path, on: &OnKernel, out: &Path, desk: &Desk) -> Result<Bench> {
+    ensure(vec![on.arch.clone()], on.machinery.yes, desk)?;
+    let (subject, machinery) = (subject(spec, on), machinery(&on.machinery));
+    Bench::prepare(&subject, &machinery, &out.join("build.log"), &desk.tools())
 }
 
 pub fn fuzz(args: &Fuzz, desk: &Desk) -> Result<u8> {
     let out = folder(args.on.out.as_ref(), "fuzz")?;
     let bench = bench(&args.spec, &args.on, &out, desk)?;
     desk.events.note(format!("folder: {}", out.display()));
-    let campaign =
-        Campaign { seconds: args.time, seed: args.seed, out, corpus: args.corpus.clone() };
+    let campaign = Campaign {
+        seconds: args.time,
+        seed: args.seed,
+        out,
+        corpus: args.corpus.clone(),
+        until_finding: args.until_finding,
+    };
     let summary = fuzzing::fuzz(&bench, &campaign, &desk.tools())?;
     print(&match args.format {
         SplatFormat::Text => summary.text(),
@@ -103,6 +112,41 @@ pub fn minimize(args: &cli::Minimize, desk: &Desk) -> Result<u8> {
         smaller.ops.0, smaller.ops.1, smaller.boots, smaller.fingerprint
     ));
     print(&smaller.program)
+}
+
+pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "mutants")?;
+    let mut mutants = mutants::read(&args.mutants)?;
+    mutants.retain(|mutant| args.only.is_empty() || args.only.contains(&mutant.name));
+    ensure(vec![args.on.arch.clone()], args.on.machinery.yes, desk)?;
+    let campaign =
+        Campaign { seconds: args.time, seed: args.seed, out, corpus: None, until_finding: true };
+    let subject = subject(&args.spec, &args.on);
+    let machinery = machinery(&args.on.machinery);
+    let tools = desk.tools();
+    let rows = mutants::run(&subject, &mutants, &campaign, &machinery, &tools, |row| {
+        desk.events.note(line(row));
+    })?;
+    print(&match args.format {
+        SplatFormat::Json => json_line(&rows)?,
+        SplatFormat::Text => {
+            let counted: Vec<_> = rows.iter().filter(|row| row.counts).collect();
+            let found = counted.iter().filter(|row| !row.found.is_empty()).count();
+            let mut text: String = rows.iter().map(|row| line(row) + "\n").collect();
+            text.push_str(&format!("{found} of {} found\n", counted.len()));
+            text
+        }
+    })
+}
+
+/// A mutant's row, for people.
+fn line(row: &mutants::Row) -> String {
+    let outcome = match (&row.not_tried, row.found.first(), row.seconds) {
+        (Some(why), ..) => format!("not tried: {why}"),
+        (None, Some(title), Some(seconds)) => format!("found after {seconds:.0} s: {title}"),
+        (None, ..) => format!("nothing found in {} programs", row.execs),
+    };
+    format!("{:<34} {:<28} {:<12} {outcome}", row.name, row.class, row.shows_as)
 }
 
 /// A program's text, checked.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::bench::Bench;
 use super::coverage::{self, FOLDERS, Map};
-use super::finding::Findings;
+use super::finding::{Findings, WRONG};
 use super::session::{self, End, Session};
 use super::summary::Summary;
 use crate::cache::hex;
@@ -38,6 +38,8 @@ pub struct Campaign {
     pub out: PathBuf,
     /// Programs to begin with, as texts; also where new ones are kept.
     pub corpus: Option<PathBuf>,
+    /// End at the first finding.
+    pub until_finding: bool,
 }
 
 /// What is known so far.
@@ -52,6 +54,8 @@ struct Known {
     lost: BTreeMap<String, u64>,
     leaks: BTreeMap<String, u64>,
     skipped: Vec<String>,
+    /// Wrong answers of stack lookups, and the programs that got them.
+    wrong: Vec<(String, String)>,
 }
 
 /// Sums over boots.
@@ -106,12 +110,20 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             programs: known.corpus.clone(),
             leak_check_every: LEAK_CHECK_EVERY,
         };
-        let session = one_boot(bench, &orders, out, &mut known, tools)?;
+        let session = one_boot(bench, &orders, campaign, &mut known, tools)?;
         first_hello = first_hello.or(session.hello_seconds);
         for fingerprint in findings.take(&session, boots, began.elapsed().as_secs_f64()) {
             findings.write(out, &fingerprint, &session.console)?;
         }
+        for (what, program) in std::mem::take(&mut known.wrong) {
+            if findings.take_wrong(&what, &program, boots, began.elapsed().as_secs_f64()) {
+                findings.write(out, WRONG.0, &session.console)?;
+            }
+        }
         boots += 1;
+        if campaign.until_finding && findings.iter().next().is_some() {
+            break;
+        }
         if let End::NoHello(line) = &session.end {
             failed += 1;
             if failed >= TRIES {
@@ -137,11 +149,11 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
 fn one_boot(
     bench: &Bench,
     orders: &Orders,
-    out: &Path,
+    campaign: &Campaign,
     known: &mut Known,
     tools: &Tools<'_>,
 ) -> Result<Session> {
-    let dir = out.join("boots").join(&orders.boot);
+    let dir = campaign.out.join("boots").join(&orders.boot);
     let what = format!("{} fuzz {}", bench.cell, orders.boot);
     let task = tools.events.start(
         Stage::Boot,
@@ -150,28 +162,31 @@ fn one_boot(
     );
     let before = known.total;
     let mut workers = BTreeMap::new();
-    let session = session::boot(bench, orders, &dir, tools.cancel, |told, after| match told {
-        Told::Entry { program, pcs, .. } => {
-            let new: Vec<u64> = pcs.into_iter().filter(|pc| known.pcs.insert(*pc)).collect();
-            if !new.is_empty() {
-                known.corpus.push(program);
+    let until = campaign.until_finding;
+    let session =
+        session::boot(bench, orders, until, &dir, tools.cancel, |told, after| match told {
+            Told::Entry { program, pcs, .. } => {
+                let new: Vec<u64> = pcs.into_iter().filter(|pc| known.pcs.insert(*pc)).collect();
+                if !new.is_empty() {
+                    known.corpus.push(program);
+                }
+                for pc in new {
+                    known.first_seen.insert(pc, before.seconds + after);
+                }
             }
-            for pc in new {
-                known.first_seen.insert(pc, before.seconds + after);
+            Told::Stats(stats) => {
+                workers.insert(stats.worker, stats);
+                let so_far = before.with(&workers);
+                task.progress(so_far.execs, None, "programs");
             }
-        }
-        Told::Stats(stats) => {
-            workers.insert(stats.worker, stats);
-            let so_far = before.with(&workers);
-            task.progress(so_far.execs, None, "programs");
-        }
-        Told::Lost { how, .. } => *known.lost.entry(how).or_default() += 1,
-        Told::Leak { what, .. } => *known.leaks.entry(what).or_default() += 1,
-        Told::Skipped { index, why } => {
-            known.skipped.push(format!("program {index} of the corpus was left out: {why}"));
-        }
-        Told::Hello { .. } | Told::Replayed { .. } | Told::End { .. } => {}
-    })?;
+            Told::Lost { how, .. } => *known.lost.entry(how).or_default() += 1,
+            Told::Wrong { what, program, .. } => known.wrong.push((what, program)),
+            Told::Leak { what, .. } => *known.leaks.entry(what).or_default() += 1,
+            Told::Skipped { index, why } => {
+                known.skipped.push(format!("program {index} of the corpus was left out: {why}"));
+            }
+            Told::Hello { .. } | Told::Replayed { .. } | Told::End { .. } => {}
+        })?;
     known.total = before.with(&workers);
     task.finish(format!("{:?}, {} programs", session.end, known.total.execs - before.execs));
     Ok(session)

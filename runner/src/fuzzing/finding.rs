@@ -13,6 +13,9 @@ use crate::error::{Context, Result};
 use crate::observe::fingerprint;
 use crate::store::write_json;
 
+/// Fingerprint and title of a stack lookup's wrong answer.
+pub const WRONG: (&str, &str) = ("wrong-build-id", "a stack lookup answered a wrong build id");
+
 /// Programs kept with a finding.
 const KEPT: usize = 16;
 
@@ -76,6 +79,28 @@ impl Findings {
         new
     }
 
+    /// Takes in a wrong answer of a stack lookup; true if it is the first.
+    pub fn take_wrong(&mut self, what: &str, program: &str, boot: u32, after: f64) -> bool {
+        let (fingerprint, title) = WRONG;
+        let finding = self.found.entry(fingerprint.into()).or_insert_with(|| Finding {
+            fingerprint: fingerprint.into(),
+            title: title.into(),
+            count: 0,
+            boot,
+            after_seconds: after,
+            folder: Path::new("findings").join(fingerprint),
+            reproduced: None,
+            suspects: Vec::new(),
+            raw: String::new(),
+        });
+        finding.count += 1;
+        if finding.suspects.len() < KEPT {
+            finding.suspects.push(program.to_owned());
+            finding.raw.push_str(&format!("{what}\n"));
+        }
+        finding.count == 1
+    }
+
     /// Writes a finding's folder.
     ///
     /// # Errors
@@ -113,7 +138,7 @@ pub fn reports(session: &Session) -> Vec<(String, String, u64, String)> {
             End::Hung => Some(("hung-without-a-report", "the guest hung without a report")),
             End::Gone => Some(("gone-without-a-report", "the guest went away without a report")),
             End::Panicked(_) => Some(("panic-without-a-report", "the guest panicked")),
-            End::Ran | End::LockdepOff | End::Flood | End::NoHello(_) => None,
+            End::Ran | End::LockdepOff | End::Reported | End::Flood | End::NoHello(_) => None,
         };
         if let Some((fingerprint, title)) = silent {
             reports.push((fingerprint.into(), title.into(), u64::MAX, title.into()));

@@ -10,7 +10,7 @@ use bakeoff_fuzz::program::{Program, text};
 use serde::{Deserialize, Serialize};
 
 use super::bench::Bench;
-use super::finding::reports;
+use super::finding::{WRONG, reports};
 use super::session::{self, End};
 use crate::error::{Error, Result};
 use crate::event::Stage;
@@ -89,7 +89,8 @@ pub fn once(bench: &Bench, programs: &[String], dir: &Path, tools: &Tools<'_>) -
         leak_check_every: 0,
     };
     let (mut replayed, mut debug_locks) = (BTreeMap::new(), None);
-    let session = session::boot(bench, &orders, dir, tools.cancel, |told, _| match told {
+    let mut wrong = std::collections::BTreeSet::new();
+    let session = session::boot(bench, &orders, false, dir, tools.cancel, |told, _| match told {
         Told::Replayed { index, errnos, bpf_runs, pcs } => {
             replayed.insert(index, Replayed { errnos, bpf_runs, pcs: pcs.len() });
         }
@@ -97,16 +98,20 @@ pub fn once(bench: &Bench, programs: &[String], dir: &Path, tools: &Tools<'_>) -
         Told::Skipped { index, why } => {
             tools.events.warning(format!("program {index} is skipped: {why}"));
         }
+        Told::Wrong { what, .. } => drop(wrong.insert(what)),
         Told::Lost { how, .. } => tools.events.warning(format!("the worker {how}")),
         Told::Hello { .. } | Told::Entry { .. } | Told::Stats(_) | Told::Leak { .. } => {}
     })?;
     if let End::NoHello(line) = &session.end {
         return Err(Error::failure(format!("the guest did not come up; it last said: {line}")));
     }
-    let reports = reports(&session)
+    let mut reports: BTreeMap<String, String> = reports(&session)
         .into_iter()
         .map(|(fingerprint, title, ..)| (fingerprint, title))
         .collect();
+    if let Some(what) = wrong.first() {
+        reports.insert(WRONG.0.into(), format!("{}: {what}", WRONG.1));
+    }
     Ok(Boot { end: format!("{:?}", session.end), reports, replayed, debug_locks })
 }
 

@@ -34,6 +34,8 @@ pub enum End {
     Gone,
     /// It was ended because lockdep was off, so that nothing more was proven.
     LockdepOff,
+    /// It was ended because it had reported something.
+    Reported,
     /// It was ended because its console was flooded.
     Flood,
     /// No Hello came.
@@ -72,23 +74,30 @@ fn silence(accel: Accel) -> Duration {
     }
 }
 
+/// How often a guest that talks is looked after.
+const LOOK: Duration = Duration::from_millis(200);
 const HELLO: Duration = Duration::from_secs(120);
 const AFTER_PANIC: Duration = Duration::from_secs(5);
 const CONSOLE_BYTES: u64 = 16 << 20;
 /// What a splat that is not complete yet may still say.
 const AFTER_LOCKDEP: Duration = Duration::from_secs(2);
 
+/// What a report may still say, once it has begun.
+const AFTER_REPORT: Duration = Duration::from_secs(3);
+
 /// Words with which a report may begin: when they come, the programs in flight
 /// are noted.
 const ALARMS: [&str; 6] = ["WARNING:", "BUG:", "INFO:", "cut here", "Oops", "panic"];
 
-/// Boots once. `take` gets each record, with the seconds since power-on.
+/// Boots once. `take` gets each record, with the seconds since power-on. With
+/// `until_report` the boot ends soon after the kernel has reported something.
 ///
 /// # Errors
 /// What is ours: QEMU, a guest of other sources, a full disk.
 pub fn boot(
     bench: &Bench,
     orders: &Orders,
+    until_report: bool,
     dir: &Path,
     cancel: &Cancel,
     mut take: impl FnMut(Told, f64),
@@ -129,6 +138,8 @@ pub fn boot(
         ended: false,
         lockdep_off: None,
         misfit: None,
+        alarmed: None,
+        until_report,
     };
     let total = Duration::from_secs(u64::from(orders.seconds) * 2) + HELLO * 3;
     let end = listening.listen(&mut log, silence(bench.accel), total, cancel, &mut take)?;
@@ -169,6 +180,9 @@ struct Listening {
     ended: bool,
     lockdep_off: Option<Instant>,
     misfit: Option<String>,
+    /// When the console last said a word of [`ALARMS`].
+    alarmed: Option<Instant>,
+    until_report: bool,
 }
 
 impl Listening {
@@ -183,13 +197,18 @@ impl Listening {
         let began = Instant::now();
         let mut heard = Instant::now();
         let mut panicked: Option<Instant> = None;
+        let mut looked = Instant::now();
         loop {
             cancel.check()?;
             if let Some(happening) = self.listener.next() {
                 heard = Instant::now();
                 self.happening(happening, log, take)?;
-                continue;
+                // Records come all the time; the rest is looked at now and then.
+                if looked.elapsed() < LOOK {
+                    continue;
+                }
             }
+            looked = Instant::now();
             if self.guest.wait_for(Duration::ZERO)?.is_some() {
                 return Ok(if self.ended { End::Ran } else { End::Gone });
             }
@@ -220,6 +239,14 @@ impl Listening {
             if self.bytes > CONSOLE_BYTES {
                 return Ok(End::Flood);
             }
+            if self.until_report && self.alarmed.is_some_and(|at| at.elapsed() > AFTER_REPORT) {
+                self.alarmed = None;
+                let splats = self.parser.flush();
+                self.splats.extend(splats);
+                if !self.splats.is_empty() {
+                    return Ok(End::Reported);
+                }
+            }
             if self.lockdep_off.is_some_and(|since| since.elapsed() > AFTER_LOCKDEP) {
                 return Ok(End::LockdepOff);
             }
@@ -244,6 +271,7 @@ impl Listening {
                 self.bytes += bytes.len() as u64;
                 let text = String::from_utf8_lossy(&bytes);
                 if ALARMS.iter().any(|alarm| text.contains(alarm)) {
+                    self.alarmed = Some(Instant::now());
                     self.note_suspects()?;
                 }
                 self.splats.extend(self.parser.push(&bytes));
@@ -285,6 +313,7 @@ impl Listening {
             | Told::Replayed { .. }
             | Told::Leak { .. }
             | Told::Lost { .. }
+            | Told::Wrong { .. }
             | Told::Skipped { .. } => {}
         }
     }
