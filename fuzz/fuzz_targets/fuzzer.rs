@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bakeoff_fuzz::fuzzing::worker::Worker;
 use bakeoff_fuzz::op::value::Seeded;
@@ -20,7 +21,7 @@ mod shim;
 const COUNTERS: usize = 1 << 16;
 
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
-static mut EXTRA: [u8; COUNTERS] = [0; COUNTERS];
+static EXTRA: [AtomicU8; COUNTERS] = [const { AtomicU8::new(0) }; COUNTERS];
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
@@ -88,12 +89,13 @@ fn one(data: &[u8]) -> c_int {
     let Ok(written) = std::str::from_utf8(data) else { return -1 };
     let ran = WORKER.with_borrow_mut(|worker| {
         let worker = worker.as_mut()?;
-        // SAFETY: libFuzzer reads the counters only between two runs.
-        let counters = unsafe { &mut *(&raw mut EXTRA) };
         let ran = worker.run(&program, written, |pc| {
             let hash = (pc ^ (pc >> 15)).wrapping_mul(0x9e37_79b1) >> 8;
             let index = usize::try_from(hash).unwrap_or(0) % COUNTERS;
-            counters[index] = counters[index].saturating_add(1);
+            // One thread runs programs; the type only says that others may read.
+            let counter = &EXTRA[index];
+            let count = counter.load(Ordering::Relaxed);
+            counter.store(count.saturating_add(1), Ordering::Relaxed);
         });
         let ended = worker.is_done() || ran.is_err();
         if ended {

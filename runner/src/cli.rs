@@ -313,6 +313,9 @@ pub struct Replay {
     /// Run the list this often in each boot
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub repeat: usize,
+    /// Replay on this candidate too, and say what differs from it
+    #[arg(long, value_name = "NAME")]
+    pub against: Option<String>,
     /// The kernel.
     #[command(flatten)]
     pub on: OnKernel,

@@ -12,9 +12,11 @@
 //! - [`finding`]: splats with the programs that may have caused them, kept in a
 //!   folder each.
 //! - [`replay`]: programs run again, and made smaller.
+//! - [`across`]: one corpus on two kernels, and what differs.
 //! - [`mutants`]: planted bugs, and whether fuzzing finds them.
 //! - [`summary`]: what a campaign has come to, in numbers.
 
+pub mod across;
 pub mod bench;
 pub mod campaign;
 pub mod coverage;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bakeoff::error::{Context, Error, Result};
 use bakeoff::fuzzing::bench::{Bench, Subject};
-use bakeoff::fuzzing::{self, Campaign, campaign, mutants, replay as again};
+use bakeoff::fuzzing::{self, Campaign, across, campaign, mutants, replay as again};
 use bakeoff_fuzz::program::text;
 
 use crate::cli::{self, Fuzz, OnKernel, SplatFormat};
@@ -75,8 +75,22 @@ pub fn replay(args: &cli::Replay, desk: &Desk) -> Result<u8> {
         }
     }
     let programs = vec![programs; args.repeat.max(1)].concat();
-    let bench = bench(&args.spec, &args.on, &out, desk)?;
-    let replay = again::replay(&bench, &programs, args.boots, &out, &tools)?;
+    let one = |on: &OnKernel, name: &str| {
+        let out = out.join(name);
+        fs::create_dir_all(&out).at_path("create", &out)?;
+        let bench = bench(&args.spec, on, &out, desk)?;
+        again::replay(&bench, &programs, args.boots, &out, &tools)
+    };
+    let replay = one(&args.on, &args.on.candidate)?;
+    if let Some(name) = &args.against {
+        let on = OnKernel { candidate: name.clone(), patch: Vec::new(), ..args.on.clone() };
+        let reference = one(&on, &format!("against-{name}"))?;
+        let across = across::compare(&reference, &replay);
+        return print(&match args.format {
+            SplatFormat::Json => json_line(&across)?,
+            SplatFormat::Text => across.text(),
+        });
+    }
     print(&match args.format {
         SplatFormat::Json => json_line(&replay)?,
         SplatFormat::Text => {

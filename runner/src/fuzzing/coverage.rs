@@ -124,7 +124,7 @@ impl Map {
 /// begin with the way out of it, or with where the tree was.
 fn tidy(path: &str) -> &str {
     let path = path.trim_start_matches("../").trim_start_matches("./");
-    ["/linux/", "/build/../"]
+    ["/build/../", "/linux/"]
         .iter()
         .fold(path, |path, part| path.rsplit_once(part).map_or(path, |(_, rest)| rest))
 }

@@ -2,7 +2,7 @@
 //! Programs run again: in order, the same way on every kernel, in fresh boots.
 //! And made smaller, while the report they cause stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bakeoff_fuzz::fuzzing::{Mode, Orders, Told, VERSION};
@@ -10,6 +10,7 @@ use bakeoff_fuzz::program::{Program, text};
 use serde::{Deserialize, Serialize};
 
 use super::bench::Bench;
+use super::coverage::Map;
 use super::finding::{WRONG, reports};
 use super::session::{self, End};
 use crate::error::{Error, Result};
@@ -58,6 +59,8 @@ pub struct Replay {
     pub reproduced: BTreeMap<String, Reproduced>,
     /// Operations whose errno differed from boot to boot: `program.operation`.
     pub unstable: Vec<String>,
+    /// Patched functions of this kernel that no program reached.
+    pub not_reached: Vec<String>,
 }
 
 /// How often a report came again.
@@ -78,6 +81,17 @@ pub struct Reproduced {
 /// # Errors
 /// What is ours.
 pub fn once(bench: &Bench, programs: &[String], dir: &Path, tools: &Tools<'_>) -> Result<Boot> {
+    once_tracing(bench, programs, dir, tools, &mut BTreeSet::new())
+}
+
+/// The same; adds the addresses that were run through.
+fn once_tracing(
+    bench: &Bench,
+    programs: &[String],
+    dir: &Path,
+    tools: &Tools<'_>,
+    traced: &mut BTreeSet<u64>,
+) -> Result<Boot> {
     let orders = Orders {
         version: VERSION,
         boot: "replay".into(),
@@ -89,10 +103,11 @@ pub fn once(bench: &Bench, programs: &[String], dir: &Path, tools: &Tools<'_>) -
         leak_check_every: 0,
     };
     let (mut replayed, mut debug_locks) = (BTreeMap::new(), None);
-    let mut wrong = std::collections::BTreeSet::new();
+    let mut wrong = BTreeSet::new();
     let session = session::boot(bench, &orders, false, dir, tools.cancel, |told, _| match told {
         Told::Replayed { index, errnos, bpf_runs, pcs } => {
             replayed.insert(index, Replayed { errnos, bpf_runs, pcs: pcs.len() });
+            traced.extend(pcs);
         }
         Told::End { debug_locks: locks, .. } => debug_locks = locks,
         Told::Skipped { index, why } => {
@@ -127,15 +142,20 @@ pub fn replay(
     tools: &Tools<'_>,
 ) -> Result<Replay> {
     let task = tools.events.start(Stage::Boot, format!("{} replay", bench.cell), None);
-    let mut done = Vec::new();
+    let (mut done, mut traced) = (Vec::new(), BTreeSet::new());
     for number in 0..boots {
         let dir = out.join("boots").join(format!("replay-{number:03}"));
-        done.push(once(bench, programs, &dir, tools)?);
+        done.push(once_tracing(bench, programs, &dir, tools, &mut traced)?);
         task.progress(u64::from(number) + 1, Some(boots.into()), "boots");
     }
     task.finish(format!("{} boots", done.len()));
+    let map = Map::open(&bench.kernel.vmlinux)?;
+    let reached: BTreeSet<String> =
+        traced.into_iter().flat_map(|pc| map.place(pc).functions).collect();
+    let patched = bench.patched.iter().filter(|name| map.has_symbol(name));
     Ok(Replay {
         cell: bench.cell.to_string(),
+        not_reached: patched.filter(|name| !reached.contains(*name)).cloned().collect(),
         reproduced: reproduced(&done),
         unstable: unstable(&done),
         boots: done,
@@ -164,7 +184,7 @@ fn reproduced(boots: &[Boot]) -> BTreeMap<String, Reproduced> {
 /// Operations whose errno is not the same in every boot that reached them.
 fn unstable(boots: &[Boot]) -> Vec<String> {
     let mut seen: BTreeMap<(u32, usize), i32> = BTreeMap::new();
-    let mut differ = std::collections::BTreeSet::new();
+    let mut differ = BTreeSet::new();
     for boot in boots {
         for (program, replayed) in &boot.replayed {
             for (op, errno) in replayed.errnos.iter().enumerate() {
