@@ -6,12 +6,13 @@ use std::time::Duration;
 use crate::accel;
 use crate::arch::Arch;
 use crate::boot;
+use crate::command::host_cpus;
 use crate::compile;
 use crate::error::Result;
 use crate::expect;
 use crate::plan::Plan;
 use crate::progress::rough;
-use crate::run::{GUEST_CPUS, Machinery, Tools, host_cpus};
+use crate::run::{GUEST_CPUS, Machinery, Tools};
 use crate::spec::{Spec, word};
 
 /// The plan in words.
