@@ -241,6 +241,20 @@ fn foreign_text_cannot_break_out() {
     }
 }
 
+/// A hostile title is text in the page too: no tag, no link that leaves the run.
+#[test]
+fn pages_hold_no_foreign_markup() {
+    let page = format("html").unwrap().render(&hostile()).unwrap();
+    assert!(!page.contains("<script") && !page.contains('\u{1b}'), "{page}");
+    for link in page.split("href=\"").skip(1) {
+        let to = link.split('"').next().unwrap();
+        assert!(
+            ["cells/", "#", "report.json"].iter().any(|start| to.starts_with(start)),
+            "a link to {to}"
+        );
+    }
+}
+
 /// The verdict stands first, and Andrew Morton's question has its answer.
 #[test]
 fn the_verdict_comes_first() {
@@ -273,7 +287,7 @@ fn formats_are_deterministic_and_json_is_whole() {
 #[test]
 fn every_format_is_covered() {
     let names: BTreeSet<&str> = FORMATS.iter().map(|format| format.name).collect();
-    assert_eq!(names, BTreeSet::from(["json", "markdown", "text"]));
+    assert_eq!(names, BTreeSet::from(["html", "json", "markdown", "text"]));
     for (_, report) in all_reports() {
         for format in FORMATS {
             assert!(format.render(&report).unwrap().ends_with('\n'), "{}", format.name);
