@@ -27,7 +27,7 @@ use crate::expect;
 use crate::freeze;
 use crate::guest::{GuestBinaries, Origins};
 use crate::observation::BootObservation;
-use crate::plan::{Cell, CellId, Plan, Selection, boot_seed};
+use crate::plan::{Cell, CellId, Plan, Selection, boot_seed, steps_of};
 use crate::schedule::next_boot;
 use crate::source::{self, Fetch, Tree};
 use crate::spec::Spec;
@@ -218,8 +218,8 @@ fn prepare_guests<'a>(
 
 /// Whether any step of any cell is unsettled, builds not considered.
 fn is_boot_left(store: &Store, plan: &Plan) -> Result<bool> {
-    let steps: Vec<u32> = plan.steps.iter().map(|step| step.id).collect();
     for cell in plan.cells.iter().filter(|cell| cell.not_portable.is_none()) {
+        let steps: Vec<u32> = steps_of(cell.role, &plan.steps).map(|step| step.id).collect();
         for round in 0..cell.rounds {
             if next_boot(&steps, &boots(store, cell, round)?).is_some() {
                 return Ok(true);
@@ -337,7 +337,7 @@ impl Crew<'_> {
                 total += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
             for round in 0..cell.rounds {
-                let left = next_boot(&self.step_ids(), &boots(self.store, cell, round)?);
+                let left = next_boot(&self.step_ids(cell), &boots(self.store, cell, round)?);
                 total += left.map_or(Duration::ZERO, |steps| self.expected_boot(&steps));
             }
         }
@@ -348,15 +348,15 @@ impl Crew<'_> {
         expect::boot(self.run.plan.steps.iter().filter(|step| steps.contains(&step.id)))
     }
 
-    fn step_ids(&self) -> Vec<u32> {
-        self.run.plan.steps.iter().map(|step| step.id).collect()
+    fn step_ids(&self, cell: &Cell) -> Vec<u32> {
+        steps_of(cell.role, &self.run.plan.steps).map(|step| step.id).collect()
     }
 
     /// Boots the cell until all steps of the round are settled.
     fn round(&mut self, cell: &Cell, round: u32) -> Result<()> {
         let kernel = self.kernel_json(cell)?;
         let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(()) };
-        while let Some(steps) = next_boot(&self.step_ids(), &boots(self.store, cell, round)?) {
+        while let Some(steps) = next_boot(&self.step_ids(cell), &boots(self.store, cell, round)?) {
             self.tools.cancel.check()?;
             let number = self.store.boots(&cell.id)?.len();
             let boot = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };

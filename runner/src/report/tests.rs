@@ -38,6 +38,7 @@ fn spec() -> Spec {
                 role: c.role,
                 title: c.title.clone(),
                 untested: c.untested.clone(),
+                tested_by: c.tested_by.clone(),
                 on: BTreeMap::new(),
                 foreign: false,
             })
@@ -185,6 +186,7 @@ fn matrix() -> Report {
         role: crate::spec::Role::Contender,
         title: "lockless".into(),
         untested: None,
+        tested_by: None,
     });
     report
 }
