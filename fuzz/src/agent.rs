@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, Port, say};
 use crate::kernel;
 use crate::probe::{self, Failure, Next, Order};
+use crate::stop;
 use crate::sys::{self, Wait};
 use crate::wire::{
     Block, End, Record, STEP_SILENCE_MS, Step, StepOutcome, VERSION, WORKLOAD_PATH, Workload,
@@ -265,7 +266,12 @@ fn run_step(text: &str) -> ExitCode {
     };
     let ran = catch_unwind(AssertUnwindSafe(|| match probe::order(&step)? {
         Order::Run(probe) => {
-            (probe.run)(&step, &mut |block| tell(&Record::Block(block)).map(|()| Next::Another))?;
+            let mut taken = Vec::new();
+            (probe.run)(&step, &mut |block| {
+                tell(&Record::Block(block.clone()))?;
+                taken.push(block);
+                Ok(if stop::is_enough(&step, &taken) { Next::Enough } else { Next::Another })
+            })?;
             Ok(StepOutcome::Done)
         }
         Order::Unreachable(reason) => Ok(StepOutcome::Unreachable { reason: reason.to_owned() }),

@@ -119,6 +119,19 @@ pub enum Stop {
     /// It takes all its blocks.
     #[default]
     Fixed,
+    /// It ends at the look at which every rate is known well enough, or with its
+    /// last block; see [`stop`](crate::stop).
+    Precise {
+        /// Half the width of the interval that is enough, in millionths.
+        half_width_ppm: u32,
+    },
+    /// It ends when it has its calls, or at the look at which the claim is refuted.
+    Claim {
+        /// The rate claimed, in thousand millionths.
+        at_least_ppb: u32,
+        /// Eligible calls this boot has to take for it.
+        calls: u64,
+    },
 }
 
 /// The kernel context a sample is taken in.

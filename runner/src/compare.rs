@@ -32,22 +32,25 @@ use serde::{Deserialize, Serialize};
 pub use oracle::{ORACLES, Oracle, Pair};
 pub use rate::{METRICS, Metric};
 pub use row::{
-    Bounds, CellEnd, CellRow, CellSeconds, Change, Effect, Finding, GateRow, GateState, NotTested,
+    Bounds, ClaimRow, ClaimState, CellEnd, CellRow, CellSeconds, Change, Effect, Finding, GateRow, GateState, NotTested,
     Place, RateRow, SplatRow, Verdict, VerdictRow,
 };
 
 pub(crate) use rate::{condition, means, shown};
 
 use crate::observation::Observation;
-use crate::plan::Plan;
-use crate::spec::{Gate, Role, Spec, word};
+use crate::plan::{Claim, Plan, Planned};
+pub(crate) use crate::plan::label;
+use crate::spec::{Gate, Role, Spec};
 use crate::stats;
 
 /// What of the spec and the plan the comparison needs.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// What every round of every cell was to do.
-    pub steps: Vec<Step>,
+    /// What every round of every cell was to do, if it is for its profile.
+    pub steps: Vec<Planned>,
+    /// The claim that is put to the test.
+    pub claim: Option<Claim>,
     /// Who competes, in the order of the spec.
     pub candidates: Vec<CandidateInfo>,
     /// What `--gate` insists on.
@@ -75,6 +78,7 @@ impl Subject {
         let candidates = spec.candidates.iter().filter(|c| planned(&c.name));
         Subject {
             steps: plan.steps.clone(),
+            claim: plan.claim,
             candidates: candidates
                 .map(|c| CandidateInfo {
                     name: c.name.clone(),
@@ -85,6 +89,12 @@ impl Subject {
                 .collect(),
             gates: spec.gates.clone(),
         }
+    }
+
+    /// The steps that cells of a profile do.
+    fn steps_in(&self, profile: &str) -> Vec<Step> {
+        let here = self.steps.iter().filter(|planned| planned.is_in(profile));
+        here.map(|planned| planned.step.clone()).collect()
     }
 
     /// The reference's name.
@@ -151,12 +161,14 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);
-        let peers = splat::Peers { reference, control, steps: &subject.steps };
+        let profile = group.first().map_or("", |seen| seen.id().profile.as_str());
+        let steps = subject.steps_in(profile);
+        let peers = splat::Peers { reference, control, steps: &steps };
         let mut measured = Vec::new();
         for seen in group {
-            let cell = cell::row(seen, &subject.steps);
+            let cell = cell::row(seen, &steps);
             splats.extend(splat::rows(seen, &peers));
-            measured.push((seen.cell.role, rate::measure(seen, &cell, &subject.steps)));
+            measured.push((seen.cell.role, rate::measure(seen, &cell, &steps, subject.claim)));
             cells.push(cell);
         }
         rates.push(measured);
@@ -204,15 +216,6 @@ fn group(observations: &[Observation]) -> Vec<Vec<&Observation>> {
 
 fn with_role<'a>(group: &[&'a Observation], role: Role) -> Option<&'a Observation> {
     group.iter().find(|seen| seen.cell.role == role).copied()
-}
-
-/// `build_id/hardirq/idle/4000us`: a step as a person names it.
-pub(crate) fn label(step: &Step) -> String {
-    let mut label = format!("{}/{}/{}", step.probe, word(step.context), word(step.stress));
-    if let Some(period) = step.period_us {
-        label.push_str(&format!("/{period}us"));
-    }
-    label
 }
 
 /// A cell's end in words.

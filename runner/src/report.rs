@@ -10,7 +10,7 @@ mod answer;
 mod json;
 mod markdown;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod wrap;
 
@@ -111,7 +111,7 @@ impl Report {
                     .map(|(name, base)| (name.clone(), base.to_string()))
                     .collect(),
                 candidates: subject.candidates,
-                steps: run.plan.steps.iter().map(label).collect(),
+                steps: run.plan.steps.iter().map(|planned| label(&planned.step)).collect(),
             },
             environment: run.environment.clone(),
             settings,

@@ -47,6 +47,9 @@ pub struct RunJson {
     pub spec_path: PathBuf,
     /// Series of `--add`, as they were given.
     pub added: Vec<PathBuf>,
+    /// Copies of the reference that take part in place of the candidates.
+    #[serde(default)]
+    pub against_itself: Option<u32>,
     /// When the run began, RFC 3339.
     pub started: String,
     /// Where each base comes from.

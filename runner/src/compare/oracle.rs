@@ -415,7 +415,8 @@ fn exercised(pair: &Pair<'_>) -> Vec<Said> {
         }
     }
     if pair.booted() && pair.role() != Role::Reference {
-        let undone = pair.subject.steps.iter().filter(|step| {
+        let steps = pair.subject.steps_in(&pair.ours.id().profile);
+        let undone = steps.iter().filter(|step| {
             let ours = exercise(pair.ours, step.id);
             let theirs = pair.reference.map(|r| exercise(r, step.id)).unwrap_or_default();
             theirs.done && !ours.done

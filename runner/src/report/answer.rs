@@ -123,14 +123,11 @@ fn rates<'a>(
     report: &'a Report,
     candidate: &'a CandidateInfo,
 ) -> impl Iterator<Item = &'a RateRow> {
-    let own = move |row: &&RateRow| row.place.candidate == candidate.name && row.calls > 0;
     // Debug options distort rates: where a production kernel was measured, it speaks.
-    let production = report.rates.iter().any(|row| own(&row) && row.place.profile == "production");
-    report
-        .rates
-        .iter()
-        .filter(own)
-        .filter(move |row| !production || row.place.profile == "production")
+    let own = move |row: &&RateRow| {
+        row.place.candidate == candidate.name && row.calls > 0 && row.judged
+    };
+    report.rates.iter().filter(own)
 }
 
 /// What rose or fell; metrics, architectures and conditions with the same change
@@ -233,6 +230,7 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     }
     let open = report.rates.iter().filter(|row| {
         row.place.candidate == candidate.name
+            && row.judged
             && row.verdict == Verdict::Inconclusive
             && (row.calls > 0 || only_here(report, row))
     });

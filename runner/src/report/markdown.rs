@@ -3,7 +3,7 @@
 
 use super::Report;
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
-use super::text::{gate_name, untested_line};
+use super::text::untested_line;
 use crate::compare::words::{count, plain};
 use crate::compare::{condition, end_words, shown};
 use crate::spec::word;
@@ -96,7 +96,7 @@ pub(super) fn render(report: &Report) -> String {
             vec![
                 text(&row.place.candidate),
                 text(&target(report, &row.place)),
-                gate_name(&row.rule),
+                text(&row.rule.name()),
                 word(row.state),
                 text(&row.reason),
             ]

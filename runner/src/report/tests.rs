@@ -49,7 +49,7 @@ fn spec() -> Spec {
     }
 }
 
-fn run(all: &[Observation]) -> RunJson {
+pub(crate) fn run_of(all: &[Observation]) -> RunJson {
     let names = ["x86_64", "arm64"].map(str::to_owned);
     let each = |text: &str| names.iter().map(|n| (n.clone(), text.to_owned())).collect();
     let base = BaseSource::Debian {
@@ -64,12 +64,14 @@ fn run(all: &[Observation]) -> RunJson {
         spec_sha256: "0123456789abcdef".into(),
         spec_path: "patches/find-vma".into(),
         added: vec![],
+        against_itself: None,
         started: "2026-11-22T16:00:00Z".into(),
         bases: BTreeMap::from([("6.12".to_owned(), base)]),
         plan: Plan {
             seed: 42,
             cells: all.iter().map(|seen| seen.cell.clone()).collect(),
             steps: subject().steps,
+            claim: None,
         },
         environment: Environment {
             accel: each("tcg"),
@@ -83,13 +85,13 @@ fn run(all: &[Observation]) -> RunJson {
     }
 }
 
-fn report(all: &[Observation]) -> Report {
+pub(crate) fn report_of(all: &[Observation]) -> Report {
     let comparison = compare(&subject(), all, &Settings::default());
-    Report::new(&run(all), &spec(), comparison)
+    Report::new(&run_of(all), &spec(), comparison)
 }
 
 fn both_architectures() -> Report {
-    report(&[prediction("x86_64"), prediction("arm64")].concat())
+    report_of(&[prediction("x86_64"), prediction("arm64")].concat())
 }
 
 /// A run in which nearly everything went wrong, in a different way each.
@@ -119,7 +121,7 @@ fn misfortunes() -> Report {
     );
     arm.push(clean("peter-removal", "arm64").dies(BootEnd::Hung { silent_seconds: 60 }, HARDIRQ));
     arm.push(interrupted);
-    report(&[lost, arm].concat())
+    report_of(&[lost, arm].concat())
 }
 
 /// Everything that comes from elsewhere tries to break out.
@@ -135,7 +137,7 @@ fn hostile() -> Report {
             });
         }
     }
-    let mut report = report(&all);
+    let mut report = report_of(&all);
     report.run.title = "title\nVERDICT: all good".into();
     report.run.candidates[4].untested = Some("a\tb\u{0}c".into());
     report
@@ -178,7 +180,7 @@ fn matrix() -> Report {
             }
         }
     }
-    let mut report = report(&all);
+    let mut report = report_of(&all);
     report.run.bases.insert("7.2".into(), "git linux at v7.2".into());
     report.run.candidates.push(CandidateInfo {
         name: "v7-lockless-lookup-in-the-maple-tree".into(),
@@ -199,7 +201,7 @@ fn all_reports() -> Vec<(&'static str, Report)> {
         ("misfortunes", misfortunes()),
         ("hostile", hostile()),
         ("matrix", matrix()),
-        ("empty", report(&[])),
+        ("empty", report_of(&[])),
     ]
 }
 

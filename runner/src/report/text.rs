@@ -385,8 +385,8 @@ fn gates(out: &mut String, report: &Report) {
             .iter_mut()
             .find(|(w, y, places, _)| *w == who && *y == why && *places == [at.clone()]);
         match known {
-            Some((.., gates)) => gates.push(gate_name(&gate.rule)),
-            None => open.push((who, why, vec![at], vec![gate_name(&gate.rule)])),
+            Some((.., gates)) => gates.push(gate.rule.name()),
+            None => open.push((who, why, vec![at], vec![gate.rule.name()])),
         }
     }
     let mut lines: Vec<(String, String, Vec<String>, Vec<String>)> = Vec::new();
@@ -399,17 +399,6 @@ fn gates(out: &mut String, report: &Report) {
     for (who, why, places, gates) in lines {
         let text = format!("{who} on {}: {} {why}", place_list(report, &places), list(&gates));
         out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
-    }
-}
-
-/// A gate as a person names it.
-pub(super) fn gate_name(gate: &crate::spec::Gate) -> String {
-    use crate::spec::Gate;
-    match gate {
-        Gate::NoAddedSplats => "no-added-splats".into(),
-        Gate::ControlSplatRemoved => "control-splat-removed".into(),
-        Gate::RateAtLeast { context, .. } => format!("rate-at-least {}", word(*context)),
-        Gate::NotWorse => "not-worse".into(),
     }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-use super::special::{beta_reg, ln_gamma, student_t};
+use bakeoff_fuzz::stats::special::{beta_reg, ln_gamma, student_t};
+
 use super::*;
-use crate::compare::testing::Coins;
+use super::coverage::Coins;
 
 fn close(a: f64, b: f64, tolerance: f64) {
     assert!((a - b).abs() <= tolerance, "{a} is not {b} ± {tolerance}");
