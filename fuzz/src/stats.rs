@@ -88,6 +88,10 @@ pub struct Cluster {
     pub successes: u64,
 }
 
+/// Where all failures lie in fewer blocks than these, the interval is to be read with
+/// that in mind: its coverage was seen to fall to 85% where failures clump hard.
+pub const FEW_BLOCKS: usize = 10;
+
 /// Boots below this number cannot tell how much boots disagree; blocks must do.
 const FEWEST_BOOTS: usize = 6;
 
@@ -103,9 +107,13 @@ pub struct Estimate {
     pub design_effect: f64,
     /// Clusters the design effect was taken from.
     pub clusters: usize,
-    /// Clusters that tell how much clusters disagree: where failures come in
-    /// clumps, those that hold a failure (or a success, if those are fewer).
-    pub told_by: usize,
+    /// How many clusters tell how much clusters disagree: all of them where calls
+    /// are independent; where failures come in clumps, those that hold a failure
+    /// (or a success, if those are fewer). Between the two where it is not clear.
+    pub told_by: f64,
+    /// Blocks that hold a failure, or a success if those are fewer. Below
+    /// [`FEW_BLOCKS`] how failures clump is hardly known.
+    pub rarer_in: usize,
     /// The clusters could not disagree (no failure, no success) or there are too
     /// few: the interval assumes that calls are independent.
     pub independence_assumed: bool,
@@ -131,7 +139,8 @@ impl Estimate {
             successes,
             design_effect: 1.0,
             clusters: blocks.iter().filter(|c| c.trials > 0).count(),
-            told_by: 0,
+            told_by: 0.0,
+            rarer_in: rarer_in(blocks),
             independence_assumed: true,
             error_share: 1.0,
         };
@@ -142,7 +151,7 @@ impl Estimate {
                 continue;
             }
             let effect = design_effect(clusters, float(trials), float(successes)).max(1.0);
-            let told_by = if effect > 1.0 { telling(clusters) } else { count };
+            let told_by = told_by(clusters, effect);
             if estimate.independence_assumed
                 || shrink(effect, told_by) < shrink(estimate.design_effect, estimate.told_by)
             {
@@ -182,35 +191,39 @@ impl Estimate {
         let trials = float(self.trials) * factor;
         let mut effective = trials;
         if !self.independence_assumed {
-            #[expect(clippy::cast_precision_loss, reason = "there are not that many blocks")]
-            let told_by = (self.told_by as f64 * factor).max(2.0);
+            let told_by = (self.told_by * factor).max(2.0);
             // Few clusters know their variance badly: Korn and Graubard take that
             // into account by the ratio of the two t quantiles.
-            let ratio =
-                student_t(alpha, (trials - 1.0).max(1.0)) / student_t(alpha, told_by - 1.0);
+            let ratio = student_t(alpha, (trials - 1.0).max(1.0)) / student_t(alpha, told_by - 1.0);
             effective = (trials / self.design_effect * ratio * ratio).min(trials);
         }
         exact(self.rate() * effective, effective, alpha / 2.0)
     }
 }
 
-/// Clusters that tell the variance. Where nine clusters of ten hold no failure the
-/// tenth alone tells how they clump, and degrees of freedom counted over all of
-/// them promise more than is known (the simulation in the host's
-/// `stats::coverage` shows it: 89% instead of 95). Not below four: one clump
-/// would make any interval useless.
-fn telling(clusters: &[Cluster]) -> usize {
+/// Clusters that tell the variance, see [`Estimate::told_by`]. Where nine clusters
+/// of ten hold no failure the tenth alone tells how they clump, and degrees of
+/// freedom counted over all of them promise more than is known (the simulation in
+/// the host's `stats::coverage` shows it: 89% instead of 95). Not below four: one
+/// clump would make any interval useless. A design effect of 2 is taken for
+/// clumps; below it, chance makes independent failures look like some.
+#[expect(clippy::cast_precision_loss, reason = "there are not that many blocks")]
+fn told_by(clusters: &[Cluster], effect: f64) -> f64 {
+    let all = clusters.iter().filter(|c| c.trials > 0).count();
+    let few = rarer_in(clusters).max(4).min(all) as f64;
+    let clumped = (effect - 1.0).clamp(0.0, 1.0);
+    all as f64 + clumped * (few - all as f64)
+}
+
+/// Clusters that hold a failure, or a success if those are fewer.
+fn rarer_in(clusters: &[Cluster]) -> usize {
     let with = |has: fn(&Cluster) -> bool| clusters.iter().filter(|c| has(c)).count();
-    let failing = with(|c| c.successes < c.trials);
-    let succeeding = with(|c| c.successes > 0);
-    let all = with(|c| c.trials > 0);
-    failing.min(succeeding).max(4).min(all)
+    with(|c| c.successes < c.trials).min(with(|c| c.successes > 0))
 }
 
 /// Which of two levels widens more: the factor on the sample size at 95%.
-fn shrink(effect: f64, clusters: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "there are not that many blocks")]
-    let df = (clusters as f64 - 1.0).max(1.0);
+fn shrink(effect: f64, told_by: f64) -> f64 {
+    let df = (told_by - 1.0).max(1.0);
     let t = student_t(0.05, df);
     1.0 / (effect * t * t)
 }

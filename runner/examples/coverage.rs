@@ -9,10 +9,11 @@ use bakeoff_fuzz::wire::Stop;
 fn main() {
     let times = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(10_000);
     println!("{times} experiments each; 100 calls a block; coverage in percent");
-    println!("all: of all; told: of those in which blocks could disagree");
+    println!("few: part in which fewer than 10 blocks hold all failures; none: part without any");
+    println!("(the report states both; where they are not rare, coverage rests on an assumption)");
     println!(
-        "{:>8} {:>6} {:>7} {:>11} {:>7} {:>7} {:>9} {:>12}",
-        "rate", "icc", "planned", "half-width", "all", "told", "assumed", "blocks taken"
+        "{:>8} {:>6} {:>7} {:>11} {:>9} {:>7} {:>9} {:>12}",
+        "rate", "icc", "planned", "half-width", "coverage", "few", "none", "blocks taken"
     );
     for rate in [0.5, 0.9, 0.97, 0.99, 0.995, 0.999, 0.9999] {
         for icc in [0.0, 0.01, 0.05, 0.2] {
@@ -24,13 +25,13 @@ fn main() {
                 };
                 let tally = Scenario { rate, icc, blocks, calls: 100, stop }.try_out(times, 1);
                 println!(
-                    "{:>8} {:>6} {:>7} {:>11} {:>7.2} {:>7.2} {:>9.2} {:>12.1}",
+                    "{:>8} {:>6} {:>7} {:>11} {:>9.2} {:>7.2} {:>9.2} {:>12.1}",
                     rate,
                     icc,
                     blocks,
                     width.map_or_else(|| "fixed".to_owned(), |w| w.to_string()),
                     100.0 * tally.coverage(),
-                    100.0 * tally.coverage_unless_assumed(),
+                    100.0 * tally.few(),
                     100.0 * tally.assumed(),
                     tally.mean_blocks(),
                 );

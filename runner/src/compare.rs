@@ -32,15 +32,15 @@ use serde::{Deserialize, Serialize};
 pub use oracle::{ORACLES, Oracle, Pair};
 pub use rate::{METRICS, Metric};
 pub use row::{
-    Bounds, ClaimRow, ClaimState, CellEnd, CellRow, CellSeconds, Change, Effect, Finding, GateRow, GateState, NotTested,
-    Place, RateRow, SplatRow, Verdict, VerdictRow,
+    Bounds, CellEnd, CellRow, CellSeconds, Change, ClaimRow, ClaimState, Effect, Finding, GateRow,
+    GateState, NotTested, Place, RateRow, SplatRow, Verdict, VerdictRow,
 };
 
-pub(crate) use rate::{condition, means, shown};
+pub(crate) use rate::{claim_words, condition, means, shown};
 
 use crate::observation::Observation;
-use crate::plan::{Claim, Plan, Planned};
 pub(crate) use crate::plan::label;
+use crate::plan::{Claim, Plan, Planned};
 use crate::spec::{Gate, Role, Spec};
 use crate::stats;
 

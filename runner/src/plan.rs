@@ -440,4 +440,92 @@ mod tests {
         assert_ne!(boot_seed(1, one, "0-000"), boot_seed(1, one, "0-001"));
         assert_ne!(boot_seed(1, one, "0-000"), boot_seed(2, one, "0-000"));
     }
+
+    fn probe(like: &Probe, change: impl Fn(&mut Probe)) -> Probe {
+        let mut probe = like.clone();
+        change(&mut probe);
+        probe
+    }
+
+    /// `--quick` keeps what is marked; a spec without marks says so.
+    #[test]
+    fn quick_is_a_selection() {
+        let mut spec = spec();
+        spec.probes.iter_mut().for_each(|probe| probe.quick = false);
+        let quick = Selection { quick: true, ..Selection::default() };
+        let error = Plan::new(&spec, &quick, 1).unwrap_err();
+        assert!(error.message().contains("quick: true"), "{error}");
+        spec.probes[1].quick = true;
+        let plan = Plan::new(&spec, &quick, 1).unwrap();
+        assert_eq!(plan.steps.len(), 1);
+        assert_eq!(plan.steps[0].step.id, 1);
+    }
+
+    /// Every field that tells two steps apart stands in their names.
+    #[test]
+    fn labels_are_unambiguous() {
+        let like = spec().probes[0].clone();
+        let all = [
+            like.clone(),
+            probe(&like, |p| p.period_us = Some(100)),
+            probe(&like, |p| p.stress = wire::Stress::MmapWriters),
+            probe(&like, |p| p.writer_duty = Some(25)),
+            probe(&like, |p| p.interface = Interface::GetStackid),
+            probe(&like, |p| p.stack = Stack::Deep),
+        ];
+        let labels: std::collections::BTreeSet<String> = all.iter().map(Probe::label).collect();
+        assert_eq!(labels.len(), all.len(), "{labels:?}");
+        assert!(labels.contains("build_id/process/idle/get-stackid"), "{labels:?}");
+        assert!(selects("build_id/process", "build_id/process/idle"));
+        assert!(!selects("build_id/proc", "build_id/process/idle"));
+    }
+
+    /// A claim sizes the steps for its boots, on the production kernel if there is
+    /// one, and everybody has as many boots.
+    #[test]
+    fn a_claim_plans_its_calls() {
+        let mut spec = spec();
+        spec.profiles = vec!["lockdep".into(), PRODUCTION.into()];
+        let claim = Selection { claim: Some(99.999), ..Selection::default() };
+        let plan = Plan::new(&spec, &claim, 1).unwrap();
+        let planned = plan.claim.unwrap();
+        assert_eq!((planned.calls, planned.boots), (299_572, 3));
+        assert!(plan.cells.iter().all(|c| c.rounds == 3 && c.id.profile == PRODUCTION));
+        for Planned { step, .. } in &plan.steps {
+            let room = u64::from(step.blocks) * u64::from(step.calls_per_block) * 3;
+            assert!((299_572..400_000).contains(&room), "{room}");
+            let Stop::Claim { at_least_ppb, calls } = step.stop else { panic!("{step:?}") };
+            assert!(at_least_ppb == 999_990_000 && calls * 3 >= 299_572);
+        }
+        for wrong in [100.0, 0.99, -1.0, f64::NAN, 99.999_999_9] {
+            assert!(Claim::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// A step is done in the profiles it names; where none of them is selected, not
+    /// at all.
+    #[test]
+    fn steps_are_done_in_their_profiles() {
+        let mut spec = spec();
+        spec.profiles = vec!["lockdep".into(), PRODUCTION.into()];
+        spec.probes.iter_mut().for_each(|probe| probe.profiles.clear());
+        spec.probes[0].profiles = vec![PRODUCTION.into()];
+        let count = |plan: &Plan, profile: &str| plan.steps_in(profile).count();
+        let plan = Plan::new(&spec, &Selection::default(), 1).unwrap();
+        let all = spec.probes.len();
+        assert_eq!((count(&plan, PRODUCTION), count(&plan, "lockdep")), (all, all - 1));
+        let lockdep = Selection { profiles: vec!["lockdep".into()], ..Selection::default() };
+        assert_eq!(Plan::new(&spec, &lockdep, 1).unwrap().steps.len(), all - 1);
+    }
+
+    /// Copies of the reference are contenders with the reference's own patches.
+    #[test]
+    fn the_reference_can_compete_with_itself() {
+        let mut spec = spec();
+        spec.against_itself(3);
+        let plan = Plan::new(&spec, &Selection::default(), 1).unwrap();
+        let names: Vec<&str> = plan.cells.iter().take(4).map(|c| c.id.candidate.as_str()).collect();
+        assert_eq!(names, ["landed", "landed-again-1", "landed-again-2", "landed-again-3"]);
+        assert!(plan.cells.iter().all(|cell| cell.patches.is_empty()));
+    }
 }

@@ -24,7 +24,8 @@ mod tests;
 
 use bakeoff_fuzz::stats::special::bisect;
 pub use bakeoff_fuzz::stats::{
-    CONFIDENCE, Cluster, Estimate, Interval, clopper_pearson, float, lower_bound, upper_bound,
+    CONFIDENCE, Cluster, Estimate, FEW_BLOCKS, Interval, clopper_pearson, float, lower_bound,
+    upper_bound,
 };
 
 /// Calls a one-sided claim "at least `rate`" takes when `failures` of them fail.

@@ -216,7 +216,12 @@ fn compare_rows(
         .map(|cell| text(&cell["id"]["candidate"]))
         .unwrap_or_default();
     let place = |row: &Value, candidate: &str| {
-        format!("{}/{candidate}/{}/{}", text(&row["base"]), text(&row["arch"]), text(&row["profile"]))
+        format!(
+            "{}/{candidate}/{}/{}",
+            text(&row["base"]),
+            text(&row["arch"]),
+            text(&row["profile"])
+        )
     };
     let nothing = Counted::default();
     let of = |row: &Value, candidate: &str| -> (&Counted, Sample) {
@@ -299,7 +304,8 @@ fn compare_rows(
             checked.same(&at, "verdict", &row["verdict"], &verdict.into());
         }
     }
-    let probes: Vec<&Value> = list(&plan["plan"]["steps"]).iter().map(|p| &p["step"]["id"]).collect();
+    let probes: Vec<&Value> =
+        list(&plan["plan"]["steps"]).iter().map(|p| &p["step"]["id"]).collect();
     for key in counted.keys().filter(|key| !told.contains(key)) {
         let planned = probes.iter().any(|id| id.as_u64() == Some(key.1));
         let what = if planned { "no row in report.json" } else { "no step of the plan" };

@@ -233,8 +233,7 @@ impl<'a> Target<'a> {
         let text = |row: &RateRow| format!("{} is {}", condition(row), word(row.verdict));
         let Some(first) = rows.first() else { return self.nothing() };
         let other = |row: &&&RateRow| !wanted.contains(&row.verdict);
-        let decided =
-            rows.iter().filter(other).find(|row| row.verdict != Verdict::Inconclusive);
+        let decided = rows.iter().filter(other).find(|row| row.verdict != Verdict::Inconclusive);
         if let Some(row) = decided {
             return (GateState::Failed, text(row), row.place.evidence.clone());
         }
@@ -257,9 +256,8 @@ impl<'a> Target<'a> {
         let rows: Vec<&SplatRow> =
             self.splats.iter().filter(|splat| splat.title == title).copied().collect();
         let is = |row: &SplatRow| format!("{title} is {}: {}", word(row.change), row.reason);
-        let decided = |row: &&&SplatRow| {
-            !wanted.contains(&row.change) && row.change != Change::Unclear
-        };
+        let decided =
+            |row: &&&SplatRow| !wanted.contains(&row.change) && row.change != Change::Unclear;
         if let Some(row) = rows.iter().find(decided) {
             return (GateState::Failed, is(row), row.place.evidence.clone());
         }

@@ -2,8 +2,11 @@
 //! Oracles look at a cell beside its reference and its control and say what they
 //! find. Each is a row of [`ORACLES`]; none knows of another.
 
+use bakeoff_fuzz::stop;
+use bakeoff_fuzz::wire::{Block, StepOutcome, Stop};
+
 use super::cell::{self, exercise};
-use super::rate::{condition, effect, means, shown};
+use super::rate::{claim_words, condition, effect, means, shown};
 use super::row::{CellEnd, CellRow, Change, Effect, Finding, Place, RateRow, SplatRow};
 use super::words::{Round, count, counted, list, percent, points, ratio};
 use super::{Comparison, Subject, end_words, label, splat};
@@ -152,6 +155,7 @@ pub const ORACLES: &[Oracle] = &[
         asks: "Did what was planned run, where it should, with lockdep on?",
         judge: exercised,
     },
+    Oracle { name: "claim", asks: "Does the rate that is claimed hold?", judge: claimed },
     Oracle { name: "noise", asks: "Do the reference's own rounds differ?", judge: noise },
 ];
 
@@ -350,6 +354,21 @@ fn availability(pair: &Pair<'_>) -> Vec<Said> {
     all
 }
 
+/// A claim speaks of a rate, not of the difference to the reference's, so it does
+/// not make a candidate better or worse.
+fn claimed(pair: &Pair<'_>) -> Vec<Said> {
+    let mut all = Vec::new();
+    for row in &pair.rates {
+        if let Some(claim) = &row.claim {
+            let text =
+                format!("{}, {}: {}", condition(row), means(&row.metric), claim_words(claim));
+            let evidence = Some(row.place.evidence.clone());
+            all.push(Said { effect: Effect::Note, text, evidence });
+        }
+    }
+    all
+}
+
 fn wrong_answer(pair: &Pair<'_>) -> Vec<Said> {
     let mut all = Vec::new();
     for row in pair.rates.iter().filter(|row| row.valid > row.correct) {
@@ -432,8 +451,34 @@ fn exercised(pair: &Pair<'_>) -> Vec<Said> {
             all.push(said(effect, text));
         }
     }
+    all.extend(stopped_early(pair));
     for error in &pair.ours.errors {
         all.push(said(Effect::Inconclusive, format!("our error: {error}")));
+    }
+    all
+}
+
+/// Steps that ended before their rule let them: the interval would promise too much.
+fn stopped_early(pair: &Pair<'_>) -> Vec<Said> {
+    let mut all = Vec::new();
+    for step in &pair.subject.steps_in(&pair.ours.id().profile) {
+        for boot in &pair.ours.boots {
+            let done = boot.steps.get(&step.id) == Some(&StepOutcome::Done);
+            let taken: Vec<Block> =
+                boot.blocks.iter().filter(|block| block.step == step.id).cloned().collect();
+            if step.stop == Stop::Fixed || !done || stop::is_enough(step, &taken) {
+                continue;
+            }
+            let text = format!(
+                "{}: boot {} ended it after {} of {} blocks, which its rule does not allow: our \
+                 error",
+                label(step),
+                boot.name,
+                taken.len(),
+                step.blocks
+            );
+            all.push(said(Effect::Inconclusive, text));
+        }
     }
     all
 }

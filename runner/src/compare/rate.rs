@@ -10,7 +10,7 @@ use super::cell::{self, exercise, proves};
 use super::row::{
     Bounds, CellEnd, CellRow, ClaimRow, ClaimState, Effect, Place, RateRow, Verdict, small,
 };
-use super::words::{count, counted, rate};
+use super::words::{Round, count, counted, percent, rate};
 use super::{Settings, words};
 use crate::observation::{BootObservation, Observation};
 use crate::plan::{self, Claim, PRODUCTION};
@@ -130,8 +130,7 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
         row.design_effect = Some(words::round_up(estimate.design_effect));
         row.independence_assumed = estimate.independence_assumed;
         row.error_share = Some(words::round_up(share));
-        let clumps = estimate.design_effect > 1.0;
-        row.told_by = clumps.then(|| small(estimate.told_by));
+        row.rarer_in = Some(small(estimate.rarer_in));
     } else {
         row.reason = why_none(seen, cell, step, &row);
     }
@@ -171,7 +170,7 @@ fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
         blocks: 0,
         blocks_without_lockdep: 0,
         design_effect: None,
-        told_by: None,
+        rarer_in: None,
         independence_assumed: false,
         claim: None,
         judged: true,
@@ -209,6 +208,29 @@ fn test_claim(claim: Claim, seen: &Estimate) -> ClaimRow {
         low: words::round_down(low),
         high: words::round_up(high),
         needs: (state == ClaimState::Open).then(needs).flatten(),
+    }
+}
+
+/// `99.999% holds: at least 99.9991% with 95% confidence`.
+pub(crate) fn claim_words(claim: &ClaimRow) -> String {
+    let ClaimRow { at_least, state, low, high, needs } = claim;
+    let claimed = percent(*at_least, Round::Nearest);
+    match state {
+        ClaimState::Holds => {
+            let low = percent(*low, Round::Down);
+            format!("{claimed}% holds: at least {low}% with 95% confidence")
+        }
+        ClaimState::Refuted => {
+            let high = percent(*high, Round::Up);
+            format!("{claimed}% is refuted: at most {high}% with 95% confidence")
+        }
+        ClaimState::Open => {
+            let needs = needs.map_or_else(
+                || "no number of calls would show it".to_owned(),
+                |calls| format!("needs {} more without a failure", counted(calls, "call")),
+            );
+            format!("{claimed}% inconclusive: {needs}")
+        }
     }
 }
 

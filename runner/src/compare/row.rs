@@ -222,9 +222,9 @@ pub struct RateRow {
     pub blocks_without_lockdep: u32,
     /// How much more the blocks vary than independent calls would; at least 1.
     pub design_effect: Option<f64>,
-    /// Failures came in clumps, and so many blocks tell how large those are; `null`
-    /// where they did not.
-    pub told_by: Option<u32>,
+    /// Blocks that hold a failure, or a success if those are fewer: below ten how
+    /// failures clump is hardly known, and the bounds rest on that little.
+    pub rarer_in: Option<u32>,
     /// No block could disagree with another: the bounds assume independent calls.
     pub independence_assumed: bool,
     /// The claim that was put to the test, and what came of it.

@@ -124,9 +124,8 @@ fn rates<'a>(
     candidate: &'a CandidateInfo,
 ) -> impl Iterator<Item = &'a RateRow> {
     // Debug options distort rates: where a production kernel was measured, it speaks.
-    let own = move |row: &&RateRow| {
-        row.place.candidate == candidate.name && row.calls > 0 && row.judged
-    };
+    let own =
+        move |row: &&RateRow| row.place.candidate == candidate.name && row.calls > 0 && row.judged;
     report.rates.iter().filter(own)
 }
 

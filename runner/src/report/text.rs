@@ -136,7 +136,8 @@ fn answers(out: &mut String, report: &Report) {
 
 /// Rows that stand under one heading.
 fn heading(report: &Report, row: &RateRow) -> String {
-    format!("{}, {}", condition(row), cell(report, &row.place))
+    let kind = if row.judged { "" } else { " (a debug kernel, not judged)" };
+    format!("{}, {}{kind}", condition(row), cell(report, &row.place))
 }
 
 fn availability(out: &mut String, report: &Report) {
@@ -215,8 +216,13 @@ fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
         return vec![name, "-".into(), format!("0 calls: {why}")];
     }
     let own = row.place.candidate == reference(report);
-    let verdict = if own { "reference".to_owned() } else { word(row.verdict) };
+    let verdict = match (own, row.judged) {
+        (true, _) => "reference".to_owned(),
+        (false, true) => word(row.verdict),
+        (false, false) => "-".to_owned(),
+    };
     let more = match (row.verdict, row.needs, row.noise) {
+        _ if !row.judged => String::new(),
         (Verdict::Inconclusive, Some(calls), _) => {
             format!(", needs about {} more calls", count(calls))
         }

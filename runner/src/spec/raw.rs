@@ -188,7 +188,8 @@ impl<'de, T: Deserialize<'de> + TryFrom<u64>> Deserialize<'de> for Many<T> {
                 f.write_str("a number or a list of numbers")
             }
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Vec<T>, E> {
-                let value = T::try_from(number).map_err(|_| E::custom("the number is too large"))?;
+                let value =
+                    T::try_from(number).map_err(|_| E::custom("the number is too large"))?;
                 Ok(vec![value])
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {

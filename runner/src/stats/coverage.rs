@@ -15,7 +15,7 @@ use std::f64::consts::TAU;
 use bakeoff_fuzz::stop;
 use bakeoff_fuzz::wire::{Block, Context, Counts, Interface, Score, Stack, Step, Stop, Stress};
 
-use super::{CONFIDENCE, Cluster, Estimate};
+use super::{CONFIDENCE, Cluster, Estimate, FEW_BLOCKS};
 
 /// Throws coins, the same ones for the same seed (splitmix64; Steele, Lea & Flood,
 /// OOPSLA 2014).
@@ -110,8 +110,8 @@ pub struct Tally {
     pub covered: u32,
     /// Nothing disagreed, so independence was assumed (and stated).
     pub assumed: u32,
-    /// … and the interval contained the truth.
-    pub assumed_covered: u32,
+    /// Something did, in fewer than ten blocks (which is stated too).
+    pub few: u32,
     /// Blocks taken, of all experiments.
     pub blocks: u64,
 }
@@ -123,17 +123,16 @@ impl Tally {
         f64::from(self.covered) / f64::from(self.times.max(1))
     }
 
-    /// The same of those experiments in which blocks could disagree.
-    #[must_use]
-    pub fn coverage_unless_assumed(&self) -> f64 {
-        let times = self.times - self.assumed;
-        f64::from(self.covered - self.assumed_covered) / f64::from(times.max(1))
-    }
-
     /// Part of the experiments in which independence was assumed.
     #[must_use]
     pub fn assumed(&self) -> f64 {
         f64::from(self.assumed) / f64::from(self.times.max(1))
+    }
+
+    /// Part of the experiments in which few blocks held all failures.
+    #[must_use]
+    pub fn few(&self) -> f64 {
+        f64::from(self.few) / f64::from(self.times.max(1))
     }
 
     /// Blocks taken on average.
@@ -200,7 +199,8 @@ impl Scenario {
             successes: 0,
             design_effect: 1.0,
             clusters: 0,
-            told_by: 0,
+            told_by: 0.0,
+            rarer_in: 0,
             independence_assumed: true,
             error_share: 1.0,
         };
@@ -219,7 +219,8 @@ impl Scenario {
             let assumed = u32::from(estimate.independence_assumed);
             tally.covered += covered;
             tally.assumed += assumed;
-            tally.assumed_covered += covered * assumed;
+            let few = estimate.rarer_in < FEW_BLOCKS && !estimate.independence_assumed;
+            tally.few += u32::from(few);
             tally.blocks += estimate.trials / u64::from(self.calls.max(1));
         }
         tally

@@ -63,8 +63,7 @@ fn an_honest_report_is_confirmed() {
 #[test]
 fn a_tampered_record_is_found() {
     let dir = written(&eventful());
-    let path =
-        dir.path().join("cells/6.12/peter-removal/x86_64/lockdep/boots/0-000/records.jsonl");
+    let path = dir.path().join("cells/6.12/peter-removal/x86_64/lockdep/boots/0-000/records.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     let (from, to) = (r#""valid":0,"correct":0"#, r#""valid":9,"correct":9"#);
     fs::write(&path, text.replacen(from, to, 1)).unwrap();
