@@ -195,7 +195,7 @@ fn listen(
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
             match understand(step, &line) {
-                Ok(Said::Block(block)) => pass(block)?,
+                Ok(Said::Block(block)) => pass(*block)?,
                 Ok(Said::Outcome(outcome)) => return Ok(Heard::Outcome(outcome)),
                 Err(what) => return Ok(Heard::Nonsense(what)),
             }
@@ -209,7 +209,7 @@ fn listen(
 /// One line of a step's process.
 #[derive(Debug, PartialEq)]
 enum Said {
-    Block(Block),
+    Block(Box<Block>),
     Outcome(StepOutcome),
 }
 
@@ -219,7 +219,7 @@ fn understand(step: &Step, line: &[u8]) -> Result<Said, String> {
         format!("{:?}: {error}", start.trim_end())
     })?;
     match record {
-        Record::Block(block) if block.step == step.id => Ok(Said::Block(block)),
+        Record::Block(block) if block.step == step.id => Ok(Said::Block(Box::new(block))),
         Record::StepEnd { step: id, outcome, .. } if id == step.id => Ok(Said::Outcome(outcome)),
         Record::Block(_)
         | Record::StepEnd { .. }

@@ -12,6 +12,7 @@
 //! for or against a candidate.
 
 mod cell;
+mod flip;
 mod gate;
 mod oracle;
 mod rate;
@@ -32,15 +33,16 @@ use serde::{Deserialize, Serialize};
 pub use oracle::{ORACLES, Oracle, Pair};
 pub use rate::{METRICS, Metric};
 pub use row::{
-    Bounds, CellEnd, CellRow, CellSeconds, Change, ClaimRow, ClaimState, Effect, Finding, GateRow,
-    GateState, NotTested, Place, RateRow, SplatRow, Verdict, VerdictRow,
+    Bounds, BucketsRow, CellEnd, CellRow, CellSeconds, Change, ClaimRow, ClaimState, Effect,
+    Finding, GateRow, GateState, NotTested, Place, RateRow, SplatRow, Verdict, VerdictRow,
 };
 
-pub(crate) use rate::{claim_words, condition, means, shown};
+pub(crate) use flip::{Untested, untested_on};
+pub(crate) use rate::{claim_words, condition, means, plain_condition, shown};
 
 use crate::observation::Observation;
 pub(crate) use crate::plan::label;
-use crate::plan::{Claim, Plan, Planned};
+use crate::plan::{CellId, Claim, Plan, Planned};
 use crate::spec::{Gate, Role, Spec};
 use crate::stats;
 
@@ -68,6 +70,8 @@ pub struct CandidateInfo {
     pub title: String,
     /// What the bake-off knows it does not test.
     pub untested: Option<String>,
+    /// The probe that tests it after all, where that probe is known to be sensitive.
+    pub tested_by: Option<String>,
 }
 
 impl Subject {
@@ -85,15 +89,16 @@ impl Subject {
                     role: c.role,
                     title: c.title.clone(),
                     untested: c.untested.clone(),
+                    tested_by: c.tested_by.clone(),
                 })
                 .collect(),
             gates: spec.gates.clone(),
         }
     }
 
-    /// The steps that cells of a profile do.
-    fn steps_in(&self, profile: &str) -> Vec<Step> {
-        let here = self.steps.iter().filter(|planned| planned.is_in(profile));
+    /// The steps that a cell does.
+    fn steps_of(&self, role: Role, cell: &CellId) -> Vec<Step> {
+        let here = self.steps.iter().filter(|planned| planned.is_for(role, &cell.profile));
         here.map(|planned| planned.step.clone()).collect()
     }
 
@@ -161,14 +166,22 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);
-        let profile = group.first().map_or("", |seen| seen.id().profile.as_str());
-        let steps = subject.steps_in(profile);
+        let id = group.first().map(|seen| seen.id());
+        let steps = id.map(|id| subject.steps_of(Role::Contender, id)).unwrap_or_default();
         let peers = splat::Peers { reference, control, steps: &steps };
         let mut measured = Vec::new();
         for seen in group {
+            let steps = subject.steps_of(seen.cell.role, seen.id());
             let cell = cell::row(seen, &steps);
             splats.extend(splat::rows(seen, &peers));
-            measured.push((seen.cell.role, rate::measure(seen, &cell, &steps, subject.claim)));
+            // A planted fault is found or not; how often is nobody's rate.
+            let rates = match seen.cell.role {
+                Role::Sensitivity => Vec::new(),
+                Role::Reference | Role::Control | Role::Contender => {
+                    rate::measure(seen, &cell, &steps, subject.claim)
+                }
+            };
+            measured.push((seen.cell.role, rates));
             cells.push(cell);
         }
         rates.push(measured);
@@ -185,8 +198,10 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);
+        let sensitivity = with_role(group, Role::Sensitivity);
         for seen in group {
-            let pair = Pair::new(subject, seen, reference, control, observations, &comparison);
+            let pair = Pair::new(subject, seen, reference, control, observations, &comparison)
+                .beside(sensitivity);
             let found: Vec<Finding> =
                 ORACLES.iter().flat_map(|oracle| oracle::ask(oracle, &pair)).collect();
             comparison.findings.extend(found);

@@ -99,7 +99,7 @@ pub fn describe(
         if bases_built.insert(group) && !cell.patches.is_empty() {
             build += expect::build(host_cpus(), false);
         }
-        let planned: Vec<Planned> = plan.steps_in(&cell.id.profile).cloned().collect();
+        let planned: Vec<Planned> = plan.steps_of(cell).cloned().collect();
         let boots = expect::boots(&planned, &[]) * cell.rounds;
         total += build + boots;
         text.push_str(&format!(

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bakeoff_fuzz::wire::{self, Interface, Stack, Step, Stop};
+use bakeoff_fuzz::wire::{self, Interface, Stack, Step, Stop, Stress};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -80,10 +80,16 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Whether cells of the profile do it.
+    /// Whether a candidate with this role does it in a profile. A kernel with a
+    /// planted fault does the steps that have to find it: they need a mapping that
+    /// changes.
     #[must_use]
-    pub fn is_in(&self, profile: &str) -> bool {
-        self.profiles.is_empty() || self.profiles.iter().any(|p| p == profile)
+    pub fn is_for(&self, role: Role, profile: &str) -> bool {
+        let does = match role {
+            Role::Reference | Role::Control | Role::Contender => true,
+            Role::Sensitivity => self.step.stress == Stress::Flip,
+        };
+        does && (self.profiles.is_empty() || self.profiles.iter().any(|p| p == profile))
     }
 }
 
@@ -172,7 +178,7 @@ pub const PRODUCTION: &str = "production";
 pub struct Selection {
     /// Architectures.
     pub archs: Vec<String>,
-    /// Candidates; reference and control are always kept.
+    /// Candidates; what they are judged by is always kept.
     pub candidates: Vec<String>,
     /// Profiles.
     pub profiles: Vec<String>,
@@ -239,7 +245,8 @@ impl Plan {
                 for arch in &archs {
                     for candidate in &spec.candidates {
                         let role = candidate.role;
-                        if role == Role::Contender && !wanted.contains(&candidate.name) {
+                        let idle = !steps.iter().any(|planned| planned.is_for(role, profile));
+                        if idle || role == Role::Contender && !wanted.contains(&candidate.name) {
                             continue;
                         }
                         let (patches, not_portable) = match candidate.on.get(&base.name) {
@@ -267,9 +274,9 @@ impl Plan {
         Ok(Plan { seed, cells, steps, claim })
     }
 
-    /// The steps that cells of a profile do.
-    pub fn steps_in<'a>(&'a self, profile: &'a str) -> impl Iterator<Item = &'a Planned> {
-        self.steps.iter().filter(move |planned| planned.is_in(profile))
+    /// The steps that a cell does.
+    pub fn steps_of<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = &'a Planned> {
+        self.steps.iter().filter(|planned| planned.is_for(cell.role, &cell.id.profile))
     }
 }
 
@@ -398,7 +405,7 @@ mod tests {
     fn candidates_are_interleaved_and_the_reference_is_run_twice() {
         let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
         let archs: Vec<&str> = plan.cells.iter().map(|c| c.id.arch.as_str()).collect();
-        assert_eq!(archs, [["x86_64"; 5], ["arm64"; 5]].concat());
+        assert_eq!(archs, [["x86_64"; 8], ["arm64"; 8]].concat());
         for cell in &plan.cells {
             assert_eq!(cell.rounds, if cell.role == Role::Reference { 2 } else { 1 });
         }
@@ -410,6 +417,24 @@ mod tests {
         let plan = Plan::new(&spec(), &select(&["peter-removal"], &[]), 1).unwrap();
         let names: Vec<&str> = plan.cells.iter().take(3).map(|c| c.id.candidate.as_str()).collect();
         assert_eq!(names, ["landed", "as-reported", "peter-removal"]);
+    }
+
+    /// A kernel with a planted fault is there for the probe that has to find it,
+    /// and does nothing else.
+    #[test]
+    fn the_planted_fault_is_looked_for_only_where_it_can_be_found() {
+        let has = |plan: &Plan| plan.cells.iter().any(|cell| cell.role == Role::Sensitivity);
+        let all = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        assert!(has(&all));
+        let did: Vec<&str> = all
+            .steps
+            .iter()
+            .filter(|p| p.is_for(Role::Sensitivity, "lockdep"))
+            .map(|p| p.step.probe.as_str())
+            .collect();
+        assert!(!did.is_empty() && did.iter().all(|probe| *probe == "flip"));
+        assert!(!has(&Plan::new(&spec(), &select(&[], &["build_id"]), 1).unwrap()));
+        assert!(has(&Plan::new(&spec(), &select(&["lockless-tree"], &["flip"]), 1).unwrap()));
     }
 
     /// A step keeps its number when only some are selected, so that runs can be compared.
@@ -510,7 +535,9 @@ mod tests {
         spec.profiles = vec!["lockdep".into(), PRODUCTION.into()];
         spec.probes.iter_mut().for_each(|probe| probe.profiles.clear());
         spec.probes[0].profiles = vec![PRODUCTION.into()];
-        let count = |plan: &Plan, profile: &str| plan.steps_in(profile).count();
+        let count = |plan: &Plan, profile: &str| {
+            plan.steps.iter().filter(|p| p.is_for(Role::Contender, profile)).count()
+        };
         let plan = Plan::new(&spec, &Selection::default(), 1).unwrap();
         let all = spec.probes.len();
         assert_eq!((count(&plan, PRODUCTION), count(&plan, "lockdep")), (all, all - 1));

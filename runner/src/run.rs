@@ -223,7 +223,7 @@ fn prepare_guests<'a>(
 /// Whether any step of any cell is unsettled, builds not considered.
 fn is_boot_left(store: &Store, plan: &Plan) -> Result<bool> {
     for cell in plan.cells.iter().filter(|cell| cell.not_portable.is_none()) {
-        let steps: Vec<Planned> = plan.steps_in(&cell.id.profile).cloned().collect();
+        let steps: Vec<Planned> = plan.steps_of(cell).cloned().collect();
         for round in 0..cell.rounds {
             if next_boot(&steps, &boots(store, cell, round)?).is_some() {
                 return Ok(true);
@@ -354,7 +354,7 @@ impl Crew<'_> {
 
     /// What a round of the cell does.
     fn planned(&self, cell: &Cell) -> Vec<Planned> {
-        self.run.plan.steps_in(&cell.id.profile).cloned().collect()
+        self.run.plan.steps_of(cell).cloned().collect()
     }
 
     /// Boots the cell until all steps of the round are settled.

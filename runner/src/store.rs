@@ -140,6 +140,9 @@ pub struct BuildSeconds {
     pub copy: f64,
     /// In make.
     pub make: f64,
+    /// Both together when the kernel that now came from the cache was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<f64>,
 }
 
 /// `end.json`: how a boot ended; its presence completes the boot.

@@ -88,9 +88,14 @@ struct Counted {
     without_lockdep: u64,
     sums: BTreeMap<&'static str, u64>,
     wrong_context: u64,
+    /// Nanoseconds a writer held or awaited the lock, of those watched.
+    writer: (u64, u64),
 }
 
 type Key = (String, u64);
+
+/// What is counted of stacks in a map.
+const BUCKETS: [&str; 5] = ["ids", "fallback_ids", "exists", "fast_calls", "fast_stale"];
 
 /// Recounts the report of a run.
 ///
@@ -114,8 +119,7 @@ pub fn verify(run: &Path) -> Result<Checked> {
     let mut counted: BTreeMap<Key, Counted> = BTreeMap::new();
     for cell in list(&plan["plan"]["cells"]) {
         let id = &cell["id"];
-        let name = ["base", "candidate", "arch", "profile"].map(|key| text(&id[key])).join("/");
-        count_cell(run, &name, &mut counted, &mut checked)?;
+        count_cell(run, &cell_name(id), &mut counted, &mut checked)?;
     }
     compare_rows(&plan, &report, &counted, &mut checked);
     Ok(checked)
@@ -123,6 +127,10 @@ pub fn verify(run: &Path) -> Result<Checked> {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn cell_name(id: &Value) -> String {
+    ["base", "candidate", "arch", "profile"].map(|key| text(&id[key])).join("/")
 }
 
 fn text(value: &Value) -> String {
@@ -198,6 +206,19 @@ fn count_block(of_step: &mut Counted, boot: usize, record: &Value) {
         }
     }
     of_step.wrong_context += sum(&counts["wrong_context"]);
+    let writer = &counts["writer"];
+    of_step.writer.0 += number(&writer["held_ns"]) + number(&writer["waited_ns"]);
+    of_step.writer.1 += number(&writer["window_ns"]);
+    for key in BUCKETS {
+        if let Some(value) = counts["buckets"][key].as_u64() {
+            *of_step.sums.entry(key).or_default() += value;
+        }
+    }
+}
+
+/// The row counts innermost frames, not all at once.
+fn is_top(row: &Value) -> bool {
+    row["metric"].as_str().is_some_and(|metric| metric.ends_with(".top_frame"))
 }
 
 /// Sets every row of the report beside what was counted.
@@ -232,7 +253,7 @@ fn compare_rows(
             .map(|planned| &planned["step"])
             .find(|planned| planned["id"] == row["step"])
             .unwrap_or(&Value::Null);
-        let top = row["metric"] == "build_id.top_frame";
+        let top = is_top(row);
         (seen, Sample::new(&seen.blocks, top, planned))
     };
     // All comparisons hold at once: the error is divided by their number.
@@ -263,7 +284,7 @@ fn compare_rows(
             checked.same(&at, name, &row[name], &found);
         }
         let sum = |key: &str| seen.sums.get(key).copied();
-        let valid = if row["metric"] == "build_id.top_frame" { "top.valid" } else { "all.valid" };
+        let valid = if is_top(row) { "top.valid" } else { "all.valid" };
         checked.same(&at, "valid", &row["valid"], &Value::from(sum(valid).unwrap_or(0)));
         for key in ["ineligible", "missed", "errors"] {
             checked.same(&at, key, &row[key], &Value::from(sum(key).unwrap_or(0)));
@@ -275,6 +296,15 @@ fn compare_rows(
             .as_object()
             .map_or(0, |map| map.values().filter_map(Value::as_u64).sum());
         checked.same(&at, "wrong_context", &astray.into(), &seen.wrong_context.into());
+        for key in BUCKETS {
+            let found = sum(key).map_or(Value::Null, Value::from);
+            checked.same(&at, &format!("buckets.{key}"), &row["buckets"][key], &found);
+        }
+        let (busy, watched) = seen.writer;
+        #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run")]
+        let duty = (watched > 0).then(|| busy as f64 / watched as f64);
+        let duty = duty.map_or(Value::Null, Value::from);
+        checked.same(&at, "writer_duty", &row["writer_duty"], &duty);
         let bounds = sample.interval(0.95);
         let (low, high) = bounds.map_or((Value::Null, Value::Null), |(l, h)| (l.into(), h.into()));
         checked.same(&at, "low", &row["low"], &low);
@@ -306,7 +336,14 @@ fn compare_rows(
     }
     let probes: Vec<&Value> =
         list(&plan["plan"]["steps"]).iter().map(|p| &p["step"]["id"]).collect();
-    for key in counted.keys().filter(|key| !told.contains(key)) {
+    // A kernel with a planted fault has no rates.
+    let planted: Vec<String> = list(&plan["plan"]["cells"])
+        .iter()
+        .filter(|cell| cell["role"] == "sensitivity")
+        .map(|cell| cell_name(&cell["id"]))
+        .collect();
+    let untold = |key: &&Key| !told.contains(key) && !planted.contains(&key.0);
+    for key in counted.keys().filter(untold) {
         let planned = probes.iter().any(|id| id.as_u64() == Some(key.1));
         let what = if planned { "no row in report.json" } else { "no step of the plan" };
         checked.disagreements.push(format!("cells/{}, step {}: {what}", key.0, key.1));

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use bakeoff_fuzz::stop;
-use bakeoff_fuzz::wire::{Block, Counts, Score, Step};
+use bakeoff_fuzz::wire::{Block, Buckets, Counts, Score, Step, WriterTime};
 
 use super::cell::{self, exercise, proves};
 use super::row::{
     Bounds, CellEnd, CellRow, ClaimRow, ClaimState, Effect, Place, RateRow, Verdict, small,
 };
-use super::words::{Round, count, counted, percent, rate};
+use super::words::{Round, count, counted, percent, rate, ratio};
 use super::{Settings, words};
 use crate::observation::{BootObservation, Observation};
 use crate::plan::{self, Claim, PRODUCTION};
@@ -42,6 +42,12 @@ pub const METRICS: &[Metric] = &[
         probe: "build_id",
         means: "the right build ids for all frames",
         score: |counts| counts.all,
+    },
+    Metric {
+        name: "flip.top_frame",
+        probe: "flip",
+        means: "an id and offset that belong together for the innermost frame",
+        score: |counts| counts.top,
     },
 ];
 
@@ -85,6 +91,8 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
     let (mut blocks, mut boots, mut by_round) =
         (Vec::new(), Vec::new(), BTreeMap::<u32, (Vec<Cluster>, f64)>::new());
     let mut share = 1.0;
+    // Nanoseconds held or awaited, of nanoseconds watched.
+    let mut writer: Option<(u64, u64)> = None;
     let mut evidence = Vec::new();
     for boot in &seen.boots {
         let taken = of_step(boot);
@@ -107,6 +115,13 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
             }
             let (calls, valid, correct) = score(block);
             add(&mut row, &block.counts);
+            if let Some(WriterTime { held_ns, waited_ns, window_ns, cycles: _ }) =
+                &block.counts.writer
+            {
+                let (busy, all) = writer.unwrap_or_default();
+                let busy = busy.saturating_add(*held_ns).saturating_add(*waited_ns);
+                writer = Some((busy, all.saturating_add(*window_ns)));
+            }
             row.blocks += 1;
             row.valid += valid;
             row.correct += correct;
@@ -122,6 +137,8 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
         evidence = cell::evidence(seen);
     }
     row.place.evidence = evidence;
+    row.writer_duty =
+        writer.filter(|(_, all)| *all > 0).map(|(busy, all)| words::round_up(ratio(busy, all)));
     let estimate = Estimate::new(&blocks, &boots).map(|estimate| estimate.spending(share));
     if let Some(estimate) = &estimate {
         let interval = estimate.interval(stats::CONFIDENCE);
@@ -161,6 +178,7 @@ fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
         wrong_context: BTreeMap::new(),
         slot_busy: None,
         lock_failed: None,
+        buckets: None,
         valid: 0,
         correct: 0,
         low: None,
@@ -247,7 +265,24 @@ fn add(row: &mut RateRow, counts: &Counts) {
         top: _,
         all: _,
         frames: _,
+        // For the oracle of its own.
+        flip: _,
+        // Added up apart: a duty is a quotient.
+        writer: _,
+        buckets,
     } = counts;
+    if let Some(Buckets { ids, fallback_ids, exists, fast_calls, fast_stale }) = buckets {
+        let sum = row.buckets.get_or_insert_default();
+        for (sum, part) in [
+            (&mut sum.ids, ids),
+            (&mut sum.fallback_ids, fallback_ids),
+            (&mut sum.exists, exists),
+            (&mut sum.fast_calls, fast_calls),
+            (&mut sum.fast_stale, fast_stale),
+        ] {
+            *sum = sum.saturating_add(*part);
+        }
+    }
     row.calls = row.calls.saturating_add(*calls);
     row.missed = row.missed.saturating_add(*missed);
     row.errors = row.errors.saturating_add(*errors);
@@ -459,6 +494,14 @@ pub(crate) fn shown(row: &RateRow) -> String {
 pub(crate) fn condition(row: &RateRow) -> String {
     let RateRow { context, stress, period_us, writer_duty_asked, interface, stack, .. } = row;
     plan::condition(*context, *stress, *period_us, *writer_duty_asked, *interface, *stack)
+}
+
+/// The same without the period or without the writer's duty.
+pub(crate) fn plain_condition(row: &RateRow, without_period: bool, without_duty: bool) -> String {
+    let RateRow { context, stress, period_us, writer_duty_asked, interface, stack, .. } = row;
+    let period = period_us.filter(|_| !without_period);
+    let duty = writer_duty_asked.filter(|_| !without_duty);
+    plan::condition(*context, *stress, period, duty, *interface, *stack)
 }
 
 /// What a row says about its candidate.

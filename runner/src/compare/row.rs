@@ -91,6 +91,9 @@ pub struct CellSeconds {
     pub copy: Option<f64>,
     /// In make; `null` if nothing was built.
     pub make: Option<f64>,
+    /// Copy and make when the kernel was made that now came from the cache; `null`
+    /// if it did not.
+    pub cached: Option<f64>,
     /// Power-on to the agent's first word, the median of the boots.
     pub hello: Option<f64>,
     /// All boots, power-on to end.
@@ -203,6 +206,8 @@ pub struct RateRow {
     pub slot_busy: Option<u64>,
     /// Calls that fell back because the lock was not to be had, if it can be told.
     pub lock_failed: Option<u64>,
+    /// What became of the stacks in the map, where the helper keeps them in one.
+    pub buckets: Option<BucketsRow>,
     /// Calls with an answer.
     pub valid: u64,
     /// Calls with the right answer.
@@ -244,6 +249,22 @@ pub struct RateRow {
     pub verdict: Verdict,
     /// Why.
     pub reason: String,
+}
+
+/// What users of `bpf_get_stackid` see of fallbacks, added up over the blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BucketsRow {
+    /// Ids that calls were given; the maps were empty when a block began.
+    pub ids: u64,
+    /// Of these, how many stand for a stack with a fallback in it: one stack is
+    /// then split into two.
+    pub fallback_ids: u64,
+    /// Calls refused with `EEXIST`: the addresses were there with other build ids.
+    pub exists: u64,
+    /// Calls with `BPF_F_FAST_STACK_CMP` that were given an id.
+    pub fast_calls: u64,
+    /// Of these, how many were given an earlier call's stack with a fallback in it.
+    pub fast_stale: u64,
 }
 
 /// What came of a claim.

@@ -56,6 +56,7 @@ pub(crate) fn subject() -> Subject {
         role: role(name),
         title: title.into(),
         untested: untested.map(str::to_owned),
+        tested_by: None,
     };
     Subject {
         steps: steps().into_iter().map(Planned::from).collect(),
@@ -170,7 +171,7 @@ pub(crate) fn clean(candidate: &str, arch: &str) -> Observation {
                 make: "make".into(),
             },
             patches: Vec::new(),
-            seconds: BuildSeconds { copy: 2.5, make: 11.25 },
+            seconds: BuildSeconds { copy: 2.5, make: 11.25, cached: None },
         }),
         boots,
         errors: Vec::new(),

@@ -41,6 +41,13 @@ fn eventful() -> Vec<Observation> {
     counts.top.correct -= 40;
     counts.slot_busy = Some(40);
     counts.missed = 5;
+    counts.writer = Some(bakeoff_fuzz::wire::WriterTime {
+        held_ns: 700,
+        waited_ns: 50,
+        window_ns: 1000,
+        cycles: 3,
+    });
+    counts.buckets = Some(bakeoff_fuzz::wire::Buckets { ids: 5, exists: 2, ..Default::default() });
     all[4] = clean("lockless-tree", "x86_64").answers(HARDIRQ, 197).lockdep_off_after(25);
     all
 }
@@ -99,6 +106,12 @@ fn a_tampered_report_is_found() {
         ("slot_busy", Value::Null),
         ("lock_failed", json!(0)),
         ("wrong_context", json!({})),
+        ("writer_duty", json!(0.7)),
+        (
+            "buckets",
+            json!({"ids": 6, "fallback_ids": 0, "exists": 2, "fast_calls": 0,
+                           "fast_stale": 0}),
+        ),
         ("blocks", json!(21)),
         ("boots", json!(2)),
         ("verdict", json!("better")),
