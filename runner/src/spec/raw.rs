@@ -12,8 +12,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{
-    Base, BaseSource, Candidate, Gate, Probe, Role, Series, Spec, Thread, VERSION, did_you_mean,
+    Base, BaseSource, Candidate, Gate, Prediction, Probe, Role, Series, Spec, Thread, VERSION,
+    did_you_mean,
 };
+use crate::compare::ORACLES;
 use crate::data::DataDir;
 use crate::error::{Context, Error, Result};
 
@@ -40,6 +42,9 @@ pub struct RawSpec {
     pub profiles: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
+    /// What was expected before anything was measured.
+    #[serde(default)]
+    pub predictions: Vec<Prediction>,
     /// What `--gate` insists on.
     #[serde(default)]
     pub gates: Vec<Gate>,
@@ -276,6 +281,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         profiles,
         probes,
         gates,
+        predictions,
     } = raw;
     if version != VERSION {
         let message = format!("version {version} of the format is not known; this is {VERSION}");
@@ -344,6 +350,17 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
     if resolved_probes.is_empty() {
         return Err(place.error("probes", "a bake-off needs at least one probe"));
     }
+    for Prediction { candidate, holds_if, .. } in &predictions {
+        let known = || resolved.iter().map(|c| c.name.as_str());
+        if !known().any(|name| name == candidate) {
+            let near = did_you_mean(candidate, known());
+            return Err(place.error(
+                candidate,
+                format!("predictions: there is no candidate `{candidate}`; {near}"),
+            ));
+        }
+        check_gate(holds_if, &resolved_probes, &place)?;
+    }
     for gate in &gates {
         check_gate(gate, &resolved_probes, &place)?;
     }
@@ -355,6 +372,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         thread,
         bases: resolved_bases,
         candidates: resolved,
+        predictions,
         architectures,
         profiles,
         probes: resolved_probes,
@@ -378,6 +396,13 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
         Gate::SplatIs { is, title: _ } if is.is_empty() => {
             return Err(place.error("gates", "`is:` is empty: no splat is that"));
         }
+        Gate::FindingIs { oracle, is: _ } if !ORACLES.iter().any(|known| known.name == *oracle) => {
+            let near = did_you_mean(oracle, ORACLES.iter().map(|known| known.name));
+            return Err(place.error(oracle, format!("there is no oracle `{oracle}`; {near}")));
+        }
+        Gate::FindingIs { is, oracle: _ } if is.is_empty() => {
+            return Err(place.error("gates", "`is:` is empty: no finding is that"));
+        }
         Gate::VerdictIs { is } if is.is_empty() => {
             return Err(place.error("gates", "`is:` is empty: no verdict is that"));
         }
@@ -386,6 +411,7 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
         | Gate::NotWorse
         | Gate::SplatIs { .. }
         | Gate::NoSplats { .. }
+        | Gate::FindingIs { .. }
         | Gate::VerdictIs { .. } => return Ok(()),
     };
     if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
