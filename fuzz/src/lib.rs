@@ -18,6 +18,8 @@
 //! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
 //! | [`fuzzing`] | PID 1 of a guest that is fuzzed, its workers, their records |
 //! | [`exec`] | runs fuzz programs |
+//! | [`stop`] | when a step has seen enough; the host asks it too |
+//! | [`stats`] | intervals for rates |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
 //!
 //! Guest binaries refuse to run anywhere else: exit code
@@ -34,6 +36,8 @@ pub mod kernel;
 pub mod op;
 pub mod probe;
 pub mod program;
+pub mod stats;
+pub mod stop;
 pub mod sys;
 pub mod wire;
 

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can be typed. Only `main` imports these types.
 
+mod fuzz;
+
 use std::path::PathBuf;
 
+use bakeoff::report::{self, FORMATS, Format};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub use fuzz::{Fuzz, Minimize, Mutants, OnKernel, Replay};
 
 /// Settles kernel-patch disputes with evidence.
 ///
@@ -60,6 +66,8 @@ Examples:
   bakeoff run patches/find-vma --add ~/my-series --gate
           your series as one more contender; the exit code says whether it
           meets the gates of the spec
+  bakeoff run patches/find-vma --claim 99.999 --probe build_id/process
+          is the right build id there in 99.999% of all calls?
   bakeoff run patches/find-vma --dry-run
           what would be done, with the make and QEMU command lines
   bakeoff report runs/find-vma-20211110T184343Z --format markdown
@@ -132,6 +140,17 @@ pub enum Command {
     Minimize(Minimize),
     /// Plant bugs in a kernel and see whether fuzzing finds them
     Mutants(Mutants),
+    /// Recount a run's report from the raw records, by an independent path
+    ///
+    /// Reads run.json, records.jsonl and report.json as plain JSON and counts
+    /// anew what the report says; each disagreement is named with its file, and
+    /// makes the exit code 1.
+    Verify(Verify),
+    /// Set the reference against itself: is any of its copies blamed?
+    ///
+    /// Boots the reference's kernel so many times more and judges each of these
+    /// as the contender of a bake-off whose reference are others of them.
+    Calibrate(Calibrate),
     /// Read kernel logs: every splat, with its title, locks and call chains
     ///
     /// Reads any console, not only those of bakeoff's guests, in constant
@@ -188,6 +207,9 @@ pub struct Selection {
     /// Only this probe, such as build_id/hardirq (repeatable)
     #[arg(long, value_name = "PROBE")]
     pub probe: Vec<String>,
+    /// Only the probes that the spec marks as quick
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// How things are run.
@@ -231,6 +253,10 @@ pub struct Run {
     /// Add a folder of patches as one more contender (repeatable)
     #[arg(long, value_name = "DIR")]
     pub add: Vec<PathBuf>,
+    /// Put a rate to the test: as many calls in each cell as it takes to show it
+    /// at 95% confidence (99.999: 299,572); select with --probe, it takes long
+    #[arg(long, value_name = "PERCENT")]
+    pub claim: Option<f64>,
     /// Run directory [default: runs/<bake-off>-<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -247,124 +273,8 @@ pub struct Run {
     #[command(flatten)]
     pub machinery: Machinery,
     /// Format of the report on standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-}
-
-/// `bakeoff fuzz`
-#[derive(Args, Clone, Debug)]
-pub struct Fuzz {
-    /// Folder of a bake-off (or its bakeoff.yaml)
-    pub spec: PathBuf,
-    /// Seconds of fuzzing, boots not counted
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub time: u32,
-    /// Programs to begin with; new ones are added [default: OUT/corpus]
-    #[arg(long, value_name = "DIR")]
-    pub corpus: Option<PathBuf>,
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u32,
-    /// End at the first finding
-    #[arg(long)]
-    pub until_finding: bool,
-    /// The kernel.
-    #[command(flatten)]
-    pub on: OnKernel,
-    /// Format of the summary
-    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
-    pub format: SplatFormat,
-}
-
-/// Which kernel fuzz programs are run on.
-#[derive(Args, Clone, Debug)]
-pub struct OnKernel {
-    /// The candidate
-    #[arg(long, value_name = "NAME")]
-    pub candidate: String,
-    /// Architecture
-    #[arg(long, value_name = "ARCH")]
-    pub arch: String,
-    /// Profile of the kernel
-    #[arg(long, value_name = "NAME", default_value = "kcov")]
-    pub profile: String,
-    /// Where consoles, corpus and findings go [default: runs/<command>-<time>]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// A patch on top of the candidate's (repeatable)
-    #[arg(long, value_name = "PATCH")]
-    pub patch: Vec<PathBuf>,
-    /// Machinery.
-    #[command(flatten)]
-    pub machinery: Machinery,
-}
-
-/// `bakeoff replay`
-#[derive(Args, Clone, Debug)]
-pub struct Replay {
-    /// Folder of a bake-off (or its bakeoff.yaml)
-    pub spec: PathBuf,
-    /// Programs, or folders of them; run in this order
-    #[arg(required = true, value_name = "PROGRAM")]
-    pub programs: Vec<PathBuf>,
-    /// Boots
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub boots: u32,
-    /// Run the list this often in each boot
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub repeat: usize,
-    /// Replay on this candidate too, and say what differs from it
-    #[arg(long, value_name = "NAME")]
-    pub against: Option<String>,
-    /// The kernel.
-    #[command(flatten)]
-    pub on: OnKernel,
-    /// Format
-    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
-    pub format: SplatFormat,
-}
-
-/// `bakeoff minimize`
-#[derive(Args, Clone, Debug)]
-pub struct Minimize {
-    /// Folder of a bake-off (or its bakeoff.yaml)
-    pub spec: PathBuf,
-    /// The program
-    pub program: PathBuf,
-    /// Fingerprint of the report that has to stay [default: the first it causes]
-    #[arg(long, value_name = "FINGERPRINT")]
-    pub fingerprint: Option<String>,
-    /// Run each candidate program this often in its boot
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub repeat: usize,
-    /// The kernel.
-    #[command(flatten)]
-    pub on: OnKernel,
-}
-
-/// `bakeoff mutants`
-#[derive(Args, Clone, Debug)]
-pub struct Mutants {
-    /// Folder of a bake-off (or its bakeoff.yaml)
-    pub spec: PathBuf,
-    /// Folder of planted bugs, a patch each
-    #[arg(long, value_name = "DIR", default_value = "fuzz/mutants")]
-    pub mutants: PathBuf,
-    /// Only this one (repeatable)
-    #[arg(long, value_name = "NAME")]
-    pub only: Vec<String>,
-    /// Seconds of fuzzing for each
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub time: u32,
-    /// Seed of everything random
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u32,
-    /// The kernel; its profile is each mutant's own.
-    #[command(flatten)]
-    pub on: OnKernel,
-    /// Format
-    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
-    pub format: SplatFormat,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
 }
 
 /// `bakeoff resume`
@@ -379,19 +289,15 @@ pub struct Resume {
     #[command(flatten)]
     pub machinery: Machinery,
     /// Format of the report on standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
 }
 
-/// A format of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// At most 75 columns, ready to be mailed.
-    Text,
-    /// As described by `bakeoff schema`.
-    Json,
-    /// For an issue tracker or a CI summary.
-    Markdown,
+/// The rows of [`FORMATS`], as words of the command line.
+fn formats() -> impl TypedValueParser<Value = &'static Format> {
+    let values = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.about));
+    PossibleValuesParser::new(values)
+        .try_map(|name| report::format(&name).ok_or_else(|| format!("no format {name}")))
 }
 
 /// `bakeoff report`
@@ -400,8 +306,8 @@ pub struct Report {
     /// Run directory
     pub run: PathBuf,
     /// Format
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,
@@ -468,6 +374,39 @@ pub struct CacheArgs {
     /// Remove everything in it
     #[arg(long)]
     pub clean: bool,
+}
+
+/// `bakeoff verify`
+#[derive(Args, Clone, Debug)]
+pub struct Verify {
+    /// Run directory
+    pub run: PathBuf,
+}
+
+/// `bakeoff calibrate`
+#[derive(Args, Clone, Debug)]
+pub struct Calibrate {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// How many bake-offs of the reference against itself
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(3..=1000))]
+    pub times: u32,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Run directory [default: runs/<bake-off>-<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Root seed; every boot's own seed is derived from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Show what would be done, with the make and QEMU command lines, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
 }
 
 /// `bakeoff bench`

@@ -55,6 +55,8 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Replay(args) => fuzz::replay(&args, &desk(&global)?),
         Command::Minimize(args) => fuzz::minimize(&args, &desk(&global)?),
         Command::Mutants(args) => fuzz::mutants(&args, &desk(&global)?),
+        Command::Verify(args) => work::verify(&args),
+        Command::Calibrate(args) => work::calibrate(&args, &desk(&global)?),
         Command::Bench(args) => work::bench(&args, &desk(&global)?),
     }
 }

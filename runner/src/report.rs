@@ -7,10 +7,12 @@
 //! [`WIDTH`] columns, the verdict first. Output depends on the input alone.
 
 mod answer;
+mod html;
 mod json;
 mod markdown;
+mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod wrap;
 
@@ -20,8 +22,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, Settings, SplatRow,
-    Subject, VerdictRow, label,
+    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, PredictionRow, RateRow,
+    Settings, SplatRow, Subject, VerdictRow, label,
 };
 use crate::error::Result;
 use crate::spec::{Spec, Thread};
@@ -53,6 +55,8 @@ pub struct Report {
     pub verdicts: Vec<VerdictRow>,
     /// The spec's gates, per contender.
     pub gates: Vec<GateRow>,
+    /// The spec's predictions, per base and architecture.
+    pub predictions: Vec<PredictionRow>,
     /// How each cell ended, and what it cost.
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
@@ -93,8 +97,17 @@ impl Report {
     #[must_use]
     pub fn new(run: &RunJson, spec: &Spec, comparison: Comparison) -> Report {
         let subject = Subject::new(spec, &run.plan);
-        let Comparison { settings, cells, splats, rates, findings, verdicts, gates, not_tested } =
-            comparison;
+        let Comparison {
+            settings,
+            cells,
+            splats,
+            rates,
+            findings,
+            verdicts,
+            gates,
+            predictions,
+            not_tested,
+        } = comparison;
         Report {
             schema_version: SCHEMA_VERSION,
             tool: run.tool.clone(),
@@ -111,12 +124,13 @@ impl Report {
                     .map(|(name, base)| (name.clone(), base.to_string()))
                     .collect(),
                 candidates: subject.candidates,
-                steps: run.plan.steps.iter().map(label).collect(),
+                steps: run.plan.steps.iter().map(|planned| label(&planned.step)).collect(),
             },
             environment: run.environment.clone(),
             settings,
             verdicts,
             gates,
+            predictions,
             cells,
             splats,
             rates,
@@ -167,6 +181,12 @@ pub const FORMATS: &[Format] = &[
         file: "report.md",
         about: "for a web page or a merge request",
         render: |report| Ok(markdown::render(report)),
+    },
+    Format {
+        name: "html",
+        file: "report.html",
+        about: "for a browser: one file, with links to the evidence beside it",
+        render: |report| Ok(html::render(report)),
     },
 ];
 
