@@ -81,7 +81,9 @@ extern "C" fn run(data: *const u8, size: usize) -> c_int {
 }
 
 fn one(data: &[u8]) -> c_int {
-    let known = LAST.with_borrow(|(bytes, program)| (bytes == data).then(|| program.clone()));
+    let known = LAST.with_borrow(|(bytes, program)| {
+        (!data.is_empty() && bytes == data).then(|| program.clone())
+    });
     let program = match known.map_or_else(|| text::read(data), Ok) {
         Ok(program) => program,
         Err(_) => return -1,
@@ -99,7 +101,8 @@ fn one(data: &[u8]) -> c_int {
         });
         let ended = worker.is_done() || ran.is_err();
         if ended {
-            let told = ran.is_ok() && worker.tell_stats().is_ok();
+            let told =
+                ran.is_ok() && worker.tell_times().and_then(|()| worker.tell_stats()).is_ok();
             let code = if told {
                 bakeoff_fuzz::guest::EXIT_STEP_REPORTED
             } else {

@@ -6,7 +6,10 @@
 //! for RCU. What stays from program to program is the [`pool`] of maps and
 //! loaded BPF programs, the dispatchers that call armed programs, and one idle
 //! event of each software kind, without which every first event of a kind would
-//! patch the kernel's code anew.
+//! patch the kernel's code anew. Two programs that do nothing hang on each
+//! tracepoint for the same reason, and for another: QEMU's translator runs
+//! patched code for a moment after the patch, on the other CPU, and the kernel
+//! then dies of a breakpoint it has removed already (`int3`).
 
 pub mod aside;
 pub mod assemble;
@@ -16,12 +19,16 @@ pub mod legal;
 pub mod pool;
 mod run;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::op::Place;
 use crate::program::Program;
+use crate::sys;
 use crate::sys::call::{self, Answer, Attributes, Part};
 use crate::sys::kcov::Kcov;
 use crate::sys::memory::Mapping;
@@ -47,6 +54,17 @@ pub struct Ran {
     pub stuck: bool,
     /// A stack lookup's answer that cannot be right.
     pub wrong: Option<String>,
+}
+
+/// Where time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// How often.
+    pub count: u64,
+    /// How often it failed.
+    pub failures: u64,
+    /// Nanoseconds.
+    pub ns: u64,
 }
 
 /// A perf event of the running program.
@@ -87,6 +105,7 @@ pub struct Executor {
     uprobes: Option<u32>,
     tracepoints: events::Tracepoints,
     cpu: u32,
+    times: BTreeMap<&'static str, Times>,
     // Held, not used: see the module's description.
     _keepers: Vec<OwnedFd>,
 }
@@ -140,6 +159,15 @@ impl Executor {
                 Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, program.as_fd());
             keepers.push(call::bpf_fd(17, attributes, 16).map_err(failed("a raw tracepoint"))?);
         }
+        let nothing = pool::load(crate::op::ProgKind::RawTp, &assemble::nothing())
+            .map_err(failed("the empty program"))?;
+        // With two of its own a tracepoint calls through its list, whoever else
+        // comes; a kernel without it (page frees, say) keeps nothing.
+        for name in events::TRACEPOINTS.iter().flat_map(|name| [name; 2]) {
+            let attributes =
+                Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, nothing.as_fd());
+            keepers.extend(call::bpf_fd(17, attributes, 16).ok());
+        }
         keepers.extend(events::keepers());
         Ok(Self {
             tables: Tables::default(),
@@ -156,6 +184,7 @@ impl Executor {
             uprobes: events::pmu("uprobe"),
             tracepoints: events::Tracepoints::read(),
             cpu,
+            times: BTreeMap::new(),
             _keepers: keepers,
         })
     }
@@ -172,6 +201,22 @@ impl Executor {
         self.pool.loads
     }
 
+    /// Where the time went: for each operation how often, how often in vain, and
+    /// nanoseconds.
+    #[must_use]
+    pub fn times(&self) -> &BTreeMap<&'static str, Times> {
+        &self.times
+    }
+
+    fn timed(&mut self, word: &'static str, began_ns: u64, failed: bool) -> u64 {
+        let now = sys::monotonic_ns();
+        let Times { count, failures, ns } = self.times.entry(word).or_default();
+        *count += 1;
+        *failures += u64::from(failed);
+        *ns += now - began_ns;
+        now
+    }
+
     /// Runs a program, and hands out each kernel address it ran through.
     pub fn run(&mut self, program: &Program, take: impl FnMut(u64)) -> Ran {
         let calls = call::count();
@@ -182,17 +227,20 @@ impl Executor {
         if let Some(coverage) = &self.helper.coverage {
             coverage.reset();
         }
-        let errnos = program
-            .ops
-            .iter()
-            .map(|op| match self.op(op) {
+        let mut clock = sys::monotonic_ns();
+        let mut errnos = Vec::with_capacity(program.ops.len());
+        for op in &program.ops {
+            let errno = match self.op(op) {
                 Ok(()) => 0,
                 Err(errno) => errno,
-            })
-            .collect();
+            };
+            clock = self.timed(op.word(), clock, errno != 0);
+            errnos.push(errno);
+        }
         let settled = self.helper.settle();
         let wrong = self.tables.wrong.take();
         self.release();
+        clock = self.timed("(release)", clock, !settled);
         if let Some(coverage) = &self.coverage {
             let mut take = take;
             coverage.each(&mut take);
@@ -200,6 +248,7 @@ impl Executor {
                 coverage.each(&mut take);
             }
         }
+        self.timed("(coverage)", clock, false);
         Ran {
             calls: call::count().wrapping_sub(calls),
             bpf_runs: self.counters.load(assemble::RUNS).wrapping_sub(runs),

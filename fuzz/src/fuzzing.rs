@@ -11,8 +11,11 @@ pub mod flight;
 mod pid1;
 pub mod worker;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::exec::Times;
 use crate::wire::Hello;
 
 pub use pid1::main;
@@ -85,6 +88,13 @@ pub enum Told {
     },
     /// How far a worker is.
     Stats(Stats),
+    /// Where a worker's time went, at its end.
+    Times {
+        /// Which worker.
+        worker: u32,
+        /// By operation; in parentheses what is none.
+        times: BTreeMap<String, Times>,
+    },
     /// What a replayed program did.
     Replayed {
         /// Its place in the orders.

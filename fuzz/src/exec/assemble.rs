@@ -25,6 +25,9 @@ pub const BUFFER: usize = 4096;
 const READ_BUFFER: i32 = 8192;
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 4096
 const STACKS_AT: i32 = BUFFER as i32;
+/// The second of [`INDICES`], which is 1.
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 72
+const INDEX_AT: i32 = INDICES as i32 + 8;
 
 /// What a program is assembled with.
 pub trait Surroundings {
@@ -66,6 +69,13 @@ pub fn assemble(
         code.push(0x95, 0, 0, 0, 0);
     }
     code.insns
+}
+
+/// A program that does nothing.
+#[must_use]
+pub fn nothing() -> Vec<Insn> {
+    let insn = |code| Insn { code, registers: 0, offset: 0, immediate: 0 };
+    vec![insn(0xb7), insn(0x95)]
 }
 
 /// The program that is always attached at a place: calls the one that is armed
@@ -350,9 +360,11 @@ impl Code<'_> {
                 }
             }
             Step::TailCall { map } => {
+                // From memory: see INDICES.
+                self.scratch(1, INDEX_AT);
+                self.push(0x79, 3, 1, 0, 0);
                 self.mov(1, 6);
                 self.load_map(2, map.0, PROGRAMS);
-                self.mov_imm(3, 1);
                 self.call(12);
                 self.mov_imm(0, 0);
             }

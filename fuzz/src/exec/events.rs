@@ -64,6 +64,10 @@ pub fn keepers() -> Vec<OwnedFd> {
         .collect()
 }
 
+/// Tracepoints that programs attach to: see [`super`] on keepers.
+pub const TRACEPOINTS: [&std::ffi::CStr; 5] =
+    [c"sched_process_exit", c"softirq_entry", c"mm_page_free", c"kmem_cache_free", c"sched_switch"];
+
 /// What is opened.
 pub struct Open<'a> {
     pub event: EventKind,

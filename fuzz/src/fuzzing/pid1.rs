@@ -91,13 +91,17 @@ fn serve() -> ExitCode {
 fn prepare() {
     for (path, value) in [
         ("/sys/kernel/rcu_expedited", "1"),
+        ("/proc/sys/kernel/perf_cpu_time_max_percent", "25"),
         ("/proc/sys/kernel/perf_event_max_sample_rate", "20000"),
+        ("/proc/sys/kernel/perf_cpu_time_max_percent", "0"),
         ("/proc/sys/kernel/hung_task_timeout_secs", "15"),
         ("/proc/sys/kernel/hung_task_check_interval_secs", "5"),
         ("/proc/sys/kernel/hung_task_warnings", "-1"),
         ("/proc/sys/kernel/watchdog_thresh", "10"),
         ("/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout", "15"),
         ("/proc/sys/kernel/printk_ratelimit", "0"),
+        // Patches code: see the module `exec`.
+        ("/proc/sys/debug/kprobes-optimization", "0"),
     ] {
         if let Err(error) = fs::write(path, value) {
             say(format_args!("{path} = {value}: {error}"));

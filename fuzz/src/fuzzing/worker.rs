@@ -178,6 +178,13 @@ impl Worker {
         tell(&Told::Stats(self.stats.clone()))
     }
 
+    /// Tells where the time went; the rest was libFuzzer's and the telling's.
+    pub fn tell_times(&self) -> io::Result<()> {
+        let times = self.executor.times();
+        let times = times.iter().map(|(word, times)| ((*word).to_owned(), *times)).collect();
+        tell(&Told::Times { worker: self.number, times })
+    }
+
     /// Waits until everything is released, and compares what is held with what
     /// was held at the last check.
     fn check_leaks(&mut self) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bakeoff_fuzz::exec::Times;
 use bakeoff_fuzz::fuzzing::{Mode, Orders, Stats, Told, VERSION};
 use bakeoff_fuzz::program::text;
 use sha2::{Digest, Sha256};
@@ -54,6 +55,7 @@ struct Known {
     lost: BTreeMap<String, u64>,
     leaks: BTreeMap<String, u64>,
     skipped: Vec<String>,
+    times: BTreeMap<String, Times>,
     /// Wrong answers of stack lookups, and the programs that got them.
     wrong: Vec<(String, String)>,
 }
@@ -185,6 +187,15 @@ fn one_boot(
             Told::Skipped { index, why } => {
                 known.skipped.push(format!("program {index} of the corpus was left out: {why}"));
             }
+            Told::Times { times, .. } => {
+                for (word, times) in times {
+                    let Times { count, failures, ns } = times;
+                    let sum = known.times.entry(word).or_default();
+                    sum.count += count;
+                    sum.failures += failures;
+                    sum.ns += ns;
+                }
+            }
             Told::Hello { .. } | Told::Replayed { .. } | Told::End { .. } => {}
         })?;
     known.total = before.with(&workers);
@@ -297,6 +308,7 @@ fn summarize(
         lost: known.lost.clone(),
         leaks: known.leaks.clone(),
         hello_seconds,
+        times: known.times.clone(),
     }
 }
 

@@ -115,7 +115,11 @@ fn once_tracing(
         }
         Told::Wrong { what, .. } => drop(wrong.insert(what)),
         Told::Lost { how, .. } => tools.events.warning(format!("the worker {how}")),
-        Told::Hello { .. } | Told::Entry { .. } | Told::Stats(_) | Told::Leak { .. } => {}
+        Told::Hello { .. }
+        | Told::Entry { .. }
+        | Told::Stats(_)
+        | Told::Leak { .. }
+        | Told::Times { .. } => {}
     })?;
     if let End::NoHello(line) = &session.end {
         return Err(Error::failure(format!("the guest did not come up; it last said: {line}")));

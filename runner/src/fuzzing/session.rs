@@ -314,6 +314,7 @@ impl Listening {
             | Told::Leak { .. }
             | Told::Lost { .. }
             | Told::Wrong { .. }
+            | Told::Times { .. }
             | Told::Skipped { .. } => {}
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bakeoff_fuzz::exec::Times;
 use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
@@ -47,6 +48,9 @@ pub struct Summary {
     pub leaks: BTreeMap<String, u64>,
     /// Seconds from power-on to Hello, first boot.
     pub hello_seconds: Option<f64>,
+    /// Where the time went, of workers that came to their end: by operation; in
+    /// parentheses what is none.
+    pub times: BTreeMap<String, Times>,
 }
 
 impl Summary {
