@@ -51,6 +51,10 @@ fn fuzz(worker: Worker, seed: u32) -> ExitCode {
         "-max_len=16384",
         "-len_control=0",
         "-reload=5",
+        // Both go through all features of each run, which takes longer than the
+        // run where an emulator does it.
+        "-entropic=0",
+        "-reduce_inputs=0",
         "-verbosity=0",
         "-print_final_stats=0",
         "-detect_leaks=0",
@@ -121,6 +125,7 @@ fn one(data: &[u8]) -> c_int {
 extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, room: usize, seed: u32) -> usize {
     // SAFETY: libFuzzer passes a buffer of `room` bytes, `size` of them written.
     let buffer = unsafe { std::slice::from_raw_parts_mut(data, room) };
+    let began = bakeoff_fuzz::sys::monotonic_ns();
     let mut dice = Seeded(seed.into());
     let program = match text::read(buffer.get(..size).unwrap_or_default()) {
         Ok(mut program) if !program.ops.is_empty() => {
@@ -129,7 +134,13 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, room: usize, s
         }
         _ => Program::roll(&mut dice),
     };
-    put(program, buffer).unwrap_or(size)
+    let written = put(program, buffer).unwrap_or(size);
+    WORKER.with_borrow_mut(|worker| {
+        if let Some(worker) = worker {
+            worker.spent_mutating(bakeoff_fuzz::sys::monotonic_ns() - began);
+        }
+    });
+    written
 }
 
 /// The beginning of one input and the end of another.

@@ -86,6 +86,8 @@ struct Tables {
     armed: Vec<Place>,
     arena: legal::Model,
     wrong: Option<String>,
+    events_off: bool,
+    moved: bool,
 }
 
 /// Runs programs, one after the other, in the thread that made it.
@@ -168,7 +170,7 @@ impl Executor {
                 Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, nothing.as_fd());
             keepers.extend(call::bpf_fd(17, attributes, 16).ok());
         }
-        keepers.extend(events::keepers());
+        keepers.extend(events::keepers()?);
         Ok(Self {
             tables: Tables::default(),
             pool: Pool::default(),
@@ -206,6 +208,13 @@ impl Executor {
     #[must_use]
     pub fn times(&self) -> &BTreeMap<&'static str, Times> {
         &self.times
+    }
+
+    /// Notes time spent on something that is no operation.
+    pub fn spent(&mut self, word: &'static str, ns: u64) {
+        let times = self.times.entry(word).or_default();
+        times.count += 1;
+        times.ns += ns;
     }
 
     fn timed(&mut self, word: &'static str, began_ns: u64, failed: bool) -> u64 {
@@ -260,7 +269,7 @@ impl Executor {
 
     /// Releases what the program made.
     fn release(&mut self) {
-        let Tables { events, maps, progs, links, armed, arena: _, wrong: _ } =
+        let Tables { events, maps, progs, links, armed, arena: _, wrong: _, events_off, moved } =
             std::mem::take(&mut self.tables);
         for place in armed {
             let _ = self.disarm(place);
@@ -275,8 +284,12 @@ impl Executor {
         drop(progs);
         drop(maps);
         let _ = Part::all().unmap();
-        let _ = call::task_events(true);
-        let _ = call::affinity(1 << self.cpu);
+        if events_off {
+            let _ = call::task_events(true);
+        }
+        if moved {
+            let _ = call::affinity(1 << self.cpu);
+        }
     }
 
     fn close_event(&self, event: Event) {

@@ -80,6 +80,7 @@ impl Program {
             program.ops.push(mutate::op_for(position, dice));
         }
         program.fixup();
+        program.aim();
         program
     }
 }

@@ -48,8 +48,21 @@ pub fn pmu(name: &str) -> Option<u32> {
         .ok()
 }
 
-/// An idle event of each software kind.
-pub fn keepers() -> Vec<OwnedFd> {
+/// An idle event of each software kind, of a thread that does nothing: were they
+/// of the thread that runs programs, each turning on of its events would turn
+/// them on too, and each switch would have to deal with them.
+pub fn keepers() -> std::io::Result<Vec<OwnedFd>> {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("keeper".into()).spawn(move || {
+        let _ = tell.send(idle_events());
+        loop {
+            std::thread::park();
+        }
+    })?;
+    told.recv().map_err(std::io::Error::other)
+}
+
+fn idle_events() -> Vec<OwnedFd> {
     [0_u64, 1, 2, 3, 4, 5, 6, 7, 9, 10]
         .into_iter()
         .filter_map(|config| {

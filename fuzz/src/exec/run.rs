@@ -173,6 +173,7 @@ impl Executor {
                 call::signal_self(signal).map(drop)
             }
             Op::Affinity { cpu } => {
+                self.tables.moved = true;
                 call::affinity(if cpu.0 < 2 { 1 << cpu.0 } else { u64::MAX }).map(drop)
             }
         }
@@ -232,7 +233,10 @@ impl Executor {
                 self.close_event(event);
                 Ok(())
             }
-            Op::PerfTask { on } => call::task_events(on.0 == 1).map(drop),
+            Op::PerfTask { on } => {
+                self.tables.events_off |= on.0 == 0;
+                call::task_events(on.0 == 1).map(drop)
+            }
             _ => Err(GONE),
         }
     }

@@ -75,6 +75,7 @@ pub struct Worker {
     leak_check_every: u32,
     slab_kib: Option<u64>,
     recent: VecDeque<String>,
+    ran_ns: Option<u64>,
 }
 
 impl Worker {
@@ -95,6 +96,7 @@ impl Worker {
             leak_check_every,
             slab_kib: None,
             recent: VecDeque::new(),
+            ran_ns: None,
         })
     }
 
@@ -112,9 +114,14 @@ impl Worker {
         written: &str,
         mut feature: impl FnMut(u64),
     ) -> io::Result<Ran> {
+        let began = sys::monotonic_ns();
+        if let Some(before) = self.ran_ns {
+            self.executor.spent("(engine)", began - before);
+        }
         if let Some(slot) = &mut self.slot {
             slot.put(written);
         }
+        self.executor.spent("(flight)", sys::monotonic_ns() - began);
         let mut new = Vec::new();
         let seen = &mut self.seen;
         let ran = self.executor.run(program, |pc| {
@@ -162,7 +169,13 @@ impl Worker {
                 self.check_leaks()?;
             }
         }
+        self.ran_ns = Some(sys::monotonic_ns());
         Ok(ran)
+    }
+
+    /// Notes time spent on changing programs, which is part of the engine's.
+    pub fn spent_mutating(&mut self, ns: u64) {
+        self.executor.spent("(mutate)", ns);
     }
 
     /// Tells how far it is.

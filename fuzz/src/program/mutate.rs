@@ -55,6 +55,21 @@ fn program(dice: &mut dyn Dice) -> Op {
     }
 }
 
+/// One of a few programs that stay loaded.
+fn common(dice: &mut dyn Dice) -> Op {
+    let flags = StackFlags { user: true, build_id: dice.below(3) > 0, ..StackFlags::default() };
+    let stack = match dice.below(3) {
+        0 => Step::GetStackid { map: Upto(0), flags: StackFlags { build_id: false, ..flags } },
+        _ => Step::GetStack { flags, skip: Upto(0), size: Size::Some },
+    };
+    Op::ProgLoad {
+        kind: ProgKind::RawTp,
+        flaw: MaybeFlaw(Flaw::Sound),
+        maps: Vec::new(),
+        body: Body(vec![stack]),
+    }
+}
+
 fn event(dice: &mut dyn Dice) -> Op {
     let event = match dice.below(6) {
         0 | 1 => EventKind::PageFaults,
@@ -93,19 +108,93 @@ fn trigger(dice: &mut dyn Dice) -> Op {
     }
 }
 
+/// The kind of program that an event of this kind runs.
+fn runs(event: EventKind) -> ProgKind {
+    match event {
+        EventKind::SysEnter
+        | EventKind::SchedSwitch
+        | EventKind::Softirq
+        | EventKind::CacheFree => ProgKind::Tracepoint,
+        EventKind::Kprobe | EventKind::Uprobe => ProgKind::Kprobe,
+        EventKind::CpuClock
+        | EventKind::TaskClock
+        | EventKind::PageFaults
+        | EventKind::MinorFaults
+        | EventKind::Switches
+        | EventKind::Migrations
+        | EventKind::Alignment
+        | EventKind::BpfOutput
+        | EventKind::Dummy
+        | EventKind::Cycles
+        | EventKind::Breakpoint
+        | EventKind::Unknown => ProgKind::PerfEvent,
+    }
+}
+
 impl Program {
+    /// Has events and places refer to programs of the kind they run, as far as
+    /// there are such: chance alone gets that right one time in five.
+    pub(super) fn aim(&mut self) {
+        let (mut progs, mut events): (Vec<ProgKind>, Vec<EventKind>) = Default::default();
+        for op in &mut self.ops {
+            let wanted = match op {
+                Op::ProgLoad { kind, .. } => {
+                    progs.push(*kind);
+                    continue;
+                }
+                Op::PerfOpen { event, .. } => {
+                    events.push(*event);
+                    continue;
+                }
+                Op::Arm { prog, .. } | Op::RawOpen { prog, .. } => Some((ProgKind::RawTp, prog)),
+                Op::PerfBpf { event, prog } | Op::PerfLink { event, prog } => {
+                    events.get(usize::from(event.0)).map(|event| (runs(*event), prog))
+                }
+                _ => None,
+            };
+            let Some((wanted, prog)) = wanted else { continue };
+            if progs.get(usize::from(prog.0)) == Some(&wanted) {
+                continue;
+            }
+            let fitting = progs.iter().rposition(|kind| *kind == wanted);
+            if let Some(fitting) = fitting.and_then(|at| u8::try_from(at).ok()) {
+                *prog = ProgRef(fitting);
+            }
+        }
+    }
+
+    /// Adds what makes a BPF program run: mostly one that others load too.
+    fn run_bpf(&mut self, dice: &mut dyn Dice) {
+        let has = |kind| {
+            self.ops.iter().any(|op| matches!(op, Op::ProgLoad { kind: k, .. } if *k == kind))
+        };
+        if !has(ProgKind::RawTp) {
+            self.ops.push(common(dice));
+        }
+        self.ops.push(Op::Arm { place: Place::SysEnter, prog: ProgRef::roll(dice) });
+        let frames = (0..=dice.below(4)).map(|_| Upto::roll(dice)).collect();
+        let again = Upto::roll(dice);
+        self.ops.push(Op::Trigger { how: How::Syscall, page: Upto(0), frames, again });
+    }
+
     /// Another program, a few changes away, that runs as it is.
     pub fn mutate(&mut self, dice: &mut dyn Dice) {
         for _ in 0..=dice.below(3) {
             self.change(dice);
         }
         self.fixup();
+        // Now and then as chance has it, for the kernel has to refuse that too.
+        if dice.below(5) > 0 {
+            self.aim();
+            self.fixup();
+        }
     }
 
     fn change(&mut self, dice: &mut dyn Dice) {
         let ops = &mut self.ops;
         let at = pick(dice, ops.len());
-        match dice.below(16) {
+        match dice.below(18) {
+            16 | 17 => self.run_bpf(dice),
             0..=3 => ops.insert(at, Op::any(dice)),
             // The end is where things are set up already.
             4 => ops.push(trigger(dice)),
