@@ -112,10 +112,12 @@ pub struct Executor {
     _keepers: Vec<OwnedFd>,
 }
 
+/// None of them is on the way of every system call: a program there would cost
+/// each call many times its own time.
 const PLACES: [(Place, &std::ffi::CStr); 3] = [
-    (Place::SysEnter, c"sys_enter"),
+    (Place::FileLock, c"locks_get_lock_context"),
     (Place::SchedSwitch, c"sched_switch"),
-    (Place::SysExit, c"sys_exit"),
+    (Place::Signal, c"signal_generate"),
 ];
 
 fn place_index(place: Place) -> usize {
@@ -164,7 +166,7 @@ impl Executor {
         let nothing = pool::load(crate::op::ProgKind::RawTp, &assemble::nothing())
             .map_err(failed("the empty program"))?;
         // With two of its own a tracepoint calls through its list, whoever else
-        // comes; a kernel without it (page frees, say) keeps nothing.
+        // comes.
         for name in events::TRACEPOINTS.iter().flat_map(|name| [name; 2]) {
             let attributes =
                 Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, nothing.as_fd());

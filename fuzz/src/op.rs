@@ -274,7 +274,7 @@ operations! {
             /// The stack, innermost first.
             frames: Vec<Page>,
             /// How often, less one.
-            again: Upto<7>,
+            again: Upto<3>,
         }
         /// Has the helper thread do something meanwhile.
         Aside "aside" weight 5 {
@@ -283,7 +283,7 @@ operations! {
             /// Where.
             page: Page,
             /// How often, less one.
-            again: Upto<31>,
+            again: Upto<15>,
         }
         /// A child, waited for.
         Fork "fork" weight 1 {

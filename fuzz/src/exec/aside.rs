@@ -95,7 +95,7 @@ fn run(task: &Task) {
             }
             Aside::Load => stack.load(part.address()),
             Aside::Syscall => {
-                let _ = stack.getppid();
+                let _ = stack.file_lock(task.file.as_fd());
             }
             Aside::Drop => {
                 let _ = part.advise(libc::MADV_DONTNEED);

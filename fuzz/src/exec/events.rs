@@ -19,7 +19,7 @@ pub struct Tracepoints {
     sys_enter: Option<u64>,
     sched_switch: Option<u64>,
     softirq: Option<u64>,
-    cache_free: Option<u64>,
+    file_lock: Option<u64>,
 }
 
 impl Tracepoints {
@@ -34,7 +34,7 @@ impl Tracepoints {
             sys_enter: id("raw_syscalls/sys_enter"),
             sched_switch: id("sched/sched_switch"),
             softirq: id("irq/softirq_entry"),
-            cache_free: id("kmem/kmem_cache_free"),
+            file_lock: id("filelock/locks_get_lock_context"),
         }
     }
 }
@@ -78,8 +78,8 @@ fn idle_events() -> Vec<OwnedFd> {
 }
 
 /// Tracepoints that programs attach to: see [`super`] on keepers.
-pub const TRACEPOINTS: [&std::ffi::CStr; 5] =
-    [c"sched_process_exit", c"softirq_entry", c"mm_page_free", c"kmem_cache_free", c"sched_switch"];
+pub const TRACEPOINTS: [&std::ffi::CStr; 3] =
+    [c"sched_process_exit", c"softirq_entry", c"locks_get_lock_context"];
 
 /// What is opened.
 pub struct Open<'a> {
@@ -165,7 +165,7 @@ pub fn open(what: &Open<'_>) -> Answer<OwnedFd> {
 /// Type and config.
 fn number(what: &Open<'_>) -> Answer<(u32, u64)> {
     let tracepoint = |id: Option<u64>| id.map(|id| (2, id)).ok_or(libc::ENOENT);
-    let Tracepoints { sys_enter, sched_switch, softirq, cache_free } = what.tracepoints;
+    let Tracepoints { sys_enter, sched_switch, softirq, file_lock } = what.tracepoints;
     Ok(match what.event {
         EventKind::CpuClock => (1, 0),
         EventKind::TaskClock => (1, 1),
@@ -181,7 +181,7 @@ fn number(what: &Open<'_>) -> Answer<(u32, u64)> {
         EventKind::SysEnter => tracepoint(sys_enter)?,
         EventKind::SchedSwitch => tracepoint(sched_switch)?,
         EventKind::Softirq => tracepoint(softirq)?,
-        EventKind::CacheFree => tracepoint(cache_free)?,
+        EventKind::FileLock => tracepoint(file_lock)?,
         EventKind::Kprobe => (what.kprobes.ok_or(libc::ENOENT)?, 0),
         EventKind::Uprobe => (what.uprobes.ok_or(libc::ENOENT)?, 0),
         EventKind::Unknown => (77, 7),

@@ -314,7 +314,7 @@ impl Executor {
                     RawTp::SysEnter => c"sys_enter",
                     RawTp::SchedSwitch => c"sched_switch",
                     RawTp::Softirq => c"softirq_entry",
-                    RawTp::PageFree => c"mm_page_free",
+                    RawTp::FileLock => c"locks_get_lock_context",
                     RawTp::Exit => c"sched_process_exit",
                     RawTp::Missing => c"no_such_tracepoint",
                 };
@@ -395,7 +395,8 @@ impl Executor {
         let mut last = Ok(());
         for _ in 0..=again {
             last = match how {
-                How::Syscall => stack.getppid().map(drop),
+                How::Syscall => stack.file_lock(self.files.text.as_fd()).map(drop),
+                How::Signal => stack.signal().map(drop),
                 How::Load => {
                     stack.load(part.address());
                     Ok(())

@@ -34,8 +34,8 @@ words! {
         SchedSwitch "tp-sched-switch",
         /// A tracepoint: a soft interrupt.
         Softirq "tp-softirq-entry",
-        /// A tracepoint: an object of the kernel is freed.
-        CacheFree "tp-kmem-cache-free",
+        /// A tracepoint: a file's locks are looked at.
+        FileLock "tp-file-lock",
         /// A kprobe on `find_vma` or its like.
         Kprobe "kprobe",
         /// A uprobe on the sampled code.
@@ -147,12 +147,12 @@ words! {
     /// Places where programs are called from one that is always attached, for
     /// attaching takes as long as RCU does.
     Place {
-        /// Entry to a system call.
-        SysEnter "sys-enter",
+        /// A file's locks are looked at: a system call, without any lock.
+        FileLock "file-lock",
         /// A switch, under the run queue's lock.
         SchedSwitch "sched-switch",
-        /// Exit from a system call.
-        SysExit "sys-exit",
+        /// A signal is sent: interrupts are off, and a lock is held.
+        Signal "signal",
     }
     /// Raw tracepoints that can be attached to.
     RawTp {
@@ -162,8 +162,8 @@ words! {
         SchedSwitch "sched_switch",
         /// A soft interrupt.
         Softirq "softirq_entry",
-        /// A page is freed.
-        PageFree "mm_page_free",
+        /// A file's locks are looked at.
+        FileLock "locks_get_lock_context",
         /// A task ends.
         Exit "sched_process_exit",
         /// None.
@@ -232,6 +232,8 @@ words! {
         Sleep "sleep",
         /// A read by the kernel.
         Copy "copy",
+        /// A signal to the process itself.
+        Signal "signal",
     }
     /// What a child does.
     Child {
@@ -377,7 +379,7 @@ impl EventKind {
             Self::SysEnter
             | Self::SchedSwitch
             | Self::Softirq
-            | Self::CacheFree
+            | Self::FileLock
             | Self::Kprobe
             | Self::Uprobe
             | Self::Breakpoint => true,

@@ -6,8 +6,8 @@ use crate::op::Op;
 use crate::op::step::{Body, Flaw, MaybeFlaw, Size, StackFlags, Step};
 use crate::op::value::{Dice, EventRef, MapRef, ProgRef, Upto, Value};
 use crate::op::{
-    Backing, EventFlags, EventKind, How, MapFlags, MapKind, Period, Place, ProgKind, Protection,
-    SampleFlags, Target,
+    ARENA_PAGES, Backing, EventFlags, EventKind, How, MapFlags, MapKind, Period, Place, ProgKind,
+    Protection, SampleFlags, Target,
 };
 
 fn pick(dice: &mut dyn Dice, length: usize) -> usize {
@@ -108,13 +108,59 @@ fn trigger(dice: &mut dyn Dice) -> Op {
     }
 }
 
+/// Which pages of the arena are mapped, roughly.
+#[derive(Default)]
+struct Mapped([bool; ARENA_PAGES as usize]);
+
+impl Mapped {
+    fn set(&mut self, page: u8, more: u8, to: bool) {
+        let from = usize::from(page);
+        let pages = self.0.iter_mut().skip(from).take(usize::from(more) + 1);
+        pages.for_each(|mapped| *mapped = to);
+    }
+
+    /// The page itself or, if nothing is mapped there, the next that is.
+    fn near<const MAX: u8>(&self, page: &mut Upto<MAX>) {
+        let start = usize::from(page.0);
+        let found = (start..self.0.len()).chain(0..start).find(|at| self.0.get(*at) == Some(&true));
+        if let Some(found) = found.and_then(|at| u8::try_from(at).ok()) {
+            page.0 = found;
+        }
+    }
+
+    /// Has an operation that needs something mapped find it.
+    fn aim(&mut self, op: &mut Op) {
+        match op {
+            Op::Mmap { page, more, .. } => self.set(page.0, more.0, true),
+            Op::Munmap { page, more } => {
+                self.near(page);
+                self.set(page.0, more.0, false);
+            }
+            Op::Mprotect { page, .. } | Op::Madvise { page, .. } | Op::Aside { page, .. } => {
+                self.near(page);
+            }
+            Op::Mremap { page, more, to, then } => {
+                self.near(page);
+                // Several mappings cannot be moved at once, nor onto themselves.
+                more.0 = 0;
+                self.set(page.0, 0, false);
+                self.set(to.0, then.0, true);
+            }
+            Op::Trigger { page, frames, .. } => {
+                self.near(page);
+                frames.iter_mut().for_each(|frame| self.near(frame));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The kind of program that an event of this kind runs.
 fn runs(event: EventKind) -> ProgKind {
     match event {
-        EventKind::SysEnter
-        | EventKind::SchedSwitch
-        | EventKind::Softirq
-        | EventKind::CacheFree => ProgKind::Tracepoint,
+        EventKind::SysEnter | EventKind::SchedSwitch | EventKind::Softirq | EventKind::FileLock => {
+            ProgKind::Tracepoint
+        }
         EventKind::Kprobe | EventKind::Uprobe => ProgKind::Kprobe,
         EventKind::CpuClock
         | EventKind::TaskClock
@@ -136,7 +182,9 @@ impl Program {
     /// there are such: chance alone gets that right one time in five.
     pub(super) fn aim(&mut self) {
         let (mut progs, mut events): (Vec<ProgKind>, Vec<EventKind>) = Default::default();
+        let mut mapped = Mapped::default();
         for op in &mut self.ops {
+            mapped.aim(op);
             let wanted = match op {
                 Op::ProgLoad { kind, .. } => {
                     progs.push(*kind);
@@ -171,7 +219,7 @@ impl Program {
         if !has(ProgKind::RawTp) {
             self.ops.push(common(dice));
         }
-        self.ops.push(Op::Arm { place: Place::SysEnter, prog: ProgRef::roll(dice) });
+        self.ops.push(Op::Arm { place: Place::FileLock, prog: ProgRef::roll(dice) });
         let frames = (0..=dice.below(4)).map(|_| Upto::roll(dice)).collect();
         let again = Upto::roll(dice);
         self.ops.push(Op::Trigger { how: How::Syscall, page: Upto(0), frames, again });

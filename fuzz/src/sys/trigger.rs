@@ -8,6 +8,7 @@
 //! instructions that may.
 
 use std::cell::UnsafeCell;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::call::{Answer, counted};
 
@@ -47,6 +48,18 @@ impl Stack {
         self.call(libc::SYS_getppid, 0, 0)
     }
 
+    /// Unlocks a file that is not locked: looks at its locks.
+    pub fn file_lock(&self, file: BorrowedFd<'_>) -> Answer<i64> {
+        let file = u64::try_from(file.as_raw_fd()).unwrap_or(u64::MAX);
+        self.call(libc::SYS_flock, file, libc::LOCK_UN.unsigned_abs().into())
+    }
+
+    /// A harmless signal to this process.
+    pub fn signal(&self) -> Answer<i64> {
+        let signal = libc::SIGURG.unsigned_abs().into();
+        self.call(libc::SYS_kill, std::process::id().into(), signal)
+    }
+
     /// Lets others run.
     pub fn sched_yield(&self) -> Answer<i64> {
         self.call(libc::SYS_sched_yield, 0, 0)
@@ -60,7 +73,7 @@ impl Stack {
 
     fn call(&self, number: libc::c_long, first: u64, second: u64) -> Answer<i64> {
         counted();
-        // SAFETY: the three calls above read no other memory than `time`, which
+        // SAFETY: the calls above read no other memory than `time`, which
         // outlives the call; the assembly restores the frame pointer.
         let answer = unsafe { bakeoff_fz_syscall(self.pointer(), number, first, second) };
         if (-4095..0).contains(&answer) {
