@@ -123,6 +123,10 @@ fn kind(kind: Kind) -> &'static str {
         Kind::KcsanDataRace => "KCSAN: two accesses to the same bytes, in no order.",
         Kind::KcsanAssert => "KCSAN: an access that was to be exclusive was not.",
         Kind::KcsanUnknown => "KCSAN: accesses in no order.",
+        Kind::UnexpectedReboot => {
+            "The kernel started anew, and the one before it announced neither a restart nor a panic: \
+             it was reset, for example by a triple fault."
+        }
         Kind::HarnessFailure => {
             "The program that drove the kernel gave up; the run proves nothing."
         }
