@@ -11,12 +11,15 @@
 //! and exercises that did not run make a verdict *inconclusive*; they never count
 //! for or against a candidate.
 
+mod blind;
 mod cell;
 mod gate;
 mod oracle;
 mod rate;
 mod row;
 mod splat;
+#[cfg(test)]
+mod splat_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -29,18 +32,19 @@ use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use blind::{Blind, BlindRow};
 pub use oracle::{ORACLES, Oracle, Pair};
 pub use rate::{METRICS, Metric};
 pub use row::{
-    Bounds, CellEnd, CellRow, CellSeconds, Change, Effect, Finding, GateRow, GateState, NotTested,
-    Place, RateRow, SplatRow, Verdict, VerdictRow,
+    Beside, Bounds, CellEnd, CellRow, CellSeconds, Change, Effect, Finding, GateRow, GateState,
+    NotTested, Place, RateRow, SplatRow, Verdict, VerdictRow,
 };
 
 pub(crate) use rate::{condition, means, shown};
 
 use crate::observation::Observation;
 use crate::plan::Plan;
-use crate::spec::{Gate, Role, Spec, word};
+use crate::spec::{Gate, KnownSplat, Role, Spec, word};
 use crate::stats;
 
 /// What of the spec and the plan the comparison needs.
@@ -52,6 +56,8 @@ pub struct Subject {
     pub candidates: Vec<CandidateInfo>,
     /// What `--gate` insists on.
     pub gates: Vec<Gate>,
+    /// Splats that blame nobody.
+    pub known: Vec<KnownSplat>,
 }
 
 /// A candidate as a report names it.
@@ -84,6 +90,7 @@ impl Subject {
                 })
                 .collect(),
             gates: spec.gates.clone(),
+            known: spec.known_splats.clone(),
         }
     }
 
@@ -121,6 +128,8 @@ pub struct Comparison {
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
     pub splats: Vec<SplatRow>,
+    /// Where lockdep did not look, or could not.
+    pub blind: Vec<BlindRow>,
     /// How often each metric was right.
     pub rates: Vec<RateRow>,
     /// What the oracles found.
@@ -147,15 +156,18 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     let groups = group(observations);
     let mut cells = Vec::new();
     let mut splats = Vec::new();
+    let mut blind = Vec::new();
     let mut rates = Vec::new();
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);
-        let peers = splat::Peers { reference, control, steps: &subject.steps };
+        let peers =
+            splat::Peers { reference, control, steps: &subject.steps, known: &subject.known };
         let mut measured = Vec::new();
         for seen in group {
             let cell = cell::row(seen, &subject.steps);
             splats.extend(splat::rows(seen, &peers));
+            blind.extend(blind::rows(seen));
             measured.push((seen.cell.role, rate::measure(seen, &cell, &subject.steps)));
             cells.push(cell);
         }
@@ -169,7 +181,7 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
         .collect();
 
     let mut comparison =
-        Comparison { settings: *settings, cells, splats, rates, ..Comparison::default() };
+        Comparison { settings: *settings, cells, splats, blind, rates, ..Comparison::default() };
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);

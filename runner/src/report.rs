@@ -20,8 +20,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, Settings, SplatRow,
-    Subject, VerdictRow, label,
+    BlindRow, CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, Settings,
+    SplatRow, Subject, VerdictRow, label,
 };
 use crate::error::Result;
 use crate::spec::{Spec, Thread};
@@ -57,6 +57,8 @@ pub struct Report {
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
     pub splats: Vec<SplatRow>,
+    /// Where lockdep did not look, or could not: what a clean console does not prove.
+    pub blind: Vec<BlindRow>,
     /// How often each metric was right.
     pub rates: Vec<RateRow>,
     /// What the oracles found.
@@ -93,8 +95,17 @@ impl Report {
     #[must_use]
     pub fn new(run: &RunJson, spec: &Spec, comparison: Comparison) -> Report {
         let subject = Subject::new(spec, &run.plan);
-        let Comparison { settings, cells, splats, rates, findings, verdicts, gates, not_tested } =
-            comparison;
+        let Comparison {
+            settings,
+            cells,
+            splats,
+            blind,
+            rates,
+            findings,
+            verdicts,
+            gates,
+            not_tested,
+        } = comparison;
         Report {
             schema_version: SCHEMA_VERSION,
             tool: run.tool.clone(),
@@ -119,6 +130,7 @@ impl Report {
             gates,
             cells,
             splats,
+            blind,
             rates,
             findings,
             not_tested,

@@ -80,6 +80,7 @@ pub(crate) fn subject() -> Subject {
             },
             Gate::NotWorse,
         ],
+        known: Vec::new(),
     }
 }
 
@@ -209,6 +210,8 @@ impl Story for Observation {
                     corrupted: false,
                     offset: 4096 + u64::from(n),
                     disables_lockdep: false,
+                    signature: vec!["warning".into(), title.into()],
+                    notes: Vec::new(),
                 });
             }
         }

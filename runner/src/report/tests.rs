@@ -46,6 +46,7 @@ fn spec() -> Spec {
         profiles: Vec::new(),
         probes: Vec::new(),
         gates: subject.gates,
+        known_splats: subject.known,
     }
 }
 

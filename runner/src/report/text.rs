@@ -10,7 +10,8 @@ use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
     CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, condition, end_words, shown,
 };
-use crate::spec::{Role, word};
+use crate::observe::diff::Edit;
+use crate::spec::{KnownSplat, Role, word};
 
 /// Rows of a table that has no natural end; the rest is in `report.json`.
 const MOST_ROWS: usize = 60;
@@ -23,6 +24,7 @@ pub(super) fn render(report: &Report) -> String {
     availability(&mut out, report);
     not_counted(&mut out, report);
     splats(&mut out, report);
+    blind(&mut out, report);
     cells(&mut out, report);
     gates(&mut out, report);
     not_tested(&mut out, report);
@@ -315,13 +317,102 @@ fn splats(out: &mut String, report: &Report) {
                 cell(report, &splat.place),
                 change_words(splat),
                 count(*times),
+                format!("{}/{}", splat.boots_seen, splat.place.boots),
                 format!("{}{chains}", plain(&splat.title, 200)),
             ]
         })
         .collect();
-    out.push_str(&table(&["candidate", "on", "change", ">times", "title"], &cells, "  ", WIDTH));
+    out.push_str(&table(
+        &["candidate", "on", "change", ">times", ">boots", "title"],
+        &cells,
+        "  ",
+        WIDTH,
+    ));
     if rows.len() > MOST_ROWS {
         line(out, &format!("  and {} more in report.json", rows.len() - MOST_ROWS));
+    }
+    known(out, report);
+    changed(out, report);
+}
+
+/// Splats that the spec knows of, each entry once.
+fn known(out: &mut String, report: &Report) {
+    let mut told: Vec<&str> = Vec::new();
+    for known in report.splats.iter().filter_map(|splat| splat.known.as_ref()) {
+        if told.contains(&known.pattern.as_str()) {
+            continue;
+        }
+        told.push(&known.pattern);
+        let KnownSplat { pattern, reason, link, expires } = known;
+        let text = format!(
+            "known, and nobody's fault until {}: {}: {}, {}",
+            plain(expires, 10),
+            plain(pattern, 200),
+            plain(reason, 400),
+            plain(link, 400)
+        );
+        out.push_str(&wrap(&text, WIDTH, "  ", "    "));
+    }
+}
+
+/// What a changed splat was before, line by line.
+fn changed(out: &mut String, report: &Report) {
+    let rows = report.splats.iter().filter(|splat| splat.change == Change::Changed);
+    for splat in rows.take(MOST_ROWS) {
+        let before = splat.beside.as_ref().map_or("?", |before| before.candidate.as_str());
+        let text = format!(
+            "{} on {}: {}, - in {before}, + here:",
+            splat.place.candidate,
+            cell(report, &splat.place),
+            plain(&splat.title, 200)
+        );
+        out.push('\n');
+        out.push_str(&wrap(&text, WIDTH, "  ", "    "));
+        for edit in &splat.edits {
+            let (sign, words) = match edit {
+                Edit::Same(words) => (' ', words),
+                Edit::Removed(words) => ('-', words),
+                Edit::Added(words) => ('+', words),
+            };
+            let words = plain(words, 200);
+            out.push_str(&wrap(&words, WIDTH, &format!("    {sign} "), "        "));
+        }
+    }
+}
+
+/// Where lockdep looked away, per cell.
+fn blind(out: &mut String, report: &Report) {
+    if report.blind.is_empty() {
+        return;
+    }
+    title(out, "WHAT LOCKDEP COULD NOT SEE");
+    let rows: Vec<Vec<String>> = report
+        .blind
+        .iter()
+        .take(MOST_ROWS)
+        .map(|row| {
+            vec![
+                row.place.candidate.clone(),
+                cell(report, &row.place),
+                row.blind.name().to_owned(),
+                count(row.count),
+                format!("{}/{}", row.boots_seen, row.place.boots),
+                row.example.as_deref().map_or_else(|| "-".to_owned(), |title| plain(title, 200)),
+            ]
+        })
+        .collect();
+    let heads = ["candidate", "on", "what", ">times", ">boots", "first"];
+    out.push_str(&table(&heads, &rows, "  ", WIDTH));
+    if report.blind.len() > MOST_ROWS {
+        line(out, &format!("  and {} more in report.json", report.blind.len() - MOST_ROWS));
+    }
+    let mut told: Vec<&str> = Vec::new();
+    for row in &report.blind {
+        let name = row.blind.name();
+        if !told.contains(&name) {
+            told.push(name);
+            out.push_str(&wrap(&format!("{name}: {}", row.text), WIDTH, "  ", "    "));
+        }
     }
 }
 
@@ -332,6 +423,8 @@ fn change_words(splat: &SplatRow) -> String {
         | Change::Added
         | Change::Removed
         | Change::Same
+        | Change::Changed
+        | Change::Known
         | Change::Flaky
         | Change::Secondary
         | Change::Unclear => word(splat.change),
@@ -442,7 +535,8 @@ fn evidence(out: &mut String, report: &Report) {
     line(out, "  cells/BASE/CANDIDATE/ARCH/PROFILE/boots/*/{console.log, records.jsonl}");
     line(out, "  report.json names the files behind every row.");
     let firsts = report.splats.iter().filter(|s| {
-        matches!(s.change, Change::Control | Change::Added | Change::Unclear) && s.count > 0
+        matches!(s.change, Change::Control | Change::Added | Change::Changed | Change::Unclear)
+            && s.count > 0
     });
     let mut told: Vec<(&str, &str)> = Vec::new();
     for splat in firsts {
