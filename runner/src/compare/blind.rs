@@ -63,12 +63,12 @@ impl Blind {
     pub fn name(self) -> &'static str {
         match self {
             Blind::OffInSilence => "off in silence",
-            Blind::OffBefore => "off before a report",
-            Blind::OffAfterReport => "off after a report",
-            Blind::NmiUse => "{INITIAL USE} -> {IN-NMI}",
+            Blind::OffBefore => "off before",
+            Blind::OffAfterReport => "off from here",
+            Blind::NmiUse => "used in NMI",
             Blind::InNmi => "report in NMI",
-            Blind::Secondary => "secondary report",
-            Blind::CutByFlood => "cut by a flood",
+            Blind::Secondary => "secondary",
+            Blind::CutByFlood => "cut by flood",
         }
     }
 
@@ -82,7 +82,10 @@ impl Blind {
             }
             Blind::OffBefore => Note::LockdepOffBefore.words(),
             Blind::OffAfterReport => Note::LockdepOff.words(),
-            Blind::NmiUse => Note::NmiUse.words(),
+            Blind::NmiUse => {
+                "{INITIAL USE} -> {IN-NMI}: the lock is taken in NMI by an acquisition that may \
+                 wait, and the NMI may have interrupted the holder"
+            }
             Blind::InNmi => Note::InNmi.words(),
             Blind::Secondary => Note::Secondary.words(),
             Blind::CutByFlood => Note::CutByFlood.words(),

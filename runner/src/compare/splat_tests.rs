@@ -167,7 +167,7 @@ fn known_splats_blame_nobody() {
     let known = row(&found, "no-check-helper", DEADLOCK);
     assert_eq!(known.change, Change::Known);
     assert!(known.reason.contains("the console driver's, https://lore.kernel.org/r/x"));
-    assert_eq!(known.known.as_ref(), subject.known.first());
+    assert_eq!(known.known.as_ref(), subject.known.last());
     assert_eq!(verdict(&found, "no-check-helper"), Verdict::Same);
 
     let mut all = prediction("x86_64");

@@ -11,7 +11,7 @@ use bakeoff_fuzz::wire::{
 use super::{CandidateInfo, Subject};
 use crate::observation::{BootObservation, Observation, SeenSplat};
 use crate::plan::{Cell, CellId};
-use crate::spec::{Gate, Role};
+use crate::spec::{Gate, KnownSplat, Role};
 use crate::store::{BootEnd, BuildSeconds, KernelJson, KernelOutcome};
 
 pub(crate) const PROCESS: u32 = 0;
@@ -80,7 +80,12 @@ pub(crate) fn subject() -> Subject {
             },
             Gate::NotWorse,
         ],
-        known: Vec::new(),
+        known: vec![KnownSplat {
+            pattern: "WARNING: kmalloc bug in lab_*".into(),
+            reason: "the lab driver takes a size from user space".into(),
+            link: "https://lore.kernel.org/r/lab".into(),
+            expires: "2999-12-31".into(),
+        }],
     }
 }
 
