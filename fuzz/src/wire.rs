@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// Version of everything in this module; a change of meaning raises it.
 pub const VERSION: u32 = 2;
 
+/// The oldest version whose saved records still mean what they say here: what
+/// came since was only added. Live, both sides have to speak [`VERSION`].
+pub const OLDEST_READ: u32 = 1;
+
 /// Name of the virtio-serial port that carries the records.
 pub const RECORDS_PORT: &str = "bakeoff.records";
 
@@ -265,6 +269,52 @@ pub struct Counts {
     pub all: Score,
     /// Frames of all eligible calls.
     pub frames: u64,
+    /// What the frames were, with [`Stress::Flip`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flip: Option<Box<Flip>>,
+}
+
+/// What a block of `flip` samples counted. The unit is the frame: each is looked
+/// up on its own. A frame is legal if its build id and its offset belong
+/// together, to whichever file; nobody can ask for more while files change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flip {
+    /// Times the mapping was replaced by the other file's, during the block.
+    pub flips: u64,
+    /// Times its head was split off and merged again.
+    pub splits: u64,
+    /// Frames with an id and an offset that belong together.
+    pub legal: u64,
+    /// Frames without an answer: the address.
+    pub ip: u64,
+    /// Frames with the id of one file and an offset of the other.
+    pub mixed: u64,
+    /// Frames with the id of a file that was opened but never mapped.
+    pub decoy: u64,
+    /// Frames with an id that no file has.
+    pub unknown_id: u64,
+    /// Frames with an id of a mapped file and an offset that is no file's.
+    pub out_of_range: u64,
+    /// Calls with at least one frame of the last four kinds.
+    pub illegal_calls: u64,
+}
+
+impl Flip {
+    /// Frames whose id and offset do not belong together.
+    #[must_use]
+    pub fn illegal(&self) -> u64 {
+        self.mixed
+            .saturating_add(self.decoy)
+            .saturating_add(self.unknown_id)
+            .saturating_add(self.out_of_range)
+    }
+
+    /// Frames that were checked.
+    #[must_use]
+    pub fn checked(&self) -> u64 {
+        self.illegal().saturating_add(self.legal).saturating_add(self.ip)
+    }
 }
 
 /// Of the eligible calls, how many were answered, and how many rightly.

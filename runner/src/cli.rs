@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use bakeoff::report::{self, FORMATS, Format};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -235,8 +237,8 @@ pub struct Run {
     #[command(flatten)]
     pub machinery: Machinery,
     /// Format of the report on standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
 }
 
 /// `bakeoff resume`
@@ -251,19 +253,15 @@ pub struct Resume {
     #[command(flatten)]
     pub machinery: Machinery,
     /// Format of the report on standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
 }
 
-/// A format of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// At most 75 columns, ready to be mailed.
-    Text,
-    /// As described by `bakeoff schema`.
-    Json,
-    /// For an issue tracker or a CI summary.
-    Markdown,
+/// The rows of [`FORMATS`], as words of the command line.
+fn formats() -> impl TypedValueParser<Value = &'static Format> {
+    let values = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.about));
+    PossibleValuesParser::new(values)
+        .try_map(|name| report::format(&name).ok_or_else(|| format!("no format {name}")))
 }
 
 /// `bakeoff report`
@@ -272,8 +270,8 @@ pub struct Report {
     /// Run directory
     pub run: PathBuf,
     /// Format
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,

@@ -13,6 +13,7 @@
 
 mod blind;
 mod cell;
+mod flip;
 mod gate;
 mod oracle;
 mod rate;
@@ -40,10 +41,11 @@ pub use row::{
     NotTested, Place, RateRow, SplatRow, Verdict, VerdictRow,
 };
 
+pub(crate) use flip::{Untested, untested_on};
 pub(crate) use rate::{condition, means, shown};
 
 use crate::observation::Observation;
-use crate::plan::Plan;
+use crate::plan::{Plan, steps_of};
 use crate::spec::{Gate, KnownSplat, Role, Spec, word};
 use crate::stats;
 
@@ -71,6 +73,8 @@ pub struct CandidateInfo {
     pub title: String,
     /// What the bake-off knows it does not test.
     pub untested: Option<String>,
+    /// The probe that tests it after all, where that probe is known to be sensitive.
+    pub tested_by: Option<String>,
 }
 
 impl Subject {
@@ -87,6 +91,7 @@ impl Subject {
                     role: c.role,
                     title: c.title.clone(),
                     untested: c.untested.clone(),
+                    tested_by: c.tested_by.clone(),
                 })
                 .collect(),
             gates: spec.gates.clone(),
@@ -165,10 +170,18 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
             splat::Peers { reference, control, steps: &subject.steps, known: &subject.known };
         let mut measured = Vec::new();
         for seen in group {
-            let cell = cell::row(seen, &subject.steps);
+            let steps: Vec<Step> = steps_of(seen.cell.role, &subject.steps).cloned().collect();
+            let cell = cell::row(seen, &steps);
             splats.extend(splat::rows(seen, &peers));
             blind.extend(blind::rows(seen));
-            measured.push((seen.cell.role, rate::measure(seen, &cell, &subject.steps)));
+            // A planted fault is found or not; how often is nobody's rate.
+            let rates = match seen.cell.role {
+                Role::Sensitivity => Vec::new(),
+                Role::Reference | Role::Control | Role::Contender => {
+                    rate::measure(seen, &cell, &steps)
+                }
+            };
+            measured.push((seen.cell.role, rates));
             cells.push(cell);
         }
         rates.push(measured);
@@ -185,8 +198,10 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);
+        let sensitivity = with_role(group, Role::Sensitivity);
         for seen in group {
-            let pair = Pair::new(subject, seen, reference, control, observations, &comparison);
+            let pair = Pair::new(subject, seen, reference, control, observations, &comparison)
+                .beside(sensitivity);
             let found: Vec<Finding> =
                 ORACLES.iter().flat_map(|oracle| oracle::ask(oracle, &pair)).collect();
             comparison.findings.extend(found);

@@ -6,12 +6,13 @@ use std::time::Duration;
 use crate::accel;
 use crate::arch::Arch;
 use crate::boot;
+use crate::command::host_cpus;
 use crate::compile;
 use crate::error::Result;
 use crate::expect;
-use crate::plan::Plan;
+use crate::plan::{Plan, steps_of};
 use crate::progress::rough;
-use crate::run::{GUEST_CPUS, Machinery, Tools, host_cpus};
+use crate::run::{GUEST_CPUS, Machinery, Tools};
 use crate::spec::{Spec, word};
 
 /// The plan in words.
@@ -66,7 +67,7 @@ pub fn describe(
         if bases_built.insert(group) && !cell.patches.is_empty() {
             build += expect::build(host_cpus(), false);
         }
-        let boots = expect::boot(&plan.steps) * cell.rounds;
+        let boots = expect::boot(steps_of(cell.role, &plan.steps)) * cell.rounds;
         total += build + boots;
         text.push_str(&format!(
             "  {:<44} {:<10} build {:>12}  boots {:>8}\n",

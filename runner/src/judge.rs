@@ -4,11 +4,10 @@
 use crate::assemble::observe_cell;
 use crate::compare::{GateState, Settings, Subject, VerdictRow, compare};
 use crate::data::DataDir;
-use crate::error::{Context, Error, Result, exit_code};
+use crate::error::{Context, Result, exit_code};
 use crate::freeze;
 use crate::observation::Observation;
-use crate::report::{FORMATS, Report, format};
-use crate::spec::did_you_mean;
+use crate::report::{FORMATS, Report};
 use crate::store::{RunJson, Store, read_json, write_whole};
 
 /// Recomputes the report of a run from its records and consoles. A run that is
@@ -34,19 +33,6 @@ pub fn write(store: &Store, report: &Report) -> Result<()> {
         write_whole(&store.derived(format.file), format.render(report)?.as_bytes())?;
     }
     Ok(())
-}
-
-/// The report in the format of that name.
-///
-/// # Errors
-/// There is none of that name.
-pub fn render(report: &Report, name: &str) -> Result<String> {
-    let Some(format) = format(name) else {
-        let known = FORMATS.iter().map(|format| format.name);
-        return Err(Error::bad_input(format!("there is no format `{name}`"))
-            .hint(did_you_mean(name, known)));
-    };
-    format.render(report)
 }
 
 /// The JSON Schema of report.json, as text.

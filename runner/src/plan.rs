@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bakeoff_fuzz::wire::{Interface, Stack, Step, Stop};
+use bakeoff_fuzz::wire::{Interface, Stack, Step, Stop, Stress};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -81,7 +81,7 @@ pub struct Plan {
 pub struct Selection {
     /// Architectures.
     pub archs: Vec<String>,
-    /// Candidates; reference and control are always kept.
+    /// Candidates; what they are judged by is always kept.
     pub candidates: Vec<String>,
     /// Profiles.
     pub profiles: Vec<String>,
@@ -120,7 +120,8 @@ impl Plan {
                 for arch in &archs {
                     for candidate in &spec.candidates {
                         let role = candidate.role;
-                        if role == Role::Contender && !wanted.contains(&candidate.name) {
+                        let idle = steps_of(role, &steps).next().is_none();
+                        if idle || role == Role::Contender && !wanted.contains(&candidate.name) {
                             continue;
                         }
                         let (patches, not_portable) = match candidate.on.get(&base.name) {
@@ -147,6 +148,15 @@ impl Plan {
         }
         Ok(Plan { seed, cells, steps })
     }
+}
+
+/// The steps that a candidate with this role does. A kernel with a planted fault
+/// does those that have to find it: they need a mapping that changes.
+pub fn steps_of(role: Role, steps: &[Step]) -> impl Iterator<Item = &Step> {
+    steps.iter().filter(move |step| match role {
+        Role::Reference | Role::Control | Role::Contender => true,
+        Role::Sensitivity => step.stress == Stress::Flip,
+    })
 }
 
 fn step(id: usize, probe: &Probe) -> Step {
@@ -215,7 +225,7 @@ mod tests {
     fn candidates_are_interleaved_and_the_reference_is_run_twice() {
         let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
         let archs: Vec<&str> = plan.cells.iter().map(|c| c.id.arch.as_str()).collect();
-        assert_eq!(archs, [["x86_64"; 5], ["arm64"; 5]].concat());
+        assert_eq!(archs, [["x86_64"; 8], ["arm64"; 8]].concat());
         for cell in &plan.cells {
             assert_eq!(cell.rounds, if cell.role == Role::Reference { 2 } else { 1 });
         }
@@ -227,6 +237,20 @@ mod tests {
         let plan = Plan::new(&spec(), &select(&["peter-removal"], &[]), 1).unwrap();
         let names: Vec<&str> = plan.cells.iter().take(3).map(|c| c.id.candidate.as_str()).collect();
         assert_eq!(names, ["landed", "as-reported", "peter-removal"]);
+    }
+
+    /// A kernel with a planted fault is there for the probe that has to find it,
+    /// and does nothing else.
+    #[test]
+    fn the_planted_fault_is_looked_for_only_where_it_can_be_found() {
+        let has = |plan: &Plan| plan.cells.iter().any(|cell| cell.role == Role::Sensitivity);
+        let all = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        assert!(has(&all));
+        let did: Vec<&str> =
+            steps_of(Role::Sensitivity, &all.steps).map(|step| step.probe.as_str()).collect();
+        assert!(!did.is_empty() && did.iter().all(|probe| *probe == "flip"));
+        assert!(!has(&Plan::new(&spec(), &select(&[], &["build_id"]), 1).unwrap()));
+        assert!(has(&Plan::new(&spec(), &select(&["lockless-tree"], &["flip"]), 1).unwrap()));
     }
 
     /// A step keeps its number when only some are selected, so that runs can be compared.

@@ -7,6 +7,7 @@
 //! [`WIDTH`] columns, the verdict first. Output depends on the input alone.
 
 mod answer;
+mod html;
 mod json;
 mod markdown;
 #[cfg(test)]
@@ -179,6 +180,12 @@ pub const FORMATS: &[Format] = &[
         file: "report.md",
         about: "for a web page or a merge request",
         render: |report| Ok(markdown::render(report)),
+    },
+    Format {
+        name: "html",
+        file: "report.html",
+        about: "for a browser: one file, with links to the evidence beside it",
+        render: |report| Ok(html::render(report)),
     },
 ];
 

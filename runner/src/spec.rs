@@ -162,6 +162,9 @@ pub enum Role {
     /// One of the competing answers.
     #[default]
     Contender,
+    /// A kernel with a planted fault. It competes for nothing: it shows whether
+    /// a probe that looks for such faults would find one.
+    Sensitivity,
 }
 
 /// A patch series on a base, or the stock tree.
@@ -175,6 +178,9 @@ pub struct Candidate {
     pub title: String,
     /// What this bake-off knows it does not test.
     pub untested: Option<String>,
+    /// The probe that tests it after all, where that probe is known to be
+    /// sensitive in the same run.
+    pub tested_by: Option<String>,
     /// The patches on each base, or why there are none.
     pub on: BTreeMap<String, Series>,
     /// Came from the command line, not from the spec: its Makefiles are not trusted.
@@ -301,6 +307,7 @@ impl Spec {
             name,
             role: Role::Contender,
             untested: None,
+            tested_by: None,
             on,
             foreign: true,
         });

@@ -18,11 +18,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use sample::{Facts, UNLOCK_WORK, UNLOCK_WORK_FLAGS, control, slot};
-use score::{Expected, Sample};
+use score::Expected;
+
+pub(super) use score::{Eligible, Frame, Sample};
 
 use super::{Emit, Failure, Next, Probe, Reach};
 use crate::elf::Elf;
-use crate::interrupt::{self, Level, Place, Reader};
+use crate::interrupt::{self, Layout, Level, Place, Reader};
 use crate::sys::bpf::{Program, ProgramKind, SharedArray};
 use crate::sys::perf::Event;
 use crate::sys::sampled::{self, Leaf, Work};
@@ -32,43 +34,49 @@ use crate::{kernel, sys};
 mod sample;
 mod score;
 
+/// System calls: nothing need be done for them.
+pub(super) const PROCESS: Reach = Reach {
+    context: Context::Process,
+    trigger: "raw tracepoint sys_enter of getppid",
+    shortest_period_us: None,
+    not_on_x86_64: None,
+    not_on_arm64: None,
+};
+
+/// The hrtimer's interrupt.
+pub(super) const HARDIRQ: Reach = Reach {
+    context: Context::Hardirq,
+    trigger: "software event cpu-clock (hrtimer)",
+    // The kernel would silently make it 10 µs.
+    shortest_period_us: Some(10),
+    not_on_x86_64: None,
+    not_on_arm64: None,
+};
+
 /// This probe's row.
 pub const PROBE: Probe = Probe {
     name: "build_id",
     doc: "how often bpf_get_stack answers a user stack as build ids and offsets, and rightly",
     metrics: &["build_id.top_frame", "build_id.all_frames"],
-    contexts: &[
-        Reach {
-            context: Context::Process,
-            trigger: "raw tracepoint sys_enter of getppid",
-            shortest_period_us: None,
-            not_on_x86_64: None,
-            not_on_arm64: None,
-        },
-        Reach {
-            context: Context::Hardirq,
-            trigger: "software event cpu-clock (hrtimer)",
-            // The kernel would silently make it 10 µs.
-            shortest_period_us: Some(10),
-            not_on_x86_64: None,
-            not_on_arm64: None,
-        },
-    ],
+    contexts: &[PROCESS, HARDIRQ],
     stresses: &[Stress::Idle],
     run,
 };
 
 /// How a context is sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Method {
+pub(super) struct Method {
     program: ProgramKind,
-    leaf: Leaf,
-    level: Level,
+    /// The innermost function of the sampled thread.
+    pub(super) leaf: Leaf,
+    /// The level the samples have to come from.
+    pub(super) level: Level,
     period_ns: Option<u64>,
 }
 
 impl Method {
-    fn of(step: &Step) -> Result<Self, Failure> {
+    /// The method for a step; one that asks for what cannot be done is refused.
+    pub(super) fn of(step: &Step) -> Result<Self, Failure> {
         let period_ns = step.period_us.map(|us| u64::from(us) * 1000);
         match step.context {
             Context::Process => Ok(Self {
@@ -135,93 +143,133 @@ enum Trigger {
     Timer { event: Event, period_ns: u64 },
 }
 
+/// Adds one sample to a block's counts.
+pub(super) type Score<'a> = dyn Fn(&Sample, &mut Counts) + 'a;
+
 /// Everything that stays the same from block to block.
 struct Sampling<'a> {
     work: &'a Work,
     trigger: Trigger,
-    control: &'a SharedArray,
-    slots: &'a SharedArray,
-    expected: Expected,
+    rig: &'a Rig,
+    score: &'a Score<'a>,
     runs: u64,
     lag: Lag,
 }
 
 /// Runs the probe for one step.
 fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
-    let method = Method::of(step)?;
-    check_timers()?;
-    let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
-    let [own, .., sampled_cpu] = online[..] else {
-        return Err(Failure::new(format!(
-            "needs a CPU of its own for the sampled thread; online: {online:?}"
-        )));
-    };
-    sys::pin(own).map_err(|e| Failure::at(format!("pinning to CPU {own}"), &e))?;
-
-    let symbols = [interrupt::SYMBOLS, &[UNLOCK_WORK]].concat();
-    let symbols =
-        kernel::symbols(&symbols).map_err(|e| Failure::at("reading /proc/kallsyms", &e))?;
-    let facts = Facts {
-        reader: Reader::new(&symbols),
-        count: interrupt::locate(&symbols, own)?,
-        unlock_work: symbols.get(UNLOCK_WORK).map(|at| Place::PerCpu(at + UNLOCK_WORK_FLAGS)),
-    };
-    let expected = expect(&method, &facts)?;
-
-    let slot_size = u32::try_from(slot::SIZE).map_err(Failure::new)?;
-    let entries = SLOTS.min(u64::from(step.calls_per_block));
-    let entries = u32::try_from(entries).map_err(Failure::new)?;
-    let map = |e: std::io::Error| Failure::at("making a BPF map", &e);
-    let control = SharedArray::new(control::SIZE, 1).map_err(map)?;
-    let slots = SharedArray::new(slot_size, entries).map_err(map)?;
-    let insns = sample::program(method.program, &facts, control.number(), slots.number())?;
-    let program = Program::load(method.program, &insns)
-        .map_err(|e| Failure::at("loading the sampling program", &e))?;
+    let rig = Rig::new(step, Method::of(step)?)?;
+    let expected = expect(&rig)?;
     // Text and stacks are in memory from here on; nothing is mapped later.
     sys::lock_memory().map_err(|e| Failure::at("locking memory", &e))?;
+    let leaf = rig.method.leaf;
+    let score = |sample: &Sample, counts: &mut Counts| expected.score(sample, counts);
+    rig.sample(step, |work| sampled::run(work, leaf), &score, emit)
+}
 
-    let work = Work::new(match method.leaf {
-        Leaf::SystemCalls => method.period_ns.map_or(0, ticks_in),
-        Leaf::Spin => 0,
-    });
-    std::thread::scope(|scope| {
-        let work = &work;
-        let _stop = StopOnDrop(work);
-        let (tell, told) = mpsc::channel();
-        scope.spawn(move || {
-            let ready = sys::pin(sampled_cpu).map(|()| sys::thread_id());
-            let pinned = ready.is_ok();
-            // A receiver that is gone has failed already, and stops us below.
-            let _ = tell.send(ready);
-            if pinned {
-                sampled::run(work, method.leaf);
-            }
-        });
-        let thread = told
-            .recv()
-            .map_err(|e| Failure::at("starting the sampled thread", &e))?
-            .map_err(|e| Failure::at(format!("pinning to CPU {sampled_cpu}"), &e))?;
-        control.memory().store(control::THREAD as usize, u64::from(thread));
-        let trigger = attach(&method, &program, thread)?;
-        if method.leaf == Leaf::Spin {
-            wait_until("the sampled thread to spin", || work.is_busy())?;
-        }
-        let mut sampling = Sampling {
-            work,
-            trigger,
-            control: &control,
-            slots: &slots,
-            expected,
-            runs: 0,
-            lag: Lag::default(),
+/// What takes the samples and keeps them: all but the thread that is sampled
+/// and the judgement of what it gave.
+pub(super) struct Rig {
+    /// How.
+    pub(super) method: Method,
+    /// The CPU of the thread that waits and scores.
+    pub(super) own_cpu: u32,
+    sampled_cpu: u32,
+    facts: Facts,
+    control: SharedArray,
+    slots: SharedArray,
+    program: Program,
+}
+
+impl Rig {
+    /// Pins the calling thread, looks around in the kernel, loads the program.
+    pub(super) fn new(step: &Step, method: Method) -> Result<Self, Failure> {
+        check_timers()?;
+        let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
+        let [own_cpu, .., sampled_cpu] = online[..] else {
+            return Err(Failure::new(format!(
+                "needs a CPU of its own for the sampled thread; online: {online:?}"
+            )));
         };
-        for number in 0..step.blocks {
-            if emit(sampling.block(step, number)?)? == Next::Enough {
-                break;
+        sys::pin(own_cpu).map_err(|e| Failure::at(format!("pinning to CPU {own_cpu}"), &e))?;
+
+        let symbols = [interrupt::SYMBOLS, &[UNLOCK_WORK]].concat();
+        let symbols =
+            kernel::symbols(&symbols).map_err(|e| Failure::at("reading /proc/kallsyms", &e))?;
+        let facts = Facts {
+            reader: Reader::new(&symbols),
+            count: interrupt::locate(&symbols, own_cpu)?,
+            unlock_work: symbols.get(UNLOCK_WORK).map(|at| Place::PerCpu(at + UNLOCK_WORK_FLAGS)),
+        };
+
+        let slot_size = u32::try_from(slot::SIZE).map_err(Failure::new)?;
+        let entries = SLOTS.min(u64::from(step.calls_per_block));
+        let entries = u32::try_from(entries).map_err(Failure::new)?;
+        let map = |e: std::io::Error| Failure::at("making a BPF map", &e);
+        let control = SharedArray::new(control::SIZE, 1).map_err(map)?;
+        let slots = SharedArray::new(slot_size, entries).map_err(map)?;
+        let insns = sample::program(method.program, &facts, control.number(), slots.number())?;
+        let program = Program::load(method.program, &insns)
+            .map_err(|e| Failure::at("loading the sampling program", &e))?;
+        Ok(Self { method, own_cpu, sampled_cpu, facts, control, slots, program })
+    }
+
+    /// How to read the preempt count.
+    pub(super) fn layout(&self) -> Layout {
+        self.facts.count.layout
+    }
+
+    /// Takes the step's blocks while `enter` runs in a thread on a CPU of its
+    /// own: the chain of [`sampled`], wherever it lies.
+    pub(super) fn sample(
+        &self,
+        step: &Step,
+        enter: impl FnOnce(&Work) + Send,
+        score: &Score<'_>,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Failure> {
+        let Self { method, sampled_cpu, control, program, .. } = self;
+        let work = Work::new(match method.leaf {
+            Leaf::SystemCalls => method.period_ns.map_or(0, ticks_in),
+            Leaf::Spin => 0,
+        });
+        std::thread::scope(|scope| {
+            let work = &work;
+            let _stop = StopOnDrop(work);
+            let (tell, told) = mpsc::channel();
+            scope.spawn(move || {
+                let ready = sys::pin(*sampled_cpu).map(|()| sys::thread_id());
+                let pinned = ready.is_ok();
+                // A receiver that is gone has failed already, and stops us below.
+                let _ = tell.send(ready);
+                if pinned {
+                    enter(work);
+                }
+            });
+            let thread = told
+                .recv()
+                .map_err(|e| Failure::at("starting the sampled thread", &e))?
+                .map_err(|e| Failure::at(format!("pinning to CPU {sampled_cpu}"), &e))?;
+            control.memory().store(control::THREAD as usize, u64::from(thread));
+            let trigger = attach(method, program, thread)?;
+            if method.leaf == Leaf::Spin {
+                wait_until("the sampled thread to spin", || work.is_busy())?;
             }
-        }
-        Ok(())
-    })
+            let mut sampling =
+                Sampling { work, trigger, rig: self, score, runs: 0, lag: Lag::default() };
+            for number in 0..step.blocks {
+                if emit(sampling.block(step, number)?)? == Next::Enough {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether the unlock work's flags are what the helper saw a moment later.
+    fn work_is_known(&self) -> bool {
+        self.method.level == Level::Hardirq && self.facts.unlock_work.is_some()
+    }
 }
 
 /// Refuses a boot whose clock ticks in jiffies (an x86_64 guest on a busy host
@@ -239,7 +287,8 @@ fn check_timers() -> Result<(), Failure> {
 }
 
 /// What a right answer looks like, read from our own executable.
-fn expect(method: &Method, facts: &Facts) -> Result<Expected, Failure> {
+fn expect(rig: &Rig) -> Result<Expected, Failure> {
+    let method = &rig.method;
     let mut file = Vec::new();
     File::open("/proc/self/exe")
         .and_then(|exe| exe.take(ELF_PREFIX).read_to_end(&mut file))
@@ -254,10 +303,10 @@ fn expect(method: &Method, facts: &Facts) -> Result<Expected, Failure> {
     }
     Ok(Expected {
         level: method.level,
-        layout: facts.count.layout,
+        layout: rig.layout(),
         build_id: elf.build_id,
         frames,
-        work_is_known: method.level == Level::Hardirq && facts.unlock_work.is_some(),
+        work_is_known: rig.work_is_known(),
     })
 }
 
@@ -302,11 +351,11 @@ fn wait_until(what: &str, done: impl Fn() -> bool) -> Result<(), Failure> {
 
 impl Sampling<'_> {
     fn word(&self, offset: i16) -> u64 {
-        self.control.memory().load(offset as usize)
+        self.rig.control.memory().load(offset as usize)
     }
 
     fn set(&self, offset: i16, value: u64) {
-        self.control.memory().store(offset as usize, value);
+        self.rig.control.memory().store(offset as usize, value);
     }
 
     /// Takes one block.
@@ -316,7 +365,7 @@ impl Sampling<'_> {
         let at_ns = sys::monotonic_ns();
         let deadline = at_ns + u64::from(step.block_ms) * 1_000_000;
         let mut counts = Counts::default();
-        if self.expected.work_is_known {
+        if self.rig.work_is_known() {
             counts.slot_busy = Some(0);
         }
         let mut window_ns = 0;
@@ -367,13 +416,13 @@ impl Sampling<'_> {
         let filled = usize::try_from(self.word(control::NEXT).min(limit)).map_err(Failure::new)?;
         for index in 0..filled {
             let at = index * slot::SIZE;
-            let sample = Sample::read(|offset| self.slots.memory().load(at + offset));
-            self.expected.score(&sample, counts);
+            let sample = Sample::read(|offset| self.rig.slots.memory().load(at + offset));
+            (self.score)(&sample, counts);
         }
         // The window ends with its last sample, not when we noticed.
         let last = match filled.checked_sub(1) {
             Some(last) if filled as u64 == limit => {
-                self.slots.memory().load(last * slot::SIZE + slot::AT as usize)
+                self.rig.slots.memory().load(last * slot::SIZE + slot::AT as usize)
             }
             _ => end,
         };

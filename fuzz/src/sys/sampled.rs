@@ -85,17 +85,33 @@ unsafe extern "C" {
     static bakeoff_spin: u8;
     static bakeoff_spin_from: u8;
     static bakeoff_spin_to: u8;
+    static bakeoff_sampled_end: u8;
 }
 
 /// Runs the chain of functions in the calling thread until [`Work::stop`].
 pub fn run(work: &Work, leaf: Leaf) {
-    let leaf = match leaf {
-        Leaf::SystemCalls => &raw const bakeoff_system_calls,
-        Leaf::Spin => &raw const bakeoff_spin,
-    };
     // SAFETY: the assembly below keeps the C calling convention, touches only
     // its own stack and the words of `work`, and those are atomics.
-    unsafe { bakeoff_base(std::ptr::from_ref(work), leaf) };
+    unsafe { bakeoff_base(std::ptr::from_ref(work), entry(leaf)) };
+}
+
+/// Where a leaf begins.
+pub(super) fn entry(leaf: Leaf) -> *const u8 {
+    match leaf {
+        Leaf::SystemCalls => &raw const bakeoff_system_calls,
+        Leaf::Spin => &raw const bakeoff_spin,
+    }
+}
+
+/// The machine code of all functions here, [`run`]'s first one first. It does
+/// not depend on where it lies: a copy does the same at any address.
+#[must_use]
+pub fn code() -> &'static [u8] {
+    let start = bakeoff_base as *const u8;
+    let length = (&raw const bakeoff_sampled_end as usize) - start as usize;
+    // SAFETY: from the first label of the section below to its last one; code
+    // is never written to.
+    unsafe { std::slice::from_raw_parts(start, length) }
 }
 
 /// Where each frame's address may lie, innermost first.
@@ -146,6 +162,8 @@ std::arch::global_asm!(
     ".hidden bakeoff_base, bakeoff_in_base, bakeoff_in_outer, bakeoff_in_middle",
     ".hidden bakeoff_system_calls, bakeoff_in_system_calls",
     ".hidden bakeoff_spin, bakeoff_spin_from, bakeoff_spin_to",
+    ".globl bakeoff_sampled_end",
+    ".hidden bakeoff_sampled_end",
     // rdi: the work; rsi: the leaf.
     "bakeoff_base:",
     "    push rbp",
@@ -215,6 +233,7 @@ std::arch::global_asm!(
     "bakeoff_spin_to:",
     "    pop rbp",
     "    ret",
+    "bakeoff_sampled_end:",
     ".popsection",
     STOP = const STOP,
     GO = const GO,
@@ -234,6 +253,8 @@ std::arch::global_asm!(
     ".hidden bakeoff_base, bakeoff_in_base, bakeoff_in_outer, bakeoff_in_middle",
     ".hidden bakeoff_system_calls, bakeoff_in_system_calls",
     ".hidden bakeoff_spin, bakeoff_spin_from, bakeoff_spin_to",
+    ".globl bakeoff_sampled_end",
+    ".hidden bakeoff_sampled_end",
     // x0: the work; x1: the leaf.
     "bakeoff_base:",
     "    stp x29, x30, [sp, #-16]!",
@@ -300,6 +321,7 @@ std::arch::global_asm!(
     "bakeoff_spin_to:",
     "    ldp x29, x30, [sp], #16",
     "    ret",
+    "bakeoff_sampled_end:",
     ".popsection",
     STOP = const STOP,
     GO = const GO,
@@ -347,6 +369,16 @@ mod tests {
             work.stop();
             assert!(sampled.join().is_ok());
         });
+    }
+
+    /// All of it lies between the first label and the last one, and fits a page.
+    #[test]
+    fn the_code_is_in_one_piece() {
+        let code = code().as_ptr_range();
+        assert!(code.end as usize - (code.start as usize) < 4096);
+        for range in [Leaf::SystemCalls, Leaf::Spin].map(legal).as_flattened() {
+            assert!(range.start >= code.start as u64 && range.end <= code.end as u64);
+        }
     }
 
     /// Four frames, each with a legal place of its own.

@@ -8,7 +8,7 @@ use bakeoff::event::Stage;
 use bakeoff::judge;
 use bakeoff::plan::{Plan, Selection};
 use bakeoff::prereq;
-use bakeoff::report::Report;
+use bakeoff::report::{Format, Report};
 use bakeoff::run::{self, Machinery, Request, Tools};
 use bakeoff::store::{RunJson, Store, read_json};
 use bakeoff::{bench, dry_run};
@@ -87,7 +87,7 @@ fn finish(
     store: &Store,
     machinery: &Machinery,
     gate: bool,
-    format: cli::Format,
+    format: &Format,
     desk: &Desk,
 ) -> Result<u8> {
     desk.events.note(format!("run directory: {}", store.root().display()));
@@ -113,13 +113,8 @@ pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
 }
 
 /// Prints a report; the exit code is its verdicts' or its gates'.
-fn answer(report: &Report, gate: bool, format: cli::Format) -> Result<u8> {
-    let name = match format {
-        cli::Format::Text => "text",
-        cli::Format::Json => "json",
-        cli::Format::Markdown => "markdown",
-    };
-    print(&judge::render(report, name)?)?;
+fn answer(report: &Report, gate: bool, format: &Format) -> Result<u8> {
+    print(&format.render(report)?)?;
     Ok(if gate { judge::gate_code(report) } else { judge::verdict_code(report) })
 }
 

@@ -39,6 +39,12 @@ pub const METRICS: &[Metric] = &[
         means: "the right build ids for all frames",
         score: |counts| counts.all,
     },
+    Metric {
+        name: "flip.top_frame",
+        probe: "flip",
+        means: "an id and offset that belong together for the innermost frame",
+        score: |counts| counts.top,
+    },
 ];
 
 /// A row on its way, with the numbers a comparison needs.
@@ -164,6 +170,8 @@ fn add(row: &mut RateRow, counts: &Counts) {
         top: _,
         all: _,
         frames: _,
+        // For the oracle of its own.
+        flip: _,
     } = counts;
     row.calls = row.calls.saturating_add(*calls);
     row.missed = row.missed.saturating_add(*missed);

@@ -193,7 +193,9 @@ pub(super) fn rows(ours: &Observation, peers: &Peers<'_>) -> Vec<SplatRow> {
     let reference = peers.reference.map(collect).unwrap_or_default();
     let control = match (ours.cell.role, peers.control) {
         (Role::Contender, Some(control)) => collect(control),
-        (Role::Contender, None) | (Role::Control | Role::Reference, _) => Splats::new(),
+        (Role::Contender, None) | (Role::Control | Role::Reference | Role::Sensitivity, _) => {
+            Splats::new()
+        }
     };
     let all = Sets { splats: &splats, reference: &reference, control: &control };
     let mut judgements: Vec<(&str, &Seen, Judged)> = splats

@@ -56,6 +56,7 @@ pub(crate) fn subject() -> Subject {
         role: role(name),
         title: title.into(),
         untested: untested.map(str::to_owned),
+        tested_by: None,
     };
     Subject {
         steps: steps(),

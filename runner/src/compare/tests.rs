@@ -533,7 +533,8 @@ fn every_row_of_the_tables_is_exercised() {
     all[0] = reference;
     let found = judged(&all);
     let healthy = judged(&[clean("landed", "x86_64"), clean("as-reported", "x86_64")]);
-    let findings = found.findings.iter().chain(&healthy.findings);
+    let churn = super::flip::tests::story();
+    let findings = found.findings.iter().chain(&healthy.findings).chain(&churn.findings);
     let heard: BTreeSet<&str> = findings.map(|f| f.oracle.as_str()).collect();
     let table: BTreeSet<&str> = ORACLES.iter().map(|o| o.name).collect();
     assert_eq!(heard, table);

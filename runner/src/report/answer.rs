@@ -6,8 +6,8 @@
 use super::Report;
 use crate::compare::words::{Round, count, list, percent, plain, ratio};
 use crate::compare::{
-    CandidateInfo, CellEnd, Change, Effect, Place, RateRow, SplatRow, Verdict, VerdictRow,
-    condition, means,
+    CandidateInfo, CellEnd, Change, Effect, Place, RateRow, SplatRow, Untested, Verdict,
+    VerdictRow, condition, means, untested_on,
 };
 use crate::spec::Role;
 
@@ -107,7 +107,15 @@ pub(super) fn sentences(report: &Report, candidate: &CandidateInfo) -> Vec<Strin
     all.extend(splats(report, candidate));
     all.extend(other(report, candidate));
     if let Some(untested) = &candidate.untested {
-        all.push(format!("Not tested: {untested}."));
+        match untested_on(candidate, &report.findings, &report.verdicts) {
+            Untested::Everywhere => all.push(format!("Not tested: {untested}.")),
+            Untested::On(places) if places.is_empty() => {}
+            Untested::On(places) => {
+                let places: Vec<String> = places.iter().map(|at| target(report, at)).collect();
+                let places = place_list(report, &places);
+                all.push(format!("Not tested on {places}: {untested}."));
+            }
+        }
     }
     if candidate.role == Role::Reference {
         let agree = all.is_empty() && report.cells.iter().any(|c| c.role == Role::Reference);
@@ -308,7 +316,7 @@ fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     };
     let verb = match candidate.role {
         Role::Control => "Has the splat of the dispute",
-        Role::Reference | Role::Contender => "Still has the control's splat",
+        Role::Reference | Role::Contender | Role::Sensitivity => "Still has the control's splat",
     };
     for (change, text) in [
         (Change::Control, verb),

@@ -39,6 +39,7 @@ fn spec() -> Spec {
                 role: c.role,
                 title: c.title.clone(),
                 untested: c.untested.clone(),
+                tested_by: c.tested_by.clone(),
                 on: BTreeMap::new(),
                 foreign: false,
             })
@@ -210,6 +211,7 @@ fn matrix() -> Report {
         role: crate::spec::Role::Contender,
         title: "lockless".into(),
         untested: None,
+        tested_by: None,
     });
     report
 }
@@ -235,7 +237,9 @@ fn reports_read_like_this() {
     for (name, report) in all_reports() {
         insta::assert_snapshot!(format!("text-{name}"), text_of(&report));
     }
-    for (name, report) in [("predicted", both_architectures()), ("hostile", hostile()), ("splats", splat_stories())] {
+    for (name, report) in
+        [("predicted", both_architectures()), ("hostile", hostile()), ("splats", splat_stories())]
+    {
         let text = format("markdown").unwrap().render(&report).unwrap();
         insta::assert_snapshot!(format!("markdown-{name}"), text);
     }
@@ -264,6 +268,20 @@ fn foreign_text_cannot_break_out() {
     for line in markdown.lines().filter(|line| line.starts_with("| ")) {
         let bars = line.replace("\\|", "").matches('|').count();
         assert!([5, 6, 7, 8, 9].contains(&bars), "{bars}: {line}");
+    }
+}
+
+/// A hostile title is text in the page too: no tag, no link that leaves the run.
+#[test]
+fn pages_hold_no_foreign_markup() {
+    let page = format("html").unwrap().render(&hostile()).unwrap();
+    assert!(!page.contains("<script") && !page.contains('\u{1b}'), "{page}");
+    for link in page.split("href=\"").skip(1) {
+        let to = link.split('"').next().unwrap();
+        assert!(
+            ["cells/", "#", "report.json"].iter().any(|start| to.starts_with(start)),
+            "a link to {to}"
+        );
     }
 }
 
@@ -299,7 +317,7 @@ fn formats_are_deterministic_and_json_is_whole() {
 #[test]
 fn every_format_is_covered() {
     let names: BTreeSet<&str> = FORMATS.iter().map(|format| format.name).collect();
-    assert_eq!(names, BTreeSet::from(["json", "markdown", "text"]));
+    assert_eq!(names, BTreeSet::from(["html", "json", "markdown", "text"]));
     for (_, report) in all_reports() {
         for format in FORMATS {
             assert!(format.render(&report).unwrap().ends_with('\n'), "{}", format.name);

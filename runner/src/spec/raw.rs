@@ -101,6 +101,9 @@ pub struct RawCandidate {
     /// What is known not to be tested.
     #[serde(default)]
     pub untested: Option<String>,
+    /// The probe that tests it after all.
+    #[serde(default)]
+    pub tested_by: Option<String>,
     /// Base name → why it cannot exist there.
     #[serde(default)]
     pub not_portable: BTreeMap<String, String>,
@@ -257,7 +260,11 @@ pub(super) fn resolve(
     if resolved.is_empty() {
         return Err(place.error("candidates", "a bake-off needs at least one candidate"));
     }
-    for (role, what) in [(Role::Reference, "reference"), (Role::Control, "control")] {
+    for (role, what) in [
+        (Role::Reference, "reference"),
+        (Role::Control, "control"),
+        (Role::Sensitivity, "sensitivity"),
+    ] {
         let with: Vec<&Candidate> = resolved.iter().filter(|c| c.role == role).collect();
         if let [first, second, ..] = with.as_slice() {
             let message =
@@ -335,7 +342,14 @@ fn resolve_candidate(
     bases: &[&str],
     place: &Place<'_>,
 ) -> Result<Candidate> {
-    let RawCandidate { role, title, stock, untested, not_portable } = raw;
+    let RawCandidate { role, title, stock, untested, tested_by, not_portable } = raw;
+    if let Some(probe) = &tested_by {
+        let known = || crate::plan::PROBES.iter().map(|probe| probe.name);
+        if !known().any(|name| name == probe) {
+            let near = did_you_mean(probe, known());
+            return Err(place.error(name, format!("there is no probe `{probe}`; {near}")));
+        }
+    }
     for base in not_portable.keys() {
         // A base that is not (yet) in the spec may be declared; a misspelt one may not.
         check_name("base", base).map_err(|e| place.error(name, e))?;
@@ -366,7 +380,7 @@ fn resolve_candidate(
         };
         on.insert((*base).to_owned(), series);
     }
-    Ok(Candidate { name: name.to_owned(), role, title, untested, on, foreign: false })
+    Ok(Candidate { name: name.to_owned(), role, title, untested, tested_by, on, foreign: false })
 }
 
 /// The patches of a folder, in the order of their numbers.

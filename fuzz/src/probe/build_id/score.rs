@@ -20,13 +20,27 @@ const STATUS_IP: u32 = 2;
 
 /// One frame, `struct bpf_stack_build_id`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Frame {
+pub struct Frame {
     status: u32,
-    build_id: [u8; BUILD_ID_LENGTH],
-    offset: u64,
+    /// Of the file, where the frame is valid.
+    pub build_id: [u8; BUILD_ID_LENGTH],
+    /// In the file, where the frame is valid; else the address.
+    pub offset: u64,
 }
 
 impl Frame {
+    /// A frame with an answer.
+    #[cfg(test)]
+    pub fn valid(build_id: [u8; BUILD_ID_LENGTH], offset: u64) -> Self {
+        Self { status: STATUS_VALID, build_id, offset }
+    }
+
+    /// Whether it has an answer at all.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.status == STATUS_VALID
+    }
+
     fn from_words(words: [u64; 4]) -> Self {
         let mut bytes = [0; 32];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -66,6 +80,47 @@ impl Sample {
     }
 }
 
+/// Which samples count.
+#[derive(Clone, Copy, Debug)]
+pub struct Eligible {
+    /// The level that was asked for.
+    pub level: Level,
+    /// How to read the preempt count.
+    pub layout: Layout,
+}
+
+impl Eligible {
+    /// The frames of an eligible call; any other is counted as what it is.
+    pub fn frames<'a>(&self, sample: &'a Sample, counts: &mut Counts) -> Option<&'a [Frame]> {
+        let bytes = match usize::try_from(sample.answer) {
+            Err(_) => {
+                let errno = i32::try_from(-sample.answer.max(-4096)).unwrap_or(0);
+                *counts.ineligible.entry(sys::errno_name(errno)).or_default() += 1;
+                return None;
+            }
+            Ok(0) => {
+                *counts.ineligible.entry("0".to_owned()).or_default() += 1;
+                return None;
+            }
+            Ok(bytes) => bytes,
+        };
+        let frames = bytes
+            .is_multiple_of(slot::FRAME)
+            .then(|| sample.frames.get(..bytes / slot::FRAME))
+            .flatten();
+        if frames.is_none() {
+            counts.errors += 1;
+            return None;
+        }
+        let level = self.layout.level(sample.count);
+        if level != self.level {
+            *counts.wrong_context.entry(level.to_string()).or_default() += 1;
+            return None;
+        }
+        frames
+    }
+}
+
 /// What a right answer looks like.
 #[derive(Clone, Debug)]
 pub struct Expected {
@@ -91,34 +146,13 @@ impl Expected {
 
     /// Adds one sample to the counts.
     pub fn score(&self, sample: &Sample, counts: &mut Counts) {
-        let bytes = match usize::try_from(sample.answer) {
-            Err(_) => {
-                let errno = i32::try_from(-sample.answer.max(-4096)).unwrap_or(0);
-                *counts.ineligible.entry(sys::errno_name(errno)).or_default() += 1;
-                return;
-            }
-            Ok(0) => {
-                *counts.ineligible.entry("0".to_owned()).or_default() += 1;
-                return;
-            }
-            Ok(bytes) => bytes,
-        };
-        let Some(frames) = bytes
-            .is_multiple_of(slot::FRAME)
-            .then(|| sample.frames.get(..bytes / slot::FRAME))
-            .flatten()
-        else {
-            counts.errors += 1;
+        let wanted = Eligible { level: self.level, layout: self.layout };
+        let Some(frames) = wanted.frames(sample, counts) else {
             return;
         };
-        let level = self.layout.level(sample.count);
-        if level != self.level {
-            *counts.wrong_context.entry(level.to_string()).or_default() += 1;
-            return;
-        }
         counts.calls += 1;
         counts.frames += frames.len() as u64;
-        let valid = |frame: &Frame| frame.status == STATUS_VALID;
+        let valid = Frame::is_valid;
         if let Some(top) = frames.first() {
             counts.top.valid += u64::from(valid(top));
             counts.top.correct += u64::from(self.is_correct(0, top));
