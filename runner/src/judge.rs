@@ -2,7 +2,7 @@
 //! Run directory → report: nothing is measured here, everything is recounted.
 
 use crate::assemble::observe_cell;
-use crate::compare::{GateState, Settings, Subject, VerdictRow, compare};
+use crate::compare::{ClaimState, GateState, RateRow, Settings, Subject, VerdictRow, compare};
 use crate::data::DataDir;
 use crate::error::{Context, Result, exit_code};
 use crate::freeze;
@@ -44,10 +44,12 @@ pub fn schema_text() -> Result<String> {
     schema.map(|text| text + "\n").context(|| "write the schema".into())
 }
 
-/// The exit code of a run without `--gate`: whether its verdicts were reached.
+/// The exit code of a run without `--gate`: whether its verdicts were reached, and
+/// its claims decided.
 #[must_use]
 pub fn verdict_code(report: &Report) -> u8 {
-    if report.verdicts.iter().any(VerdictRow::is_open) {
+    let open = |row: &RateRow| row.claim.is_some_and(|claim| claim.state == ClaimState::Open);
+    if report.verdicts.iter().any(VerdictRow::is_open) || report.rates.iter().any(open) {
         exit_code::INCONCLUSIVE
     } else {
         exit_code::OK

@@ -10,8 +10,10 @@ mod answer;
 mod html;
 mod json;
 mod markdown;
+mod splats;
+mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod wrap;
 
@@ -123,7 +125,7 @@ impl Report {
                     .map(|(name, base)| (name.clone(), base.to_string()))
                     .collect(),
                 candidates: subject.candidates,
-                steps: run.plan.steps.iter().map(label).collect(),
+                steps: run.plan.steps.iter().map(|planned| label(&planned.step)).collect(),
             },
             environment: run.environment.clone(),
             settings,

@@ -27,7 +27,7 @@ use crate::expect;
 use crate::freeze;
 use crate::guest::{GuestBinaries, Origins};
 use crate::observation::BootObservation;
-use crate::plan::{Cell, CellId, Plan, Selection, boot_seed, steps_of};
+use crate::plan::{Cell, CellId, Plan, Planned, Selection, boot_seed};
 use crate::schedule::next_boot;
 use crate::source::{self, Fetch, Tree};
 use crate::spec::Spec;
@@ -77,6 +77,8 @@ pub struct Request {
     pub selection: Selection,
     /// `--add`.
     pub add: Vec<PathBuf>,
+    /// The reference against so many copies of itself, for `calibrate`.
+    pub against_itself: Option<u32>,
     /// `--out`.
     pub out: Option<PathBuf>,
     /// `--seed`.
@@ -93,6 +95,7 @@ impl Request {
         for dir in &self.add {
             spec.add_series(dir)?;
         }
+        self.against_itself.iter().for_each(|copies| spec.against_itself(*copies));
         Ok(spec)
     }
 }
@@ -130,6 +133,7 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         spec_sha256,
         spec_path: request.spec.clone(),
         added: request.add.clone(),
+        against_itself: request.against_itself,
         started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         bases,
         environment: environment(&plan, machinery, tools)?,
@@ -219,7 +223,7 @@ fn prepare_guests<'a>(
 /// Whether any step of any cell is unsettled, builds not considered.
 fn is_boot_left(store: &Store, plan: &Plan) -> Result<bool> {
     for cell in plan.cells.iter().filter(|cell| cell.not_portable.is_none()) {
-        let steps: Vec<u32> = steps_of(cell.role, &plan.steps).map(|step| step.id).collect();
+        let steps: Vec<Planned> = plan.steps_of(cell).cloned().collect();
         for round in 0..cell.rounds {
             if next_boot(&steps, &boots(store, cell, round)?).is_some() {
                 return Ok(true);
@@ -337,26 +341,27 @@ impl Crew<'_> {
                 total += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
             for round in 0..cell.rounds {
-                let left = next_boot(&self.step_ids(cell), &boots(self.store, cell, round)?);
-                total += left.map_or(Duration::ZERO, |steps| self.expected_boot(&steps));
+                let left = self.planned(cell);
+                total += expect::boots(&left, &boots(self.store, cell, round)?);
             }
         }
         Ok(total)
     }
 
     fn expected_boot(&self, steps: &[u32]) -> Duration {
-        expect::boot(self.run.plan.steps.iter().filter(|step| steps.contains(&step.id)))
+        expect::boot(&self.steps(steps))
     }
 
-    fn step_ids(&self, cell: &Cell) -> Vec<u32> {
-        steps_of(cell.role, &self.run.plan.steps).map(|step| step.id).collect()
+    /// What a round of the cell does.
+    fn planned(&self, cell: &Cell) -> Vec<Planned> {
+        self.run.plan.steps_of(cell).cloned().collect()
     }
 
     /// Boots the cell until all steps of the round are settled.
     fn round(&mut self, cell: &Cell, round: u32) -> Result<()> {
         let kernel = self.kernel_json(cell)?;
         let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(()) };
-        while let Some(steps) = next_boot(&self.step_ids(cell), &boots(self.store, cell, round)?) {
+        while let Some(steps) = next_boot(&self.planned(cell), &boots(self.store, cell, round)?) {
             self.tools.cancel.check()?;
             let number = self.store.boots(&cell.id)?.len();
             let boot = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };
@@ -508,7 +513,8 @@ impl Crew<'_> {
     }
 
     fn steps(&self, ids: &[u32]) -> Vec<Step> {
-        self.run.plan.steps.iter().filter(|step| ids.contains(&step.id)).cloned().collect()
+        let steps = self.run.plan.steps.iter().map(|planned| &planned.step);
+        steps.filter(|step| ids.contains(&step.id)).cloned().collect()
     }
 
     /// What the run began with; a resumed run does not change horses.

@@ -17,7 +17,6 @@ use super::verdict::same_target;
 use super::words::{count, counted, list};
 use super::{CandidateInfo, label};
 use crate::observation::Observation;
-use crate::plan::steps_of;
 use crate::spec::Role;
 
 /// The oracle's name, and the probe's.
@@ -102,8 +101,9 @@ fn add(sum: &mut Flip, part: &Flip) {
 }
 
 pub(super) fn judge(pair: &Pair<'_>) -> Vec<Said> {
-    let steps = steps_of(pair.role(), &pair.subject.steps);
-    steps.filter(|step| step.stress == Stress::Flip).filter_map(|step| one(pair, step)).collect()
+    let steps = pair.subject.steps_of(pair.role(), pair.ours.id());
+    let flips = steps.iter().filter(|step| step.stress == Stress::Flip);
+    flips.filter_map(|step| one(pair, step)).collect()
 }
 
 fn one(pair: &Pair<'_>, step: &Step) -> Option<Said> {
@@ -253,15 +253,16 @@ pub(super) mod tests {
 
     fn bake_off() -> Subject {
         let mut subject = subject();
-        let step = subject.steps.first().cloned().unwrap();
-        subject.steps.push(Step {
+        let step = subject.steps.first().cloned().unwrap().step;
+        let step = Step {
             id: FLIP,
             probe: NAME.into(),
             context: Context::Process,
             stress: Stress::Flip,
             blocks: 2,
             ..step
-        });
+        };
+        subject.steps.push(step.into());
         for candidate in &mut subject.candidates {
             candidate.tested_by = candidate.untested.as_ref().map(|_| NAME.to_owned());
         }

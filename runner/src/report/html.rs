@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::Report;
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
-use super::text::{gate_name, untested_line};
+use super::text::untested_line;
 use crate::compare::words::{count, plain, points, ratio};
 use crate::compare::{Place, RateRow, SplatRow, Verdict, VerdictRow, condition, end_words, shown};
 use crate::observe::diff::Edit;
@@ -292,7 +292,7 @@ fn gates(report: &Report) -> Markup {
                 tr {
                     td { (text(&row.place.candidate)) }
                     td { (target(report, &row.place)) }
-                    td { (gate_name(&row.rule)) }
+                    td { (row.rule.name()) }
                     td { (word(row.state)) }
                     td.dim { (text(&row.reason)) }
                 }
