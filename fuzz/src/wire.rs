@@ -88,6 +88,8 @@ pub enum Interface {
     /// `bpf_get_stack`.
     #[default]
     GetStack,
+    /// `bpf_get_stack` in a program on a user probe.
+    GetStackUprobe,
     /// `bpf_get_stackid` on a stack-trace map with `BPF_F_STACK_BUILD_ID`.
     GetStackid,
     /// `bpf_get_task_stack` of the running task.
@@ -134,8 +136,11 @@ pub enum Context {
     Hardirq,
     /// Interrupts off under a run queue's lock (a context switch).
     RqLock,
-    /// A page fault.
+    /// A page fault, before any lock is taken.
     PageFault,
+    /// A page fault inside `handle_mm_fault()`, with the VMA's lock or
+    /// `mmap_lock` held for reading.
+    PageFaultLocked,
     /// A non-maskable interrupt, or arm64's pseudo-NMI.
     Nmi,
 }
@@ -153,6 +158,9 @@ pub enum Stress {
     Oversubscribed,
     /// Mappings change their file under the sampled addresses.
     Flip,
+    /// The page with the build id is not resident: a control, in which every
+    /// candidate has to fail alike.
+    PageOut,
 }
 
 /// One line from the guest.
@@ -253,11 +261,16 @@ pub struct Counts {
     /// Eligible calls whose context, read from inside the BPF program, was not
     /// the asked one, by the context found. They are not in `calls`.
     pub wrong_context: BTreeMap<String, u64>,
-    /// Calls that fell back because the per-CPU unlock work was busy, where
-    /// that can be told apart.
+    /// Calls that fell back as a whole while the flags of this CPU's unlock work,
+    /// read by the program just before, said that it was busy. `None` where the
+    /// flags do not matter (interrupts on) or cannot be read.
     pub slot_busy: Option<u64>,
-    /// Calls that fell back because the lock was not to be had, where that can
-    /// be told apart.
+    /// Calls that fell back as a whole, with the work not busy, while the count of
+    /// `mmap_lock`, read by the program just before and just after, showed a
+    /// writer or somebody waiting. A writer that came and went between the two
+    /// readings is not seen; a candidate that falls back for another reason while
+    /// a writer is there is counted all the same. `None` where the count cannot
+    /// be read. What is in neither of the two has another cause.
     pub lock_failed: Option<u64>,
     /// The innermost frame.
     pub top: Score,
@@ -265,6 +278,57 @@ pub struct Counts {
     pub all: Score,
     /// Frames of all eligible calls.
     pub frames: u64,
+    /// What the writer did meanwhile, with [`Stress::MmapWriters`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<WriterTime>,
+    /// What became of the stacks in the map, with [`Interface::GetStackid`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<Buckets>,
+}
+
+/// What the writer did during a block's sampled windows. Its duty is
+/// (held + waited) / window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriterTime {
+    /// Nanoseconds in `mmap`, `mprotect` and `munmap` calls, less what a call of
+    /// `mprotect` takes that is refused before it asks for the lock, less
+    /// `waited_ns`. It is a little more than the time the lock was held for
+    /// writing: the calls' work outside the lock is in it, and so is the end of
+    /// `munmap`, which holds it for reading.
+    pub held_ns: u64,
+    /// Nanoseconds from a writer's failed first try to its getting the lock, from
+    /// the kernel's own tracepoints (`contention_begin`, `contention_end`); 0, and
+    /// contained in `held_ns`, on kernels without them.
+    pub waited_ns: u64,
+    /// Nanoseconds watched: the block's sampled windows.
+    pub window_ns: u64,
+    /// Times it mapped, protected and unmapped.
+    pub cycles: u64,
+}
+
+/// What became of the stacks of a block in a stack-trace map with build ids.
+///
+/// Of the calls, every second one goes to a map of its own with
+/// `BPF_F_FAST_STACK_CMP`; only the others are in [`Counts::calls`]. The maps are
+/// empty when a block begins. A call with an id is scored by what stands under
+/// that id after the block, which is what its user reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Buckets {
+    /// Distinct ids that calls without the flag were given. The kernel hashes raw
+    /// addresses, so one stack has one id per address of its innermost frame.
+    pub ids: u64,
+    /// Of these, how many stand for a stack with a fallback in it.
+    pub fallback_ids: u64,
+    /// Calls without the flag that were refused with `EEXIST`: the same addresses
+    /// were there with other build ids. They are in [`Counts::calls`], unanswered.
+    pub exists: u64,
+    /// Calls with the flag that were given an id.
+    pub fast_calls: u64,
+    /// Of these, how many were given, without a lookup, an id whose stack has a
+    /// fallback in it: an earlier call's bad luck.
+    pub fast_stale: u64,
 }
 
 /// Of the eligible calls, how many were answered, and how many rightly.

@@ -164,6 +164,8 @@ fn add(row: &mut RateRow, counts: &Counts) {
         top: _,
         all: _,
         frames: _,
+        writer: _,
+        buckets: _,
     } = counts;
     row.calls = row.calls.saturating_add(*calls);
     row.missed = row.missed.saturating_add(*missed);
