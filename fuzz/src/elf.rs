@@ -240,10 +240,10 @@ mod tests {
     fn reads_itself() {
         let file = std::fs::read("/proc/self/exe").unwrap();
         let elf = Elf::parse(&file).unwrap();
-        let at = crate::sys::sampled::blob_at();
-        let code = at..at + crate::sys::sampled::blob().len() as u64;
+        let at = crate::sys::sampled::code_at();
+        let code = at..at + crate::sys::sampled::code().len() as u64;
         let found = elf.file_range(&code, crate::sys::program_headers_at()).unwrap();
         let found = usize::try_from(found.start).unwrap()..usize::try_from(found.end).unwrap();
-        assert_eq!(&file[found], crate::sys::sampled::blob());
+        assert_eq!(&file[found], crate::sys::sampled::code());
     }
 }

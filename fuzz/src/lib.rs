@@ -16,6 +16,8 @@
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
 //! | [`object`] | shared objects of our own |
 //! | [`bpf`] | an assembler for BPF programs |
+//! | [`stop`] | when a step has seen enough; the host asks it too |
+//! | [`stats`] | intervals for rates |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
 //!
 //! Guest binaries refuse to run anywhere else: exit code
@@ -30,6 +32,8 @@ pub mod interrupt;
 pub mod kernel;
 pub mod object;
 pub mod probe;
+pub mod stats;
+pub mod stop;
 pub mod sys;
 pub mod wire;
 

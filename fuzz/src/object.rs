@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn readelf_agrees() {
         let path = std::env::temp_dir().join(format!("bakeoff-object-{}", std::process::id()));
-        fs::write(&path, file(crate::sys::sampled::blob(), &[0xab; BUILD_ID_LENGTH])).unwrap();
+        fs::write(&path, file(crate::sys::sampled::code(), &[0xab; BUILD_ID_LENGTH])).unwrap();
         let output = std::process::Command::new("readelf").arg("-hln").arg(&path).output();
         fs::remove_file(&path).unwrap();
         // Part of binutils, which every linker here comes with.

@@ -10,6 +10,7 @@ use std::fmt;
 use crate::wire::{Block, Context, Step, Stress};
 
 pub mod build_id;
+pub mod flip;
 
 /// A probe, as the plan and the report name it.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Reach {
 }
 
 /// Every probe there is.
-pub const PROBES: &[Probe] = &[build_id::PROBE];
+pub const PROBES: &[Probe] = &[build_id::PROBE, flip::PROBE];
 
 /// The row of that name.
 #[must_use]

@@ -14,6 +14,7 @@ pub mod bpf;
 pub mod memory;
 pub mod perf;
 pub mod sampled;
+pub mod window;
 
 /// The kernel's answer as a `Result`: -1 is `errno`.
 fn check(answer: libc::c_long) -> io::Result<libc::c_long> {
@@ -75,6 +76,13 @@ pub fn pin_to(cpus: &[u32]) -> io::Result<()> {
     check(libc::c_long::from(unsafe {
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
     }))?;
+    Ok(())
+}
+
+/// Gives the calling thread the lowest priority among ordinary ones.
+pub fn be_nice() -> io::Result<()> {
+    // SAFETY: no memory is passed; 0 is the calling thread.
+    check(libc::c_long::from(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) }))?;
     Ok(())
 }
 

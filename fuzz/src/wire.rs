@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// Version of everything in this module; a change of meaning raises it.
 pub const VERSION: u32 = 2;
 
+/// The oldest version whose saved records still mean what they say here: what
+/// came since was only added. Live, both sides have to speak [`VERSION`].
+pub const OLDEST_READ: u32 = 1;
+
 /// Name of the virtio-serial port that carries the records.
 pub const RECORDS_PORT: &str = "bakeoff.records";
 
@@ -121,6 +125,19 @@ pub enum Stop {
     /// It takes all its blocks.
     #[default]
     Fixed,
+    /// It ends at the look at which every rate is known well enough, or with its
+    /// last block; see [`stop`](crate::stop).
+    Precise {
+        /// Half the width of the interval that is enough, in millionths.
+        half_width_ppm: u32,
+    },
+    /// It ends when it has its calls, or at the look at which the claim is refuted.
+    Claim {
+        /// The rate claimed, in thousand millionths.
+        at_least_ppb: u32,
+        /// Eligible calls this boot has to take for it.
+        calls: u64,
+    },
 }
 
 /// The kernel context a sample is taken in.
@@ -278,6 +295,9 @@ pub struct Counts {
     pub all: Score,
     /// Frames of all eligible calls.
     pub frames: u64,
+    /// What the frames were, with [`Stress::Flip`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flip: Option<Box<Flip>>,
     /// What the writer did meanwhile, with [`Stress::MmapWriters`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<WriterTime>,
@@ -329,6 +349,49 @@ pub struct Buckets {
     /// Of these, how many were given, without a lookup, an id whose stack has a
     /// fallback in it: an earlier call's bad luck.
     pub fast_stale: u64,
+}
+
+/// What a block of `flip` samples counted. The unit is the frame: each is looked
+/// up on its own. A frame is legal if its build id and its offset belong
+/// together, to whichever file; nobody can ask for more while files change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flip {
+    /// Times the mapping was replaced by the other file's, during the block.
+    pub flips: u64,
+    /// Times its head was split off and merged again.
+    pub splits: u64,
+    /// Frames with an id and an offset that belong together.
+    pub legal: u64,
+    /// Frames without an answer: the address.
+    pub ip: u64,
+    /// Frames with the id of one file and an offset of the other.
+    pub mixed: u64,
+    /// Frames with the id of a file that was opened but never mapped.
+    pub decoy: u64,
+    /// Frames with an id that no file has.
+    pub unknown_id: u64,
+    /// Frames with an id of a mapped file and an offset that is no file's.
+    pub out_of_range: u64,
+    /// Calls with at least one frame of the last four kinds.
+    pub illegal_calls: u64,
+}
+
+impl Flip {
+    /// Frames whose id and offset do not belong together.
+    #[must_use]
+    pub fn illegal(&self) -> u64 {
+        self.mixed
+            .saturating_add(self.decoy)
+            .saturating_add(self.unknown_id)
+            .saturating_add(self.out_of_range)
+    }
+
+    /// Frames that were checked.
+    #[must_use]
+    pub fn checked(&self) -> u64 {
+        self.illegal().saturating_add(self.legal).saturating_add(self.ip)
+    }
 }
 
 /// Of the eligible calls, how many were answered, and how many rightly.

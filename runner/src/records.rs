@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use bakeoff_fuzz::wire::{self, Block, End, Hello, Record, StepOutcome};
+use bakeoff_fuzz::wire::{self, Block, End, Flip, Hello, Record, StepOutcome};
 
 use crate::error::{Context, Result};
 
@@ -69,8 +69,13 @@ pub fn read(path: &Path) -> Result<Records> {
         }
         match serde_json::from_slice(&line) {
             Ok(record) => {
+                // Without a Hello nothing after it can be understood.
+                let first = records.hello.is_none();
                 if let Err(problem) = records.take(record) {
                     records.problems.push(format!("line {number}: {problem}"));
+                    if first {
+                        break;
+                    }
                 }
             }
             Err(cause) => records.problems.push(format!("line {number} is no record: {cause}")),
@@ -96,9 +101,9 @@ impl Records {
                 if self.hello.is_some() {
                     return Err("a second Hello".into());
                 }
-                if hello.wire != wire::VERSION {
-                    let ours = wire::VERSION;
-                    return Err(format!("wire version {}, not {ours}", hello.wire));
+                if !(wire::OLDEST_READ..=wire::VERSION).contains(&hello.wire) {
+                    let (old, new) = (wire::OLDEST_READ, wire::VERSION);
+                    return Err(format!("wire version {}, not {old} to {new}", hello.wire));
                 }
                 self.hello = Some(hello);
             }
@@ -112,6 +117,12 @@ impl Records {
                     if score.correct > score.valid || score.valid > counts.calls {
                         return Err(format!("block {} counts more than it has", block.block));
                     }
+                }
+                let more = |flip: &Flip| {
+                    flip.checked() > counts.frames || flip.illegal_calls > counts.calls
+                };
+                if counts.flip.as_deref().is_some_and(more) {
+                    return Err(format!("block {} checks more than it has", block.block));
                 }
                 self.blocks.push(block);
             }
@@ -172,6 +183,33 @@ mod tests {
         assert!(late.problems[0].contains("after the End") && late.begun.is_empty());
         let other = HELLO.replace("\"wire\":2", "\"wire\":9");
         assert!(read_text(&format!("{other}\n")).problems[0].contains("wire version 9"));
+    }
+
+    /// A guest that checks more frames than it has is not believed.
+    #[test]
+    fn counts_that_do_not_add_up_are_problems() {
+        let block = |legal: u64| {
+            let counts = wire::Counts {
+                calls: 2,
+                frames: 8,
+                flip: Some(Box::new(Flip { flips: 1, legal, ..Flip::default() })),
+                ..wire::Counts::default()
+            };
+            serde_json::to_string(&Record::Block(Block {
+                step: 0,
+                block: 0,
+                at_ns: 1,
+                window_ns: 1,
+                debug_locks_before: None,
+                debug_locks_after: None,
+                counts,
+            }))
+            .unwrap()
+        };
+        let begin = r#"{"record":"step-begin","step":0,"at_ns":5}"#;
+        let read = |legal| read_text(&format!("{HELLO}\n{begin}\n{}\n", block(legal)));
+        assert_eq!((read(8).blocks.len(), read(8).problems.len()), (1, 0));
+        assert!(read(9).problems[0].contains("checks more"), "{:?}", read(9).problems);
     }
 
     /// A line without an end does not fill the memory.

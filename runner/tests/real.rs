@@ -94,6 +94,8 @@ fn the_first_case_is_settled_on_both_architectures() {
         "patches/find-vma",
         "--candidate",
         "peter-removal",
+        "--probe",
+        "build_id",
         "--out",
         run.to_str().unwrap(),
     ]);

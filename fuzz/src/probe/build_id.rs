@@ -21,14 +21,18 @@
 //! | `score`, `buckets` | samples → counts |
 
 use std::sync::mpsc;
+use std::thread::Scope;
 use std::time::Duration;
 
-use method::{Ask, Method, Source};
+use method::{Ask, Source};
 use sample::{Facts, Maps, UNLOCK_WORK, UNLOCK_WORK_FLAGS, control, slot};
 use scene::Scene;
-use score::{Answer, Expected, Sample};
+use score::{Answer, Expected};
 use stress::{Waiting, Writer};
 use trigger::Trigger;
+
+pub(super) use method::{Method, refuse};
+pub(super) use score::{Eligible, Frame, Sample};
 
 use super::{Emit, Failure, Next, Probe, Reach};
 use crate::guest::say;
@@ -47,32 +51,35 @@ mod score;
 mod stress;
 mod trigger;
 
+/// The contexts there is a way to sample in.
+pub(super) const CONTEXTS: &[Reach] = &[
+    reached(Context::Process, "raw tracepoint sys_enter of getppid, or a user probe", None),
+    reached(Context::Softirq, "raw tracepoint softirq_entry", None),
+    // The kernel would silently make a shorter period 10 µs.
+    reached(Context::Hardirq, "software event cpu-clock (hrtimer)", Some(10)),
+    reached(Context::RqLock, "raw tracepoint sched_switch, yielding to a peer", None),
+    reached(Context::PageFault, "software event page-faults, before any lock", None),
+    reached(
+        Context::PageFaultLocked,
+        "software event page-faults-min, inside handle_mm_fault()",
+        None,
+    ),
+    reached(
+        Context::Nmi,
+        "x86_64: raw tracepoint nmi_handler, NMIs injected by the host; \
+             arm64: cycles of the PMU as pseudo-NMIs",
+        Some(100),
+    ),
+];
+
 /// This probe's row.
 pub const PROBE: Probe = Probe {
     name: "build_id",
     doc: "how often bpf_get_stack answers a user stack as build ids and offsets, and rightly",
     metrics: &["build_id.top_frame", "build_id.all_frames"],
-    contexts: &[
-        reached(Context::Process, "raw tracepoint sys_enter of getppid, or a user probe", None),
-        reached(Context::Softirq, "raw tracepoint softirq_entry", None),
-        // The kernel would silently make a shorter period 10 µs.
-        reached(Context::Hardirq, "software event cpu-clock (hrtimer)", Some(10)),
-        reached(Context::RqLock, "raw tracepoint sched_switch, yielding to a peer", None),
-        reached(Context::PageFault, "software event page-faults, before any lock", None),
-        reached(
-            Context::PageFaultLocked,
-            "software event page-faults-min, inside handle_mm_fault()",
-            None,
-        ),
-        reached(
-            Context::Nmi,
-            "x86_64: raw tracepoint nmi_handler, NMIs injected by the host; \
-             arm64: cycles of the PMU as pseudo-NMIs",
-            Some(100),
-        ),
-    ],
+    contexts: CONTEXTS,
     stresses: &[Stress::Idle, Stress::MmapWriters, Stress::Oversubscribed, Stress::PageOut],
-    refuse: method::refuse,
+    refuse,
     run,
 };
 
@@ -114,15 +121,10 @@ impl Drop for StopOnDrop<'_> {
 
 /// Everything that stays the same from block to block.
 struct Sampling<'a> {
-    method: Method,
+    rig: &'a Rig,
     work: &'a Work,
     trigger: Trigger,
-    program: &'a Program,
-    control: &'a SharedArray,
-    slots: &'a SharedArray,
-    depth: usize,
-    capacity: u64,
-    expected: Expected,
+    judge: &'a Judge<'a>,
     stacks: Option<buckets::Maps>,
     writing: Option<Writing<'a>>,
 }
@@ -140,87 +142,203 @@ impl Writing<'_> {
     }
 }
 
+/// What becomes of the samples.
+pub(super) struct Judge<'a> {
+    /// Counts of a block in which nothing has happened yet.
+    pub(super) nothing_yet: Counts,
+    /// Adds one sample.
+    pub(super) score: &'a dyn Fn(&Sample, &mut Counts),
+}
+
 /// Runs the probe for one step.
 fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
     let method = Method::of(step)?;
     check_kernel(&method)?;
-    check_timers()?;
-    let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
-    let [own, .., sampled_cpu] = online[..] else {
-        return Err(Failure::new(format!(
-            "needs a CPU of its own for the sampled thread; online: {online:?}"
-        )));
-    };
-    sys::pin(own).map_err(|e| Failure::at(format!("pinning to CPU {own}"), &e))?;
-
-    let facts = look_around(&method, own)?;
     let scene = Scene::set(step, &method)?;
-    let page = match method.leaf {
-        Leaf::Faults => {
-            Some(Page::new().map_err(|e| Failure::at("mapping the page to fault on", &e))?)
-        }
-        Leaf::SystemCalls | Leaf::Spin | Leaf::Passes => None,
-    };
+    let mut rig = Rig::new(step, method, scene.frames.len())?;
     let expected = Expected {
-        level: method.level,
-        layout: facts.count.layout,
+        eligible: rig.eligible(),
         frames: scene.frames.clone(),
-        page: page.as_ref().map(Page::address),
-        work_is_known: method.interrupts_off && facts.unlock_work.is_some(),
-        lock_is_known: facts.mmap_lock.is_some(),
+        work_is_known: method.interrupts_off && rig.facts.unlock_work.is_some(),
+        lock_is_known: rig.facts.mmap_lock.is_some(),
     };
-
-    let depth = scene.frames.len() + MORE_FRAMES;
-    let slot_depth = if method.ask == Ask::Stackid { 0 } else { depth };
-    let slot_size = slot::size(slot_depth);
-    let capacity = SLOTS.min((SLOT_BYTES / slot_size) as u64).min(u64::from(step.calls_per_block));
-    // In pairs, for every second call to a stack map is another map's.
-    let capacity = capacity.next_multiple_of(2);
-    let entries = u32::try_from(capacity).map_err(Failure::new)?;
-    let map = |e: std::io::Error| Failure::at("making a BPF map", &e);
-    let control = SharedArray::new(control::SIZE, 1).map_err(map)?;
-    let slots =
-        SharedArray::new(u32::try_from(slot_size).map_err(Failure::new)?, entries).map_err(map)?;
-    let stacks = match method.ask {
-        Ask::Stackid => Some(buckets::Maps::new(depth)?),
-        Ask::Stack | Ask::TaskStack => None,
-    };
-    let maps = Maps {
-        control: control.number(),
-        slots: slots.number(),
-        stacks: stacks.as_ref().map(buckets::Maps::numbers),
-    };
-    let insns = sample::program(method.source, method.ask, depth, &facts, maps)?;
-    let program = Program::load(method.source.program_kind(method.sleepable), &insns)
-        .map_err(|e| Failure::at("loading the sampling program", &e))?;
     // Text and stacks are in memory from here on.
     sys::lock_memory().map_err(|e| Failure::at("locking memory", &e))?;
+    let judge = Judge {
+        nothing_yet: expected.nothing_yet(),
+        score: &|sample, counts| expected.score(sample, counts),
+    };
+    let enter = |work: &Work| {
+        // SAFETY: the chain is the scene's, whose objects outlive the thread, and
+        // so does the rig's page, which nobody else touches.
+        unsafe { sampled::run(work, &scene.chain) };
+    };
+    rig.sample(step, Some(&scene), enter, &judge, emit)
+}
 
-    let work = Work::new(&Orders {
-        pace: match method.leaf {
-            Leaf::Spin => 0,
-            Leaf::SystemCalls | Leaf::Faults | Leaf::Passes => method.period_ns.map_or(0, ticks_in),
-        },
-        alone: scene.alone,
-        system_call: method.system_call,
-        page: page.as_ref().map(|page| (page.address(), page.size())),
-    });
-    let writer = Writer::default();
-    std::thread::scope(|scope| {
-        let (work, writer, chain) = (&work, &writer, scene.chain.as_slice());
-        let _stop = StopOnDrop { work, writer };
-        let thread = start_thread(scope, sampled_cpu, move || {
-            // SAFETY: the chain is the scene's, whose objects outlive this scope,
-            // and so does the page, which nobody else touches.
-            unsafe { sampled::run(work, chain) };
-        })?;
-        control.memory().store(control::THREAD as usize, u64::from(thread));
-        match method.source {
+/// What takes the samples and keeps them: all but the code that is sampled and
+/// the judgement of what it gave.
+pub(super) struct Rig {
+    /// How.
+    pub(super) method: Method,
+    /// The CPU of the thread that waits and scores.
+    pub(super) own_cpu: u32,
+    online: Vec<u32>,
+    sampled_cpu: u32,
+    facts: Facts,
+    control: SharedArray,
+    slots: SharedArray,
+    /// Frames a slot has room for.
+    depth: usize,
+    /// Slots.
+    capacity: u64,
+    stacks: Option<buckets::Maps>,
+    program: Program,
+    /// What the sampled thread faults on.
+    page: Option<Page>,
+}
+
+impl Rig {
+    /// Pins the calling thread, looks around in the kernel, loads the program for
+    /// stacks of so many frames.
+    pub(super) fn new(step: &Step, method: Method, frames: usize) -> Result<Self, Failure> {
+        check_timers()?;
+        let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
+        let [own_cpu, .., sampled_cpu] = online[..] else {
+            return Err(Failure::new(format!(
+                "needs a CPU of its own for the sampled thread; online: {online:?}"
+            )));
+        };
+        sys::pin(own_cpu).map_err(|e| Failure::at(format!("pinning to CPU {own_cpu}"), &e))?;
+        let facts = look_around(&method, own_cpu)?;
+        let page = match method.leaf {
+            Leaf::Faults => {
+                Some(Page::new().map_err(|e| Failure::at("mapping the page to fault on", &e))?)
+            }
+            Leaf::SystemCalls | Leaf::Spin | Leaf::Passes => None,
+        };
+        let room = frames + MORE_FRAMES;
+        let depth = if method.ask == Ask::Stackid { 0 } else { room };
+        let slot_size = slot::size(depth);
+        let most = SLOTS.min((SLOT_BYTES / slot_size) as u64);
+        // In pairs, for every second call to a stack map is another map's.
+        let capacity = most.min(2 * u64::from(step.calls_per_block)).next_multiple_of(2);
+        let entries = u32::try_from(capacity).map_err(Failure::new)?;
+        let map = |e: std::io::Error| Failure::at("making a BPF map", &e);
+        let control = SharedArray::new(control::SIZE, 1).map_err(map)?;
+        let slot_size = u32::try_from(slot_size).map_err(Failure::new)?;
+        let slots = SharedArray::new(slot_size, entries).map_err(map)?;
+        let stacks = match method.ask {
+            Ask::Stackid => Some(buckets::Maps::new(room)?),
+            Ask::Stack | Ask::TaskStack => None,
+        };
+        let maps = Maps {
+            control: control.number(),
+            slots: slots.number(),
+            stacks: stacks.as_ref().map(buckets::Maps::numbers),
+        };
+        let insns = sample::program(method.source, method.ask, room, &facts, maps)?;
+        let program = Program::load(method.source.program_kind(method.sleepable), &insns)
+            .map_err(|e| Failure::at("loading the sampling program", &e))?;
+        Ok(Self {
+            method,
+            own_cpu,
+            online,
+            sampled_cpu,
+            facts,
+            control,
+            slots,
+            depth,
+            capacity,
+            stacks,
+            program,
+            page,
+        })
+    }
+
+    /// Which samples count.
+    pub(super) fn eligible(&self) -> Eligible {
+        Eligible {
+            level: self.method.level,
+            layout: self.facts.count.layout,
+            page: self.page.as_ref().map(Page::address),
+        }
+    }
+
+    /// What the sampled thread is told.
+    fn orders(&self, alone: bool) -> Orders {
+        let Method { leaf, period_ns, system_call, .. } = self.method;
+        Orders {
+            pace: match leaf {
+                Leaf::Spin => 0,
+                Leaf::SystemCalls | Leaf::Faults | Leaf::Passes => period_ns.map_or(0, ticks_in),
+            },
+            alone,
+            system_call,
+            page: self.page.as_ref().map(|page| (page.address(), page.size())),
+        }
+    }
+
+    /// Takes the step's blocks while `enter` runs in a thread on a CPU of its
+    /// own: the chain of [`sampled`], wherever it lies. With a scene nothing maps
+    /// memory any more but the stress.
+    pub(super) fn sample(
+        &mut self,
+        step: &Step,
+        scene: Option<&Scene>,
+        enter: impl FnOnce(&Work) + Send,
+        judge: &Judge<'_>,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Failure> {
+        let stacks = self.stacks.take();
+        let rig = &*self;
+        let work = Work::new(&rig.orders(scene.is_some_and(|scene| scene.alone)));
+        let writer = Writer::default();
+        std::thread::scope(|scope| {
+            let (work, writer) = (&work, &writer);
+            let _stop = StopOnDrop { work, writer };
+            let thread = start(scope, &[rig.sampled_cpu], move || enter(work))?;
+            rig.control.memory().store(control::THREAD as usize, u64::from(thread));
+            rig.start_helpers(scope, work)?;
+            let leaf = scene.map(|scene| &scene.leaf);
+            let trigger = Trigger::attach(&rig.method, &rig.program, thread, leaf)?;
+            let writing = rig.start_stress(scope, step, work, writer)?;
+            if let Some(scene) = scene {
+                // From here on nothing of ours maps memory but who is to.
+                sys::lock_no_more_memory().map_err(|e| Failure::at("locking memory", &e))?;
+                if let Some(page) = &rig.page {
+                    let failed = |e| Failure::at("unlocking the page to fault on", &e);
+                    page.unlock().map_err(failed)?;
+                }
+                if step.stress == Stress::PageOut {
+                    scene.drop_headers()?;
+                }
+            }
+            if rig.method.leaf == Leaf::Spin {
+                wait_until("the sampled thread to spin", || work.is_busy())?;
+            }
+            let mut sampling = Sampling { rig, work, trigger, judge, stacks, writing };
+            for number in 0..step.blocks {
+                if emit(sampling.block(step, number)?)? == Next::Enough {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Starts whoever makes the events that the sampled thread cannot make alone.
+    fn start_helpers<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        work: &'scope Work,
+    ) -> Result<(), Failure> {
+        match self.method.source {
             Source::SchedSwitch => {
-                start_thread(scope, sampled_cpu, move || stress::yield_to(work))?;
+                start(scope, &[self.sampled_cpu], move || stress::yield_to(work))?;
             }
             Source::SoftirqEntry => {
-                start_thread(scope, own, move || stress::keep_rcu_busy(work))?;
+                start(scope, &[self.own_cpu], move || stress::keep_rcu_busy(work))?;
             }
             Source::SysEnter
             | Source::UserProbe
@@ -230,53 +348,34 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
             | Source::FaultServed
             | Source::Cycles => {}
         }
-        let trigger = Trigger::attach(&method, &program, thread, &scene)?;
-        let writing = match (step.stress, step.writer_duty) {
+        Ok(())
+    }
+
+    /// Starts what else is to go on.
+    fn start_stress<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        step: &Step,
+        work: &'scope Work,
+        writer: &'scope Writer,
+    ) -> Result<Option<Writing<'scope>>, Failure> {
+        match (step.stress, step.writer_duty) {
             (Stress::MmapWriters, Some(duty)) => {
-                start_thread(scope, own, move || told(writer.run(duty)))?;
+                start(scope, &[self.own_cpu], move || told(writer.run(duty)))?;
                 wait_until("the writer to begin", || writer.thread().is_some())?;
                 let thread = writer.thread().unwrap_or_default();
-                let waiting = Waiting::watch(thread, facts.mmap_lock)?;
-                Some(Writing { writer, waiting, ticks_in_a_ms: ticks_in(1_000_000) })
+                let waiting = Waiting::watch(thread, self.facts.mmap_lock)?;
+                Ok(Some(Writing { writer, waiting, ticks_in_a_ms: ticks_in(1_000_000) }))
             }
-            _ => None,
-        };
-        if step.stress == Stress::Oversubscribed {
-            for _ in 0..2 * online.len() {
-                start_anywhere(scope, &online, move || told(stress::crowd(work)))?;
+            (Stress::Oversubscribed, _) => {
+                for _ in 0..2 * self.online.len() {
+                    start(scope, &self.online, move || told(stress::crowd(work)))?;
+                }
+                Ok(None)
             }
+            (Stress::Idle | Stress::Flip | Stress::PageOut | Stress::MmapWriters, _) => Ok(None),
         }
-        // From here on nothing of ours maps memory but who is to.
-        sys::lock_no_more_memory().map_err(|e| Failure::at("locking memory", &e))?;
-        if let Some(page) = &page {
-            page.unlock().map_err(|e| Failure::at("unlocking the page to fault on", &e))?;
-        }
-        if step.stress == Stress::PageOut {
-            scene.drop_headers()?;
-        }
-        if method.leaf == Leaf::Spin {
-            wait_until("the sampled thread to spin", || work.is_busy())?;
-        }
-        let mut sampling = Sampling {
-            method,
-            work,
-            trigger,
-            program: &program,
-            control: &control,
-            slots: &slots,
-            depth: slot_depth,
-            capacity,
-            expected,
-            stacks,
-            writing,
-        };
-        for number in 0..step.blocks {
-            if emit(sampling.block(step, number)?)? == Next::Enough {
-                break;
-            }
-        }
-        Ok(())
-    })
+    }
 }
 
 /// A stress thread's trouble is told; the block's own numbers show its effect.
@@ -286,30 +385,14 @@ fn told(ended: std::io::Result<()>) {
     }
 }
 
-/// Starts a thread on a CPU; gives its number once it runs there.
-fn start_thread<'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    cpu: u32,
-    body: impl FnOnce() + Send + 'scope,
-) -> Result<u32, Failure> {
-    start(scope, vec![cpu], body)
-}
-
-/// Starts a thread that may run on any CPU.
-fn start_anywhere<'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    online: &[u32],
-    body: impl FnOnce() + Send + 'scope,
-) -> Result<u32, Failure> {
-    start(scope, online.to_vec(), body)
-}
-
+/// Starts a thread on one of these CPUs; gives its number once it runs there.
 fn start<'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
-    cpus: Vec<u32>,
+    scope: &'scope Scope<'scope, '_>,
+    cpus: &[u32],
     body: impl FnOnce() + Send + 'scope,
 ) -> Result<u32, Failure> {
     let (tell, told) = mpsc::channel();
+    let cpus = cpus.to_vec();
     let what = format!("pinning to CPUs {cpus:?}");
     scope.spawn(move || {
         let ready = sys::pin_to(&cpus).map(|()| sys::thread_id());
@@ -404,11 +487,11 @@ fn wait_until(what: &str, done: impl Fn() -> bool) -> Result<(), Failure> {
 
 impl Sampling<'_> {
     fn word(&self, offset: i16) -> u64 {
-        self.control.memory().load(offset as usize)
+        self.rig.control.memory().load(offset as usize)
     }
 
     fn set(&self, offset: i16, value: u64) {
-        self.control.memory().store(offset as usize, value);
+        self.rig.control.memory().store(offset as usize, value);
     }
 
     /// Takes one block.
@@ -417,7 +500,7 @@ impl Sampling<'_> {
         let wanted = u64::from(step.calls_per_block);
         let at_ns = sys::monotonic_ns();
         let deadline = at_ns + u64::from(step.block_ms) * 1_000_000;
-        let mut counts = self.expected.nothing_yet();
+        let mut counts = self.judge.nothing_yet.clone();
         counts.writer = self.writing.as_ref().map(|_| WriterTime::default());
         let mut window_ns = 0;
         while counts.calls < wanted && sys::monotonic_ns() < deadline {
@@ -441,7 +524,7 @@ impl Sampling<'_> {
     fn round(&mut self, wanted: u64, deadline: u64, counts: &mut Counts) -> Result<u64, Failure> {
         // Every second call to a stack map is not a call of the block's.
         let slots_per_call = if self.stacks.is_some() { 2 } else { 1 };
-        let limit = (wanted * slots_per_call).min(self.capacity);
+        let limit = (wanted * slots_per_call).min(self.rig.capacity);
         self.set(control::NEXT, 0);
         self.set(control::LOST, 0);
         self.set(control::RUNS, 0);
@@ -449,12 +532,12 @@ impl Sampling<'_> {
         self.set(control::ARMED, 1);
         let mark = self.writing.as_ref().map(Writing::mark);
         let start = sys::monotonic_ns();
-        self.trigger.start(self.work, self.program, self.method.leaf)?;
+        self.trigger.start(self.work, &self.rig.program, self.rig.method.leaf)?;
         let look = if self.writing.is_some() { LOOK_AT_WRITERS } else { LOOK };
         while self.word(control::NEXT) < limit && sys::monotonic_ns() < deadline {
             std::thread::sleep(look);
         }
-        self.trigger.pause(self.work, self.method.leaf)?;
+        self.trigger.pause(self.work, self.rig.method.leaf)?;
         let end = sys::monotonic_ns();
         if let (Some(writing), Some(mark), Some(time)) = (&self.writing, mark, &mut counts.writer) {
             stress::add(time, mark, writing.mark(), writing.ticks_in_a_ms);
@@ -466,7 +549,7 @@ impl Sampling<'_> {
 
         let runs = self.word(control::RUNS);
         counts.errors += self.word(control::LOST);
-        counts.missed += self.trigger.missed(self.work, self.program, runs)?;
+        counts.missed += self.trigger.missed(self.work, &self.rig.program, runs)?;
         let filled = usize::try_from(self.word(control::NEXT).min(limit)).map_err(Failure::new)?;
         self.score(filled, counts)?;
         // The window ends with its last sample, not when we noticed.
@@ -478,7 +561,7 @@ impl Sampling<'_> {
     }
 
     fn slot_word(&self, index: usize, offset: i16) -> u64 {
-        self.slots.memory().load(index * slot::size(self.depth) + offset as usize)
+        self.rig.slots.memory().load(index * slot::size(self.rig.depth) + offset as usize)
     }
 
     /// Scores the slots that were filled.
@@ -491,15 +574,15 @@ impl Sampling<'_> {
                 .iter()
                 .enumerate()
                 .map(|(index, answer)| {
-                    let at = index * slot::size(self.depth);
-                    let word = |offset| self.slots.memory().load(at + offset);
-                    (index, Answer::of_bytes(*answer, self.depth, word))
+                    let at = index * slot::size(self.rig.depth);
+                    let word = |offset| self.rig.slots.memory().load(at + offset);
+                    (index, Answer::of_bytes(*answer, self.rig.depth, word))
                 })
                 .collect(),
         };
         for (index, answer) in calls {
             let sample = Sample::read(answer, |offset| self.slot_word(index, offset));
-            self.expected.score(&sample, counts);
+            (self.judge.score)(&sample, counts);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 //! have to be taken from debug information, by a second implementation of what
 //! is being tested.
 //!
-//! All of it is one blob without relocations: [`blob`] can be copied into an
+//! All of it is one piece without relocations: [`code`] can be copied into an
 //! object of our own ([`crate::object`]) and run there as well.
 
 use std::ops::Range;
@@ -20,7 +20,10 @@ mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-/// Relays in the blob.
+/// Frames of a complete walk without relays.
+pub const DEPTH: usize = 4;
+
+/// Relays in the code.
 pub const RELAYS: usize = 4;
 
 /// What the sampled thread and the one that watches it share.
@@ -69,6 +72,10 @@ pub struct Orders {
     /// Address and size of the page that [`Leaf::Faults`] drops and touches.
     pub page: Option<(u64, u64)>,
 }
+
+/// As fast as they go, with all callers, `getppid`.
+pub const PLAIN: Orders =
+    Orders { pace: 0, alone: false, system_call: SystemCall::Getppid, page: None };
 
 /// A system call that does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +216,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// Every address is a relay's or, last and only last, a leaf's, in a copy of
-/// [`blob`] that stays mapped and executable until this returns. With
+/// [`code`] that stays mapped and executable until this returns. With
 /// [`Leaf::Faults`], the page in the orders is private, anonymous, writable and
 /// nobody else's.
 pub unsafe fn run(work: &Work, chain: &[u64]) {
@@ -219,9 +226,10 @@ pub unsafe fn run(work: &Work, chain: &[u64]) {
     unsafe { bakeoff_base(std::ptr::from_ref(work), chain.as_ptr()) };
 }
 
-/// The sampled code, whole: position-independent, without data.
+/// The machine code of all functions here, [`run`]'s first one first. It does not
+/// depend on where it lies: a copy does the same at any address.
 #[must_use]
-pub fn blob() -> &'static [u8] {
+pub fn code() -> &'static [u8] {
     let from = &raw const bakeoff_sampled_from;
     let to = &raw const bakeoff_sampled_to;
     // SAFETY: both labels bound the one section that the assembly fills, and
@@ -229,13 +237,13 @@ pub fn blob() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(from, to as usize - from as usize) }
 }
 
-/// Where the blob lies in this program.
+/// Where [`code`] lies in this program.
 #[must_use]
-pub fn blob_at() -> u64 {
+pub fn code_at() -> u64 {
     (&raw const bakeoff_sampled_from) as u64
 }
 
-/// Offset of a function in the blob; only relays and leaves can be called.
+/// Offset of a function in [`code`]; only relays and leaves can be called.
 #[must_use]
 pub fn entry(spot: Spot) -> Option<u64> {
     let label = match spot {
@@ -254,10 +262,10 @@ pub fn entry(spot: Spot) -> Option<u64> {
             Leaf::Passes => &raw const bakeoff_passes,
         },
     };
-    Some(label as u64 - blob_at())
+    Some(label as u64 - code_at())
 }
 
-/// Where a frame's address may lie, as offsets in the blob. `None`: there is no
+/// Where a frame's address may lie, as offsets in [`code`]. `None`: there is no
 /// such spot.
 #[must_use]
 pub fn legal(spot: Spot) -> Option<Range<u64>> {
@@ -293,7 +301,7 @@ pub fn legal(spot: Spot) -> Option<Range<u64>> {
             Some((&raw const bakeoff_passes_from, &raw const bakeoff_passes_to))
         }
     }?;
-    Some(from as u64 - blob_at()..to as u64 - blob_at())
+    Some(from as u64 - code_at()..to as u64 - code_at())
 }
 
 /// The counter that [`Work`]'s pace is measured in.
@@ -320,11 +328,8 @@ pub fn ticks() -> u64 {
 mod tests {
     use super::*;
 
-    const PLAIN: Orders =
-        Orders { pace: 0, alone: false, system_call: SystemCall::Getppid, page: None };
-
     fn address(spot: Spot) -> u64 {
-        blob_at() + entry(spot).unwrap()
+        code_at() + entry(spot).unwrap()
     }
 
     /// Runs a chain in a thread of its own while `watch` looks on.
@@ -385,7 +390,7 @@ mod tests {
         watched(&work, &[address(Spot::Loop(Leaf::Spin))], || wait(|| work.is_busy()));
     }
 
-    /// Every frame has a legal place of its own, inside the blob.
+    /// Every frame has a legal place of its own, inside the code.
     #[test]
     fn frames_do_not_overlap() {
         for leaf in [Leaf::SystemCalls, Leaf::Spin, Leaf::Faults, Leaf::Passes] {
@@ -395,7 +400,7 @@ mod tests {
             legal.sort_by_key(|range| range.start);
             assert!(legal.iter().all(|range| !range.is_empty()));
             assert!(legal.windows(2).all(|pair| pair[0].end <= pair[1].start));
-            assert!(legal.last().unwrap().end <= blob().len() as u64);
+            assert!(legal.last().unwrap().end <= code().len() as u64);
             let (act, around) =
                 (super::legal(Spot::Act(leaf)).unwrap(), super::legal(Spot::Loop(leaf)).unwrap());
             assert!(around.start <= act.start && act.end <= around.end);
@@ -404,11 +409,11 @@ mod tests {
         assert_eq!(entry(Spot::Middle), None);
     }
 
-    /// The blob refers to nothing outside itself: a copy elsewhere runs.
+    /// The code refers to nothing outside itself: a copy elsewhere runs.
     #[test]
-    fn a_copy_of_the_blob_runs() {
+    fn a_copy_of_the_code_runs() {
         let path = std::env::temp_dir().join(format!("bakeoff-blob-{}", std::process::id()));
-        let mut bytes = blob().to_vec();
+        let mut bytes = code().to_vec();
         bytes.resize(bytes.len().next_multiple_of(4096), 0);
         std::fs::write(&path, &bytes).unwrap();
         let file = std::fs::File::open(&path).unwrap();

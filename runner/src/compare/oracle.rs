@@ -2,20 +2,25 @@
 //! Oracles look at a cell beside its reference and its control and say what they
 //! find. Each is a row of [`ORACLES`]; none knows of another.
 
+use bakeoff_fuzz::stop;
+use bakeoff_fuzz::wire::{Block, StepOutcome, Stop, Stress};
+
 use super::cell::{self, exercise};
-use super::rate::{condition, effect, means, shown};
+use super::rate::{claim_words, condition, effect, means, shown};
 use super::row::{CellEnd, CellRow, Change, Effect, Finding, Place, RateRow, SplatRow};
 use super::words::{Round, count, counted, list, percent, points, ratio};
-use super::{Comparison, Subject, end_words, label, splat};
+use super::{Comparison, Subject, end_words, flip, label, splat};
 use crate::observation::Observation;
 use crate::spec::Role;
 
 /// A cell, and what it is judged by.
 #[derive(Debug)]
 pub struct Pair<'a> {
-    subject: &'a Subject,
-    ours: &'a Observation,
+    pub(super) subject: &'a Subject,
+    pub(super) ours: &'a Observation,
     reference: Option<&'a Observation>,
+    /// The kernel with the planted fault, of the same base, architecture and profile.
+    pub(super) sensitivity: Option<&'a Observation>,
     cell: Option<&'a CellRow>,
     reference_cell: Option<&'a CellRow>,
     control_cell: Option<&'a CellRow>,
@@ -71,6 +76,7 @@ impl<'a> Pair<'a> {
             subject,
             ours,
             reference,
+            sensitivity: None,
             cell: cell(ours),
             reference_cell: reference.and_then(cell),
             control_cell: control.and_then(cell),
@@ -83,7 +89,13 @@ impl<'a> Pair<'a> {
         }
     }
 
-    fn role(&self) -> Role {
+    /// With the kernel that shows whether a probe would find a fault.
+    pub(super) fn beside(mut self, sensitivity: Option<&'a Observation>) -> Pair<'a> {
+        self.sensitivity = sensitivity;
+        self
+    }
+
+    pub(super) fn role(&self) -> Role {
         self.ours.cell.role
     }
 
@@ -92,7 +104,7 @@ impl<'a> Pair<'a> {
     }
 
     /// It came as far as running something.
-    fn booted(&self) -> bool {
+    pub(super) fn booted(&self) -> bool {
         self.ours.boots.iter().any(|boot| boot.hello.is_some())
     }
 }
@@ -100,12 +112,12 @@ impl<'a> Pair<'a> {
 /// What an oracle says, before it is put in its place.
 #[derive(Debug)]
 pub struct Said {
-    effect: Effect,
-    text: String,
-    evidence: Option<Vec<String>>,
+    pub(super) effect: Effect,
+    pub(super) text: String,
+    pub(super) evidence: Option<Vec<String>>,
 }
 
-fn said(effect: Effect, text: String) -> Said {
+pub(super) fn said(effect: Effect, text: String) -> Said {
     Said { effect, text, evidence: None }
 }
 
@@ -116,47 +128,80 @@ pub struct Oracle {
     pub name: &'static str,
     /// The question it answers.
     pub asks: &'static str,
+    /// Asked of a kernel with a planted fault too, which competes for nothing.
+    of_sensitivity: bool,
     judge: fn(&Pair<'_>) -> Vec<Said>,
 }
 
 /// Every oracle there is, in the order their findings are reported.
 pub const ORACLES: &[Oracle] = &[
-    Oracle { name: "end", asks: "Does it apply, build, boot and run to the end?", judge: end },
+    Oracle {
+        name: "end",
+        asks: "Does it apply, build, boot and run to the end?",
+        of_sensitivity: true,
+        judge: end,
+    },
     Oracle {
         name: "splat-added",
         asks: "Does it raise a splat that the reference does not have?",
+        of_sensitivity: false,
         judge: splat_added,
     },
     Oracle {
         name: "reproduced",
         asks: "Does the control show the problem at all?",
+        of_sensitivity: false,
         judge: reproduced,
     },
     Oracle {
         name: "splat-removed",
         asks: "Is the control's splat gone, and did what provokes it really run?",
+        of_sensitivity: false,
         judge: splat_removed,
     },
     Oracle {
         name: "availability",
         asks: "Is each rate higher, lower or the same as the reference's?",
+        of_sensitivity: false,
         judge: availability,
     },
     Oracle {
         name: "wrong-answer",
         asks: "Does it give answers that are valid and wrong?",
+        of_sensitivity: false,
         judge: wrong_answer,
+    },
+    Oracle {
+        name: flip::NAME,
+        asks: "Do ids and offsets belong together while mappings change, and would it be noticed?",
+        of_sensitivity: true,
+        judge: flip::judge,
     },
     Oracle {
         name: "exercise",
         asks: "Did what was planned run, where it should, with lockdep on?",
+        of_sensitivity: true,
         judge: exercised,
     },
-    Oracle { name: "noise", asks: "Do the reference's own rounds differ?", judge: noise },
+    Oracle {
+        name: "claim",
+        asks: "Does the rate that is claimed hold?",
+        of_sensitivity: false,
+        judge: claimed,
+    },
+    Oracle {
+        name: "noise",
+        asks: "Do the reference's own rounds differ?",
+        of_sensitivity: false,
+        judge: noise,
+    },
 ];
 
 /// Asks one oracle.
 pub(super) fn ask(oracle: &Oracle, pair: &Pair<'_>) -> Vec<Finding> {
+    if pair.role() == Role::Sensitivity && !oracle.of_sensitivity {
+        return Vec::new();
+    }
     (oracle.judge)(pair)
         .into_iter()
         .map(|Said { effect, text, evidence }| Finding {
@@ -247,13 +292,13 @@ fn splat_added(pair: &Pair<'_>) -> Vec<Said> {
             (Change::Control, Role::Control) => {
                 (Effect::Worse, format!("has the splat of the dispute: {}", times(splat)))
             }
-            (Change::Control, Role::Contender) => {
+            (Change::Control, Role::Contender | Role::Sensitivity) => {
                 (Effect::Worse, format!("still has the control's splat: {}", times(splat)))
             }
             (Change::Unclear, _) if splat.count > 0 => {
                 let effect = match pair.role() {
                     Role::Control => Effect::Note,
-                    Role::Reference | Role::Contender => Effect::Inconclusive,
+                    Role::Reference | Role::Contender | Role::Sensitivity => Effect::Inconclusive,
                 };
                 (effect, format!("{}: {}", times(splat), splat.reason))
             }
@@ -274,7 +319,7 @@ fn reproduced(pair: &Pair<'_>) -> Vec<Said> {
         return Vec::new();
     }
     match pair.role() {
-        Role::Reference => Vec::new(),
+        Role::Reference | Role::Sensitivity => Vec::new(),
         Role::Control => {
             let why = match pair.end() {
                 CellEnd::Ran => "did not splat",
@@ -350,9 +395,26 @@ fn availability(pair: &Pair<'_>) -> Vec<Said> {
     all
 }
 
+/// A claim speaks of a rate, not of the difference to the reference's, so it does
+/// not make a candidate better or worse.
+fn claimed(pair: &Pair<'_>) -> Vec<Said> {
+    let mut all = Vec::new();
+    for row in &pair.rates {
+        if let Some(claim) = &row.claim {
+            let text =
+                format!("{}, {}: {}", condition(row), means(&row.metric), claim_words(claim));
+            let evidence = Some(row.place.evidence.clone());
+            all.push(Said { effect: Effect::Note, text, evidence });
+        }
+    }
+    all
+}
+
 fn wrong_answer(pair: &Pair<'_>) -> Vec<Said> {
     let mut all = Vec::new();
-    for row in pair.rates.iter().filter(|row| row.valid > row.correct) {
+    // While files change the oracle `flip` knows more.
+    let wrong = |row: &&&RateRow| row.valid > row.correct && row.stress != Stress::Flip;
+    for row in pair.rates.iter().filter(wrong) {
         let wrong = row.valid - row.correct;
         let text = format!(
             "{}, {}: {} of {} valid answers are wrong ({}%)",
@@ -369,9 +431,8 @@ fn wrong_answer(pair: &Pair<'_>) -> Vec<Said> {
             .is_some_and(|r| r.calls > 0 && r.valid == r.correct);
         // A wrong id is worse than none: nobody who reads it can tell.
         let effect = match pair.role() {
-            Role::Reference => Effect::Note,
             Role::Control | Role::Contender if theirs => Effect::Worse,
-            Role::Control | Role::Contender => Effect::Note,
+            Role::Reference | Role::Control | Role::Contender | Role::Sensitivity => Effect::Note,
         };
         all.push(Said { effect, text, evidence: Some(row.place.evidence.clone()) });
     }
@@ -415,7 +476,8 @@ fn exercised(pair: &Pair<'_>) -> Vec<Said> {
         }
     }
     if pair.booted() && pair.role() != Role::Reference {
-        let undone = pair.subject.steps.iter().filter(|step| {
+        let steps = pair.subject.steps_of(pair.role(), pair.ours.id());
+        let undone = steps.iter().filter(|step| {
             let ours = exercise(pair.ours, step.id);
             let theirs = pair.reference.map(|r| exercise(r, step.id)).unwrap_or_default();
             theirs.done && !ours.done
@@ -426,13 +488,39 @@ fn exercised(pair: &Pair<'_>) -> Vec<Said> {
             let effect = match pair.role() {
                 // The control is there to splat, and floods for it.
                 Role::Control => Effect::Note,
-                Role::Reference | Role::Contender => Effect::Inconclusive,
+                Role::Reference | Role::Contender | Role::Sensitivity => Effect::Inconclusive,
             };
             all.push(said(effect, text));
         }
     }
+    all.extend(stopped_early(pair));
     for error in &pair.ours.errors {
         all.push(said(Effect::Inconclusive, format!("our error: {error}")));
+    }
+    all
+}
+
+/// Steps that ended before their rule let them: the interval would promise too much.
+fn stopped_early(pair: &Pair<'_>) -> Vec<Said> {
+    let mut all = Vec::new();
+    for step in &pair.subject.steps_of(pair.role(), pair.ours.id()) {
+        for boot in &pair.ours.boots {
+            let done = boot.steps.get(&step.id) == Some(&StepOutcome::Done);
+            let taken: Vec<Block> =
+                boot.blocks.iter().filter(|block| block.step == step.id).cloned().collect();
+            if step.stop == Stop::Fixed || !done || stop::is_enough(step, &taken) {
+                continue;
+            }
+            let text = format!(
+                "{}: boot {} ended it after {} of {} blocks, which its rule does not allow: our \
+                 error",
+                label(step),
+                boot.name,
+                taken.len(),
+                step.blocks
+            );
+            all.push(said(Effect::Inconclusive, text));
+        }
     }
     all
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use bakeoff_fuzz::wire::{Context, Stress};
 
+use super::flip::{self, Untested};
 use super::rate::condition;
 use super::row::{CellEnd, NotTested};
 use super::words::{count, list};
@@ -30,11 +31,21 @@ const CLAIM: f64 = 0.99999;
 pub(super) fn list_all(subject: &Subject, found: &Comparison) -> Vec<NotTested> {
     let mut all = Vec::new();
     for candidate in &subject.candidates {
-        if let Some(untested) = &candidate.untested {
-            all.push(NotTested {
-                candidate: Some(candidate.name.clone()),
-                ..general(untested, "no step of this bake-off tests it")
-            });
+        let Some(untested) = &candidate.untested else { continue };
+        let row = NotTested {
+            candidate: Some(candidate.name.clone()),
+            ..match &candidate.tested_by {
+                Some(probe) => general(untested, &format!("the probe {probe} shows nothing of it")),
+                None => general(untested, "no step of this bake-off tests it"),
+            }
+        };
+        match flip::untested_on(candidate, &found.findings, &found.verdicts) {
+            Untested::Everywhere => all.push(row),
+            Untested::On(places) => all.extend(places.into_iter().map(|at| NotTested {
+                base: Some(at.base.clone()),
+                arch: Some(at.arch.clone()),
+                ..row.clone()
+            })),
         }
     }
     for cell in &found.cells {
@@ -77,7 +88,7 @@ pub(super) fn list_all(subject: &Subject, found: &Comparison) -> Vec<NotTested> 
     }
     let contexts: Vec<String> = CONTEXTS
         .iter()
-        .filter(|context| !subject.steps.iter().any(|step| step.context == **context))
+        .filter(|context| !subject.steps.iter().any(|step| step.step.context == **context))
         .map(word)
         .collect();
     if !contexts.is_empty() {
@@ -85,7 +96,7 @@ pub(super) fn list_all(subject: &Subject, found: &Comparison) -> Vec<NotTested> 
     }
     let stresses: Vec<String> = STRESSES
         .iter()
-        .filter(|stress| !subject.steps.iter().any(|step| step.stress == **stress))
+        .filter(|stress| !subject.steps.iter().any(|step| step.step.stress == **stress))
         .map(word)
         .collect();
     if !stresses.is_empty() {

@@ -8,7 +8,7 @@
 use super::rate::condition;
 use super::row::{CellEnd, Change, Effect, Finding, Place, RateRow, Verdict, VerdictRow};
 use super::words::list;
-use super::{Comparison, Subject, means};
+use super::{Comparison, Subject, flip, means};
 use crate::spec::Role;
 
 pub(super) fn fold(subject: &Subject, found: &Comparison) -> Vec<VerdictRow> {
@@ -69,7 +69,8 @@ fn one(subject: &Subject, found: &Comparison, at: &Place, role: Role) -> Verdict
         );
     }
     let info = subject.candidates.iter().find(|c| c.name == at.candidate);
-    if let Some(untested) = info.and_then(|c| c.untested.as_ref()).filter(|_| !declared) {
+    let untested = info.filter(|c| !declared && !flip::has_tested(c, &found.findings, at));
+    if let Some(untested) = untested.and_then(|c| c.untested.as_ref()) {
         reasons.push(format!("not tested: {untested}"));
     }
     for note in findings.iter().filter(|f| f.effect == Effect::Note && f.oracle != "availability") {

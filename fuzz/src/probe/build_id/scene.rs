@@ -85,7 +85,7 @@ impl Scene {
             (_, Stack::Deep) => 2,
             (_, Stack::Short | Stack::One) => 0,
         };
-        let load = |number| Object::load(FOLDER, number, sampled::blob());
+        let load = |number| Object::load(FOLDER, number, sampled::code());
         let objects: Vec<Object> = (0..count)
             .map(load)
             .collect::<Result<_, _>>()
@@ -142,8 +142,8 @@ fn executable() -> Result<Place, Failure> {
         .and_then(|exe| exe.take(ELF_PREFIX).read_to_end(&mut file))
         .map_err(|e| Failure::at("reading /proc/self/exe", &e))?;
     let elf = Elf::parse(&file).map_err(Failure::new)?;
-    let at = sampled::blob_at();
-    let code = at..at + sampled::blob().len() as u64;
+    let at = sampled::code_at();
+    let code = at..at + sampled::code().len() as u64;
     let range = elf
         .file_range(&code, sys::program_headers_at())
         .ok_or_else(|| Failure::new("the sampled code lies outside the executable's segments"))?;

@@ -23,11 +23,25 @@ const STATUS_EMPTY: u32 = 0;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frame {
     status: u32,
-    build_id: [u8; BUILD_ID_LENGTH],
-    offset: u64,
+    /// Of the file, where the frame is valid.
+    pub build_id: [u8; BUILD_ID_LENGTH],
+    /// In the file, where the frame is valid; else the address.
+    pub offset: u64,
 }
 
 impl Frame {
+    /// A frame with an answer.
+    #[cfg(test)]
+    pub fn valid(build_id: [u8; BUILD_ID_LENGTH], offset: u64) -> Self {
+        Self { status: STATUS_VALID, build_id, offset }
+    }
+
+    /// Whether it has an answer at all.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.status == STATUS_VALID
+    }
+
     fn from_words(words: [u64; 4]) -> Self {
         let mut bytes = [0; 32];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
@@ -131,17 +145,62 @@ impl Sample {
     }
 }
 
-/// What a right answer looks like.
-#[derive(Clone, Debug)]
-pub struct Expected {
+/// Which samples count.
+#[derive(Clone, Copy, Debug)]
+pub struct Eligible {
     /// The level that was asked for.
     pub level: Level,
     /// How to read the preempt count.
     pub layout: Layout,
-    /// The whole stack, innermost frame first.
-    pub frames: Vec<Legal>,
     /// The page that is touched, where a page fault is asked for.
     pub page: Option<u64>,
+}
+
+impl Eligible {
+    /// The frames of an eligible call, none if it was refused with EEXIST; any
+    /// other call is counted as what it is.
+    pub fn frames<'a>(&self, sample: &'a Sample, counts: &mut Counts) -> Option<&'a [Frame]> {
+        let frames: &[Frame] = match &sample.answer {
+            Answer::Stack(frames) => frames,
+            Answer::Exists => &[],
+            Answer::Nothing(errno) => {
+                let name = if *errno == 0 { "0".to_owned() } else { sys::errno_name(*errno) };
+                *counts.ineligible.entry(name).or_default() += 1;
+                return None;
+            }
+            Answer::Impossible => {
+                counts.errors += 1;
+                return None;
+            }
+        };
+        let level = self.level_of(sample);
+        if level != self.level {
+            *counts.wrong_context.entry(level.to_string()).or_default() += 1;
+            return None;
+        }
+        Some(frames)
+    }
+
+    /// The level a sample came from. A count cannot tell a context switch or a
+    /// page fault from any other task's doing; the proof can.
+    fn level_of(&self, sample: &Sample) -> Level {
+        match (self.layout.level(sample.count), self.level) {
+            (Level::Process, Level::RqLock) if spinlock_is_taken(sample.proof) => Level::RqLock,
+            (Level::Process, Level::PageFault) if Some(sample.proof) == self.page => {
+                Level::PageFault
+            }
+            (level, _) => level,
+        }
+    }
+}
+
+/// What a right answer looks like.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// Which samples count.
+    pub eligible: Eligible,
+    /// The whole stack, innermost frame first.
+    pub frames: Vec<Legal>,
     /// Whether the flags of the unlock work were read with interrupts off, so
     /// that they are what the helper saw a moment later.
     pub work_is_known: bool,
@@ -161,48 +220,20 @@ impl Expected {
     }
 
     fn is_correct(&self, index: usize, frame: &Frame) -> bool {
-        frame.status == STATUS_VALID
+        frame.is_valid()
             && self.frames.get(index).is_some_and(|legal| {
                 legal.build_id == frame.build_id && legal.offsets.contains(&frame.offset)
             })
     }
 
-    /// The level a sample came from. A count cannot tell a context switch or a
-    /// page fault from any other task's doing; the proof can.
-    fn level_of(&self, sample: &Sample) -> Level {
-        match (self.layout.level(sample.count), self.level) {
-            (Level::Process, Level::RqLock) if spinlock_is_taken(sample.proof) => Level::RqLock,
-            (Level::Process, Level::PageFault) if Some(sample.proof) == self.page => {
-                Level::PageFault
-            }
-            (level, _) => level,
-        }
-    }
-
     /// Adds one sample to the counts.
     pub fn score(&self, sample: &Sample, counts: &mut Counts) {
-        let none = Vec::new();
-        let (frames, refused) = match &sample.answer {
-            Answer::Stack(frames) => (frames, false),
-            Answer::Exists => (&none, true),
-            Answer::Nothing(errno) => {
-                let name = if *errno == 0 { "0".to_owned() } else { sys::errno_name(*errno) };
-                *counts.ineligible.entry(name).or_default() += 1;
-                return;
-            }
-            Answer::Impossible => {
-                counts.errors += 1;
-                return;
-            }
-        };
-        let level = self.level_of(sample);
-        if level != self.level {
-            *counts.wrong_context.entry(level.to_string()).or_default() += 1;
+        let Some(frames) = self.eligible.frames(sample, counts) else {
             return;
-        }
+        };
         counts.calls += 1;
         counts.frames += frames.len() as u64;
-        let valid = |frame: &Frame| frame.status == STATUS_VALID;
+        let valid = Frame::is_valid;
         if let Some(top) = frames.first() {
             counts.top.valid += u64::from(valid(top));
             counts.top.correct += u64::from(self.is_correct(0, top));
@@ -213,8 +244,9 @@ impl Expected {
             frames.len() == self.frames.len()
                 && frames.iter().enumerate().all(|(index, frame)| self.is_correct(index, frame)),
         );
-        // Work and lock are the whole call's: if they fail, every frame does.
-        let fell_back = refused || frames.iter().all(|frame| frame.status == STATUS_IP);
+        // Work and lock are the whole call's: if they fail, every frame does. None
+        // at all: refused, for what it found was not what is in the map.
+        let fell_back = frames.iter().all(|frame| frame.status == STATUS_IP);
         self.explain(sample, fell_back, counts);
     }
 
@@ -252,15 +284,13 @@ pub(super) mod tests {
     pub fn expected() -> Expected {
         let legal = |build_id, offsets| Legal { build_id, offsets };
         Expected {
-            level: Level::Hardirq,
-            layout: Layout::Classic,
+            eligible: Eligible { level: Level::Hardirq, layout: Layout::Classic, page: None },
             frames: vec![
                 legal(ID, 0x100..0x110),
                 legal(OTHER, 0x120..0x121),
                 legal(ID, 0x130..0x131),
                 legal(ID, 0x140..0x141),
             ],
-            page: None,
             work_is_known: true,
             lock_is_known: true,
         }
@@ -272,16 +302,17 @@ pub(super) mod tests {
         Sample { answer, count: HARDIRQ, work: 0, lock: [0, 0x100], proof: 0 }
     }
 
-    fn valid(build_id: [u8; BUILD_ID_LENGTH], offset: u64) -> Frame {
-        Frame { status: STATUS_VALID, build_id, offset }
-    }
-
     fn fallback(ip: u64) -> Frame {
         Frame { status: STATUS_IP, build_id: [0; BUILD_ID_LENGTH], offset: ip }
     }
 
     pub fn right() -> [Frame; 4] {
-        [valid(ID, 0x10f), valid(OTHER, 0x120), valid(ID, 0x130), valid(ID, 0x140)]
+        [
+            Frame::valid(ID, 0x10f),
+            Frame::valid(OTHER, 0x120),
+            Frame::valid(ID, 0x130),
+            Frame::valid(ID, 0x140),
+        ]
     }
 
     pub fn fallen_back() -> [Frame; 4] {
@@ -352,7 +383,7 @@ pub(super) mod tests {
     #[test]
     fn the_depth_counts() {
         let mut long = right().to_vec();
-        long.push(valid(ID, 0x140));
+        long.push(Frame::valid(ID, 0x140));
         for frames in [&right()[..3], &long] {
             let counts = score(&[sample(frames)]);
             assert_eq!((counts.top, counts.all), (BOTH, VALID));
@@ -460,8 +491,12 @@ pub(super) mod tests {
     /// only on the page that is touched, and neither inside an interrupt.
     #[test]
     fn contexts_without_a_count_need_their_proof() {
-        let switch = Expected { level: Level::RqLock, ..expected() };
-        let fault = Expected { level: Level::PageFault, page: Some(0x7000), ..expected() };
+        let asked = |level, page| Expected {
+            eligible: Eligible { level, page, layout: Layout::Classic },
+            ..expected()
+        };
+        let switch = asked(Level::RqLock, None);
+        let fault = asked(Level::PageFault, Some(0x7000));
         for (expected, proof) in [(switch, 1), (fault, 0x7000)] {
             let with = |count, proof| Sample { count, proof, ..sample(&right()) };
             let samples = [with(2, proof), with(2, 0), with(2, u64::MAX), with(HARDIRQ, proof)];

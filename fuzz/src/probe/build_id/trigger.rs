@@ -5,7 +5,6 @@
 use std::os::fd::OwnedFd;
 
 use super::method::{Method, Source};
-use super::scene::Scene;
 use super::wait_until;
 use crate::probe::Failure;
 use crate::sys;
@@ -52,12 +51,13 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// Attaches the program for one thread.
+    /// Attaches the program for one thread. `leaf`: the file of the leaf, and the
+    /// place of its act there, for a user probe.
     pub fn attach(
         method: &Method,
         program: &Program,
         thread: u32,
-        scene: &Scene,
+        leaf: Option<&(String, u64)>,
     ) -> Result<Self, Failure> {
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -85,7 +85,8 @@ impl Trigger {
             Source::SchedSwitch => tracepoint("sched_switch", skipped),
             Source::NmiHandler => tracepoint("nmi_handler", skipped),
             Source::UserProbe => {
-                let (path, offset) = &scene.leaf;
+                let (path, offset) =
+                    leaf.ok_or_else(|| Failure::new("there is no place for a user probe"))?;
                 let event = Event::user_probe(thread, path, *offset)
                     .map_err(failed("placing the user probe"))?;
                 sampled(event, "the user probe", acts, false)
