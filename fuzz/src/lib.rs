@@ -12,8 +12,9 @@
 //! | [`agent`] | PID 1 and its step processes |
 //! | [`guest`] | is this a guest of ours; its set-up, port and end |
 //! | [`probe`] | the table of probes, one file a probe |
-//! | [`interrupt`] | which level a BPF program ran at, proven |
+//! | [`interrupt`], [`held`] | which level a BPF program ran at, and under which locks, proven |
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
+//! | [`object`] | shared objects of our own |
 //! | [`bpf`] | an assembler for BPF programs |
 //! | [`stop`] | when a step has seen enough; the host asks it too |
 //! | [`stats`] | intervals for rates |
@@ -26,8 +27,10 @@ pub mod agent;
 pub mod bpf;
 pub mod elf;
 pub mod guest;
+pub mod held;
 pub mod interrupt;
 pub mod kernel;
+pub mod object;
 pub mod probe;
 pub mod stats;
 pub mod stop;
