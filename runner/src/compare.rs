@@ -37,8 +37,8 @@ pub use row::{
     Place, RateRow, SplatRow, Verdict, VerdictRow,
 };
 
-pub(crate) use flip::{Untested, untested_on};
-pub(crate) use rate::{condition, means, shown};
+pub(crate) use flip::{Untested, has_tested, untested_on};
+pub(crate) use rate::{condition, is_compared, means, shown};
 
 use crate::observation::Observation;
 use crate::plan::{Plan, steps_of};

@@ -278,7 +278,7 @@ pub(super) mod tests {
     use super::super::testing::{Story, clean, prediction, subject};
     use super::super::{Comparison, Settings, Subject, compare};
     use super::*;
-    use crate::compare::Verdict;
+    use crate::compare::{RateRow, Verdict};
     use bakeoff_fuzz::wire::{Block, Context, Counts, StepOutcome};
 
     const FLIP: u32 = 7;
@@ -428,6 +428,19 @@ pub(super) mod tests {
         let other = |f: &&Finding| f.place.candidate == PLANTED && f.effect != Effect::Same;
         assert!(found.findings.iter().filter(other).all(|f| f.oracle == NAME));
         assert_eq!(effect(&judged(tree(0), Some(planted(0))), PLANTED).0, Effect::Inconclusive);
+    }
+
+    /// How many pairs there are depends on how fast the mapping changes: that is
+    /// shown, and blames nobody.
+    #[test]
+    fn how_many_answers_there_are_is_not_compared() {
+        let found = judged(tree(0), Some(planted(40)));
+        let own = |row: &&RateRow| row.place.candidate == "lockless-tree" && row.step == FLIP;
+        let row = found.rates.iter().find(own).unwrap();
+        assert!(row.calls > 0 && row.correct == 0 && row.reason.contains("not compared"));
+        let flips = |f: &&Finding| f.oracle == "availability" && f.text.contains("process/flip");
+        assert_eq!(found.findings.iter().filter(flips).count(), 0);
+        assert_eq!(reasons(&found, "lockless-tree").0, Verdict::Same);
     }
 
     /// No answer cannot be wrong, and a mapping that never changed is our error.

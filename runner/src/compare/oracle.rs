@@ -2,10 +2,8 @@
 //! Oracles look at a cell beside its reference and its control and say what they
 //! find. Each is a row of [`ORACLES`]; none knows of another.
 
-use bakeoff_fuzz::wire::Stress;
-
 use super::cell::{self, exercise};
-use super::rate::{condition, effect, means, shown};
+use super::rate::{condition, effect, is_compared, means, shown};
 use super::row::{CellEnd, CellRow, Change, Effect, Finding, Place, RateRow, SplatRow};
 use super::words::{Round, count, counted, list, percent, points, ratio};
 use super::{Comparison, Subject, end_words, flip, label, splat};
@@ -370,7 +368,7 @@ fn availability(pair: &Pair<'_>) -> Vec<Said> {
         return Vec::new();
     }
     let mut all = Vec::new();
-    for row in &pair.rates {
+    for row in pair.rates.iter().filter(|row| is_compared(row)) {
         let theirs =
             pair.reference_rates.iter().find(|r| r.step == row.step && r.metric == row.metric);
         let nobody = row.calls == 0 && theirs.is_some_and(|theirs| theirs.calls == 0);
@@ -392,7 +390,7 @@ fn availability(pair: &Pair<'_>) -> Vec<Said> {
 fn wrong_answer(pair: &Pair<'_>) -> Vec<Said> {
     let mut all = Vec::new();
     // While files change the oracle `flip` knows more.
-    let wrong = |row: &&&RateRow| row.valid > row.correct && row.stress != Stress::Flip;
+    let wrong = |row: &&&RateRow| row.valid > row.correct && is_compared(row);
     for row in pair.rates.iter().filter(wrong) {
         let wrong = row.valid - row.correct;
         let text = format!(

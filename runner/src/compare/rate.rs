@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bakeoff_fuzz::wire::{Block, Counts, Score, Step};
+use bakeoff_fuzz::wire::{Block, Counts, Score, Step, Stress};
 
 use super::cell::{self, exercise, proves};
 use super::row::{Bounds, CellEnd, CellRow, Effect, Place, RateRow, Verdict};
@@ -240,6 +240,12 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
         };
         for (role, rates) in group {
             for rate in rates {
+                if !is_compared(&rate.row) {
+                    if rate.estimate.is_some() {
+                        rate.row.reason = NOT_COMPARED.into();
+                    }
+                    continue;
+                }
                 let theirs = theirs
                     .iter()
                     .find(|r| r.row.step == rate.row.step && r.row.metric == rate.row.metric);
@@ -253,10 +259,21 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
     }
 }
 
+/// Whether a rate says something about a candidate beside the reference. Where
+/// mappings change as fast as they go, how fast that is depends on the candidate
+/// and on the host; there the pairs count, not how many there are.
+pub(crate) fn is_compared(row: &RateRow) -> bool {
+    row.stress != Stress::Flip
+}
+
+/// Why it does not.
+const NOT_COMPARED: &str = "not compared: how often the mapping changes is not held equal";
+
 /// How many rates of a group are set against the reference's.
 fn comparisons(group: &[(Role, Vec<Rate>)]) -> usize {
     let others = group.iter().filter(|(role, _)| *role != Role::Reference);
-    others.flat_map(|(_, rates)| rates).filter(|rate| rate.estimate.is_some()).count()
+    let rates = others.flat_map(|(_, rates)| rates);
+    rates.filter(|rate| rate.estimate.is_some() && is_compared(&rate.row)).count()
 }
 
 /// The reference's rate, and by how much its own rounds differ.

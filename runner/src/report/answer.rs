@@ -7,7 +7,7 @@ use super::Report;
 use crate::compare::words::{Round, count, list, percent, plain, ratio};
 use crate::compare::{
     CandidateInfo, CellEnd, Change, Effect, Place, RateRow, SplatRow, Untested, Verdict,
-    VerdictRow, condition, means, untested_on,
+    VerdictRow, condition, is_compared, means, untested_on,
 };
 use crate::spec::Role;
 
@@ -131,7 +131,9 @@ fn rates<'a>(
     report: &'a Report,
     candidate: &'a CandidateInfo,
 ) -> impl Iterator<Item = &'a RateRow> {
-    let own = move |row: &&RateRow| row.place.candidate == candidate.name && row.calls > 0;
+    let own = move |row: &&RateRow| {
+        row.place.candidate == candidate.name && row.calls > 0 && is_compared(row)
+    };
     // Debug options distort rates: where a production kernel was measured, it speaks.
     let production = report.rates.iter().any(|row| own(&row) && row.place.profile == "production");
     report

@@ -8,7 +8,8 @@ use super::wrap::{table, wrap};
 use super::{Report, WIDTH};
 use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
-    CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, condition, end_words, shown,
+    CandidateInfo, CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, condition,
+    end_words, has_tested, is_compared, shown,
 };
 use crate::spec::{Role, word};
 
@@ -87,7 +88,10 @@ fn verdicts(out: &mut String, report: &Report) {
             .iter()
             .find(|v| v.place.candidate == name && target(report, &v.place) == at);
         let Some(row) = row else { return "-".to_owned() };
-        let untested = report.run.candidates.iter().any(|c| c.name == name && c.untested.is_some());
+        let open = |c: &CandidateInfo| {
+            c.untested.is_some() && !has_tested(c, &report.findings, &row.place)
+        };
+        let untested = report.run.candidates.iter().any(|c| c.name == name && open(c));
         let star = untested && matches!(row.verdict, Verdict::Same | Verdict::Better);
         starred |= star;
         format!("{}{}", verdict_word(row), if star { " *" } else { "" })
@@ -215,8 +219,15 @@ fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
         return vec![name, "-".into(), format!("0 calls: {why}")];
     }
     let own = row.place.candidate == reference(report);
-    let verdict = if own { "reference".to_owned() } else { word(row.verdict) };
+    let verdict = if own {
+        "reference".to_owned()
+    } else if is_compared(row) {
+        word(row.verdict)
+    } else {
+        "-".to_owned()
+    };
     let more = match (row.verdict, row.needs, row.noise) {
+        _ if !is_compared(row) => String::new(),
         (Verdict::Inconclusive, Some(calls), _) => {
             format!(", needs about {} more calls", count(calls))
         }
