@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, Port, say};
 use crate::kernel;
 use crate::probe::{self, Failure, Next, Order};
+use crate::stop;
 use crate::sys::{self, Wait};
 use crate::wire::{
     Block, End, Record, STEP_SILENCE_MS, Step, StepOutcome, VERSION, WORKLOAD_PATH, Workload,
@@ -194,7 +195,7 @@ fn listen(
         while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = buffer.drain(..=end).collect();
             match understand(step, &line) {
-                Ok(Said::Block(block)) => pass(block)?,
+                Ok(Said::Block(block)) => pass(*block)?,
                 Ok(Said::Outcome(outcome)) => return Ok(Heard::Outcome(outcome)),
                 Err(what) => return Ok(Heard::Nonsense(what)),
             }
@@ -208,7 +209,7 @@ fn listen(
 /// One line of a step's process.
 #[derive(Debug, PartialEq)]
 enum Said {
-    Block(Block),
+    Block(Box<Block>),
     Outcome(StepOutcome),
 }
 
@@ -218,7 +219,7 @@ fn understand(step: &Step, line: &[u8]) -> Result<Said, String> {
         format!("{:?}: {error}", start.trim_end())
     })?;
     match record {
-        Record::Block(block) if block.step == step.id => Ok(Said::Block(block)),
+        Record::Block(block) if block.step == step.id => Ok(Said::Block(Box::new(block))),
         Record::StepEnd { step: id, outcome, .. } if id == step.id => Ok(Said::Outcome(outcome)),
         Record::Block(_)
         | Record::StepEnd { .. }
@@ -265,7 +266,12 @@ fn run_step(text: &str) -> ExitCode {
     };
     let ran = catch_unwind(AssertUnwindSafe(|| match probe::order(&step)? {
         Order::Run(probe) => {
-            (probe.run)(&step, &mut |block| tell(&Record::Block(block)).map(|()| Next::Another))?;
+            let mut taken = Vec::new();
+            (probe.run)(&step, &mut |block| {
+                tell(&Record::Block(block.clone()))?;
+                taken.push(block);
+                Ok(if stop::is_enough(&step, &taken) { Next::Enough } else { Next::Another })
+            })?;
             Ok(StepOutcome::Done)
         }
         Order::Unreachable(reason) => Ok(StepOutcome::Unreachable { reason: reason.to_owned() }),

@@ -15,6 +15,8 @@
 //! | [`interrupt`] | which level a BPF program ran at, proven |
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
 //! | [`bpf`] | an assembler for BPF programs |
+//! | [`stop`] | when a step has seen enough; the host asks it too |
+//! | [`stats`] | intervals for rates |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
 //!
 //! Guest binaries refuse to run anywhere else: exit code
@@ -27,6 +29,8 @@ pub mod guest;
 pub mod interrupt;
 pub mod kernel;
 pub mod probe;
+pub mod stats;
+pub mod stop;
 pub mod sys;
 pub mod wire;
 

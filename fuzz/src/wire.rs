@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// Version of everything in this module; a change of meaning raises it.
 pub const VERSION: u32 = 2;
 
+/// The oldest version whose saved records still mean what they say here: what
+/// came since was only added. Live, both sides have to speak [`VERSION`].
+pub const OLDEST_READ: u32 = 1;
+
 /// Name of the virtio-serial port that carries the records.
 pub const RECORDS_PORT: &str = "bakeoff.records";
 
@@ -119,6 +123,19 @@ pub enum Stop {
     /// It takes all its blocks.
     #[default]
     Fixed,
+    /// It ends at the look at which every rate is known well enough, or with its
+    /// last block; see [`stop`](crate::stop).
+    Precise {
+        /// Half the width of the interval that is enough, in millionths.
+        half_width_ppm: u32,
+    },
+    /// It ends when it has its calls, or at the look at which the claim is refuted.
+    Claim {
+        /// The rate claimed, in thousand millionths.
+        at_least_ppb: u32,
+        /// Eligible calls this boot has to take for it.
+        calls: u64,
+    },
 }
 
 /// The kernel context a sample is taken in.
@@ -268,6 +285,57 @@ pub struct Counts {
     /// What the frames were, with [`Stress::Flip`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip: Option<Box<Flip>>,
+    /// What the writer did meanwhile, with [`Stress::MmapWriters`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<WriterTime>,
+    /// What became of the stacks in the map, with [`Interface::GetStackid`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<Buckets>,
+}
+
+/// What the writer did during a block's sampled windows. Its duty is
+/// (held + waited) / window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriterTime {
+    /// Nanoseconds in `mmap`, `mprotect` and `munmap` calls, less what a call of
+    /// `mprotect` takes that is refused before it asks for the lock, less
+    /// `waited_ns`. It is a little more than the time the lock was held for
+    /// writing: the calls' work outside the lock is in it, and so is the end of
+    /// `munmap`, which holds it for reading.
+    pub held_ns: u64,
+    /// Nanoseconds from a writer's failed first try to its getting the lock, from
+    /// the kernel's own tracepoints (`contention_begin`, `contention_end`); 0, and
+    /// contained in `held_ns`, on kernels without them.
+    pub waited_ns: u64,
+    /// Nanoseconds watched: the block's sampled windows.
+    pub window_ns: u64,
+    /// Times it mapped, protected and unmapped.
+    pub cycles: u64,
+}
+
+/// What became of the stacks of a block in a stack-trace map with build ids.
+///
+/// Of the calls, every second one goes to a map of its own with
+/// `BPF_F_FAST_STACK_CMP`; only the others are in [`Counts::calls`]. The maps are
+/// empty when a block begins. A call with an id is scored by what stands under
+/// that id after the block, which is what its user reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Buckets {
+    /// Distinct ids that calls without the flag were given. The kernel hashes raw
+    /// addresses, so one stack has one id per address of its innermost frame.
+    pub ids: u64,
+    /// Of these, how many stand for a stack with a fallback in it.
+    pub fallback_ids: u64,
+    /// Calls without the flag that were refused with `EEXIST`: the same addresses
+    /// were there with other build ids. They are in [`Counts::calls`], unanswered.
+    pub exists: u64,
+    /// Calls with the flag that were given an id.
+    pub fast_calls: u64,
+    /// Of these, how many were given, without a lookup, an id whose stack has a
+    /// fallback in it: an earlier call's bad luck.
+    pub fast_stale: u64,
 }
 
 /// What a block of `flip` samples counted. The unit is the frame: each is looked

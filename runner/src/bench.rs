@@ -93,7 +93,7 @@ impl Ledger {
                 self.boots += 1;
                 hello.extend(end.hello_seconds);
             }
-            let crate::store::BuildSeconds { copy, make } = kernel.seconds;
+            let crate::store::BuildSeconds { copy, make, cached: _ } = kernel.seconds;
             self.make += make;
             self.cells.push(CellCost { id: cell.id, copy, make, objects, hello });
         }

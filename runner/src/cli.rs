@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use bakeoff::report::{self, FORMATS, Format};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
@@ -60,6 +62,8 @@ Examples:
   bakeoff run patches/find-vma --add ~/my-series --gate
           your series as one more contender; the exit code says whether it
           meets the gates of the spec
+  bakeoff run patches/find-vma --claim 99.999 --probe build_id/process
+          is the right build id there in 99.999% of all calls?
   bakeoff run patches/find-vma --dry-run
           what would be done, with the make and QEMU command lines
   bakeoff report runs/find-vma-20211110T184343Z --format markdown
@@ -120,6 +124,17 @@ pub enum Command {
     Resume(Resume),
     /// Recompute a run's report from its records and consoles
     Report(Report),
+    /// Recount a run's report from the raw records, by an independent path
+    ///
+    /// Reads run.json, records.jsonl and report.json as plain JSON and counts
+    /// anew what the report says; each disagreement is named with its file, and
+    /// makes the exit code 1.
+    Verify(Verify),
+    /// Set the reference against itself: is any of its copies blamed?
+    ///
+    /// Boots the reference's kernel so many times more and judges each of these
+    /// as the contender of a bake-off whose reference are others of them.
+    Calibrate(Calibrate),
     /// Read kernel logs: every splat, with its title, locks and call chains
     ///
     /// Reads any console, not only those of bakeoff's guests, in constant
@@ -176,6 +191,9 @@ pub struct Selection {
     /// Only this probe, such as build_id/hardirq (repeatable)
     #[arg(long, value_name = "PROBE")]
     pub probe: Vec<String>,
+    /// Only the probes that the spec marks as quick
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// How things are run.
@@ -219,6 +237,10 @@ pub struct Run {
     /// Add a folder of patches as one more contender (repeatable)
     #[arg(long, value_name = "DIR")]
     pub add: Vec<PathBuf>,
+    /// Put a rate to the test: as many calls in each cell as it takes to show it
+    /// at 95% confidence (99.999: 299,572); select with --probe, it takes long
+    #[arg(long, value_name = "PERCENT")]
+    pub claim: Option<f64>,
     /// Run directory [default: runs/<bake-off>-<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -235,8 +257,8 @@ pub struct Run {
     #[command(flatten)]
     pub machinery: Machinery,
     /// Format of the report on standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
 }
 
 /// `bakeoff resume`
@@ -251,19 +273,15 @@ pub struct Resume {
     #[command(flatten)]
     pub machinery: Machinery,
     /// Format of the report on standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
 }
 
-/// A format of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// At most 75 columns, ready to be mailed.
-    Text,
-    /// As described by `bakeoff schema`.
-    Json,
-    /// For an issue tracker or a CI summary.
-    Markdown,
+/// The rows of [`FORMATS`], as words of the command line.
+fn formats() -> impl TypedValueParser<Value = &'static Format> {
+    let values = FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.about));
+    PossibleValuesParser::new(values)
+        .try_map(|name| report::format(&name).ok_or_else(|| format!("no format {name}")))
 }
 
 /// `bakeoff report`
@@ -272,8 +290,8 @@ pub struct Report {
     /// Run directory
     pub run: PathBuf,
     /// Format
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,
@@ -340,6 +358,39 @@ pub struct CacheArgs {
     /// Remove everything in it
     #[arg(long)]
     pub clean: bool,
+}
+
+/// `bakeoff verify`
+#[derive(Args, Clone, Debug)]
+pub struct Verify {
+    /// Run directory
+    pub run: PathBuf,
+}
+
+/// `bakeoff calibrate`
+#[derive(Args, Clone, Debug)]
+pub struct Calibrate {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// How many bake-offs of the reference against itself
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(3..=1000))]
+    pub times: u32,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Run directory [default: runs/<bake-off>-<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Root seed; every boot's own seed is derived from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Show what would be done, with the make and QEMU command lines, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
 }
 
 /// `bakeoff bench`

@@ -28,6 +28,12 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Bytes of output kept for an error message.
 const TAIL: usize = 4096;
 
+/// CPUs of this host, as far as this process may use them.
+#[must_use]
+pub fn host_cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
 /// Set once by Ctrl-C or SIGTERM; everything that waits looks at it.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);

@@ -50,6 +50,8 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Doctor(args) => doctor(&args, &desk(&global)?),
         Command::Run(args) => work::run(&args, &desk(&global)?),
         Command::Resume(args) => work::resume(&args, &desk(&global)?),
+        Command::Verify(args) => work::verify(&args),
+        Command::Calibrate(args) => work::calibrate(&args, &desk(&global)?),
         Command::Bench(args) => work::bench(&args, &desk(&global)?),
     }
 }

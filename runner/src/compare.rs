@@ -33,23 +33,26 @@ use serde::{Deserialize, Serialize};
 pub use oracle::{ORACLES, Oracle, Pair};
 pub use rate::{METRICS, Metric};
 pub use row::{
-    Bounds, CellEnd, CellRow, CellSeconds, Change, Effect, Finding, GateRow, GateState, NotTested,
-    Place, RateRow, SplatRow, Verdict, VerdictRow,
+    Bounds, BucketsRow, CellEnd, CellRow, CellSeconds, Change, ClaimRow, ClaimState, Effect,
+    Finding, GateRow, GateState, NotTested, Place, RateRow, SplatRow, Verdict, VerdictRow,
 };
 
 pub(crate) use flip::{Untested, has_tested, untested_on};
-pub(crate) use rate::{condition, is_compared, means, shown};
+pub(crate) use rate::{claim_words, condition, means, plain_condition, shown};
 
 use crate::observation::Observation;
-use crate::plan::{Plan, steps_of};
-use crate::spec::{Gate, Role, Spec, word};
+pub(crate) use crate::plan::label;
+use crate::plan::{CellId, Claim, Plan, Planned};
+use crate::spec::{Gate, Role, Spec};
 use crate::stats;
 
 /// What of the spec and the plan the comparison needs.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// What every round of every cell was to do.
-    pub steps: Vec<Step>,
+    /// What every round of every cell was to do, if it is for its profile.
+    pub steps: Vec<Planned>,
+    /// The claim that is put to the test.
+    pub claim: Option<Claim>,
     /// Who competes, in the order of the spec.
     pub candidates: Vec<CandidateInfo>,
     /// What `--gate` insists on.
@@ -79,6 +82,7 @@ impl Subject {
         let candidates = spec.candidates.iter().filter(|c| planned(&c.name));
         Subject {
             steps: plan.steps.clone(),
+            claim: plan.claim,
             candidates: candidates
                 .map(|c| CandidateInfo {
                     name: c.name.clone(),
@@ -90,6 +94,12 @@ impl Subject {
                 .collect(),
             gates: spec.gates.clone(),
         }
+    }
+
+    /// The steps that a cell does.
+    fn steps_of(&self, role: Role, cell: &CellId) -> Vec<Step> {
+        let here = self.steps.iter().filter(|planned| planned.is_for(role, &cell.profile));
+        here.map(|planned| planned.step.clone()).collect()
     }
 
     /// The reference's name.
@@ -156,17 +166,19 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);
-        let peers = splat::Peers { reference, control, steps: &subject.steps };
+        let id = group.first().map(|seen| seen.id());
+        let steps = id.map(|id| subject.steps_of(Role::Contender, id)).unwrap_or_default();
+        let peers = splat::Peers { reference, control, steps: &steps };
         let mut measured = Vec::new();
         for seen in group {
-            let steps: Vec<Step> = steps_of(seen.cell.role, &subject.steps).cloned().collect();
+            let steps = subject.steps_of(seen.cell.role, seen.id());
             let cell = cell::row(seen, &steps);
             splats.extend(splat::rows(seen, &peers));
             // A planted fault is found or not; how often is nobody's rate.
             let rates = match seen.cell.role {
                 Role::Sensitivity => Vec::new(),
                 Role::Reference | Role::Control | Role::Contender => {
-                    rate::measure(seen, &cell, &steps)
+                    rate::measure(seen, &cell, &steps, subject.claim)
                 }
             };
             measured.push((seen.cell.role, rates));
@@ -219,15 +231,6 @@ fn group(observations: &[Observation]) -> Vec<Vec<&Observation>> {
 
 fn with_role<'a>(group: &[&'a Observation], role: Role) -> Option<&'a Observation> {
     group.iter().find(|seen| seen.cell.role == role).copied()
-}
-
-/// `build_id/hardirq/idle/4000us`: a step as a person names it.
-pub(crate) fn label(step: &Step) -> String {
-    let mut label = format!("{}/{}/{}", step.probe, word(step.context), word(step.stress));
-    if let Some(period) = step.period_us {
-        label.push_str(&format!("/{period}us"));
-    }
-    label
 }
 
 /// A cell's end in words.

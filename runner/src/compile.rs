@@ -338,6 +338,10 @@ impl Job<'_> {
 
     fn cached(&self, key: &str, entry: &Path) -> Result<Build> {
         let built: BuiltJson = read_json(&entry.join(BUILT))?;
+        let seconds = BuildSeconds {
+            cached: Some(built.seconds.copy + built.seconds.make),
+            ..BuildSeconds::default()
+        };
         let outcome = KernelOutcome::Built {
             key: key.to_owned(),
             image_sha256: built.image_sha256,
@@ -353,7 +357,7 @@ impl Job<'_> {
                 store_version: store::VERSION,
                 outcome,
                 patches: self.patches.iter().map(|patch| patch.subject.clone()).collect(),
-                seconds: BuildSeconds::default(),
+                seconds,
             },
             kernel: Some(kernel_at(key, entry)),
         })

@@ -3,16 +3,46 @@
 
 use std::time::Duration;
 
+use bakeoff_fuzz::wire::Stop;
+
 use crate::accel;
 use crate::arch::Arch;
 use crate::boot;
+use crate::command::host_cpus;
+use crate::compare::words::{Round, count, percent};
 use crate::compile;
 use crate::error::Result;
 use crate::expect;
-use crate::plan::{Plan, steps_of};
+use crate::plan::{Plan, Planned, label};
 use crate::progress::rough;
-use crate::run::{GUEST_CPUS, Machinery, Tools, host_cpus};
+use crate::run::{GUEST_CPUS, Machinery, Tools};
 use crate::spec::{Spec, word};
+
+/// How much of a step is done, when it may end, and where.
+fn step_words(planned: &Planned) -> String {
+    let Planned { step, profiles, own_boot } = planned;
+    let mut text = format!(
+        "{} blocks of {} calls, at most {} ms each",
+        step.blocks, step.calls_per_block, step.block_ms
+    );
+    match step.stop {
+        Stop::Fixed => {}
+        Stop::Precise { half_width_ppm } => {
+            let half = percent(f64::from(half_width_ppm) / 1e6, Round::Nearest);
+            text.push_str(&format!("; ends when known to +-{half}%"));
+        }
+        Stop::Claim { calls, .. } => {
+            text.push_str(&format!("; ends with {} calls, or when refuted", count(calls)));
+        }
+    }
+    if !profiles.is_empty() {
+        text.push_str(&format!("; {} only", profiles.join(", ")));
+    }
+    if *own_boot {
+        text.push_str("; in boots of its own");
+    }
+    text
+}
 
 /// The plan in words.
 ///
@@ -28,15 +58,18 @@ pub fn describe(
     for base in &spec.bases {
         text.push_str(&format!("  {:<8} {}\n", base.name, base.source));
     }
-    text.push_str("\nsteps of each boot\n");
-    for probe in &spec.probes {
+    if let Some(claim) = plan.claim {
         text.push_str(&format!(
-            "  {:<34} {} blocks of {} calls, at most {} ms each\n",
-            probe.label(),
-            probe.blocks,
-            probe.calls_per_block,
-            probe.block_ms
+            "\nclaim: at least {}%, {} calls a cell and step over {} boots; holds at 95% if none \
+             fails\n",
+            percent(claim.rate(), Round::Nearest),
+            count(claim.calls),
+            claim.boots
         ));
+    }
+    text.push_str("\nsteps\n");
+    for planned in &plan.steps {
+        text.push_str(&format!("  {:<42} {}\n", label(&planned.step), step_words(planned)));
     }
     let mut archs: Vec<&str> = plan.cells.iter().map(|cell| cell.id.arch.as_str()).collect();
     archs.sort_unstable();
@@ -66,7 +99,8 @@ pub fn describe(
         if bases_built.insert(group) && !cell.patches.is_empty() {
             build += expect::build(host_cpus(), false);
         }
-        let boots = expect::boot(steps_of(cell.role, &plan.steps)) * cell.rounds;
+        let planned: Vec<Planned> = plan.steps_of(cell).cloned().collect();
+        let boots = expect::boots(&planned, &[]) * cell.rounds;
         total += build + boots;
         text.push_str(&format!(
             "  {:<44} {:<10} build {:>12}  boots {:>8}\n",

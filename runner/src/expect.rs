@@ -8,9 +8,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bakeoff_fuzz::wire::Step;
+use bakeoff_fuzz::wire::{Context as At, Step, Stop};
 
 use crate::error::{Context, Result};
+use crate::observation::BootObservation;
+use crate::plan::Planned;
+use crate::schedule::next_boot;
 
 /// CPU seconds of a cold kernel build (741 objects with lockdep, x86_64).
 const FULL_BUILD_CPU_S: f64 = 400.0;
@@ -18,8 +21,9 @@ const FULL_BUILD_CPU_S: f64 = 400.0;
 const SMALL_BUILD_CPU_S: f64 = 30.0;
 /// Power-on to Hello under TCG.
 const BOOT_S: f64 = 2.5;
-/// Samples per second in process context under TCG, arm64 (the slower one).
-const PROCESS_CALLS_PER_S: f64 = 30_000.0;
+/// Part of its blocks that a step takes which may stop when it knows enough: most
+/// rates are next to 0 or 100%.
+const PRECISE_PART: f64 = 0.4;
 /// Starting and ending a step, and a block.
 const STEP_S: f64 = 0.5;
 const BLOCK_S: f64 = 0.05;
@@ -31,6 +35,33 @@ pub fn build(cpus: u32, small: bool) -> Duration {
     Duration::from_secs_f64(cpu_seconds / f64::from(cpus.max(1)))
 }
 
+/// Samples per second under TCG where nothing else sets the pace, on the slower
+/// architecture.
+fn calls_per_second(context: At) -> f64 {
+    match context {
+        At::Process => 30_000.0,
+        // Measured with the triggers of the first case, or near them.
+        At::PageFault => 5_000.0,
+        At::Softirq => 1_000.0,
+        At::Hardirq => 3_000.0,
+        At::RqLock => 430.0,
+        At::Nmi => 350.0,
+    }
+}
+
+/// All boots that are left of a round: the steps, one boot for those that go
+/// together and one for each that goes alone.
+#[must_use]
+pub fn boots(steps: &[Planned], made: &[BootObservation]) -> Duration {
+    let mut steps: Vec<Planned> = steps.to_vec();
+    let mut total = Duration::ZERO;
+    while let Some(next) = next_boot(&steps, made) {
+        total += boot(steps.iter().map(|p| &p.step).filter(|step| next.contains(&step.id)));
+        steps.retain(|planned| !next.contains(&planned.step.id));
+    }
+    total
+}
+
 /// A boot that does these steps.
 #[must_use]
 pub fn boot<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Duration {
@@ -38,10 +69,17 @@ pub fn boot<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Duration {
         let calls = f64::from(step.calls_per_block);
         let per_call = match step.period_us {
             Some(period) => f64::from(period) / 1e6,
-            None => 1.0 / PROCESS_CALLS_PER_S,
+            None => 1.0 / calls_per_second(step.context),
         };
         let block = (calls * per_call).min(f64::from(step.block_ms) / 1e3) + BLOCK_S;
-        STEP_S + f64::from(step.blocks) * block
+        let blocks = f64::from(step.blocks);
+        let blocks = match step.stop {
+            Stop::Fixed => blocks,
+            Stop::Precise { .. } => blocks * PRECISE_PART,
+            #[expect(clippy::cast_precision_loss, reason = "a guess")]
+            Stop::Claim { calls: wanted, .. } => blocks.min(wanted as f64 / calls.max(1.0)),
+        };
+        STEP_S + blocks * block
     };
     Duration::from_secs_f64(BOOT_S + steps.into_iter().map(step).sum::<f64>())
 }

@@ -62,6 +62,7 @@ pub fn thaw(store: &Store, run: &RunJson, data: &DataDir) -> Result<Spec> {
             spec.add_series(&dir)?;
         }
     }
+    run.against_itself.iter().for_each(|copies| spec.against_itself(*copies));
     if hash(&files_of(&spec)?) != run.spec_sha256 {
         return Err(Error::bad_input(format!(
             "the spec in {} is not the one this run began with",
@@ -86,6 +87,7 @@ pub fn check_unchanged(run: &RunJson, data: &DataDir) -> Result<()> {
     for dir in added {
         now.add_series(dir)?;
     }
+    run.against_itself.iter().for_each(|copies| now.against_itself(*copies));
     if hash(&files_of(&now)?) == run.spec_sha256 {
         return Ok(());
     }
@@ -154,6 +156,7 @@ mod tests {
             bakeoff: spec.name.clone(),
             spec_sha256: freeze(&spec, &store).unwrap(),
             spec_path: path.clone(),
+            against_itself: None,
             added: vec![],
             started: String::new(),
             bases: BTreeMap::new(),

@@ -2,13 +2,12 @@
 //! Run directory → report: nothing is measured here, everything is recounted.
 
 use crate::assemble::observe_cell;
-use crate::compare::{GateState, Settings, Subject, VerdictRow, compare};
+use crate::compare::{ClaimState, GateState, RateRow, Settings, Subject, VerdictRow, compare};
 use crate::data::DataDir;
-use crate::error::{Context, Error, Result, exit_code};
+use crate::error::{Context, Result, exit_code};
 use crate::freeze;
 use crate::observation::Observation;
-use crate::report::{FORMATS, Report, format};
-use crate::spec::did_you_mean;
+use crate::report::{FORMATS, Report};
 use crate::store::{RunJson, Store, read_json, write_whole};
 
 /// Recomputes the report of a run from its records and consoles. A run that is
@@ -36,19 +35,6 @@ pub fn write(store: &Store, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// The report in the format of that name.
-///
-/// # Errors
-/// There is none of that name.
-pub fn render(report: &Report, name: &str) -> Result<String> {
-    let Some(format) = format(name) else {
-        let known = FORMATS.iter().map(|format| format.name);
-        return Err(Error::bad_input(format!("there is no format `{name}`"))
-            .hint(did_you_mean(name, known)));
-    };
-    format.render(report)
-}
-
 /// The JSON Schema of report.json, as text.
 ///
 /// # Errors
@@ -58,10 +44,12 @@ pub fn schema_text() -> Result<String> {
     schema.map(|text| text + "\n").context(|| "write the schema".into())
 }
 
-/// The exit code of a run without `--gate`: whether its verdicts were reached.
+/// The exit code of a run without `--gate`: whether its verdicts were reached, and
+/// its claims decided.
 #[must_use]
 pub fn verdict_code(report: &Report) -> u8 {
-    if report.verdicts.iter().any(VerdictRow::is_open) {
+    let open = |row: &RateRow| row.claim.is_some_and(|claim| claim.state == ClaimState::Open);
+    if report.verdicts.iter().any(VerdictRow::is_open) || report.rates.iter().any(open) {
         exit_code::INCONCLUSIVE
     } else {
         exit_code::OK

@@ -9,13 +9,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bakeoff_fuzz::wire::{Interface, Stack, Step, Stop, Stress};
+use bakeoff_fuzz::wire::{self, Interface, Stack, Step, Stop, Stress};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::spec::{Probe, Role, Series, Spec, did_you_mean};
+use crate::spec::{Probe, Role, Series, Spec, did_you_mean, word};
 
 /// Every probe there is: the guest's own table.
 pub use bakeoff_fuzz::probe::PROBES;
@@ -65,6 +65,96 @@ pub struct Cell {
     pub rounds: u32,
 }
 
+/// A step, and where it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    /// What the guest does.
+    pub step: Step,
+    /// Profiles it is done in; empty: all.
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// It gets boots of its own.
+    #[serde(default)]
+    pub own_boot: bool,
+}
+
+impl Planned {
+    /// Whether a candidate with this role does it in a profile. A kernel with a
+    /// planted fault does the steps that have to find it: they need a mapping that
+    /// changes.
+    #[must_use]
+    pub fn is_for(&self, role: Role, profile: &str) -> bool {
+        let does = match role {
+            Role::Reference | Role::Control | Role::Contender => true,
+            Role::Sensitivity => self.step.stress == Stress::Flip,
+        };
+        does && (self.profiles.is_empty() || self.profiles.iter().any(|p| p == profile))
+    }
+}
+
+impl From<Step> for Planned {
+    fn from(step: Step) -> Planned {
+        Planned { step, profiles: Vec::new(), own_boot: false }
+    }
+}
+
+/// A rate that is claimed, and the calls without a failure that show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The rate, in thousand millionths: 999,990,000 is "five nines".
+    pub at_least_ppb: u32,
+    /// Calls of each cell and step.
+    pub calls: u64,
+    /// Boots they are spread over.
+    pub boots: u32,
+}
+
+impl Claim {
+    /// Boots a claim is spread over: enough that one odd boot is seen to be odd.
+    const BOOTS: u32 = 3;
+
+    /// The claim that a rate is at least so much.
+    ///
+    /// # Errors
+    /// Not a rate that a number of calls can show: not between 50% and 100%, or
+    /// one that takes more than a thousand million calls.
+    pub fn new(percent: f64) -> Result<Claim> {
+        let wrong = |why: &str| {
+            Err(Error::bad_input(format!("a claim of {percent}% {why}"))
+                .hint("give a percentage such as 99.999; it takes 299,572 calls"))
+        };
+        if !(50.0..100.0).contains(&percent) {
+            return wrong("is not between 50 and 100");
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1e9")]
+        let at_least_ppb = (percent * 1e7).round() as u32;
+        let rate = f64::from(at_least_ppb) / 1e9;
+        match crate::stats::calls_for_claim(rate, 0, crate::stats::CONFIDENCE) {
+            Some(calls) if calls <= 1_000_000_000 => {
+                Ok(Claim { at_least_ppb, calls, boots: Claim::BOOTS })
+            }
+            Some(_) | None => wrong("takes more calls than a machine can make"),
+        }
+    }
+
+    /// The rate claimed.
+    #[must_use]
+    pub fn rate(self) -> f64 {
+        f64::from(self.at_least_ppb) / 1e9
+    }
+
+    /// The step, sized for one of the claim's boots. A fifth more blocks than the
+    /// calls need: blocks that their time cuts short do not end it early.
+    fn resize(self, step: &mut Step) {
+        let calls = self.calls.div_ceil(u64::from(self.boots.max(1)));
+        let blocks = calls.div_ceil(u64::from(step.calls_per_block.max(1)));
+        step.blocks = u32::try_from(blocks + blocks.div_ceil(5)).unwrap_or(u32::MAX);
+        step.stop = Stop::Claim { at_least_ppb: self.at_least_ppb, calls };
+    }
+}
+
 /// Everything a run will do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -72,9 +162,16 @@ pub struct Plan {
     pub seed: u64,
     /// Cells in the order they are gone through.
     pub cells: Vec<Cell>,
-    /// Steps each round of each cell does.
-    pub steps: Vec<Step>,
+    /// Steps each round of each cell does, if they are for its profile.
+    pub steps: Vec<Planned>,
+    /// The claim that is put to the test.
+    #[serde(default)]
+    pub claim: Option<Claim>,
 }
+
+/// The profile whose kernels rates are taken from, where a run has it: debug
+/// options distort them.
+pub const PRODUCTION: &str = "production";
 
 /// Which part of a spec is wanted; empty means all of it.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +184,10 @@ pub struct Selection {
     pub profiles: Vec<String>,
     /// Probes, by label or by any leading part of it.
     pub probes: Vec<String>,
+    /// Only what the spec marks as quick.
+    pub quick: bool,
+    /// A rate in percent to be shown or refuted.
+    pub claim: Option<f64>,
 }
 
 impl Plan {
@@ -95,24 +196,48 @@ impl Plan {
     /// # Errors
     /// A selected word the spec does not have.
     pub fn new(spec: &Spec, selection: &Selection, seed: u64) -> Result<Plan> {
+        let claim = selection.claim.map(Claim::new).transpose()?;
         let archs = pick("architecture", &spec.architectures, &selection.archs)?;
-        let profiles = pick("profile", &spec.profiles, &selection.profiles)?;
+        let mut profiles = pick("profile", &spec.profiles, &selection.profiles)?;
+        // A claim is about rates, and those are production's where there is such.
+        if claim.is_some() && selection.profiles.is_empty() {
+            let production = |profile: &String| profile == PRODUCTION;
+            if profiles.iter().any(production) {
+                profiles.retain(production);
+            }
+        }
         let names: Vec<String> = spec.candidates.iter().map(|c| c.name.clone()).collect();
         let wanted = pick("candidate", &names, &selection.candidates)?;
         let mut steps = Vec::new();
         for (id, probe) in spec.probes.iter().enumerate() {
             let label = probe.label();
-            let selected = |w: &String| label == *w || label.starts_with(&format!("{w}/"));
-            if selection.probes.is_empty() || selection.probes.iter().any(selected) {
-                steps.push(step(id, probe));
+            let selected = |w: &String| selects(w, &label);
+            let named = selection.probes.is_empty() || selection.probes.iter().any(selected);
+            let done = probe.profiles.is_empty()
+                || probe.profiles.iter().any(|profile| profiles.contains(profile));
+            if named && done && (probe.quick || !selection.quick) {
+                let mut step = step(id, probe);
+                if let Some(claim) = claim {
+                    claim.resize(&mut step);
+                }
+                let Probe { profiles, own_boot, .. } = probe.clone();
+                steps.push(Planned { step, profiles, own_boot });
             }
+        }
+        if selection.quick && !spec.probes.iter().any(|probe| probe.quick) {
+            return Err(Error::bad_input("no probe of the spec is marked `quick: true`")
+                .hint("mark some, or leave out --quick and select with --probe"));
         }
         for written in &selection.probes {
             let labels: Vec<String> = spec.probes.iter().map(Probe::label).collect();
-            if !labels.iter().any(|l| l == written || l.starts_with(&format!("{written}/"))) {
+            if !labels.iter().any(|label| selects(written, label)) {
                 return Err(Error::bad_input(format!("the spec has no probe `{written}`"))
                     .hint(did_you_mean(written, labels.iter().map(String::as_str))));
             }
+        }
+        if steps.is_empty() {
+            return Err(Error::bad_input("nothing is left to be measured")
+                .hint("`bakeoff list` shows the probes; a probe may be for some profiles only"));
         }
         let mut cells = Vec::new();
         for base in &spec.bases {
@@ -120,7 +245,7 @@ impl Plan {
                 for arch in &archs {
                     for candidate in &spec.candidates {
                         let role = candidate.role;
-                        let idle = steps_of(role, &steps).next().is_none();
+                        let idle = !steps.iter().any(|planned| planned.is_for(role, profile));
                         if idle || role == Role::Contender && !wanted.contains(&candidate.name) {
                             continue;
                         }
@@ -140,31 +265,86 @@ impl Plan {
                             foreign: candidate.foreign,
                             patches,
                             not_portable,
-                            rounds: if role == Role::Reference { 2 } else { 1 },
+                            rounds: rounds(role, claim),
                         });
                     }
                 }
             }
         }
-        Ok(Plan { seed, cells, steps })
+        Ok(Plan { seed, cells, steps, claim })
+    }
+
+    /// The steps that a cell does.
+    pub fn steps_of<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = &'a Planned> {
+        self.steps.iter().filter(|planned| planned.is_for(cell.role, &cell.id.profile))
     }
 }
 
-/// The steps that a candidate with this role does. A kernel with a planted fault
-/// does those that have to find it: they need a mapping that changes.
-pub fn steps_of(role: Role, steps: &[Step]) -> impl Iterator<Item = &Step> {
-    steps.iter().filter(move |step| match role {
-        Role::Reference | Role::Control | Role::Contender => true,
-        Role::Sensitivity => step.stress == Stress::Flip,
-    })
+/// Whether a label, or any leading part of it, names a step.
+pub(crate) fn selects(written: &str, label: &str) -> bool {
+    label.strip_prefix(written).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn step(id: usize, probe: &Probe) -> Step {
-    let Probe { probe, context, stress, period_us, blocks, calls_per_block, block_ms } =
-        probe.clone();
-    let id = u32::try_from(id).unwrap_or(u32::MAX);
+/// How often a cell does its steps. The reference is run twice; a claim wants
+/// several boots of everybody.
+fn rounds(role: Role, claim: Option<Claim>) -> u32 {
+    let once = if role == Role::Reference { 2 } else { 1 };
+    claim.map_or(once, |claim| claim.boots.max(once))
+}
+
+/// `build_id/hardirq/idle/4000us`: a step as a person names it. What is as usual
+/// is left out; what is not, is not: no two steps of a spec have one name.
+#[must_use]
+pub fn label(step: &Step) -> String {
+    let Step { probe, context, stress, period_us, writer_duty, interface, stack, .. } = step;
+    let condition = condition(*context, *stress, *period_us, *writer_duty, *interface, *stack);
+    format!("{probe}/{condition}")
+}
+
+/// The same without the probe's name.
+pub(crate) fn condition(
+    context: wire::Context,
+    stress: wire::Stress,
+    period_us: Option<u32>,
+    writer_duty: Option<u8>,
+    interface: Interface,
+    stack: Stack,
+) -> String {
+    let mut text = format!("{}/{}", word(context), word(stress));
+    if let Some(duty) = writer_duty {
+        text.push_str(&format!("/{duty}%"));
+    }
+    if let Some(period) = period_us {
+        text.push_str(&format!("/{period}us"));
+    }
+    if interface != Interface::default() {
+        text.push_str(&format!("/{}", word(interface)));
+    }
+    if stack != Stack::default() {
+        text.push_str(&format!("/{}", word(stack)));
+    }
+    text
+}
+
+pub(crate) fn step(id: usize, probe: &Probe) -> Step {
+    let Probe {
+        probe,
+        context,
+        stress,
+        period_us,
+        writer_duty,
+        interface,
+        stack,
+        blocks,
+        calls_per_block,
+        block_ms,
+        stop,
+        profiles: _,
+        own_boot: _,
+        quick: _,
+    } = probe.clone();
     Step {
-        id,
+        id: u32::try_from(id).unwrap_or(u32::MAX),
         probe,
         context,
         stress,
@@ -172,10 +352,10 @@ fn step(id: usize, probe: &Probe) -> Step {
         blocks,
         calls_per_block,
         block_ms,
-        interface: Interface::default(),
-        stack: Stack::default(),
-        writer_duty: None,
-        stop: Stop::default(),
+        interface,
+        stack,
+        writer_duty,
+        stop,
     }
 }
 
@@ -246,8 +426,12 @@ mod tests {
         let has = |plan: &Plan| plan.cells.iter().any(|cell| cell.role == Role::Sensitivity);
         let all = Plan::new(&spec(), &Selection::default(), 1).unwrap();
         assert!(has(&all));
-        let did: Vec<&str> =
-            steps_of(Role::Sensitivity, &all.steps).map(|step| step.probe.as_str()).collect();
+        let did: Vec<&str> = all
+            .steps
+            .iter()
+            .filter(|p| p.is_for(Role::Sensitivity, "lockdep"))
+            .map(|p| p.step.probe.as_str())
+            .collect();
         assert!(!did.is_empty() && did.iter().all(|probe| *probe == "flip"));
         assert!(!has(&Plan::new(&spec(), &select(&[], &["build_id"]), 1).unwrap()));
         assert!(has(&Plan::new(&spec(), &select(&["lockless-tree"], &["flip"]), 1).unwrap()));
@@ -259,7 +443,7 @@ mod tests {
         let plan = Plan::new(&spec(), &select(&[], &["build_id/hardirq"]), 1).unwrap();
         let all = Plan::new(&spec(), &Selection::default(), 1).unwrap();
         assert_eq!(plan.steps.len(), 1);
-        assert!(all.steps.contains(&plan.steps[0]) && plan.steps[0].id > 0);
+        assert!(all.steps.contains(&plan.steps[0]) && plan.steps[0].step.id > 0);
     }
 
     /// A misspelt word names the nearest one.
@@ -280,5 +464,95 @@ mod tests {
         assert_ne!(boot_seed(1, one, "0-000"), boot_seed(1, two, "0-000"));
         assert_ne!(boot_seed(1, one, "0-000"), boot_seed(1, one, "0-001"));
         assert_ne!(boot_seed(1, one, "0-000"), boot_seed(2, one, "0-000"));
+    }
+
+    fn probe(like: &Probe, change: impl Fn(&mut Probe)) -> Probe {
+        let mut probe = like.clone();
+        change(&mut probe);
+        probe
+    }
+
+    /// `--quick` keeps what is marked; a spec without marks says so.
+    #[test]
+    fn quick_is_a_selection() {
+        let mut spec = spec();
+        spec.probes.iter_mut().for_each(|probe| probe.quick = false);
+        let quick = Selection { quick: true, ..Selection::default() };
+        let error = Plan::new(&spec, &quick, 1).unwrap_err();
+        assert!(error.message().contains("quick: true"), "{error}");
+        spec.probes[1].quick = true;
+        let plan = Plan::new(&spec, &quick, 1).unwrap();
+        assert_eq!(plan.steps.len(), 1);
+        assert_eq!(plan.steps[0].step.id, 1);
+    }
+
+    /// Every field that tells two steps apart stands in their names.
+    #[test]
+    fn labels_are_unambiguous() {
+        let like = spec().probes[0].clone();
+        let all = [
+            like.clone(),
+            probe(&like, |p| p.period_us = Some(100)),
+            probe(&like, |p| p.stress = wire::Stress::MmapWriters),
+            probe(&like, |p| p.writer_duty = Some(25)),
+            probe(&like, |p| p.interface = Interface::GetStackid),
+            probe(&like, |p| p.stack = Stack::Deep),
+        ];
+        let labels: std::collections::BTreeSet<String> = all.iter().map(Probe::label).collect();
+        assert_eq!(labels.len(), all.len(), "{labels:?}");
+        assert!(labels.contains("build_id/process/idle/get-stackid"), "{labels:?}");
+        assert!(selects("build_id/process", "build_id/process/idle"));
+        assert!(!selects("build_id/proc", "build_id/process/idle"));
+    }
+
+    /// A claim sizes the steps for its boots, on the production kernel if there is
+    /// one, and everybody has as many boots.
+    #[test]
+    fn a_claim_plans_its_calls() {
+        let mut spec = spec();
+        spec.profiles = vec!["lockdep".into(), PRODUCTION.into()];
+        let claim = Selection { claim: Some(99.999), ..Selection::default() };
+        let plan = Plan::new(&spec, &claim, 1).unwrap();
+        let planned = plan.claim.unwrap();
+        assert_eq!((planned.calls, planned.boots), (299_572, 3));
+        assert!(plan.cells.iter().all(|c| c.rounds == 3 && c.id.profile == PRODUCTION));
+        for Planned { step, .. } in &plan.steps {
+            let room = u64::from(step.blocks) * u64::from(step.calls_per_block) * 3;
+            assert!((299_572..400_000).contains(&room), "{room}");
+            let Stop::Claim { at_least_ppb, calls } = step.stop else { panic!("{step:?}") };
+            assert!(at_least_ppb == 999_990_000 && calls * 3 >= 299_572);
+        }
+        for wrong in [100.0, 0.99, -1.0, f64::NAN, 99.999_999_9] {
+            assert!(Claim::new(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// A step is done in the profiles it names; where none of them is selected, not
+    /// at all.
+    #[test]
+    fn steps_are_done_in_their_profiles() {
+        let mut spec = spec();
+        spec.profiles = vec!["lockdep".into(), PRODUCTION.into()];
+        spec.probes.iter_mut().for_each(|probe| probe.profiles.clear());
+        spec.probes[0].profiles = vec![PRODUCTION.into()];
+        let count = |plan: &Plan, profile: &str| {
+            plan.steps.iter().filter(|p| p.is_for(Role::Contender, profile)).count()
+        };
+        let plan = Plan::new(&spec, &Selection::default(), 1).unwrap();
+        let all = spec.probes.len();
+        assert_eq!((count(&plan, PRODUCTION), count(&plan, "lockdep")), (all, all - 1));
+        let lockdep = Selection { profiles: vec!["lockdep".into()], ..Selection::default() };
+        assert_eq!(Plan::new(&spec, &lockdep, 1).unwrap().steps.len(), all - 1);
+    }
+
+    /// Copies of the reference are contenders with the reference's own patches.
+    #[test]
+    fn the_reference_can_compete_with_itself() {
+        let mut spec = spec();
+        spec.against_itself(3);
+        let plan = Plan::new(&spec, &Selection::default(), 1).unwrap();
+        let names: Vec<&str> = plan.cells.iter().take(4).map(|c| c.id.candidate.as_str()).collect();
+        assert_eq!(names, ["landed", "landed-again-1", "landed-again-2", "landed-again-3"]);
+        assert!(plan.cells.iter().all(|cell| cell.patches.is_empty()));
     }
 }

@@ -280,8 +280,12 @@ fn run(words: &[String], cancel: &Cancel) -> Result<()> {
     let done = attempt().map(|_| ());
     let target = words.last().filter(|_| words.iter().any(|w| w == "target"));
     match (done, target) {
-        // rustup's server may be out of reach where Debian's archive is not.
-        (Err(_), Some(target)) if target.starts_with("aarch64") => {
+        // rustup's server may be out of reach where Debian's archive is not; and it
+        // answers "up to date" from its own lists without a look at the files.
+        (done, Some(target))
+            if target.starts_with("aarch64")
+                && (done.is_err() || crate::guest::find_std(target, cancel)?.is_none()) =>
+        {
             let sudo = if is_root() { "" } else { "sudo " };
             let line = format!(
                 "{sudo}dpkg --add-architecture arm64 && {sudo}apt-get update && {sudo}apt-get \

@@ -7,10 +7,12 @@
 //! [`WIDTH`] columns, the verdict first. Output depends on the input alone.
 
 mod answer;
+mod html;
 mod json;
 mod markdown;
+mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod wrap;
 
@@ -111,7 +113,7 @@ impl Report {
                     .map(|(name, base)| (name.clone(), base.to_string()))
                     .collect(),
                 candidates: subject.candidates,
-                steps: run.plan.steps.iter().map(label).collect(),
+                steps: run.plan.steps.iter().map(|planned| label(&planned.step)).collect(),
             },
             environment: run.environment.clone(),
             settings,
@@ -167,6 +169,12 @@ pub const FORMATS: &[Format] = &[
         file: "report.md",
         about: "for a web page or a merge request",
         render: |report| Ok(markdown::render(report)),
+    },
+    Format {
+        name: "html",
+        file: "report.html",
+        about: "for a browser: one file, with links to the evidence beside it",
+        render: |report| Ok(html::render(report)),
     },
 ];
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use bakeoff_fuzz::wire::{self, Step, Workload};
@@ -16,7 +17,7 @@ use crate::arch::Arch;
 use crate::assemble;
 use crate::boot::Machine;
 use crate::cache::Cache;
-use crate::command::{Cancel, Command};
+use crate::command::{Cancel, Command, host_cpus};
 use crate::compile::{self, Build, Compiler, Kernel};
 use crate::data::DataDir;
 use crate::error::{Context, Error, Result};
@@ -26,7 +27,7 @@ use crate::expect;
 use crate::freeze;
 use crate::guest::{GuestBinaries, Origins};
 use crate::observation::BootObservation;
-use crate::plan::{Cell, CellId, Plan, Selection, boot_seed, steps_of};
+use crate::plan::{Cell, CellId, Plan, Planned, Selection, boot_seed};
 use crate::schedule::next_boot;
 use crate::source::{self, Fetch, Tree};
 use crate::spec::Spec;
@@ -76,6 +77,8 @@ pub struct Request {
     pub selection: Selection,
     /// `--add`.
     pub add: Vec<PathBuf>,
+    /// The reference against so many copies of itself, for `calibrate`.
+    pub against_itself: Option<u32>,
     /// `--out`.
     pub out: Option<PathBuf>,
     /// `--seed`.
@@ -92,6 +95,7 @@ impl Request {
         for dir in &self.add {
             spec.add_series(dir)?;
         }
+        self.against_itself.iter().for_each(|copies| spec.against_itself(*copies));
         Ok(spec)
     }
 }
@@ -129,6 +133,7 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         spec_sha256,
         spec_path: request.spec.clone(),
         added: request.add.clone(),
+        against_itself: request.against_itself,
         started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         bases,
         environment: environment(&plan, machinery, tools)?,
@@ -161,12 +166,6 @@ fn environment(plan: &Plan, machinery: &Machinery, tools: &Tools<'_>) -> Result<
     Ok(environment)
 }
 
-/// CPUs of this host.
-#[must_use]
-pub fn host_cpus() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
-}
-
 fn archs(plan: &Plan, data: &DataDir) -> Result<BTreeMap<String, Arch>> {
     let mut archs = BTreeMap::new();
     for cell in &plan.cells {
@@ -187,14 +186,82 @@ pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Res
     let _lock = store.lock()?;
     let run: RunJson = read_json(&store.run_json())?;
     tools.events.add(Box::new(crate::progress::Log::append(&store.log())?));
+    let archs = archs(&run.plan, tools.data)?;
+    // A guest that is not needed after all does not end the run: who waits for it does.
+    std::thread::scope(|scope| {
+        let (give, coming) = mpsc::channel();
+        if is_boot_left(store, &run.plan)? {
+            let archs = archs.values();
+            scope.spawn(move || prepare_guests(archs, machinery, tools, &give));
+        }
+        go_on(store, machinery, tools, &run, &archs, coming)
+    })
+}
+
+/// The guest binaries of one architecture, or why there are none.
+type Prepared = (String, Result<GuestBinaries>);
+
+/// Finds or builds the guest binaries, beside the source's unpacking and the first
+/// make, which leave a CPU idle now and then.
+fn prepare_guests<'a>(
+    archs: impl Iterator<Item = &'a Arch>,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+    give: &mpsc::Sender<Prepared>,
+) {
+    let Tools { data, cache, events, cancel } = tools;
+    let origins = Origins { guest_dir: machinery.guest_dir.as_deref(), data, cache };
+    for arch in archs {
+        let binaries = GuestBinaries::obtain(arch, &origins, events, cancel);
+        // Nobody waits any more if the run has ended for another reason.
+        if give.send((arch.name.clone(), binaries)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether any step of any cell is unsettled, builds not considered.
+fn is_boot_left(store: &Store, plan: &Plan) -> Result<bool> {
+    for cell in plan.cells.iter().filter(|cell| cell.not_portable.is_none()) {
+        let steps: Vec<Planned> = plan.steps_of(cell).cloned().collect();
+        for round in 0..cell.rounds {
+            if next_boot(&steps, &boots(store, cell, round)?).is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The complete boots of one round of a cell.
+fn boots(store: &Store, cell: &Cell, round: u32) -> Result<Vec<BootObservation>> {
+    let mut boots = Vec::new();
+    for id in store.boots(&cell.id)? {
+        let (boot, _) = assemble::observe_boot(store, &id)?;
+        if boot.round == round {
+            boots.push(boot);
+        }
+    }
+    Ok(boots)
+}
+
+fn go_on(
+    store: &Store,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+    run: &RunJson,
+    archs: &BTreeMap<String, Arch>,
+    coming: mpsc::Receiver<Prepared>,
+) -> Result<()> {
     let mut crew = Crew {
         store,
         machinery,
         tools,
-        archs: archs(&run.plan, tools.data)?,
-        run: &run,
+        archs,
+        run,
         trees: BTreeMap::new(),
         guests: BTreeMap::new(),
+        coming,
         compiler: Compiler::new(
             tools.cache,
             tools.data,
@@ -254,9 +321,10 @@ struct Crew<'a> {
     machinery: &'a Machinery,
     tools: &'a Tools<'a>,
     run: &'a RunJson,
-    archs: BTreeMap<String, Arch>,
+    archs: &'a BTreeMap<String, Arch>,
     trees: BTreeMap<String, Tree>,
     guests: BTreeMap<String, GuestBinaries>,
+    coming: mpsc::Receiver<Prepared>,
     compiler: Compiler<'a>,
     kernels: BTreeMap<CellId, Kernel>,
 }
@@ -273,38 +341,27 @@ impl Crew<'_> {
                 total += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
             for round in 0..cell.rounds {
-                let left = next_boot(&self.step_ids(cell), &self.boots(cell, round)?);
-                total += left.map_or(Duration::ZERO, |steps| self.expected_boot(&steps));
+                let left = self.planned(cell);
+                total += expect::boots(&left, &boots(self.store, cell, round)?);
             }
         }
         Ok(total)
     }
 
     fn expected_boot(&self, steps: &[u32]) -> Duration {
-        expect::boot(self.run.plan.steps.iter().filter(|step| steps.contains(&step.id)))
+        expect::boot(&self.steps(steps))
     }
 
-    fn step_ids(&self, cell: &Cell) -> Vec<u32> {
-        steps_of(cell.role, &self.run.plan.steps).map(|step| step.id).collect()
-    }
-
-    /// The complete boots of one round.
-    fn boots(&self, cell: &Cell, round: u32) -> Result<Vec<BootObservation>> {
-        let mut boots = Vec::new();
-        for id in self.store.boots(&cell.id)? {
-            let (boot, _) = assemble::observe_boot(self.store, &id)?;
-            if boot.round == round {
-                boots.push(boot);
-            }
-        }
-        Ok(boots)
+    /// What a round of the cell does.
+    fn planned(&self, cell: &Cell) -> Vec<Planned> {
+        self.run.plan.steps_of(cell).cloned().collect()
     }
 
     /// Boots the cell until all steps of the round are settled.
     fn round(&mut self, cell: &Cell, round: u32) -> Result<()> {
         let kernel = self.kernel_json(cell)?;
         let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(()) };
-        while let Some(steps) = next_boot(&self.step_ids(cell), &self.boots(cell, round)?) {
+        while let Some(steps) = next_boot(&self.planned(cell), &boots(self.store, cell, round)?) {
             self.tools.cancel.check()?;
             let number = self.store.boots(&cell.id)?.len();
             let boot = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };
@@ -456,7 +513,8 @@ impl Crew<'_> {
     }
 
     fn steps(&self, ids: &[u32]) -> Vec<Step> {
-        self.run.plan.steps.iter().filter(|step| ids.contains(&step.id)).cloned().collect()
+        let steps = self.run.plan.steps.iter().map(|planned| &planned.step);
+        steps.filter(|step| ids.contains(&step.id)).cloned().collect()
     }
 
     /// What the run began with; a resumed run does not change horses.
@@ -471,13 +529,14 @@ impl Crew<'_> {
             .hint("resume it where KVM works, or start a new run"))
     }
 
+    /// Waits for the guest binaries of an architecture.
     fn guest_binaries(&mut self, arch: &str) -> Result<()> {
-        if !self.guests.contains_key(arch) {
-            let Tools { data, cache, events, cancel } = self.tools;
-            let guest_dir = self.machinery.guest_dir.as_deref();
-            let origins = Origins { guest_dir, data, cache };
-            let binaries = GuestBinaries::obtain(self.arch(arch)?, &origins, events, cancel)?;
-            self.guests.insert(arch.to_owned(), binaries);
+        while !self.guests.contains_key(arch) {
+            let (name, binaries) = self
+                .coming
+                .recv()
+                .map_err(|_| Error::failure(format!("nobody made guest binaries for {arch}")))?;
+            self.guests.insert(name, binaries?);
         }
         Ok(())
     }

@@ -5,10 +5,14 @@
 //! it in the midst of a step, and a lockdep report turns lockdep off, so that
 //! the steps after it prove nothing. Those get a fresh boot. A resumed run asks
 //! the same function, so it goes on where the interrupted one was.
+//!
+//! A step that has boots of its own (what it leaves behind would spoil others)
+//! comes after all others, alone.
 
 use bakeoff_fuzz::wire::StepOutcome;
 
 use crate::observation::BootObservation;
+use crate::plan::Planned;
 
 /// Boots without a Hello after which a cell counts as one that does not boot.
 const SILENT_BOOTS: usize = 2;
@@ -17,12 +21,18 @@ const ATTEMPTS: usize = 2;
 
 /// The steps of the next boot, in order; `None` if nothing is left to do.
 #[must_use]
-pub fn next_boot(steps: &[u32], boots: &[BootObservation]) -> Option<Vec<u32>> {
+pub fn next_boot(steps: &[Planned], boots: &[BootObservation]) -> Option<Vec<u32>> {
     if boots.iter().filter(|boot| boot.hello.is_none()).count() >= SILENT_BOOTS {
         return None;
     }
-    let left: Vec<u32> = steps.iter().copied().filter(|step| !is_settled(*step, boots)).collect();
-    (!left.is_empty()).then_some(left)
+    let left: Vec<&Planned> =
+        steps.iter().filter(|planned| !is_settled(planned.step.id, boots)).collect();
+    let together: Vec<u32> =
+        left.iter().filter(|planned| !planned.own_boot).map(|planned| planned.step.id).collect();
+    if together.is_empty() {
+        return left.first().map(|planned| vec![planned.step.id]);
+    }
+    Some(together)
 }
 
 fn is_settled(step: u32, boots: &[BootObservation]) -> bool {
@@ -50,7 +60,7 @@ fn settles(step: u32, boot: &BootObservation) -> bool {
 mod tests {
     use super::*;
     use crate::store::BootEnd;
-    use bakeoff_fuzz::wire::{Block, Counts, Hello};
+    use bakeoff_fuzz::wire::{Block, Counts, Hello, Step};
 
     fn boot(end: BootEnd) -> BootObservation {
         BootObservation {
@@ -95,6 +105,11 @@ mod tests {
         }
     }
 
+    fn steps(ids: &[u32]) -> Vec<Planned> {
+        let like = crate::compare::testing::steps().remove(0);
+        ids.iter().map(|id| Planned::from(Step { id: *id, ..like.clone() })).collect()
+    }
+
     fn block(step: u32, before: bool) -> Block {
         Block {
             step,
@@ -110,8 +125,8 @@ mod tests {
     /// A boot that did everything leaves nothing to do.
     #[test]
     fn one_good_boot_is_enough() {
-        assert_eq!(next_boot(&[0, 1], &[]), Some(vec![0, 1]));
-        assert_eq!(next_boot(&[0, 1], &[booted(BootEnd::Ran, &[0, 1], &[0, 1])]), None);
+        assert_eq!(next_boot(&steps(&[0, 1]), &[]), Some(vec![0, 1]));
+        assert_eq!(next_boot(&steps(&[0, 1]), &[booted(BootEnd::Ran, &[0, 1], &[0, 1])]), None);
     }
 
     /// The step a boot died of is not repeated; the steps after it get a fresh boot.
@@ -119,7 +134,7 @@ mod tests {
     fn steps_after_a_flood_get_a_fresh_boot() {
         let flood = BootEnd::Flood { title: "WARNING".into(), count: 1000 };
         let boots = [booted(flood, &[0], &[])];
-        assert_eq!(next_boot(&[0, 1], &boots), Some(vec![1]));
+        assert_eq!(next_boot(&steps(&[0, 1]), &boots), Some(vec![1]));
     }
 
     /// A step that ran entirely with lockdep off proves nothing and is run again, once.
@@ -129,15 +144,35 @@ mod tests {
         first.blocks = vec![block(0, true), block(1, false)];
         let mut second = booted(BootEnd::Ran, &[1], &[1]);
         second.blocks = vec![block(1, false)];
-        assert_eq!(next_boot(&[0, 1], std::slice::from_ref(&first)), Some(vec![1]));
-        assert_eq!(next_boot(&[0, 1], &[first, second]), None);
+        assert_eq!(next_boot(&steps(&[0, 1]), std::slice::from_ref(&first)), Some(vec![1]));
+        assert_eq!(next_boot(&steps(&[0, 1]), &[first, second]), None);
     }
 
     /// A kernel that does not boot is tried twice, so that one lost guest blames nobody.
     #[test]
     fn a_kernel_that_does_not_boot_is_tried_twice() {
         let dead = boot(BootEnd::DidNotBoot { reason: "silence".into() });
-        assert_eq!(next_boot(&[0], std::slice::from_ref(&dead)), Some(vec![0]));
-        assert_eq!(next_boot(&[0], &[dead.clone(), dead]), None);
+        assert_eq!(next_boot(&steps(&[0]), std::slice::from_ref(&dead)), Some(vec![0]));
+        assert_eq!(next_boot(&steps(&[0]), &[dead.clone(), dead]), None);
+    }
+
+    /// A step with a boot of its own comes last, alone, and so does every other such.
+    #[test]
+    fn some_steps_have_boots_of_their_own() {
+        let mut steps = steps(&[0, 1, 2, 3]);
+        steps[1].own_boot = true;
+        steps[2].own_boot = true;
+        let mut boots = Vec::new();
+        let mut asked = Vec::new();
+        while let Some(next) = next_boot(&steps, &boots) {
+            boots.push(booted(BootEnd::Ran, &next, &next));
+            asked.push(next);
+        }
+        assert_eq!(asked, [vec![0, 3], vec![1], vec![2]]);
+        // One that failed is tried once more, alone again.
+        let mut failed = booted(BootEnd::Ran, &[1], &[]);
+        failed.steps.insert(1, StepOutcome::Failed { reason: "EINVAL".into() });
+        let boots = [booted(BootEnd::Ran, &[0, 3], &[0, 3]), failed];
+        assert_eq!(next_boot(&steps, &boots), Some(vec![1]));
     }
 }

@@ -13,13 +13,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bakeoff_fuzz::wire::{Context as ProbeContext, Stress};
+use bakeoff_fuzz::wire::{Context as ProbeContext, Interface, Stack, Stop, Stress};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 
+use crate::compare::{Change, Verdict};
 use crate::data::DataDir;
 use crate::error::{Error, Result};
 
@@ -194,7 +195,8 @@ pub enum Series {
     NotPortable(String),
 }
 
-/// One measurement.
+/// One measurement: what was written with a list of periods or duties is one for
+/// each of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// Name of a row of the guest's `PROBES` table.
@@ -205,23 +207,33 @@ pub struct Probe {
     pub stress: Stress,
     /// Asked distance between samples in microseconds.
     pub period_us: Option<u32>,
+    /// Asked share of time in percent that the writer holds or waits for the lock.
+    pub writer_duty: Option<u8>,
+    /// Which helper is asked.
+    pub interface: Interface,
+    /// What the sampled stack looks like.
+    pub stack: Stack,
     /// Blocks to take.
     pub blocks: u32,
     /// Eligible calls in a block.
     pub calls_per_block: u32,
     /// Milliseconds a block may take.
     pub block_ms: u32,
+    /// When it may end before its last block.
+    pub stop: Stop,
+    /// Profiles it is done in; empty: all of the bake-off's.
+    pub profiles: Vec<String>,
+    /// It gets boots of its own: what it leaves behind would spoil other steps.
+    pub own_boot: bool,
+    /// `--quick` keeps it.
+    pub quick: bool,
 }
 
 impl Probe {
     /// `build_id/hardirq/idle/4000us`: how a person names it, also on the command line.
     #[must_use]
     pub fn label(&self) -> String {
-        let mut label = format!("{}/{}/{}", self.probe, word(self.context), word(self.stress));
-        if let Some(period) = self.period_us {
-            label.push_str(&format!("/{period}us"));
-        }
-        label
+        crate::plan::label(&crate::plan::step(0, self))
     }
 }
 
@@ -237,13 +249,104 @@ pub enum Gate {
     RateAtLeast {
         /// Metric, `build_id.top_frame`.
         metric: String,
-        /// In which context.
-        context: ProbeContext,
+        /// In which context; left out: in all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ProbeContext>,
+        /// Of which probes, by label or by any leading part of it; left out: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<String>,
         /// Between 0 and 1.
         rate: f64,
     },
+    /// The upper bound of a rate is at most this.
+    RateAtMost {
+        /// Metric, `build_id.top_frame`.
+        metric: String,
+        /// In which context; left out: in all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ProbeContext>,
+        /// Of which probes, by label or by any leading part of it; left out: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<String>,
+        /// Between 0 and 1.
+        rate: f64,
+    },
+    /// A rate, set against the reference's, is one of these.
+    RateIs {
+        /// Metric, `build_id.top_frame`.
+        metric: String,
+        /// In which context; left out: in all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ProbeContext>,
+        /// Of which probes, by label or by any leading part of it; left out: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<String>,
+        /// `[same, better]`.
+        is: Vec<Verdict>,
+    },
+    /// A splat that was seen somewhere in the bake-off is one of these here.
+    SplatIs {
+        /// Its title, `WARNING in find_vma`.
+        title: String,
+        /// `[removed]`.
+        is: Vec<Change>,
+    },
+    /// It has no splat that is one of these.
+    NoSplats {
+        /// `[added, unclear]`.
+        change: Vec<Change>,
+    },
     /// Its verdict is at least `same`.
     NotWorse,
+    /// Its verdict is one of these.
+    VerdictIs {
+        /// `[better]`.
+        is: Vec<Verdict>,
+    },
+}
+
+impl Gate {
+    /// A gate as a person names it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let words = |list: &[String]| list.join(" or ");
+        let rate = |metric: &str, context: &Option<ProbeContext>, probe: &Option<String>| {
+            let place = match (context, probe) {
+                (None, None) => metric.to_owned(),
+                (Some(context), None) => word(*context),
+                (None, Some(probe)) => probe.clone(),
+                (Some(context), Some(probe)) => format!("{} {probe}", word(*context)),
+            };
+            format!(" {place}")
+        };
+        match self {
+            Gate::NoAddedSplats => "no-added-splats".into(),
+            Gate::ControlSplatRemoved => "control-splat-removed".into(),
+            Gate::RateAtLeast { metric, context, probe, rate: _ } => {
+                format!("rate-at-least{}", rate(metric, context, probe))
+            }
+            Gate::RateAtMost { metric, context, probe, rate: _ } => {
+                format!("rate-at-most{}", rate(metric, context, probe))
+            }
+            Gate::RateIs { metric, context, probe, is } => {
+                let is: Vec<String> = is.iter().map(word).collect();
+                format!("rate-is {}{}", words(&is), rate(metric, context, probe))
+            }
+            Gate::SplatIs { title, is } => {
+                let is: Vec<String> = is.iter().map(word).collect();
+                format!("splat-is {} {title}", words(&is))
+            }
+            Gate::NoSplats { change } => {
+                let change: Vec<String> = change.iter().map(word).collect();
+                format!("no-splats {}", words(&change))
+            }
+            Gate::NotWorse => "not-worse".into(),
+            Gate::VerdictIs { is } => {
+                let is: Vec<String> = is.iter().map(word).collect();
+                format!("verdict-is {}", words(&is))
+            }
+        }
+    }
 }
 
 impl Spec {
@@ -266,6 +369,21 @@ impl Spec {
     #[must_use]
     pub fn reference(&self) -> Option<&Candidate> {
         self.candidates.iter().find(|c| c.role == Role::Reference)
+    }
+
+    /// Turns it into a bake-off of the reference against so many copies of itself.
+    pub fn against_itself(&mut self, copies: u32) {
+        self.candidates.retain(|c| c.role == Role::Reference);
+        let Some(reference) = self.candidates.first().cloned() else { return };
+        for copy in 1..=copies {
+            self.candidates.push(Candidate {
+                name: format!("{}-again-{copy}", reference.name),
+                role: Role::Contender,
+                title: format!("{} once more", reference.name),
+                untested: None,
+                ..reference.clone()
+            });
+        }
     }
 
     /// Adds a series from the command line; it is built in the sandbox.

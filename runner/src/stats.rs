@@ -18,68 +18,15 @@
 //! design effect is 1: the interval then *assumes* independent calls, and says so
 //! in [`Estimate::independence_assumed`].
 
-mod special;
+pub mod coverage;
 #[cfg(test)]
 mod tests;
 
-use special::{beta_inverse, bisect, student_t};
-
-/// The confidence of every interval that is shown.
-pub const CONFIDENCE: f64 = 0.95;
-
-/// Two bounds, `low <= high`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Interval {
-    /// Lower bound.
-    pub low: f64,
-    /// Upper bound.
-    pub high: f64,
-}
-
-/// The exact two-sided interval of a proportion; `None` without trials.
-///
-/// With no success the lower bound is 0, with no failure the upper one is 1, and
-/// the other bound keeps its half of the error: the interval stays two-sided, so
-/// rows can be compared. Where only one side is asked for use [`lower_bound`].
-#[must_use]
-pub fn clopper_pearson(successes: u64, trials: u64, confidence: f64) -> Option<Interval> {
-    valid(successes, trials)?;
-    let tail = (1.0 - confidence) / 2.0;
-    Some(exact(float(successes), float(trials), tail))
-}
-
-/// The exact one-sided lower bound: the rate is at least this with `confidence`.
-#[must_use]
-pub fn lower_bound(successes: u64, trials: u64, confidence: f64) -> Option<f64> {
-    valid(successes, trials)?;
-    Some(exact(float(successes), float(trials), 1.0 - confidence).low)
-}
-
-/// The exact one-sided upper bound: the rate is at most this with `confidence`.
-#[must_use]
-pub fn upper_bound(successes: u64, trials: u64, confidence: f64) -> Option<f64> {
-    valid(successes, trials)?;
-    Some(exact(float(successes), float(trials), 1.0 - confidence).high)
-}
-
-fn valid(successes: u64, trials: u64) -> Option<()> {
-    (trials > 0 && successes <= trials).then_some(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn float(count: u64) -> f64 {
-    count as f64
-}
-
-/// Clopper and Pearson's bounds with `tail` of the error on each side. Counts may
-/// be fractions, as effective sample sizes are.
-fn exact(successes: f64, trials: f64, tail: f64) -> Interval {
-    let failures = (trials - successes).max(0.0);
-    let low = if successes <= 0.0 { 0.0 } else { beta_inverse(tail, successes, failures + 1.0) };
-    let high =
-        if failures <= 0.0 { 1.0 } else { 1.0 - beta_inverse(tail, failures, successes + 1.0) };
-    Interval { low, high }
-}
+use bakeoff_fuzz::stats::special::bisect;
+pub use bakeoff_fuzz::stats::{
+    CONFIDENCE, Cluster, Estimate, FEW_BLOCKS, Interval, clopper_pearson, float, lower_bound,
+    upper_bound,
+};
 
 /// Calls a one-sided claim "at least `rate`" takes when `failures` of them fail.
 ///
@@ -127,125 +74,6 @@ pub fn poisson_upper(events: u32, confidence: f64) -> f64 {
     };
     let seen = f64::from(events);
     bisect(0.0, seen + 20.0 * (seen + 10.0).sqrt(), 60, |mean| at_most(mean) <= tail)
-}
-
-/// Calls that belong together: a block, or a boot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cluster {
-    /// Calls.
-    pub trials: u64,
-    /// Those that went right.
-    pub successes: u64,
-}
-
-/// Boots below this number cannot tell how much boots disagree; blocks must do.
-const FEWEST_BOOTS: usize = 6;
-
-/// A rate with all that its interval rests on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// Calls.
-    pub trials: u64,
-    /// Those that went right.
-    pub successes: u64,
-    /// How many times the variance of independent calls was seen between
-    /// clusters; never below 1, so clusters that agree by chance gain nothing.
-    pub design_effect: f64,
-    /// Clusters the design effect was taken from.
-    pub clusters: usize,
-    /// The clusters could not disagree (no failure, no success) or there are too
-    /// few: the interval assumes that calls are independent.
-    pub independence_assumed: bool,
-}
-
-impl Estimate {
-    /// The rate of calls given in blocks, and the same calls again in boots;
-    /// `None` without calls.
-    ///
-    /// Each level has its own design effect and the larger one counts. Boots are
-    /// asked only when there are at least six: the interval otherwise speaks of
-    /// the boots that were made.
-    #[must_use]
-    pub fn new(blocks: &[Cluster], boots: &[Cluster]) -> Option<Estimate> {
-        let trials: u64 = blocks.iter().map(|c| c.trials).sum();
-        let successes: u64 = blocks.iter().map(|c| c.successes).sum();
-        valid(successes, trials)?;
-        let mut estimate = Estimate {
-            trials,
-            successes,
-            design_effect: 1.0,
-            clusters: blocks.iter().filter(|c| c.trials > 0).count(),
-            independence_assumed: true,
-        };
-        let levels = [(blocks, 2), (boots, FEWEST_BOOTS)];
-        for (clusters, fewest) in levels {
-            let count = clusters.iter().filter(|c| c.trials > 0).count();
-            if count < fewest || successes == 0 || successes == trials {
-                continue;
-            }
-            let effect = design_effect(clusters, float(trials), float(successes)).max(1.0);
-            if estimate.independence_assumed
-                || shrink(effect, count) < shrink(estimate.design_effect, estimate.clusters)
-            {
-                estimate.design_effect = effect;
-                estimate.clusters = count;
-            }
-            estimate.independence_assumed = false;
-        }
-        Some(estimate)
-    }
-
-    /// Correct calls per call.
-    #[must_use]
-    pub fn rate(&self) -> f64 {
-        float(self.successes) / float(self.trials)
-    }
-
-    /// The two-sided interval.
-    #[must_use]
-    pub fn interval(&self, confidence: f64) -> Interval {
-        self.interval_of_more(1.0, confidence)
-    }
-
-    /// The interval there would be with `factor` times the calls and clusters,
-    /// if they went as these did.
-    fn interval_of_more(&self, factor: f64, confidence: f64) -> Interval {
-        let alpha = 1.0 - confidence;
-        let trials = float(self.trials) * factor;
-        let mut effective = trials;
-        if !self.independence_assumed {
-            #[expect(clippy::cast_precision_loss, reason = "there are not that many blocks")]
-            let clusters = self.clusters as f64 * factor;
-            // Few clusters know their variance badly: Korn and Graubard take that
-            // into account by the ratio of the two t quantiles.
-            let ratio =
-                student_t(alpha, (trials - 1.0).max(1.0)) / student_t(alpha, clusters - 1.0);
-            effective = (trials / self.design_effect * ratio * ratio).min(trials);
-        }
-        exact(self.rate() * effective, effective, alpha / 2.0)
-    }
-}
-
-/// Which of two levels widens more: the factor on the sample size at 95%.
-fn shrink(effect: f64, clusters: usize) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "there are not that many blocks")]
-    let df = (clusters as f64 - 1.0).max(1.0);
-    let t = student_t(0.05, df);
-    1.0 / (effect * t * t)
-}
-
-/// The variance of the rate as the clusters show it, over that of independent
-/// calls (Kish's design effect; the ratio estimator's linearized variance, since
-/// blocks differ in size).
-fn design_effect(clusters: &[Cluster], trials: f64, successes: f64) -> f64 {
-    let rate = successes / trials;
-    let used: Vec<&Cluster> = clusters.iter().filter(|c| c.trials > 0).collect();
-    #[expect(clippy::cast_precision_loss, reason = "there are not that many blocks")]
-    let count = used.len() as f64;
-    let squares: f64 =
-        used.iter().map(|c| (float(c.successes) - rate * float(c.trials)).powi(2)).sum();
-    let between = count / (count - 1.0) * squares / (trials * trials);
-    between / (rate * (1.0 - rate) / trials)
 }
 
 /// The interval of `ours - theirs`, from the intervals of both at `confidence`.

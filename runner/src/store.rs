@@ -47,6 +47,9 @@ pub struct RunJson {
     pub spec_path: PathBuf,
     /// Series of `--add`, as they were given.
     pub added: Vec<PathBuf>,
+    /// Copies of the reference that take part in place of the candidates.
+    #[serde(default)]
+    pub against_itself: Option<u32>,
     /// When the run began, RFC 3339.
     pub started: String,
     /// Where each base comes from.
@@ -137,6 +140,9 @@ pub struct BuildSeconds {
     pub copy: f64,
     /// In make.
     pub make: f64,
+    /// Both together when the kernel that now came from the cache was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<f64>,
 }
 
 /// `end.json`: how a boot ended; its presence completes the boot.

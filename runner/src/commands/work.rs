@@ -8,7 +8,7 @@ use bakeoff::event::Stage;
 use bakeoff::judge;
 use bakeoff::plan::{Plan, Selection};
 use bakeoff::prereq;
-use bakeoff::report::Report;
+use bakeoff::report::{Format, Report};
 use bakeoff::run::{self, Machinery, Request, Tools};
 use bakeoff::store::{RunJson, Store, read_json};
 use bakeoff::{bench, dry_run};
@@ -23,8 +23,15 @@ impl Desk {
 }
 
 fn selection(typed: &cli::Selection) -> Selection {
-    let cli::Selection { arch, candidate, profile, probe } = typed.clone();
-    Selection { archs: arch, candidates: candidate, profiles: profile, probes: probe }
+    let cli::Selection { arch, candidate, profile, probe, quick } = typed.clone();
+    Selection {
+        archs: arch,
+        candidates: candidate,
+        profiles: profile,
+        probes: probe,
+        quick,
+        claim: None,
+    }
 }
 
 fn machinery(typed: &cli::Machinery) -> Machinery {
@@ -54,8 +61,9 @@ fn archs_of(plan: &Plan) -> Vec<String> {
 fn request(typed: &cli::Run) -> Request {
     Request {
         spec: typed.spec.clone(),
-        selection: selection(&typed.selection),
+        selection: Selection { claim: typed.claim, ..selection(&typed.selection) },
         add: typed.add.clone(),
+        against_itself: None,
         out: typed.out.clone(),
         seed: typed.seed,
     }
@@ -74,22 +82,56 @@ pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
     finish(&store, &machinery, args.gate, args.format, desk)
 }
 
+pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
+    let request = Request {
+        spec: args.spec.clone(),
+        selection: selection(&args.selection),
+        against_itself: Some(args.times),
+        out: args.out.clone(),
+        seed: args.seed,
+        ..Request::default()
+    };
+    let machinery = machinery(&args.machinery);
+    let spec = request.spec(&desk.data)?;
+    let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    if args.dry_run {
+        return print(&dry_run::describe(&spec, &plan, &machinery, &desk.tools())?);
+    }
+    ensure(archs_of(&plan), args.machinery.yes, desk)?;
+    let store = run::begin(&request, &machinery, &desk.tools())?;
+    carry_out(&store, &machinery, desk)?;
+    calibrated(&store, desk)
+}
+
+/// How often the reference was blamed for being itself; a run of `calibrate`
+/// that is resumed or reported answers the same.
+fn calibrated(store: &Store, desk: &Desk) -> Result<u8> {
+    let calibration = bakeoff::calibrate::judge(store, &desk.data)?;
+    print(&calibration.to_string())?;
+    Ok(if calibration.blamed() == 0 { exit_code::OK } else { exit_code::GATE_FAILED })
+}
+
+pub fn verify(args: &cli::Verify) -> Result<u8> {
+    let checked = bakeoff::verify::verify(&args.run)?;
+    print(&checked.to_string())?;
+    Ok(if checked.agrees() { exit_code::OK } else { exit_code::FAILURE })
+}
+
 pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let run: RunJson = read_json(&store.run_json())?;
     bakeoff::freeze::check_unchanged(&run, &desk.data)?;
     ensure(archs_of(&run.plan), args.machinery.yes, desk)?;
-    finish(&store, &machinery(&args.machinery), args.gate, args.format, desk)
+    let machinery = machinery(&args.machinery);
+    if run.against_itself.is_some() {
+        carry_out(&store, &machinery, desk)?;
+        return calibrated(&store, desk);
+    }
+    finish(&store, &machinery, args.gate, args.format, desk)
 }
 
-/// Carries out what is left of a run, judges it, prints the report.
-fn finish(
-    store: &Store,
-    machinery: &Machinery,
-    gate: bool,
-    format: cli::Format,
-    desk: &Desk,
-) -> Result<u8> {
+/// Carries out what is left of a run; a failure says how to go on.
+fn carry_out(store: &Store, machinery: &Machinery, desk: &Desk) -> Result<()> {
     desk.events.note(format!("run directory: {}", store.root().display()));
     let resume = format!("`bakeoff resume {}` goes on", store.root().display());
     run::carry_out(store, machinery, &desk.tools()).map_err(|error| match error.next_step() {
@@ -98,7 +140,18 @@ fn finish(
             error.hint(step)
         }
         None => error.hint(resume),
-    })?;
+    })
+}
+
+/// Carries out what is left of a run, judges it, prints the report.
+fn finish(
+    store: &Store,
+    machinery: &Machinery,
+    gate: bool,
+    format: &Format,
+    desk: &Desk,
+) -> Result<u8> {
+    carry_out(store, machinery, desk)?;
     let task = desk.events.start(Stage::Judge, "the run", None);
     let report = judge::judge(store, &desk.data)?;
     judge::write(store, &report)?;
@@ -113,13 +166,8 @@ pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
 }
 
 /// Prints a report; the exit code is its verdicts' or its gates'.
-fn answer(report: &Report, gate: bool, format: cli::Format) -> Result<u8> {
-    let name = match format {
-        cli::Format::Text => "text",
-        cli::Format::Json => "json",
-        cli::Format::Markdown => "markdown",
-    };
-    print(&judge::render(report, name)?)?;
+fn answer(report: &Report, gate: bool, format: &Format) -> Result<u8> {
+    print(&format.render(report)?)?;
     Ok(if gate { judge::gate_code(report) } else { judge::verdict_code(report) })
 }
 

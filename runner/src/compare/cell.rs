@@ -61,6 +61,7 @@ pub(super) fn row(seen: &Observation, steps: &[Step]) -> CellRow {
         match &kernel.outcome {
             KernelOutcome::Built { from_cache, objects: compiled, .. } => {
                 objects = *compiled;
+                seconds.cached = kernel.seconds.cached;
                 if !from_cache {
                     seconds.copy = Some(kernel.seconds.copy);
                     seconds.make = Some(kernel.seconds.make);

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Asks the spec's gates of every contender that could be tested.
 
+use bakeoff_fuzz::wire::Context;
+
 use super::rate::{condition, shown};
 use super::row::{CellEnd, CellRow, Change, GateRow, GateState, Place, RateRow, SplatRow, Verdict};
 use super::verdict::{all_profiles, same_target};
 use super::words::{Round, counted, list, percent};
 use super::{Comparison, Subject, end_words};
-use crate::spec::{Gate, Role};
+use crate::plan::{Planned, label, selects};
+use crate::spec::{Gate, Role, word};
 use crate::stats;
 
 pub(super) fn ask(subject: &Subject, found: &Comparison) -> Vec<GateRow> {
     let mut rows = Vec::new();
     for verdict in found.verdicts.iter().filter(|v| v.role == Role::Contender && !v.declared) {
         for gate in &subject.gates {
-            let target = Target::new(found, &verdict.place);
+            let target = Target::new(subject, found, &verdict.place);
             let (state, reason, evidence) = target.ask(gate, verdict.verdict);
             let place = all_profiles(found, &verdict.place, evidence);
             rows.push(GateRow { place, rule: gate.clone(), state, reason });
@@ -23,6 +26,7 @@ pub(super) fn ask(subject: &Subject, found: &Comparison) -> Vec<GateRow> {
 }
 
 struct Target<'a> {
+    steps: &'a [Planned],
     found: &'a Comparison,
     at: &'a Place,
     cells: Vec<&'a CellRow>,
@@ -32,8 +36,9 @@ struct Target<'a> {
 type Answer = (GateState, String, Vec<String>);
 
 impl<'a> Target<'a> {
-    fn new(found: &'a Comparison, at: &'a Place) -> Target<'a> {
+    fn new(subject: &'a Subject, found: &'a Comparison, at: &'a Place) -> Target<'a> {
         Target {
+            steps: &subject.steps,
             found,
             at,
             cells: found.cells.iter().filter(|c| same_target(&c.place, at)).collect(),
@@ -45,10 +50,26 @@ impl<'a> Target<'a> {
         match gate {
             Gate::NoAddedSplats => self.no_added_splats(),
             Gate::ControlSplatRemoved => self.control_splat_removed(),
-            Gate::RateAtLeast { metric, context, rate } => {
-                let rows: Vec<&RateRow> = self.rates(metric).collect();
-                let rows = rows.into_iter().filter(|r| r.context == *context).collect();
-                self.rate_at_least(rows, *rate)
+            Gate::RateAtLeast { metric, context, probe, rate } => {
+                self.rate_at_least(&self.rates(metric, *context, probe.as_deref()), *rate)
+            }
+            Gate::RateAtMost { metric, context, probe, rate } => {
+                self.rate_at_most(&self.rates(metric, *context, probe.as_deref()), *rate)
+            }
+            Gate::RateIs { metric, context, probe, is } => {
+                self.rate_is(&self.rates(metric, *context, probe.as_deref()), is)
+            }
+            Gate::SplatIs { title, is } => self.splat_is(title, is),
+            Gate::NoSplats { change } => self.no_splats(change),
+            Gate::VerdictIs { is } => {
+                let state = match verdict {
+                    Verdict::Inconclusive if !is.contains(&verdict) => GateState::Undecided,
+                    verdict if is.contains(&verdict) => GateState::Met,
+                    Verdict::Better | Verdict::Same | Verdict::Worse | Verdict::Inconclusive => {
+                        GateState::Failed
+                    }
+                };
+                (state, format!("the verdict is {}", word(verdict)), self.evidence())
             }
             Gate::NotWorse => {
                 let (state, word) = match verdict {
@@ -156,20 +177,121 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The rows of a metric: a profile named `production` counts alone, since
-    /// debug options distort rates.
-    fn rates(&self, metric: &str) -> impl Iterator<Item = &'a RateRow> {
-        let rows: Vec<&RateRow> = self
-            .found
-            .rates
-            .iter()
-            .filter(|r| same_target(&r.place, self.at) && r.metric == metric)
-            .collect();
-        let production = rows.iter().any(|row| row.place.profile == "production");
-        rows.into_iter().filter(move |row| !production || row.place.profile == "production")
+    /// The rows of a metric that are judged, of the context and the probes named.
+    fn rates(
+        &self,
+        metric: &str,
+        context: Option<Context>,
+        probe: Option<&str>,
+    ) -> Vec<&'a RateRow> {
+        let named = |row: &RateRow| {
+            let step = self.steps.iter().find(|planned| planned.step.id == row.step);
+            let label = step.map(|planned| label(&planned.step)).unwrap_or_default();
+            probe.is_none_or(|probe| selects(probe, &label))
+        };
+        let rows = self.found.rates.iter();
+        rows.filter(|row| same_target(&row.place, self.at) && row.metric == metric && row.judged)
+            .filter(|row| context.is_none_or(|context| row.context == context) && named(row))
+            .collect()
     }
 
-    fn rate_at_least(&self, rows: Vec<&RateRow>, least: f64) -> Answer {
+    /// A gate on rates of which none was measured.
+    fn nothing(&self) -> Answer {
+        (GateState::Undecided, "no such rate was measured".into(), self.evidence())
+    }
+
+    /// A row without calls: why.
+    fn none_of(&self, row: &RateRow) -> Answer {
+        self.stopped().unwrap_or_else(|| {
+            (GateState::Undecided, row.reason.clone(), row.place.evidence.clone())
+        })
+    }
+
+    fn rate_at_most(&self, rows: &[&RateRow], most: f64) -> Answer {
+        let text = |row: &RateRow| format!("{} {}", condition(row), shown(row));
+        let words = format!("{}%", percent(most, Round::Nearest));
+        if let Some(row) = rows.iter().find(|row| row.low.is_some_and(|low| low > most)) {
+            let reason = format!("above {words}: {}", text(row));
+            return (GateState::Failed, reason, row.place.evidence.clone());
+        }
+        let Some(first) = rows.first() else { return self.nothing() };
+        match rows.iter().find(|row| row.high.is_none_or(|high| high > most)) {
+            Some(row) if row.calls == 0 => self.none_of(row),
+            Some(row) => {
+                let reason = format!("{}: needs more calls", text(row));
+                (GateState::Undecided, reason, row.place.evidence.clone())
+            }
+            None => {
+                let all: Vec<String> = rows.iter().map(|row| text(row)).collect();
+                let reason = format!("at most {words}: {}", list(&all));
+                (GateState::Met, reason, first.place.evidence.clone())
+            }
+        }
+    }
+
+    fn rate_is(&self, rows: &[&RateRow], wanted: &[Verdict]) -> Answer {
+        let text = |row: &RateRow| format!("{} is {}", condition(row), word(row.verdict));
+        let Some(first) = rows.first() else { return self.nothing() };
+        let other = |row: &&&RateRow| !wanted.contains(&row.verdict);
+        let decided = rows.iter().filter(other).find(|row| row.verdict != Verdict::Inconclusive);
+        if let Some(row) = decided {
+            return (GateState::Failed, text(row), row.place.evidence.clone());
+        }
+        match rows.iter().find(other) {
+            Some(row) if row.calls == 0 => self.none_of(row),
+            Some(row) => (
+                GateState::Undecided,
+                format!("{}: {}", text(row), row.reason),
+                row.place.evidence.clone(),
+            ),
+            None => {
+                let all: Vec<String> = rows.iter().map(|row| text(row)).collect();
+                (GateState::Met, list(&all), first.place.evidence.clone())
+            }
+        }
+    }
+
+    /// What a splat is here; one that nobody has cannot be anything.
+    fn splat_is(&self, title: &str, wanted: &[Change]) -> Answer {
+        let rows: Vec<&SplatRow> =
+            self.splats.iter().filter(|splat| splat.title == title).copied().collect();
+        let is = |row: &SplatRow| format!("{title} is {}: {}", word(row.change), row.reason);
+        let decided =
+            |row: &&&SplatRow| !wanted.contains(&row.change) && row.change != Change::Unclear;
+        if let Some(row) = rows.iter().find(decided) {
+            return (GateState::Failed, is(row), row.place.evidence.clone());
+        }
+        if let Some(answer) = self.stopped() {
+            return answer;
+        }
+        match rows.iter().find(|row| !wanted.contains(&row.change)).or(rows.first()) {
+            Some(row) if wanted.contains(&row.change) => {
+                (GateState::Met, is(row), evidence_of(&rows))
+            }
+            Some(row) => (GateState::Undecided, is(row), row.place.evidence.clone()),
+            None => {
+                let reason = format!("{title} was seen neither here nor in the control");
+                (GateState::Undecided, reason, self.evidence())
+            }
+        }
+    }
+
+    fn no_splats(&self, unwanted: &[Change]) -> Answer {
+        let found: Vec<&SplatRow> =
+            self.splats.iter().filter(|s| unwanted.contains(&s.change)).copied().collect();
+        if !found.is_empty() {
+            return (GateState::Failed, titles(&found), evidence_of(&found));
+        }
+        if let Some(answer) = self.stopped() {
+            return answer;
+        }
+        match self.undone() {
+            Some(undone) => (GateState::Undecided, undone, self.evidence()),
+            None => (GateState::Met, "none".into(), self.evidence()),
+        }
+    }
+
+    fn rate_at_least(&self, rows: &[&RateRow], least: f64) -> Answer {
         let text = |row: &RateRow| format!("{} {}", condition(row), shown(row));
         let least_words = format!("{}%", percent(least, Round::Nearest));
         let below = rows.iter().find(|row| row.high.is_some_and(|high| high < least));
@@ -177,9 +299,7 @@ impl<'a> Target<'a> {
             let reason = format!("below {least_words}: {}", text(row));
             return (GateState::Failed, reason, row.place.evidence.clone());
         }
-        let Some(first) = rows.first() else {
-            return (GateState::Undecided, "no such rate was measured".into(), self.evidence());
-        };
+        let Some(first) = rows.first() else { return self.nothing() };
         let open = rows.iter().find(|row| row.low.is_none_or(|low| low < least));
         let Some(row) = open else {
             let all: Vec<String> = rows.iter().map(|row| text(row)).collect();
@@ -187,10 +307,7 @@ impl<'a> Target<'a> {
             return (GateState::Met, reason, first.place.evidence.clone());
         };
         if row.calls == 0 {
-            if let Some(answer) = self.stopped() {
-                return answer;
-            }
-            return (GateState::Undecided, row.reason.clone(), row.place.evidence.clone());
+            return self.none_of(row);
         }
         // The bounds shown are two-sided; so many calls make the lower one pass.
         let one_sided = 1.0 - (1.0 - row.confidence) / 2.0;

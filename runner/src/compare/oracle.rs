@@ -2,13 +2,15 @@
 //! Oracles look at a cell beside its reference and its control and say what they
 //! find. Each is a row of [`ORACLES`]; none knows of another.
 
+use bakeoff_fuzz::stop;
+use bakeoff_fuzz::wire::{Block, StepOutcome, Stop, Stress};
+
 use super::cell::{self, exercise};
-use super::rate::{condition, effect, is_compared, means, shown};
+use super::rate::{claim_words, condition, effect, means, shown};
 use super::row::{CellEnd, CellRow, Change, Effect, Finding, Place, RateRow, SplatRow};
 use super::words::{Round, count, counted, list, percent, points, ratio};
 use super::{Comparison, Subject, end_words, flip, label, splat};
 use crate::observation::Observation;
-use crate::plan::steps_of;
 use crate::spec::Role;
 
 /// A cell, and what it is judged by.
@@ -180,6 +182,12 @@ pub const ORACLES: &[Oracle] = &[
         asks: "Did what was planned run, where it should, with lockdep on?",
         of_sensitivity: true,
         judge: exercised,
+    },
+    Oracle {
+        name: "claim",
+        asks: "Does the rate that is claimed hold?",
+        of_sensitivity: false,
+        judge: claimed,
     },
     Oracle {
         name: "noise",
@@ -368,7 +376,7 @@ fn availability(pair: &Pair<'_>) -> Vec<Said> {
         return Vec::new();
     }
     let mut all = Vec::new();
-    for row in pair.rates.iter().filter(|row| is_compared(row)) {
+    for row in &pair.rates {
         let theirs =
             pair.reference_rates.iter().find(|r| r.step == row.step && r.metric == row.metric);
         let nobody = row.calls == 0 && theirs.is_some_and(|theirs| theirs.calls == 0);
@@ -387,10 +395,25 @@ fn availability(pair: &Pair<'_>) -> Vec<Said> {
     all
 }
 
+/// A claim speaks of a rate, not of the difference to the reference's, so it does
+/// not make a candidate better or worse.
+fn claimed(pair: &Pair<'_>) -> Vec<Said> {
+    let mut all = Vec::new();
+    for row in &pair.rates {
+        if let Some(claim) = &row.claim {
+            let text =
+                format!("{}, {}: {}", condition(row), means(&row.metric), claim_words(claim));
+            let evidence = Some(row.place.evidence.clone());
+            all.push(Said { effect: Effect::Note, text, evidence });
+        }
+    }
+    all
+}
+
 fn wrong_answer(pair: &Pair<'_>) -> Vec<Said> {
     let mut all = Vec::new();
     // While files change the oracle `flip` knows more.
-    let wrong = |row: &&&RateRow| row.valid > row.correct && is_compared(row);
+    let wrong = |row: &&&RateRow| row.valid > row.correct && row.stress != Stress::Flip;
     for row in pair.rates.iter().filter(wrong) {
         let wrong = row.valid - row.correct;
         let text = format!(
@@ -453,7 +476,8 @@ fn exercised(pair: &Pair<'_>) -> Vec<Said> {
         }
     }
     if pair.booted() && pair.role() != Role::Reference {
-        let undone = steps_of(pair.role(), &pair.subject.steps).filter(|step| {
+        let steps = pair.subject.steps_of(pair.role(), pair.ours.id());
+        let undone = steps.iter().filter(|step| {
             let ours = exercise(pair.ours, step.id);
             let theirs = pair.reference.map(|r| exercise(r, step.id)).unwrap_or_default();
             theirs.done && !ours.done
@@ -469,8 +493,34 @@ fn exercised(pair: &Pair<'_>) -> Vec<Said> {
             all.push(said(effect, text));
         }
     }
+    all.extend(stopped_early(pair));
     for error in &pair.ours.errors {
         all.push(said(Effect::Inconclusive, format!("our error: {error}")));
+    }
+    all
+}
+
+/// Steps that ended before their rule let them: the interval would promise too much.
+fn stopped_early(pair: &Pair<'_>) -> Vec<Said> {
+    let mut all = Vec::new();
+    for step in &pair.subject.steps_of(pair.role(), pair.ours.id()) {
+        for boot in &pair.ours.boots {
+            let done = boot.steps.get(&step.id) == Some(&StepOutcome::Done);
+            let taken: Vec<Block> =
+                boot.blocks.iter().filter(|block| block.step == step.id).cloned().collect();
+            if step.stop == Stop::Fixed || !done || stop::is_enough(step, &taken) {
+                continue;
+            }
+            let text = format!(
+                "{}: boot {} ended it after {} of {} blocks, which its rule does not allow: our \
+                 error",
+                label(step),
+                boot.name,
+                taken.len(),
+                step.blocks
+            );
+            all.push(said(Effect::Inconclusive, text));
+        }
     }
     all
 }

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use bakeoff_fuzz::wire::{Block, Counts, Score, Step, Stress};
+use bakeoff_fuzz::stop;
+use bakeoff_fuzz::wire::{Block, Buckets, Counts, Score, Step, Stress, WriterTime};
 
 use super::cell::{self, exercise, proves};
-use super::row::{Bounds, CellEnd, CellRow, Effect, Place, RateRow, Verdict};
-use super::words::{count, counted, rate};
+use super::row::{
+    Bounds, CellEnd, CellRow, ClaimRow, ClaimState, Effect, Place, RateRow, Verdict, small,
+};
+use super::words::{Round, count, counted, percent, rate, ratio};
 use super::{Settings, words};
 use crate::observation::{BootObservation, Observation};
+use crate::plan::{self, Claim, PRODUCTION};
 use crate::spec::Role;
 use crate::stats::{self, Cluster, Estimate, Judgement};
 
@@ -55,11 +59,19 @@ pub(super) struct Rate {
 }
 
 /// The rows of one cell, not yet compared.
-pub(super) fn measure(seen: &Observation, cell: &CellRow, steps: &[Step]) -> Vec<Rate> {
+pub(super) fn measure(
+    seen: &Observation,
+    cell: &CellRow,
+    steps: &[Step],
+    claim: Option<Claim>,
+) -> Vec<Rate> {
     let mut rates = Vec::new();
     for step in steps {
         for metric in METRICS.iter().filter(|m| m.probe == step.probe) {
-            rates.push(measure_one(seen, cell, step, metric));
+            let mut rate = measure_one(seen, cell, step, metric);
+            rate.row.claim =
+                claim.and_then(|claim| rate.estimate.map(|seen| test_claim(claim, &seen)));
+            rates.push(rate);
         }
     }
     rates
@@ -77,7 +89,10 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
     };
     let mut row = empty(seen, step, metric);
     let (mut blocks, mut boots, mut by_round) =
-        (Vec::new(), Vec::new(), BTreeMap::<u32, Vec<Cluster>>::new());
+        (Vec::new(), Vec::new(), BTreeMap::<u32, (Vec<Cluster>, f64)>::new());
+    let mut share = 1.0;
+    // Nanoseconds held or awaited, of nanoseconds watched.
+    let mut writer: Option<(u64, u64)> = None;
     let mut evidence = Vec::new();
     for boot in &seen.boots {
         let taken = of_step(boot);
@@ -87,6 +102,12 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
         row.place.boots = row.place.boots.saturating_add(1);
         evidence.extend(boot.evidence.iter().cloned());
         let mut whole = Cluster::default();
+        // Boots looked at their numbers apart: what each may spend multiplies, so
+        // that over all ways they may have ended the whole error is spent once.
+        let spent = stop::share(step.stop, step.blocks, small(taken.len()));
+        share *= spent;
+        let round = by_round.entry(boot.round).or_insert_with(|| (Vec::new(), 1.0));
+        round.1 *= spent;
         for block in &taken {
             if !proves(block) {
                 row.blocks_without_lockdep += 1;
@@ -94,6 +115,13 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
             }
             let (calls, valid, correct) = score(block);
             add(&mut row, &block.counts);
+            if let Some(WriterTime { held_ns, waited_ns, window_ns, cycles: _ }) =
+                &block.counts.writer
+            {
+                let (busy, all) = writer.unwrap_or_default();
+                let busy = busy.saturating_add(*held_ns).saturating_add(*waited_ns);
+                writer = Some((busy, all.saturating_add(*window_ns)));
+            }
             row.blocks += 1;
             row.valid += valid;
             row.correct += correct;
@@ -101,7 +129,7 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
             whole.trials += calls;
             whole.successes += correct;
             blocks.push(cluster);
-            by_round.entry(boot.round).or_default().push(cluster);
+            round.0.push(cluster);
         }
         boots.push(whole);
     }
@@ -109,17 +137,24 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
         evidence = cell::evidence(seen);
     }
     row.place.evidence = evidence;
-    let estimate = Estimate::new(&blocks, &boots);
+    row.writer_duty =
+        writer.filter(|(_, all)| *all > 0).map(|(busy, all)| words::round_up(ratio(busy, all)));
+    let estimate = Estimate::new(&blocks, &boots).map(|estimate| estimate.spending(share));
     if let Some(estimate) = &estimate {
         let interval = estimate.interval(stats::CONFIDENCE);
         row.low = Some(words::round_down(interval.low));
         row.high = Some(words::round_up(interval.high));
         row.design_effect = Some(words::round_up(estimate.design_effect));
         row.independence_assumed = estimate.independence_assumed;
+        row.error_share = Some(words::round_up(share));
+        row.rarer_in = Some(small(estimate.rarer_in));
     } else {
         row.reason = why_none(seen, cell, step, &row);
     }
-    let rounds = by_round.values().filter_map(|blocks| Estimate::new(blocks, &[])).collect();
+    let rounds = by_round
+        .values()
+        .filter_map(|(blocks, share)| Some(Estimate::new(blocks, &[])?.spending(*share)))
+        .collect();
     Rate { row, estimate, rounds }
 }
 
@@ -131,6 +166,9 @@ fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
         context: step.context,
         stress: step.stress,
         period_us: step.period_us,
+        interface: step.interface,
+        stack: step.stack,
+        writer_duty_asked: step.writer_duty,
         writer_duty: None,
         calls: 0,
         ineligible: 0,
@@ -140,20 +178,77 @@ fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
         wrong_context: BTreeMap::new(),
         slot_busy: None,
         lock_failed: None,
+        buckets: None,
         valid: 0,
         correct: 0,
         low: None,
         high: None,
         confidence: stats::CONFIDENCE,
+        error_share: None,
         blocks: 0,
         blocks_without_lockdep: 0,
         design_effect: None,
+        rarer_in: None,
         independence_assumed: false,
+        claim: None,
+        judged: true,
         difference: None,
         noise: None,
         needs: None,
         verdict: Verdict::Inconclusive,
         reason: String::new(),
+    }
+}
+
+/// What came of a claim. It holds only at the number of calls that was fixed
+/// before, so its bound has the whole error; it may be refuted earlier, and that
+/// bound has what the look may spend.
+fn test_claim(claim: Claim, seen: &Estimate) -> ClaimRow {
+    let both_sides = 1.0 - 2.0 * (1.0 - stats::CONFIDENCE);
+    let low = seen.spending(1.0).interval(both_sides).low;
+    let high = seen.interval(both_sides).high;
+    let at_least = claim.rate();
+    let state = if low >= at_least {
+        ClaimState::Holds
+    } else if high < at_least {
+        ClaimState::Refuted
+    } else {
+        ClaimState::Open
+    };
+    let needs = || {
+        let failures = seen.trials - seen.successes;
+        let all = stats::calls_for_claim(at_least, failures, stats::CONFIDENCE)?;
+        Some(all.saturating_sub(seen.trials).max(1))
+    };
+    ClaimRow {
+        at_least,
+        state,
+        low: words::round_down(low),
+        high: words::round_up(high),
+        needs: (state == ClaimState::Open).then(needs).flatten(),
+    }
+}
+
+/// `99.999% holds: at least 99.9991% with 95% confidence`.
+pub(crate) fn claim_words(claim: &ClaimRow) -> String {
+    let ClaimRow { at_least, state, low, high, needs } = claim;
+    let claimed = percent(*at_least, Round::Nearest);
+    match state {
+        ClaimState::Holds => {
+            let low = percent(*low, Round::Down);
+            format!("{claimed}% holds: at least {low}% with 95% confidence")
+        }
+        ClaimState::Refuted => {
+            let high = percent(*high, Round::Up);
+            format!("{claimed}% is refuted: at most {high}% with 95% confidence")
+        }
+        ClaimState::Open => {
+            let needs = needs.map_or_else(
+                || "no number of calls would show it".to_owned(),
+                |calls| format!("needs {} more without a failure", counted(calls, "call")),
+            );
+            format!("{claimed}% inconclusive: {needs}")
+        }
     }
 }
 
@@ -172,7 +267,22 @@ fn add(row: &mut RateRow, counts: &Counts) {
         frames: _,
         // For the oracle of its own.
         flip: _,
+        // Added up apart: a duty is a quotient.
+        writer: _,
+        buckets,
     } = counts;
+    if let Some(Buckets { ids, fallback_ids, exists, fast_calls, fast_stale }) = buckets {
+        let sum = row.buckets.get_or_insert_default();
+        for (sum, part) in [
+            (&mut sum.ids, ids),
+            (&mut sum.fallback_ids, fallback_ids),
+            (&mut sum.exists, exists),
+            (&mut sum.fast_calls, fast_calls),
+            (&mut sum.fast_stale, fast_stale),
+        ] {
+            *sum = sum.saturating_add(*part);
+        }
+    }
     row.calls = row.calls.saturating_add(*calls);
     row.missed = row.missed.saturating_add(*missed);
     row.errors = row.errors.saturating_add(*errors);
@@ -229,7 +339,13 @@ fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> S
 /// Judges every row against the reference's: `groups` holds the rows of one
 /// base × architecture × profile each, the reference's among them; `name` is the
 /// reference's.
+///
+/// Many comparisons are corrected for by Bonferroni's inequality: every row shows
+/// the interval its verdict rests on, and all of them hold at once. (Holm's method
+/// would reject a little more, but has no intervals to show.) Rows that are not
+/// judged are not among them.
 pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, name: &str) {
+    set_aside(groups);
     let comparisons: usize = groups.iter().map(|group| comparisons(group)).sum();
     let confidence = stats::corrected(settings.confidence, comparisons);
     for group in groups {
@@ -240,16 +356,19 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
         };
         for (role, rates) in group {
             for rate in rates {
-                if !is_compared(&rate.row) {
-                    if rate.estimate.is_some() {
-                        rate.row.reason = NOT_COMPARED.into();
-                    }
-                    continue;
-                }
                 let theirs = theirs
                     .iter()
                     .find(|r| r.row.step == rate.row.step && r.row.metric == rate.row.metric);
-                if *role == Role::Reference {
+                if !rate.row.judged {
+                    if rate.estimate.is_some() {
+                        rate.row.reason = match rate.row.stress {
+                            Stress::Flip => NOT_HELD_EQUAL.into(),
+                            Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed => {
+                                format!("not judged: a debug kernel; {PRODUCTION}'s rates are")
+                            }
+                        };
+                    }
+                } else if *role == Role::Reference {
                     judge_reference(rate, theirs);
                 } else {
                     judge_one(rate, theirs, confidence, settings.margin, name);
@@ -259,21 +378,34 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
     }
 }
 
-/// Whether a rate says something about a candidate beside the reference. Where
-/// mappings change as fast as they go, how fast that is depends on the candidate
-/// and on the host; there the pairs count, not how many there are.
-pub(crate) fn is_compared(row: &RateRow) -> bool {
-    row.stress != Stress::Flip
-}
-
-/// Why it does not.
-const NOT_COMPARED: &str = "not compared: how often the mapping changes is not held equal";
-
 /// How many rates of a group are set against the reference's.
 fn comparisons(group: &[(Role, Vec<Rate>)]) -> usize {
     let others = group.iter().filter(|(role, _)| *role != Role::Reference);
-    let rates = others.flat_map(|(_, rates)| rates);
-    rates.filter(|rate| rate.estimate.is_some() && is_compared(&rate.row)).count()
+    let rates = others.flat_map(|(_, rates)| rates).filter(|rate| rate.row.judged);
+    rates.filter(|rate| rate.estimate.is_some()).count()
+}
+
+/// Why rates under [`Stress::Flip`] are only shown: how fast mappings change depends
+/// on the candidate and on the host. There the pairs count, not how many there are.
+const NOT_HELD_EQUAL: &str = "not judged: how often the mapping changes is not held equal";
+
+/// Where a base and architecture have a production kernel, its rates are judged and
+/// the others' only shown; rates while mappings change their files are shown only.
+fn set_aside(groups: &mut [Vec<(Role, Vec<Rate>)>]) {
+    let all = |groups: &[Vec<(Role, Vec<Rate>)>]| -> Vec<Place> {
+        let rates = groups.iter().flatten().flat_map(|(_, rates)| rates);
+        rates.map(|rate| rate.row.place.clone()).collect()
+    };
+    let production: Vec<Place> =
+        all(groups).into_iter().filter(|place| place.profile == PRODUCTION).collect();
+    for (_, rates) in groups.iter_mut().flatten() {
+        for rate in rates {
+            let at = &rate.row.place;
+            let there = production.iter().any(|p| p.base == at.base && p.arch == at.arch);
+            let debug = at.profile != PRODUCTION && there;
+            rate.row.judged = !debug && rate.row.stress != Stress::Flip;
+        }
+    }
 }
 
 /// The reference's rate, and by how much its own rounds differ.
@@ -367,17 +499,25 @@ pub(crate) fn shown(row: &RateRow) -> String {
     rate(row.correct, row.calls, row.low, row.high)
 }
 
-/// `build_id/hardirq/idle/4000us`, from a row.
+/// `hardirq/idle/4000us`, from a row.
 pub(crate) fn condition(row: &RateRow) -> String {
-    let mut text = format!("{}/{}", crate::spec::word(row.context), crate::spec::word(row.stress));
-    if let Some(period) = row.period_us {
-        text.push_str(&format!("/{period}us"));
-    }
-    text
+    let RateRow { context, stress, period_us, writer_duty_asked, interface, stack, .. } = row;
+    plan::condition(*context, *stress, *period_us, *writer_duty_asked, *interface, *stack)
+}
+
+/// The same without the period or without the writer's duty.
+pub(crate) fn plain_condition(row: &RateRow, without_period: bool, without_duty: bool) -> String {
+    let RateRow { context, stress, period_us, writer_duty_asked, interface, stack, .. } = row;
+    let period = period_us.filter(|_| !without_period);
+    let duty = writer_duty_asked.filter(|_| !without_duty);
+    plan::condition(*context, *stress, period, duty, *interface, *stack)
 }
 
 /// What a row says about its candidate.
 pub(super) fn effect(row: &RateRow) -> Effect {
+    if !row.judged {
+        return Effect::Note;
+    }
     match row.verdict {
         Verdict::Better => Effect::Better,
         Verdict::Same => Effect::Same,

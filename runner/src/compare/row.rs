@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bakeoff_fuzz::wire::{Context, Stress};
+use bakeoff_fuzz::wire::{Context, Interface, Stack, Stress};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,9 @@ pub struct CellSeconds {
     pub copy: Option<f64>,
     /// In make; `null` if nothing was built.
     pub make: Option<f64>,
+    /// Copy and make when the kernel was made that now came from the cache; `null`
+    /// if it did not.
+    pub cached: Option<f64>,
     /// Power-on to the agent's first word, the median of the boots.
     pub hello: Option<f64>,
     /// All boots, power-on to end.
@@ -178,6 +181,12 @@ pub struct RateRow {
     pub stress: Stress,
     /// Asked distance between samples; `null`: as fast as the event comes.
     pub period_us: Option<u32>,
+    /// The helper that was asked.
+    pub interface: Interface,
+    /// What the sampled stack looked like.
+    pub stack: Stack,
+    /// Part of the time in percent that a writer was asked to hold or await the lock.
+    pub writer_duty_asked: Option<u8>,
     /// Part of the time a writer held or waited for the lock, measured; `null`
     /// where there was no writer.
     pub writer_duty: Option<f64>,
@@ -197,6 +206,8 @@ pub struct RateRow {
     pub slot_busy: Option<u64>,
     /// Calls that fell back because the lock was not to be had, if it can be told.
     pub lock_failed: Option<u64>,
+    /// What became of the stacks in the map, where the helper keeps them in one.
+    pub buckets: Option<BucketsRow>,
     /// Calls with an answer.
     pub valid: u64,
     /// Calls with the right answer.
@@ -205,16 +216,27 @@ pub struct RateRow {
     pub low: Option<f64>,
     /// Upper bound.
     pub high: Option<f64>,
-    /// Confidence of the bounds.
+    /// Confidence of the bounds, whatever ended the sampling.
     pub confidence: f64,
+    /// The part of the error the bounds may make: less than 1 where the sampling
+    /// looked at its numbers and could have stopped earlier.
+    pub error_share: Option<f64>,
     /// Blocks counted.
     pub blocks: u32,
     /// Blocks not counted: lockdep was off before or after them.
     pub blocks_without_lockdep: u32,
     /// How much more the blocks vary than independent calls would; at least 1.
     pub design_effect: Option<f64>,
+    /// Blocks that hold a failure, or a success if those are fewer: below ten how
+    /// failures clump is hardly known, and the bounds rest on that little.
+    pub rarer_in: Option<u32>,
     /// No block could disagree with another: the bounds assume independent calls.
     pub independence_assumed: bool,
+    /// The claim that was put to the test, and what came of it.
+    pub claim: Option<ClaimRow>,
+    /// It counts for the verdict. Debug options distort rates: where a base and
+    /// architecture have the profile `production`, only its rates do.
+    pub judged: bool,
     /// Interval of this rate minus the reference's, corrected for the number of
     /// comparisons made.
     pub difference: Option<Bounds>,
@@ -227,6 +249,51 @@ pub struct RateRow {
     pub verdict: Verdict,
     /// Why.
     pub reason: String,
+}
+
+/// What users of `bpf_get_stackid` see of fallbacks, added up over the blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BucketsRow {
+    /// Ids that calls were given; the maps were empty when a block began.
+    pub ids: u64,
+    /// Of these, how many stand for a stack with a fallback in it: one stack is
+    /// then split into two.
+    pub fallback_ids: u64,
+    /// Calls refused with `EEXIST`: the addresses were there with other build ids.
+    pub exists: u64,
+    /// Calls with `BPF_F_FAST_STACK_CMP` that were given an id.
+    pub fast_calls: u64,
+    /// Of these, how many were given an earlier call's stack with a fallback in it.
+    pub fast_stale: u64,
+}
+
+/// What came of a claim.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimState {
+    /// The rate is at least what was claimed.
+    Holds,
+    /// It is less.
+    Refuted,
+    /// The calls there are cannot tell.
+    Open,
+}
+
+/// A claim about a rate, put to the test.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimRow {
+    /// The rate claimed.
+    pub at_least: f64,
+    /// What came of it, at 95% confidence for this row alone.
+    pub state: ClaimState,
+    /// The rate is at least this, one-sided.
+    pub low: f64,
+    /// The rate is at most this, one-sided.
+    pub high: f64,
+    /// Calls more that would show it if none of them failed; `null` if it is decided.
+    pub needs: Option<u64>,
 }
 
 /// Two bounds of a difference.

@@ -10,7 +10,7 @@ use bakeoff_fuzz::wire::{
 
 use super::{CandidateInfo, Subject};
 use crate::observation::{BootObservation, Observation, SeenSplat};
-use crate::plan::{Cell, CellId};
+use crate::plan::{Cell, CellId, Planned};
 use crate::spec::{Gate, Role};
 use crate::store::{BootEnd, BuildSeconds, KernelJson, KernelOutcome};
 
@@ -59,7 +59,8 @@ pub(crate) fn subject() -> Subject {
         tested_by: None,
     };
     Subject {
-        steps: steps(),
+        steps: steps().into_iter().map(Planned::from).collect(),
+        claim: None,
         candidates: vec![
             candidate("landed", "ordinary owner trylock, released for lockdep late", None),
             candidate("as-reported", "mmap_read_trylock_non_owner() under the assertion", None),
@@ -76,7 +77,8 @@ pub(crate) fn subject() -> Subject {
             Gate::ControlSplatRemoved,
             Gate::RateAtLeast {
                 metric: "build_id.top_frame".into(),
-                context: Context::Process,
+                context: Some(Context::Process),
+                probe: None,
                 rate: 0.999,
             },
             Gate::NotWorse,
@@ -169,7 +171,7 @@ pub(crate) fn clean(candidate: &str, arch: &str) -> Observation {
                 make: "make".into(),
             },
             patches: Vec::new(),
-            seconds: BuildSeconds { copy: 2.5, make: 11.25 },
+            seconds: BuildSeconds { copy: 2.5, make: 11.25, cached: None },
         }),
         boots,
         errors: Vec::new(),
@@ -286,25 +288,7 @@ impl Story for Observation {
     }
 }
 
-/// Throws coins, the same ones for the same seed (splitmix64).
-pub(crate) struct Coins(pub(crate) u64);
-
-impl Coins {
-    pub(crate) fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        #[expect(clippy::cast_precision_loss)]
-        let unit = (z >> 11) as f64 / (1u64 << 53) as f64;
-        unit
-    }
-
-    pub(crate) fn heads(&mut self, trials: u64, p: f64) -> u64 {
-        (0..trials).map(|_| u64::from(self.unit() < p)).sum()
-    }
-}
+pub(crate) use crate::stats::coverage::Coins;
 
 pub(crate) const BUG: &str = "WARNING in find_vma";
 

@@ -88,7 +88,7 @@ pub(super) fn list_all(subject: &Subject, found: &Comparison) -> Vec<NotTested> 
     }
     let contexts: Vec<String> = CONTEXTS
         .iter()
-        .filter(|context| !subject.steps.iter().any(|step| step.context == **context))
+        .filter(|context| !subject.steps.iter().any(|step| step.step.context == **context))
         .map(word)
         .collect();
     if !contexts.is_empty() {
@@ -96,7 +96,7 @@ pub(super) fn list_all(subject: &Subject, found: &Comparison) -> Vec<NotTested> 
     }
     let stresses: Vec<String> = STRESSES
         .iter()
-        .filter(|stress| !subject.steps.iter().any(|step| step.stress == **stress))
+        .filter(|stress| !subject.steps.iter().any(|step| step.step.stress == **stress))
         .map(word)
         .collect();
     if !stresses.is_empty() {

@@ -4,15 +4,17 @@
 //! formats that people read.
 
 use super::Report;
-use crate::compare::words::{Round, count, list, percent, plain, ratio};
+use crate::compare::words::{Round, count, counted, list, percent, plain, ratio};
 use crate::compare::{
     CandidateInfo, CellEnd, Change, Effect, Place, RateRow, SplatRow, Untested, Verdict,
-    VerdictRow, condition, is_compared, means, untested_on,
+    VerdictRow, condition, means, untested_on,
 };
 use crate::spec::Role;
 
 /// The longest title that is shown whole.
 const TITLE: usize = 120;
+/// Conditions that a sentence names; the tables have all.
+const MOST_CONDITIONS: usize = 6;
 /// The longest finding that is shown whole.
 const TEXT: usize = 240;
 
@@ -43,8 +45,13 @@ pub(super) fn cell(report: &Report, place: &Place) -> String {
 pub(super) fn place_list(report: &Report, places: &[String]) -> String {
     let mut all: Vec<String> = Vec::new();
     report.verdicts.iter().for_each(|row| add(&mut all, target(report, &row.place)));
-    if places.len() > 2 && all.iter().all(|at| places.contains(at)) {
-        return format!("all {} targets", all.len());
+    if all.iter().all(|at| places.contains(at)) {
+        match all.len() {
+            // One base: the targets are its architectures.
+            2 if report.run.bases.len() < 2 => return "both architectures".into(),
+            0..=2 => {}
+            many => return format!("all {many} targets"),
+        }
     }
     list(places)
 }
@@ -131,28 +138,24 @@ fn rates<'a>(
     report: &'a Report,
     candidate: &'a CandidateInfo,
 ) -> impl Iterator<Item = &'a RateRow> {
-    let own = move |row: &&RateRow| {
-        row.place.candidate == candidate.name && row.calls > 0 && is_compared(row)
-    };
     // Debug options distort rates: where a production kernel was measured, it speaks.
-    let production = report.rates.iter().any(|row| own(&row) && row.place.profile == "production");
-    report
-        .rates
-        .iter()
-        .filter(own)
-        .filter(move |row| !production || row.place.profile == "production")
+    let own =
+        move |row: &&RateRow| row.place.candidate == candidate.name && row.calls > 0 && row.judged;
+    report.rates.iter().filter(own)
 }
 
-/// What rose or fell; metrics, architectures and conditions with the same change
-/// share a sentence.
+/// A rate that rose or fell under one condition.
+struct Move {
+    verb: &'static str,
+    condition: String,
+    metrics: Vec<String>,
+    /// From, to, on which targets, by how many of how many calls.
+    seen: Vec<(String, String, Vec<String>, Vec<String>)>,
+}
+
+/// What rose or fell: one sentence for the metrics that did so alike, one part of it
+/// for each condition, and targets with the same change named together.
 fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
-    struct Move {
-        change: String,
-        condition: String,
-        metrics: Vec<String>,
-        places: Vec<String>,
-        seen: Vec<String>,
-    }
     let mut moves: Vec<Move> = Vec::new();
     for row in rates(report, candidate) {
         let verb = match row.verdict {
@@ -160,52 +163,80 @@ fn moved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
             Verdict::Better => "rises",
             Verdict::Same | Verdict::Inconclusive => continue,
         };
+        let percent_of =
+            |row: &RateRow| percent(ratio(row.correct, row.calls), Round::Nearest) + "%";
         let from = report.rates.iter().find(|r| {
             r.place.candidate == reference(report)
                 && (&r.place.base, &r.place.arch, &r.place.profile)
                     == (&row.place.base, &row.place.arch, &row.place.profile)
                 && (r.step, &r.metric) == (row.step, &row.metric)
         });
-        let from = from.map_or_else(String::new, |r| {
-            format!(" from {}%", percent(ratio(r.correct, r.calls), Round::Nearest))
-        });
-        let to = percent(ratio(row.correct, row.calls), Round::Nearest);
-        let change = format!("{verb}{from} to {to}%");
-        let condition = condition(row);
-        let place = target(report, &row.place);
-        let seen = format!("{}/{}", count(row.correct), count(row.calls));
+        let from = from.map(percent_of).unwrap_or_default();
+        let (to, place) = (percent_of(row), target(report, &row.place));
+        let calls = format!("{}/{}", count(row.correct), count(row.calls));
         let metric = means(&row.metric).to_owned();
-        match moves.iter_mut().find(|m| m.change == change && m.condition == condition) {
-            Some(known) => {
-                add(&mut known.metrics, metric);
-                add(&mut known.places, place);
-                add(&mut known.seen, seen);
-            }
-            None => moves.push(Move {
-                change,
-                condition,
-                metrics: vec![metric],
-                places: vec![place],
-                seen: vec![seen],
-            }),
-        }
-    }
-    let mut sentences: Vec<(String, Vec<String>, String)> = Vec::new();
-    for Move { change, condition, metrics, places, seen } in moves {
-        let front = {
-            let shares = metrics.join(", and of those that get ");
-            let comma = if metrics.len() > 1 { "," } else { "" };
-            format!("The share of calls that get {shares}{comma} {change}")
+        let condition = condition(row);
+        let like = |m: &&mut Move| {
+            m.verb == verb && m.condition == condition && m.metrics == [metric.clone()]
         };
-        let back = format!(" on {}", place_list(report, &places));
-        let part = format!("{condition} ({})", seen.join(", "));
-        match sentences.iter_mut().find(|(f, _, b)| *f == front && *b == back) {
-            Some((_, parts, _)) => parts.push(part),
-            None => sentences.push((front, vec![part], back)),
+        let known = match moves.iter_mut().find(like) {
+            Some(known) => known,
+            None => {
+                let metrics = vec![metric.clone()];
+                moves.push(Move { verb, condition, metrics, seen: Vec::new() });
+                let Some(new) = moves.last_mut() else { continue };
+                new
+            }
+        };
+        match known.seen.iter_mut().find(|(f, t, ..)| *f == from && *t == to) {
+            Some((_, _, places, seen)) => {
+                add(places, place);
+                add(seen, calls);
+            }
+            None => known.seen.push((from, to, vec![place], vec![calls])),
         }
     }
-    let tell = |(front, parts, back): (String, Vec<String>, String)| {
-        format!("{front} in {}{back}.", list(&parts))
+    // Metrics that moved alike share a sentence.
+    let mut merged: Vec<Move> = Vec::new();
+    for one in moves {
+        let like = |m: &&mut Move| {
+            m.verb == one.verb && m.condition == one.condition && m.seen == one.seen
+        };
+        match merged.iter_mut().find(like) {
+            Some(known) => {
+                one.metrics.into_iter().for_each(|metric| add(&mut known.metrics, metric))
+            }
+            None => merged.push(one),
+        }
+    }
+    let mut sentences: Vec<(String, Vec<String>)> = Vec::new();
+    for Move { verb, condition, metrics, seen } in merged {
+        let shares = metrics.join(", and of those that get ");
+        let comma = if metrics.len() > 1 { "," } else { "" };
+        let front = format!("The share of calls that get {shares}{comma} {verb}");
+        let parts: Vec<String> = seen
+            .iter()
+            .map(|(from, to, places, calls)| {
+                let from = if from.is_empty() { String::new() } else { format!("from {from} ") };
+                let places = place_list(report, places);
+                format!("{from}to {to} on {places} ({})", calls.join(", "))
+            })
+            .collect();
+        let part = format!("in {condition} {}", list(&parts));
+        match sentences.iter_mut().find(|(known, _)| *known == front) {
+            Some((_, parts)) => parts.push(part),
+            None => sentences.push((front, vec![part])),
+        }
+    }
+    let tell = |(front, parts): (String, Vec<String>)| {
+        let more = parts.len().saturating_sub(MOST_CONDITIONS);
+        let told: Vec<String> = parts.into_iter().take(MOST_CONDITIONS).collect();
+        let more = if more > 0 {
+            format!("; and in {} more, see below", counted(more as u64, "condition"))
+        } else {
+            String::new()
+        };
+        format!("{front} {}{more}.", told.join("; "))
     };
     sentences.into_iter().map(tell).collect()
 }
@@ -243,19 +274,47 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     }
     let open = report.rates.iter().filter(|row| {
         row.place.candidate == candidate.name
+            && row.judged
             && row.verdict == Verdict::Inconclusive
             && (row.calls > 0 || only_here(report, row))
     });
-    let open = distinct(
-        open.map(|row| {
-            let why = match row.needs {
-                Some(calls) => format!("needs about {} more calls", count(calls)),
-                None => plain(&row.reason, TITLE),
-            };
-            format!("{} on {} ({why})", condition(row), target(report, &row.place))
+    // One part for each condition, with what each target lacks.
+    type Lacks = Vec<(String, Vec<String>)>;
+    let mut lacking: Vec<(String, Lacks)> = Vec::new();
+    for row in open {
+        let why = match row.needs {
+            Some(calls) => format!("needs about {} more calls", count(calls)),
+            None => plain(&row.reason, TITLE),
+        };
+        let (condition, place) = (condition(row), target(report, &row.place));
+        let at = match lacking.iter().position(|(known, _)| *known == condition) {
+            Some(at) => at,
+            None => {
+                lacking.push((condition, Vec::new()));
+                lacking.len() - 1
+            }
+        };
+        let Some((_, lacks)) = lacking.get_mut(at) else { continue };
+        match lacks.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, places)) => add(places, place),
+            None => lacks.push((why, vec![place])),
+        }
+    }
+    let more = lacking.len().saturating_sub(MOST_CONDITIONS);
+    let mut open: Vec<String> = lacking
+        .into_iter()
+        .take(MOST_CONDITIONS)
+        .map(|(condition, lacks)| {
+            let told: Vec<String> = lacks
+                .iter()
+                .map(|(why, places)| format!("on {} ({why})", place_list(report, places)))
+                .collect();
+            format!("{condition} {}", list(&told))
         })
-        .collect(),
-    );
+        .collect();
+    if more > 0 {
+        open.push(format!("{} more, see below", counted(more as u64, "condition")));
+    }
     if !open.is_empty() {
         all.push(format!("Cannot tell for {}.", list(&open)));
     }

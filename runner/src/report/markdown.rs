@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report for a web page or a merge request.
 
-use super::Report;
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
-use super::text::{gate_name, untested_line};
+use super::text::{build_seconds, untested_line};
+use super::{Report, sweep};
 use crate::compare::words::{count, plain};
-use crate::compare::{condition, end_words, shown};
+use crate::compare::{claim_words, condition, end_words, shown};
 use crate::spec::word;
 
 /// The longest piece of foreign text that is shown.
@@ -45,6 +45,30 @@ pub(super) fn render(report: &Report) -> String {
         ));
     }
 
+    if report.rates.iter().any(|row| row.claim.is_some()) {
+        section(&mut out, "Claim");
+        let rows = report.rates.iter().filter_map(|row| {
+            let claim = row.claim.as_ref()?;
+            Some(vec![
+                text(&row.place.candidate),
+                text(&cell(report, &row.place)),
+                text(&condition(row)),
+                code(&row.metric),
+                text(&claim_words(claim)),
+            ])
+        });
+        table(&mut out, &["candidate", "on", "condition", "metric", "claim"], rows);
+    }
+
+    let sweeps = sweep::render(report);
+    if !sweeps.is_empty() {
+        section(&mut out, "Sweeps: right answers of eligible calls in percent");
+        for (heading, table) in sweeps {
+            out.push_str(&format!("{}\n\n```text\n{table}```\n\n", text(&heading)));
+        }
+        out.push_str("+ better, - worse, ? inconclusive against the reference.\n");
+    }
+
     section(&mut out, "Availability: right answers of eligible calls, 95% interval");
     let rows = report.rates.iter().map(|row| {
         vec![
@@ -53,7 +77,7 @@ pub(super) fn render(report: &Report) -> String {
             code(&row.metric),
             text(&row.place.candidate),
             if row.calls > 0 { text(&shown(row)) } else { "0 calls".into() },
-            word(row.verdict),
+            if row.judged { word(row.verdict) } else { "-".into() },
             text(&row.reason),
         ]
     });
@@ -79,7 +103,7 @@ pub(super) fn render(report: &Report) -> String {
             text(&row.place.candidate),
             text(&cell(report, &row.place)),
             end_words(row.end).to_owned(),
-            seconds(row.seconds.make),
+            build_seconds(row),
             seconds(row.seconds.hello),
             format!("{:.1}", row.seconds.boots),
             row.place.boots.to_string(),
@@ -87,7 +111,7 @@ pub(super) fn render(report: &Report) -> String {
         ]
     });
     let heads =
-        ["candidate", "on", "end", "make, s", "to boot, s", "all boots, s", "boots", "note"];
+        ["candidate", "on", "end", "build, s", "to boot, s", "all boots, s", "boots", "note"];
     table(&mut out, &heads, rows);
 
     if !report.gates.is_empty() {
@@ -96,7 +120,7 @@ pub(super) fn render(report: &Report) -> String {
             vec![
                 text(&row.place.candidate),
                 text(&target(report, &row.place)),
-                gate_name(&row.rule),
+                text(&row.rule.name()),
                 word(row.state),
                 text(&row.reason),
             ]

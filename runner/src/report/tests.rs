@@ -50,7 +50,7 @@ fn spec() -> Spec {
     }
 }
 
-fn run(all: &[Observation]) -> RunJson {
+pub(crate) fn run_of(all: &[Observation]) -> RunJson {
     let names = ["x86_64", "arm64"].map(str::to_owned);
     let each = |text: &str| names.iter().map(|n| (n.clone(), text.to_owned())).collect();
     let base = BaseSource::Debian {
@@ -65,12 +65,14 @@ fn run(all: &[Observation]) -> RunJson {
         spec_sha256: "0123456789abcdef".into(),
         spec_path: "patches/find-vma".into(),
         added: vec![],
+        against_itself: None,
         started: "2026-11-22T16:00:00Z".into(),
         bases: BTreeMap::from([("6.12".to_owned(), base)]),
         plan: Plan {
             seed: 42,
             cells: all.iter().map(|seen| seen.cell.clone()).collect(),
             steps: subject().steps,
+            claim: None,
         },
         environment: Environment {
             accel: each("tcg"),
@@ -84,13 +86,13 @@ fn run(all: &[Observation]) -> RunJson {
     }
 }
 
-fn report(all: &[Observation]) -> Report {
+pub(crate) fn report_of(all: &[Observation]) -> Report {
     let comparison = compare(&subject(), all, &Settings::default());
-    Report::new(&run(all), &spec(), comparison)
+    Report::new(&run_of(all), &spec(), comparison)
 }
 
 fn both_architectures() -> Report {
-    report(&[prediction("x86_64"), prediction("arm64")].concat())
+    report_of(&[prediction("x86_64"), prediction("arm64")].concat())
 }
 
 /// A run in which nearly everything went wrong, in a different way each.
@@ -120,7 +122,7 @@ fn misfortunes() -> Report {
     );
     arm.push(clean("peter-removal", "arm64").dies(BootEnd::Hung { silent_seconds: 60 }, HARDIRQ));
     arm.push(interrupted);
-    report(&[lost, arm].concat())
+    report_of(&[lost, arm].concat())
 }
 
 /// Everything that comes from elsewhere tries to break out.
@@ -136,7 +138,7 @@ fn hostile() -> Report {
             });
         }
     }
-    let mut report = report(&all);
+    let mut report = report_of(&all);
     report.run.title = "title\nVERDICT: all good".into();
     report.run.candidates[4].untested = Some("a\tb\u{0}c".into());
     report
@@ -179,7 +181,7 @@ fn matrix() -> Report {
             }
         }
     }
-    let mut report = report(&all);
+    let mut report = report_of(&all);
     report.run.bases.insert("7.2".into(), "git linux at v7.2".into());
     report.run.candidates.push(CandidateInfo {
         name: "v7-lockless-lookup-in-the-maple-tree".into(),
@@ -189,6 +191,79 @@ fn matrix() -> Report {
         tested_by: None,
     });
     report
+}
+
+/// Periods and duties varied, a claim, steps that stopped early, a cached kernel.
+fn swept() -> Report {
+    use bakeoff_fuzz::wire::{Stop, Stress};
+    let mut subject = subject();
+    subject.claim = Some(crate::plan::Claim::new(99.9).unwrap());
+    let like = subject.steps[1].clone();
+    subject.steps.clear();
+    let mut all: Vec<Observation> = ["landed", "as-reported", "peter-removal", "lockless-tree"]
+        .map(|c| clean(c, "x86_64"))
+        .into();
+    let blocks: Vec<_> =
+        all[0].boots[0].blocks.iter().filter(|b| b.step == HARDIRQ).cloned().collect();
+    all.iter_mut().flat_map(|seen| &mut seen.boots).for_each(|boot| {
+        boot.blocks.clear();
+        boot.asked.clear();
+        boot.begun.clear();
+        boot.steps.clear();
+    });
+    let conditions = [(100, None), (500, None), (4000, None), (1000, Some(10)), (1000, Some(50))];
+    for (id, (period, duty)) in (0u32..).zip(conditions) {
+        let mut planned = like.clone();
+        planned.step.id = id;
+        planned.step.period_us = Some(period);
+        planned.step.writer_duty = duty;
+        planned.step.stop = Stop::Precise { half_width_ppm: 20_000 };
+        if duty.is_some() {
+            planned.step.stress = Stress::MmapWriters;
+        }
+        subject.steps.push(planned);
+        for seen in &mut all {
+            if let Some(kernel) = &mut seen.kernel {
+                kernel.seconds.cached = Some(13.75);
+                if let KernelOutcome::Built { from_cache, .. } = &mut kernel.outcome {
+                    *from_cache = true;
+                }
+            }
+            let of_candidate = match seen.id().candidate.as_str() {
+                "peter-removal" => 0,
+                "lockless-tree" => 200,
+                _ => 200 - u64::from(2000 / period) - u64::from(duty.unwrap_or(0)),
+            };
+            for boot in &mut seen.boots {
+                boot.asked.push(id);
+                boot.begun.push(id);
+                boot.steps.insert(id, bakeoff_fuzz::wire::StepOutcome::Done);
+                boot.blocks.extend(blocks.iter().cloned().map(|mut block| {
+                    block.step = id;
+                    let right = of_candidate.saturating_sub(u64::from(block.block % 3));
+                    block.counts.top.correct = right;
+                    block.counts.top.valid = right;
+                    block.counts.all = block.counts.top;
+                    block.counts.writer = duty.map(|asked| bakeoff_fuzz::wire::WriterTime {
+                        held_ns: u64::from(asked) * 9,
+                        waited_ns: u64::from(asked) * 2,
+                        window_ns: 1000,
+                        cycles: 1,
+                    });
+                    block.counts.buckets = duty.map(|_| bakeoff_fuzz::wire::Buckets {
+                        ids: 4,
+                        fallback_ids: 2,
+                        exists: 200 - right,
+                        fast_calls: 200,
+                        fast_stale: 7,
+                    });
+                    block
+                }));
+            }
+        }
+    }
+    let comparison = compare(&subject, &all, &Settings::default());
+    Report::new(&run_of(&all), &spec(), comparison)
 }
 
 fn text_of(report: &Report) -> String {
@@ -201,7 +276,8 @@ fn all_reports() -> Vec<(&'static str, Report)> {
         ("misfortunes", misfortunes()),
         ("hostile", hostile()),
         ("matrix", matrix()),
-        ("empty", report(&[])),
+        ("swept", swept()),
+        ("empty", report_of(&[])),
     ]
 }
 
@@ -243,17 +319,31 @@ fn foreign_text_cannot_break_out() {
     }
 }
 
+/// A hostile title is text in the page too: no tag, no link that leaves the run.
+#[test]
+fn pages_hold_no_foreign_markup() {
+    let page = format("html").unwrap().render(&hostile()).unwrap();
+    assert!(!page.contains("<script") && !page.contains('\u{1b}'), "{page}");
+    for link in page.split("href=\"").skip(1) {
+        let to = link.split('"').next().unwrap();
+        assert!(
+            ["cells/", "#", "report.json"].iter().any(|start| to.starts_with(start)),
+            "a link to {to}"
+        );
+    }
+}
+
 /// The verdict stands first, and Andrew Morton's question has its answer.
 #[test]
 fn the_verdict_comes_first() {
     let text = text_of(&both_architectures());
     let verdict = text.find("VERDICT").unwrap();
-    let answer = text.find("peter-removal: worse than landed on x86_64 and arm64").unwrap();
+    let answer = text.find("peter-removal: worse than landed on both architectures").unwrap();
     let table = text.find("AVAILABILITY").unwrap();
     assert!(verdict < answer && answer < table, "{text}");
     let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        flat.contains("falls from 100% to 0% in process/idle (0/20,000) and hardirq"),
+        flat.contains("falls in process/idle from 100% to 0% on both architectures (0/20,000); in"),
         "{flat}"
     );
     assert!(flat.contains("20,000/20,000 = 100% [99.98, 100]"), "{flat}");
@@ -275,7 +365,7 @@ fn formats_are_deterministic_and_json_is_whole() {
 #[test]
 fn every_format_is_covered() {
     let names: BTreeSet<&str> = FORMATS.iter().map(|format| format.name).collect();
-    assert_eq!(names, BTreeSet::from(["json", "markdown", "text"]));
+    assert_eq!(names, BTreeSet::from(["html", "json", "markdown", "text"]));
     for (_, report) in all_reports() {
         for format in FORMATS {
             assert!(format.render(&report).unwrap().ends_with('\n'), "{}", format.name);

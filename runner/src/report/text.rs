@@ -3,15 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use bakeoff_fuzz::wire::Stress;
+
 use super::answer::{cell, headline, place_list, reference, sentences, target, verdict_word};
 use super::wrap::{table, wrap};
-use super::{Report, WIDTH};
+use super::{Report, WIDTH, sweep};
 use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
-    CandidateInfo, CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, condition,
-    end_words, has_tested, is_compared, shown,
+    CandidateInfo, CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, claim_words,
+    condition, end_words, has_tested, shown,
 };
 use crate::spec::{Role, word};
+use crate::stats::FEW_BLOCKS;
 
 /// Rows of a table that has no natural end; the rest is in `report.json`.
 const MOST_ROWS: usize = 60;
@@ -21,8 +24,11 @@ pub(super) fn render(report: &Report) -> String {
     head(&mut out, report);
     verdicts(&mut out, report);
     answers(&mut out, report);
+    claims(&mut out, report);
+    sweeps(&mut out, report);
     availability(&mut out, report);
     not_counted(&mut out, report);
+    buckets(&mut out, report);
     splats(&mut out, report);
     cells(&mut out, report);
     gates(&mut out, report);
@@ -138,9 +144,62 @@ fn answers(out: &mut String, report: &Report) {
     }
 }
 
+/// What came of a claim, for each rate.
+fn claims(out: &mut String, report: &Report) {
+    // Who, where, under which condition, what came of it, for which metrics.
+    let mut told: Vec<([String; 4], Vec<&str>)> = Vec::new();
+    for row in &report.rates {
+        let Some(claim) = &row.claim else { continue };
+        let key = [
+            row.place.candidate.clone(),
+            cell(report, &row.place),
+            condition(row),
+            claim_words(claim),
+        ];
+        match told.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, metrics)) => metrics.push(&row.metric),
+            None => told.push((key, vec![&row.metric])),
+        }
+    }
+    let rows: Vec<Vec<String>> = told
+        .into_iter()
+        .map(|([who, at, condition, what], metrics)| {
+            vec![who, at, format!("{condition}, {}: {what}", list(&metrics))]
+        })
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    title(out, "CLAIM");
+    out.push_str(&table(&["candidate", "on", "claim"], &rows, "  ", WIDTH));
+    line(out, "Each at 95% confidence by itself. It speaks of this guest, not of a fleet.");
+}
+
+/// Rates along an axis, in percent.
+fn sweeps(out: &mut String, report: &Report) {
+    let all = sweep::render(report);
+    if all.is_empty() {
+        return;
+    }
+    title(out, "SWEEPS: right answers of eligible calls in percent");
+    for (heading, table) in all {
+        line(out, &heading);
+        out.push_str(&table);
+        out.push('\n');
+    }
+    line(out, "+ better, - worse, ? inconclusive against the reference; at: the duty measured.");
+}
+
 /// Rows that stand under one heading.
 fn heading(report: &Report, row: &RateRow) -> String {
-    format!("{}, {}", condition(row), cell(report, &row.place))
+    let kind = match (row.judged, row.stress) {
+        (true, _) => "",
+        (false, Stress::Flip) => " (not held equal, not judged)",
+        (false, Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed) => {
+            " (a debug kernel, not judged)"
+        }
+    };
+    format!("{}, {}{kind}", condition(row), cell(report, &row.place))
 }
 
 fn availability(out: &mut String, report: &Report) {
@@ -190,6 +249,21 @@ fn availability(out: &mut String, report: &Report) {
     if report.rates.iter().any(|row| row.independence_assumed && row.calls > 0) {
         line(out, "Where no call failed, or all did, intervals assume independent calls.");
     }
+    if report.rates.iter().any(|row| {
+        let few = row.rarer_in.is_some_and(|blocks| (blocks as usize) < FEW_BLOCKS);
+        few && !row.independence_assumed && row.calls > 0
+    }) {
+        let text = format!(
+            "Where fewer than {FEW_BLOCKS} blocks hold all failures, how failures clump is \
+             hardly known, and intervals may be too narrow."
+        );
+        line(out, &text);
+    }
+    if report.rates.iter().any(|row| row.error_share.is_some_and(|share| share < 1.0)) {
+        let text = "Sampling stopped when a rate was known well enough; its interval spends \
+                    only the share of the error that its looks left (Lan & DeMets 1983).";
+        line(out, text);
+    }
     if report.environment.accel.values().any(|accel| accel == "tcg") {
         let text = "Measured in QEMU without KVM: the numbers compare candidates, they are not \
                     those of a fleet.";
@@ -219,15 +293,13 @@ fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
         return vec![name, "-".into(), format!("0 calls: {why}")];
     }
     let own = row.place.candidate == reference(report);
-    let verdict = if own {
-        "reference".to_owned()
-    } else if is_compared(row) {
-        word(row.verdict)
-    } else {
-        "-".to_owned()
+    let verdict = match (own, row.judged) {
+        (true, _) => "reference".to_owned(),
+        (false, true) => word(row.verdict),
+        (false, false) => "-".to_owned(),
     };
     let more = match (row.verdict, row.needs, row.noise) {
-        _ if !is_compared(row) => String::new(),
+        _ if !row.judged => String::new(),
         (Verdict::Inconclusive, Some(calls), _) => {
             format!(", needs about {} more calls", count(calls))
         }
@@ -283,6 +355,44 @@ fn not_counted(out: &mut String, report: &Report) {
                 from another context; blocks-off: blocks with lockdep off; busy, lock: calls \
                 that fell back because the unlock work was busy, or the lock not to be had \
                 (-: cannot be told).";
+    out.push('\n');
+    line(out, text);
+}
+
+/// What users of `bpf_get_stackid` see.
+fn buckets(out: &mut String, report: &Report) {
+    let mut groups: Vec<(String, Vec<Vec<String>>)> = Vec::new();
+    for row in &report.rates {
+        let Some(seen) = &row.buckets else { continue };
+        let (at, who) = (heading(report, row), row.place.candidate.clone());
+        let group = match groups.iter().position(|(known, _)| *known == at) {
+            Some(group) => group,
+            None => {
+                groups.push((at, Vec::new()));
+                groups.len() - 1
+            }
+        };
+        let Some((_, rows)) = groups.get_mut(group) else { continue };
+        // The rows of one step count the same ids.
+        if rows.iter().any(|row| row.first() == Some(&who)) {
+            continue;
+        }
+        let numbers =
+            [seen.ids, seen.fallback_ids, seen.exists, seen.fast_calls, seen.fast_stale].map(count);
+        rows.push(std::iter::once(who).chain(numbers).collect());
+    }
+    if groups.is_empty() {
+        return;
+    }
+    title(out, "BUCKETS of bpf_get_stackid");
+    for (at, rows) in groups {
+        line(out, &at);
+        let heads = ["", ">ids", ">split", ">EEXIST", ">fast", ">stale"];
+        out.push_str(&table(&heads, &rows, "  ", WIDTH));
+    }
+    let text = "ids: given to calls; split: of these, with a fallback in the stack, beside the \
+                id of the same stack without one; EEXIST: calls refused for that; fast: calls \
+                with BPF_F_FAST_STACK_CMP; stale: of these, given an earlier call's fallback.";
     out.push('\n');
     line(out, text);
 }
@@ -349,13 +459,18 @@ fn change_words(splat: &SplatRow) -> String {
     }
 }
 
+/// What a kernel took to build, in brackets if that was another time.
+pub(super) fn build_seconds(row: &CellRow) -> String {
+    match (row.seconds.copy, row.seconds.make, row.seconds.cached) {
+        (None, None, None) => "-".to_owned(),
+        (None, None, Some(cached)) => format!("({cached:.1})"),
+        (copy, make, _) => format!("{:.1}", copy.unwrap_or(0.0) + make.unwrap_or(0.0)),
+    }
+}
+
 fn cells(out: &mut String, report: &Report) {
     title(out, "CELLS: seconds to build, to boot, and of all boots");
     let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
-    let build = |row: &CellRow| match (row.seconds.copy, row.seconds.make) {
-        (None, None) => None,
-        (copy, make) => Some(copy.unwrap_or(0.0) + make.unwrap_or(0.0)),
-    };
     let rows: Vec<Vec<String>> = report
         .cells
         .iter()
@@ -363,7 +478,7 @@ fn cells(out: &mut String, report: &Report) {
             vec![
                 row.place.candidate.clone(),
                 cell(report, &row.place),
-                seconds(build(row)),
+                build_seconds(row),
                 seconds(row.seconds.hello),
                 format!("{:.1}", row.seconds.boots),
                 row.place.boots.to_string(),
@@ -377,7 +492,7 @@ fn cells(out: &mut String, report: &Report) {
     let heads = ["candidate", "on", ">build", ">boot", ">all", ">boots", "end"];
     out.push_str(&table(&heads, &rows, "  ", WIDTH));
     if report.cells.iter().any(|row| row.seconds.make.is_none() && row.place.boots > 0) {
-        line(out, "  - = the kernel came from the cache");
+        line(out, "  (..) = the kernel came from the cache; so long it took when it was made");
     }
 }
 
@@ -396,8 +511,8 @@ fn gates(out: &mut String, report: &Report) {
             .iter_mut()
             .find(|(w, y, places, _)| *w == who && *y == why && *places == [at.clone()]);
         match known {
-            Some((.., gates)) => gates.push(gate_name(&gate.rule)),
-            None => open.push((who, why, vec![at], vec![gate_name(&gate.rule)])),
+            Some((.., gates)) => gates.push(gate.rule.name()),
+            None => open.push((who, why, vec![at], vec![gate.rule.name()])),
         }
     }
     let mut lines: Vec<(String, String, Vec<String>, Vec<String>)> = Vec::new();
@@ -410,17 +525,6 @@ fn gates(out: &mut String, report: &Report) {
     for (who, why, places, gates) in lines {
         let text = format!("{who} on {}: {} {why}", place_list(report, &places), list(&gates));
         out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
-    }
-}
-
-/// A gate as a person names it.
-pub(super) fn gate_name(gate: &crate::spec::Gate) -> String {
-    use crate::spec::Gate;
-    match gate {
-        Gate::NoAddedSplats => "no-added-splats".into(),
-        Gate::ControlSplatRemoved => "control-splat-removed".into(),
-        Gate::RateAtLeast { context, .. } => format!("rate-at-least {}", word(*context)),
-        Gate::NotWorse => "not-worse".into(),
     }
 }
 

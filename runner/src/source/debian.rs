@@ -8,15 +8,15 @@
 //! old. The hash in the spec decides, not the place.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use lzma_rust2::XzReader;
+use lzma_rust2::{XzReader, XzReaderMt};
 
 use super::{Desk, Tree, Watched, untar};
 use crate::cache::{Kind, sha256_file};
-use crate::command::{Command, find_program};
+use crate::command::{Command, find_program, host_cpus};
 use crate::error::{Context, Error, Result};
 use crate::event::{Stage, Task};
 
@@ -285,7 +285,14 @@ fn unpack(desk: &Desk<'_>, deb: &Path, into: &Path, task: &Task) -> Result<()> {
             if !(file.starts_with("linux-source-") && file.ends_with(".tar.xz")) {
                 continue;
             }
-            let stream = XzReader::new(io::BufReader::with_capacity(1 << 20, entry), true);
+            // Written out, so that several threads can decode its blocks.
+            let mut entry = entry;
+            let aside = into.parent().unwrap_or(into);
+            let mut inner = tempfile::tempfile_in(aside).at_path("write in", aside)?;
+            io::copy(&mut entry, &mut inner).map_err(broken)?;
+            inner.rewind().map_err(broken)?;
+            let inner = io::BufReader::with_capacity(1 << 20, inner);
+            let stream = XzReaderMt::new(inner, true, host_cpus()).map_err(broken)?;
             untar(stream, 1, into, &file, desk.cancel)?;
             return Ok(());
         }

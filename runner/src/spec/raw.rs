@@ -7,9 +7,9 @@ use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use bakeoff_fuzz::wire::{Context as ProbeContext, Stress};
+use bakeoff_fuzz::wire::{Context as ProbeContext, Interface, Stack, Stop, Stress};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{
     Base, BaseSource, Candidate, Gate, Probe, Role, Series, Spec, Thread, VERSION, did_you_mean,
@@ -117,15 +117,38 @@ pub struct RawProbe {
     /// What else goes on.
     #[serde(default = "idle")]
     pub stress: Stress,
-    /// Asked distance between samples in microseconds.
+    /// Asked distance between samples in microseconds; a list is a sweep.
     #[serde(default)]
-    pub period_us: Option<u32>,
+    pub period_us: Many<u32>,
+    /// Asked share of time in percent that the writer holds or waits for the lock;
+    /// a list is a sweep.
+    #[serde(default)]
+    pub writer_duty: Many<u8>,
+    /// Which helper is asked.
+    #[serde(default)]
+    pub interface: Interface,
+    /// What the sampled stack looks like.
+    #[serde(default)]
+    pub stack: Stack,
     /// Blocks to take.
     pub blocks: u32,
     /// Eligible calls in a block.
     pub calls_per_block: u32,
     /// Milliseconds a block may take.
     pub block_ms: u32,
+    /// Half the width of the interval at which a rate is known well enough: the step
+    /// then ends before its last block.
+    #[serde(default)]
+    pub precise_to: Option<f64>,
+    /// Profiles it is done in; left out: all.
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// It gets boots of its own.
+    #[serde(default)]
+    pub own_boot: bool,
+    /// `--quick` keeps it.
+    #[serde(default)]
+    pub quick: bool,
 }
 
 fn idle() -> Stress {
@@ -140,6 +163,51 @@ fn probe_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         return Ok(name);
     }
     Err(D::Error::custom(format!("there is no probe `{name}`; {}", did_you_mean(&name, known))))
+}
+
+/// Nothing, one value, or a list of values.
+#[derive(Clone, Debug)]
+pub struct Many<T>(pub Vec<T>);
+
+impl<T> Default for Many<T> {
+    fn default() -> Self {
+        Many(Vec::new())
+    }
+}
+
+impl<T: Copy> Many<T> {
+    /// One `None` if nothing was written, else each value.
+    fn each(&self) -> Vec<Option<T>> {
+        if self.0.is_empty() { vec![None] } else { self.0.iter().copied().map(Some).collect() }
+    }
+}
+
+impl<'de, T: Deserialize<'de> + TryFrom<u64>> Deserialize<'de> for Many<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Values<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + TryFrom<u64>> Visitor<'de> for Values<T> {
+            type Value = Vec<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a list of numbers")
+            }
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Vec<T>, E> {
+                let value =
+                    T::try_from(number).map_err(|_| E::custom("the number is too large"))?;
+                Ok(vec![value])
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+                let mut all = Vec::new();
+                while let Some(value) = list.next_element()? {
+                    all.push(value);
+                }
+                if all.is_empty() {
+                    return Err(A::Error::custom("the list is empty"));
+                }
+                Ok(all)
+            }
+        }
+        from.deserialize_any(Values(PhantomData)).map(Many)
+    }
 }
 
 /// A YAML mapping in the order of the file; a repeated key is an error.
@@ -258,32 +326,26 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
 
     let mut resolved_probes: Vec<Probe> = Vec::new();
     for raw in probes {
-        let RawProbe { probe, context, stress, period_us, blocks, calls_per_block, block_ms } = raw;
-        let probe = Probe { probe, context, stress, period_us, blocks, calls_per_block, block_ms };
-        crate::plan::check_probe(&probe).map_err(|why| place.error("probes", why))?;
-        if resolved_probes.iter().any(|other| other.label() == probe.label()) {
-            return Err(place.error("probes", format!("{} stands here twice", probe.label())));
+        for probe in measurements(raw).map_err(|why| place.error("precise-to", why))? {
+            crate::plan::check_probe(&probe).map_err(|why| place.error("probes", why))?;
+            for profile in &probe.profiles {
+                if !profiles.contains(profile) {
+                    let near = did_you_mean(profile, profiles.iter().map(String::as_str));
+                    let message = format!("the bake-off has no profile `{profile}`; {near}");
+                    return Err(place.error(profile, message));
+                }
+            }
+            if resolved_probes.iter().any(|other| other.label() == probe.label()) {
+                return Err(place.error("probes", format!("{} stands here twice", probe.label())));
+            }
+            resolved_probes.push(probe);
         }
-        resolved_probes.push(probe);
     }
     if resolved_probes.is_empty() {
         return Err(place.error("probes", "a bake-off needs at least one probe"));
     }
     for gate in &gates {
-        if let Gate::RateAtLeast { metric, context, rate } = gate {
-            if !(0.0..=1.0).contains(rate) {
-                return Err(place.error("gates", format!("rate {rate} is not between 0 and 1")));
-            }
-            let metrics = || crate::plan::PROBES.iter().flat_map(|p| p.metrics.iter().copied());
-            if !metrics().any(|m| m == metric) {
-                let message = format!("no metric `{metric}`; {}", did_you_mean(metric, metrics()));
-                return Err(place.error(metric, message));
-            }
-            if !resolved_probes.iter().any(|p| p.context == *context) {
-                let context = super::word(*context);
-                return Err(place.error("gates", format!("no probe measures context {context}")));
-            }
-        }
+        check_gate(gate, &resolved_probes, &place)?;
     }
     Ok(Spec {
         file: file.to_owned(),
@@ -298,6 +360,107 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         probes: resolved_probes,
         gates,
     })
+}
+
+/// Whether a gate can be asked at all.
+fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
+    let (metric, context, probe, rate) = match gate {
+        Gate::RateAtLeast { metric, context, probe, rate }
+        | Gate::RateAtMost { metric, context, probe, rate } => {
+            (metric, context, probe, Some(*rate))
+        }
+        Gate::RateIs { metric, context, probe, is } => {
+            if is.is_empty() {
+                return Err(place.error("gates", "`is:` is empty: no rate is that"));
+            }
+            (metric, context, probe, None)
+        }
+        Gate::SplatIs { is, title: _ } if is.is_empty() => {
+            return Err(place.error("gates", "`is:` is empty: no splat is that"));
+        }
+        Gate::VerdictIs { is } if is.is_empty() => {
+            return Err(place.error("gates", "`is:` is empty: no verdict is that"));
+        }
+        Gate::NoAddedSplats
+        | Gate::ControlSplatRemoved
+        | Gate::NotWorse
+        | Gate::SplatIs { .. }
+        | Gate::NoSplats { .. }
+        | Gate::VerdictIs { .. } => return Ok(()),
+    };
+    if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
+        return Err(place.error("gates", format!("rate {rate} is not between 0 and 1")));
+    }
+    let metrics = || crate::plan::PROBES.iter().flat_map(|p| p.metrics.iter().copied());
+    if !metrics().any(|m| m == metric) {
+        let message = format!("no metric `{metric}`; {}", did_you_mean(metric, metrics()));
+        return Err(place.error(metric, message));
+    }
+    if let Some(context) = context
+        && !probes.iter().any(|p| p.context == *context)
+    {
+        let context = super::word(*context);
+        return Err(place.error("gates", format!("no probe measures context {context}")));
+    }
+    if let Some(written) = probe {
+        let labels: Vec<String> = probes.iter().map(Probe::label).collect();
+        if !labels.iter().any(|label| crate::plan::selects(written, label)) {
+            let near = did_you_mean(written, labels.iter().map(String::as_str));
+            return Err(place.error(written, format!("no probe `{written}`; {near}")));
+        }
+    }
+    Ok(())
+}
+
+/// One measurement for each period and duty of a written one.
+fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
+    let RawProbe {
+        probe,
+        context,
+        stress,
+        period_us,
+        writer_duty,
+        interface,
+        stack,
+        blocks,
+        calls_per_block,
+        block_ms,
+        precise_to,
+        profiles,
+        own_boot,
+        quick,
+    } = raw;
+    let stop = match precise_to {
+        None => Stop::Fixed,
+        Some(half) if half > 0.0 && half < 0.5 => {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let half_width_ppm = (half * 1e6).round().max(1.0) as u32;
+            Stop::Precise { half_width_ppm }
+        }
+        Some(half) => return Err(format!("precise-to {half} is not between 0 and 0.5")),
+    };
+    let mut all = Vec::new();
+    for writer_duty in writer_duty.each() {
+        for period_us in period_us.each() {
+            all.push(Probe {
+                probe: probe.clone(),
+                context,
+                stress,
+                period_us,
+                writer_duty,
+                interface,
+                stack,
+                blocks,
+                calls_per_block,
+                block_ms,
+                stop,
+                profiles: profiles.clone(),
+                own_boot,
+                quick,
+            });
+        }
+    }
+    Ok(all)
 }
 
 fn resolve_candidate(

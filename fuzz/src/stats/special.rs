@@ -13,7 +13,8 @@
 use std::f64::consts::PI;
 
 /// ln Γ(x) for x > 0, by Stirling's series; small arguments are shifted up first.
-pub(super) fn ln_gamma(x: f64) -> f64 {
+#[must_use]
+pub fn ln_gamma(x: f64) -> f64 {
     let mut x = x;
     let mut shift = 0.0;
     while x < 15.0 {
@@ -28,7 +29,8 @@ pub(super) fn ln_gamma(x: f64) -> f64 {
 }
 
 /// The regularized incomplete beta function I_x(a, b), for a, b > 0.
-pub(super) fn beta_reg(x: f64, a: f64, b: f64) -> f64 {
+#[must_use]
+pub fn beta_reg(x: f64, a: f64, b: f64) -> f64 {
     if x <= 0.0 {
         return 0.0;
     }
@@ -73,7 +75,8 @@ fn fraction(x: f64, a: f64, b: f64) -> f64 {
 
 /// The x with I_x(a, b) = p: Newton's method, kept inside a bracket by bisection,
 /// so that it is fast and cannot go astray.
-pub(super) fn beta_inverse(p: f64, a: f64, b: f64) -> f64 {
+#[must_use]
+pub fn beta_inverse(p: f64, a: f64, b: f64) -> f64 {
     let log_beta = ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b);
     let density = |x: f64| ((a - 1.0) * x.ln() + (b - 1.0) * (-x).ln_1p() - log_beta).exp();
     let (mut low, mut high) = (0.0, 1.0);
@@ -96,14 +99,16 @@ pub(super) fn beta_inverse(p: f64, a: f64, b: f64) -> f64 {
 }
 
 /// Student's t that |T| exceeds with probability `alpha`, for `df` degrees of freedom.
-pub(super) fn student_t(alpha: f64, df: f64) -> f64 {
+#[must_use]
+pub fn student_t(alpha: f64, df: f64) -> f64 {
     let x = beta_inverse(alpha, df / 2.0, 0.5);
     if x <= 0.0 { f64::INFINITY } else { (df * (1.0 - x) / x).sqrt() }
 }
 
 /// Where `above` turns true between `low` (false) and `high` (true), after so many
 /// halvings; 60 exhaust a double.
-pub(super) fn bisect(low: f64, high: f64, halvings: u32, above: impl Fn(f64) -> bool) -> f64 {
+#[must_use]
+pub fn bisect(low: f64, high: f64, halvings: u32, above: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (low, high);
     for _ in 0..halvings {
         let middle = 0.5 * (low + high);
