@@ -38,7 +38,7 @@ pub use row::{
     Verdict, VerdictRow,
 };
 
-pub(crate) use flip::{Untested, untested_on};
+pub(crate) use flip::{Untested, has_tested, untested_on};
 pub(crate) use rate::{claim_words, condition, means, plain_condition, shown};
 
 use crate::observation::Observation;

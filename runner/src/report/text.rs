@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use bakeoff_fuzz::wire::Stress;
+
 use super::answer::{cell, headline, place_list, reference, sentences, target, verdict_word};
 use super::wrap::{table, wrap};
 use super::{Report, WIDTH, sweep};
 use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
-    CellEnd, CellRow, Change, GateState, Outcome, RateRow, SplatRow, Verdict, claim_words,
-    condition, end_words, shown,
+    CandidateInfo, CellEnd, CellRow, Change, GateState, Outcome, RateRow, SplatRow, Verdict,
+    claim_words, condition, end_words, has_tested, shown,
 };
 use crate::spec::{Role, word};
 use crate::stats::FEW_BLOCKS;
@@ -93,7 +95,10 @@ fn verdicts(out: &mut String, report: &Report) {
             .iter()
             .find(|v| v.place.candidate == name && target(report, &v.place) == at);
         let Some(row) = row else { return "-".to_owned() };
-        let untested = report.run.candidates.iter().any(|c| c.name == name && c.untested.is_some());
+        let open = |c: &CandidateInfo| {
+            c.untested.is_some() && !has_tested(c, &report.findings, &row.place)
+        };
+        let untested = report.run.candidates.iter().any(|c| c.name == name && open(c));
         let star = untested && matches!(row.verdict, Verdict::Same | Verdict::Better);
         starred |= star;
         format!("{}{}", verdict_word(row), if star { " *" } else { "" })
@@ -188,7 +193,13 @@ fn sweeps(out: &mut String, report: &Report) {
 
 /// Rows that stand under one heading.
 fn heading(report: &Report, row: &RateRow) -> String {
-    let kind = if row.judged { "" } else { " (a debug kernel, not judged)" };
+    let kind = match (row.judged, row.stress) {
+        (true, _) => "",
+        (false, Stress::Flip) => " (not held equal, not judged)",
+        (false, Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed) => {
+            " (a debug kernel, not judged)"
+        }
+    };
     format!("{}, {}{kind}", condition(row), cell(report, &row.place))
 }
 
