@@ -49,7 +49,10 @@ pub fn frozen_series(store: &Store, dir: &Path) -> Option<PathBuf> {
 /// # Errors
 /// It is gone, or is not what the run began with.
 pub fn thaw(store: &Store, run: &RunJson, data: &DataDir) -> Result<Spec> {
-    let mut spec = Spec::load(&store.spec_dir(), data)?;
+    // An entry of `known_splats:` that expired since then held for this run.
+    let began = run.started.get(..10).and_then(|day| day.parse().ok());
+    let began = began.unwrap_or(jiff::civil::Date::MIN);
+    let mut spec = Spec::load_as_of(&store.spec_dir(), data, began)?;
     let added = store.root().join(ADDED);
     if added.is_dir() {
         let entries = fs::read_dir(&added).at_path("read", &added)?;

@@ -363,7 +363,10 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
                     if rate.estimate.is_some() {
                         rate.row.reason = match rate.row.stress {
                             Stress::Flip => NOT_HELD_EQUAL.into(),
-                            Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed => {
+                            Stress::Idle
+                            | Stress::MmapWriters
+                            | Stress::Oversubscribed
+                            | Stress::PageOut => {
                                 format!("not judged: a debug kernel; {PRODUCTION}'s rates are")
                             }
                         };

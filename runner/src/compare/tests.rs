@@ -212,9 +212,10 @@ fn garbled_reports_are_inconclusive() {
 /// The control's bug by another call chain is not "removed".
 #[test]
 fn the_same_title_elsewhere_is_not_removed() {
-    let seen = clean("no-check-helper", "x86_64")
-        .splats(BUG, 3)
-        .last_splat(|splat| splat.fingerprint = "another chain".into());
+    let seen = clean("no-check-helper", "x86_64").splats(BUG, 3).last_splat(|splat| {
+        splat.fingerprint = "another chain".into();
+        splat.signature = ["warning", "g", "h", "i", "j"].map(String::from).to_vec();
+    });
     let mut seen = seen;
     seen.boots[0].splats.drain(..2);
     let found = judged(&with(seen));

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{
-    Base, BaseSource, Candidate, Gate, Prediction, Probe, Role, Series, Spec, Thread, VERSION,
-    did_you_mean,
+    Base, BaseSource, Candidate, Gate, KnownSplat, Prediction, Probe, Role, Series, Spec, Thread,
+    VERSION, did_you_mean,
 };
 use crate::compare::ORACLES;
 use crate::data::DataDir;
@@ -48,6 +48,9 @@ pub struct RawSpec {
     /// What `--gate` insists on.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// Splats that blame nobody.
+    #[serde(default, rename = "known_splats", alias = "known-splats")]
+    pub known_splats: Vec<KnownSplat>,
 }
 
 /// Where a base comes from: exactly one of the keys.
@@ -267,8 +270,28 @@ impl Place<'_> {
     }
 }
 
-/// What a written spec means.
-pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> Result<Spec> {
+impl Place<'_> {
+    /// An error at the first line with `what` at or around the one with `entry`: below it, else
+    /// above.
+    fn error_below(&self, entry: &str, what: &str, message: impl fmt::Display) -> Error {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let holds = |line: &str, text: &str| !line.trim().starts_with('#') && line.contains(text);
+        let start = lines.iter().position(|line| holds(line, entry)).unwrap_or(0);
+        let below = (start..lines.len()).find(|at| holds(lines[*at], what));
+        let at = below.or_else(|| (0..start).rev().find(|at| holds(lines[*at], what)));
+        let at = at.unwrap_or(start) + 1;
+        Error::bad_input(format!("{}:{at}: {message}", self.file.display()))
+    }
+}
+
+/// What a written spec means on the day `today`.
+pub(super) fn resolve(
+    raw: RawSpec,
+    text: &str,
+    file: &Path,
+    data: &DataDir,
+    today: jiff::civil::Date,
+) -> Result<Spec> {
     let place = Place { file, text };
     let RawSpec {
         version,
@@ -282,6 +305,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         probes,
         gates,
         predictions,
+        known_splats,
     } = raw;
     if version != VERSION {
         let message = format!("version {version} of the format is not known; this is {VERSION}");
@@ -364,6 +388,15 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
     for gate in &gates {
         check_gate(gate, &resolved_probes, &place)?;
     }
+    for (index, known) in known_splats.iter().enumerate() {
+        if let Some((at, why)) = known.complaint(today) {
+            return Err(place.error_below(&known.pattern, at, why));
+        }
+        if known_splats[..index].iter().any(|other| other.pattern == known.pattern) {
+            let why = format!("the known splat `{}` stands here twice", known.pattern);
+            return Err(place.error_below(&known.pattern, &known.pattern, why));
+        }
+    }
     Ok(Spec {
         file: file.to_owned(),
         dir,
@@ -377,6 +410,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         profiles,
         probes: resolved_probes,
         gates,
+        known_splats,
     })
 }
 
