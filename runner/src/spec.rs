@@ -6,6 +6,7 @@
 //! read, names checked against each other. This module is the only user of the
 //! YAML library.
 
+mod many;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use many::Many;
 pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 
 use crate::compare::{Change, Verdict};
