@@ -17,6 +17,10 @@ use serde::{Deserialize, Serialize};
 /// Version of everything in this module; a change of meaning raises it.
 pub const VERSION: u32 = 2;
 
+/// The oldest version whose saved records still mean what they say here: what
+/// came since was only added. Live, both sides have to speak [`VERSION`].
+pub const OLDEST_READ: u32 = 1;
+
 /// Name of the virtio-serial port that carries the records.
 pub const RECORDS_PORT: &str = "bakeoff.records";
 

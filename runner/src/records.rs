@@ -69,8 +69,13 @@ pub fn read(path: &Path) -> Result<Records> {
         }
         match serde_json::from_slice(&line) {
             Ok(record) => {
+                // Without a Hello nothing after it can be understood.
+                let first = records.hello.is_none();
                 if let Err(problem) = records.take(record) {
                     records.problems.push(format!("line {number}: {problem}"));
+                    if first {
+                        break;
+                    }
                 }
             }
             Err(cause) => records.problems.push(format!("line {number} is no record: {cause}")),
@@ -96,9 +101,9 @@ impl Records {
                 if self.hello.is_some() {
                     return Err("a second Hello".into());
                 }
-                if hello.wire != wire::VERSION {
-                    let ours = wire::VERSION;
-                    return Err(format!("wire version {}, not {ours}", hello.wire));
+                if !(wire::OLDEST_READ..=wire::VERSION).contains(&hello.wire) {
+                    let (old, new) = (wire::OLDEST_READ, wire::VERSION);
+                    return Err(format!("wire version {}, not {old} to {new}", hello.wire));
                 }
                 self.hello = Some(hello);
             }

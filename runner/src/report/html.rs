@@ -151,7 +151,10 @@ fn availability(report: &Report) -> Markup {
                         td { (text(&row.place.candidate)) }
                         td class=(class(row.verdict)) { (interval(row)) }
                         td.number { @if row.calls > 0 { (shown(row)) } @else { "0 calls" } }
-                        td class=(class(row.verdict)) { (word(row.verdict)) }
+                        td class=(class(row.verdict)) {
+                            @if row.place.candidate == reference(report) { "-" }
+                            @else { (word(row.verdict)) }
+                        }
                         td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
                     }
                 }
