@@ -8,7 +8,9 @@ use super::Report;
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
 use super::text::untested_line;
 use crate::compare::words::{count, plain, points, ratio};
-use crate::compare::{Place, RateRow, Verdict, VerdictRow, condition, end_words, shown};
+use crate::compare::{
+    Place, RateRow, Verdict, VerdictRow, claim_words, condition, end_words, shown,
+};
 use crate::spec::word;
 
 const STYLE: &str = include_str!("html.css");
@@ -152,10 +154,14 @@ fn availability(report: &Report) -> Markup {
                         td class=(class(row.verdict)) { (interval(row)) }
                         td.number { @if row.calls > 0 { (shown(row)) } @else { "0 calls" } }
                         td class=(class(row.verdict)) {
-                            @if row.place.candidate == reference(report) { "-" }
+                            @if row.place.candidate == reference(report) || !row.judged { "-" }
                             @else { (word(row.verdict)) }
                         }
-                        td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
+                        td.dim {
+                            (text(&row.reason)) " "
+                            @if let Some(claim) = &row.claim { (claim_words(claim)) ". " }
+                            (evidence(&row.place))
+                        }
                     }
                 }
             } }
