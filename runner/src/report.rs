@@ -22,8 +22,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, Settings, SplatRow,
-    Subject, VerdictRow, label,
+    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, PredictionRow, RateRow,
+    Settings, SplatRow, Subject, VerdictRow, label,
 };
 use crate::error::Result;
 use crate::spec::{Spec, Thread};
@@ -55,6 +55,8 @@ pub struct Report {
     pub verdicts: Vec<VerdictRow>,
     /// The spec's gates, per contender.
     pub gates: Vec<GateRow>,
+    /// The spec's predictions, per base and architecture.
+    pub predictions: Vec<PredictionRow>,
     /// How each cell ended, and what it cost.
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
@@ -95,8 +97,17 @@ impl Report {
     #[must_use]
     pub fn new(run: &RunJson, spec: &Spec, comparison: Comparison) -> Report {
         let subject = Subject::new(spec, &run.plan);
-        let Comparison { settings, cells, splats, rates, findings, verdicts, gates, not_tested } =
-            comparison;
+        let Comparison {
+            settings,
+            cells,
+            splats,
+            rates,
+            findings,
+            verdicts,
+            gates,
+            predictions,
+            not_tested,
+        } = comparison;
         Report {
             schema_version: SCHEMA_VERSION,
             tool: run.tool.clone(),
@@ -119,6 +130,7 @@ impl Report {
             settings,
             verdicts,
             gates,
+            predictions,
             cells,
             splats,
             rates,

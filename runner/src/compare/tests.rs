@@ -561,4 +561,22 @@ impl Comparison {
     }
 }
 
+/// A prediction holds, fails, or cannot be told, with the numbers it rests on.
+#[test]
+fn predictions_are_held_against_the_evidence() {
+    let all = prediction("x86_64");
+    let found = compare(&subject(), &all, &Settings::default());
+    let outcomes: Vec<(&str, Outcome)> =
+        found.predictions.iter().map(|p| (p.place.candidate.as_str(), p.outcome)).collect();
+    assert_eq!(
+        outcomes,
+        [
+            ("peter-removal", Outcome::Confirmed),
+            ("landed", Outcome::Refuted),
+            ("lockless-tree", Outcome::Undecided),
+        ]
+    );
+    assert!(found.predictions.iter().all(|p| !p.reason.is_empty()));
+}
+
 mod rates;

@@ -9,7 +9,7 @@ use super::answer::{cell, headline, reference, sentences, target, verdict_word};
 use super::text::untested_line;
 use crate::compare::words::{count, plain, points, ratio};
 use crate::compare::{
-    Place, RateRow, Verdict, VerdictRow, claim_words, condition, end_words, shown,
+    Outcome, Place, RateRow, Verdict, VerdictRow, claim_words, condition, end_words, shown,
 };
 use crate::spec::word;
 
@@ -40,6 +40,7 @@ pub(super) fn render(report: &Report) -> String {
                 (splats(report))
                 (cells(report))
                 (gates(report))
+                (predictions(report))
                 (reasons(report))
                 (not_tested(report))
             }
@@ -263,6 +264,29 @@ fn gates(report: &Report) -> Markup {
                     td { (row.rule.name()) }
                     td { (word(row.state)) }
                     td.dim { (text(&row.reason)) }
+                }
+            }
+        } }
+    } }
+}
+
+fn predictions(report: &Report) -> Markup {
+    let class = |outcome: Outcome| match outcome {
+        Outcome::Confirmed => "same",
+        Outcome::Refuted => "worse",
+        Outcome::Undecided => "inconclusive",
+    };
+    html! { @if !report.predictions.is_empty() {
+        h2 { "Predictions" }
+        .wide { table {
+            tr { th { "candidate" } th { "on" } th { "prediction" } th { "outcome" } th { "why" } }
+            @for row in &report.predictions {
+                tr {
+                    td { (text(&row.place.candidate)) }
+                    td { (target(report, &row.place)) }
+                    td { (text(&row.says)) }
+                    td class=(class(row.outcome)) { (word(row.outcome)) }
+                    td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
                 }
             }
         } }

@@ -47,6 +47,7 @@ fn spec() -> Spec {
         profiles: Vec::new(),
         probes: Vec::new(),
         gates: subject.gates,
+        predictions: subject.predictions,
     }
 }
 

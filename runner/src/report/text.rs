@@ -8,8 +8,8 @@ use super::wrap::{table, wrap};
 use super::{Report, WIDTH, sweep};
 use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
-    CellEnd, CellRow, Change, GateState, RateRow, SplatRow, Verdict, claim_words, condition,
-    end_words, shown,
+    CellEnd, CellRow, Change, GateState, Outcome, RateRow, SplatRow, Verdict, claim_words,
+    condition, end_words, shown,
 };
 use crate::spec::{Role, word};
 use crate::stats::FEW_BLOCKS;
@@ -30,6 +30,7 @@ pub(super) fn render(report: &Report) -> String {
     splats(&mut out, report);
     cells(&mut out, report);
     gates(&mut out, report);
+    predictions(&mut out, report);
     not_tested(&mut out, report);
     evidence(&mut out, report);
     out
@@ -513,6 +514,25 @@ fn gates(out: &mut String, report: &Report) {
     }
     for (who, why, places, gates) in lines {
         let text = format!("{who} on {}: {} {why}", place_list(report, &places), list(&gates));
+        out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
+    }
+}
+
+fn predictions(out: &mut String, report: &Report) {
+    if report.predictions.is_empty() {
+        return;
+    }
+    let held = report.predictions.iter().filter(|p| p.outcome == Outcome::Confirmed).count();
+    title(out, &format!("PREDICTIONS: {held} of {} confirmed", report.predictions.len()));
+    for row in report.predictions.iter().filter(|p| p.outcome != Outcome::Confirmed) {
+        let text = format!(
+            "{} on {}: \"{}\": {}: {}",
+            row.place.candidate,
+            target(report, &row.place),
+            plain(&row.says, 120),
+            word(row.outcome),
+            plain(&row.reason, 160)
+        );
         out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
     }
 }

@@ -13,8 +13,10 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::many::Many;
 use super::{
-    Base, BaseSource, Candidate, Gate, Probe, Role, Series, Spec, Thread, VERSION, did_you_mean,
+    Base, BaseSource, Candidate, Gate, Prediction, Probe, Role, Series, Spec, Thread, VERSION,
+    did_you_mean,
 };
+use crate::compare::ORACLES;
 use crate::data::DataDir;
 use crate::error::{Context, Error, Result};
 
@@ -41,6 +43,9 @@ pub struct RawSpec {
     pub profiles: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
+    /// What was expected before anything was measured.
+    #[serde(default)]
+    pub predictions: Vec<Prediction>,
     /// What `--gate` insists on.
     #[serde(default)]
     pub gates: Vec<Gate>,
@@ -232,6 +237,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         profiles,
         probes,
         gates,
+        predictions,
     } = raw;
     if version != VERSION {
         let message = format!("version {version} of the format is not known; this is {VERSION}");
@@ -300,6 +306,17 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
     if resolved_probes.is_empty() {
         return Err(place.error("probes", "a bake-off needs at least one probe"));
     }
+    for Prediction { candidate, holds_if, .. } in &predictions {
+        let known = || resolved.iter().map(|c| c.name.as_str());
+        if !known().any(|name| name == candidate) {
+            let near = did_you_mean(candidate, known());
+            return Err(place.error(
+                candidate,
+                format!("predictions: there is no candidate `{candidate}`; {near}"),
+            ));
+        }
+        check_gate(holds_if, &resolved_probes, &place)?;
+    }
     for gate in &gates {
         check_gate(gate, &resolved_probes, &place)?;
     }
@@ -311,6 +328,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         thread,
         bases: resolved_bases,
         candidates: resolved,
+        predictions,
         architectures,
         profiles,
         probes: resolved_probes,
@@ -334,6 +352,13 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
         Gate::SplatIs { is, title: _ } if is.is_empty() => {
             return Err(place.error("gates", "`is:` is empty: no splat is that"));
         }
+        Gate::FindingIs { oracle, is: _ } if !ORACLES.iter().any(|known| known.name == *oracle) => {
+            let near = did_you_mean(oracle, ORACLES.iter().map(|known| known.name));
+            return Err(place.error(oracle, format!("there is no oracle `{oracle}`; {near}")));
+        }
+        Gate::FindingIs { is, oracle: _ } if is.is_empty() => {
+            return Err(place.error("gates", "`is:` is empty: no finding is that"));
+        }
         Gate::VerdictIs { is } if is.is_empty() => {
             return Err(place.error("gates", "`is:` is empty: no verdict is that"));
         }
@@ -342,6 +367,7 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
         | Gate::NotWorse
         | Gate::SplatIs { .. }
         | Gate::NoSplats { .. }
+        | Gate::FindingIs { .. }
         | Gate::VerdictIs { .. } => return Ok(()),
     };
     if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
