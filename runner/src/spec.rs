@@ -7,6 +7,7 @@
 //! YAML library.
 
 mod known;
+mod many;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use known::KnownSplat;
+pub use many::Many;
 pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 
 use crate::compare::{Change, Effect, Verdict};

@@ -9,7 +9,8 @@ use super::answer::{cell, headline, reference, sentences, target, verdict_word};
 use super::text::untested_line;
 use crate::compare::words::{count, plain, points, ratio};
 use crate::compare::{
-    Outcome, Place, RateRow, SplatRow, Verdict, VerdictRow, condition, end_words, shown,
+    Outcome, Place, RateRow, SplatRow, Verdict, VerdictRow, claim_words, condition, end_words,
+    shown,
 };
 use crate::observe::diff::Edit;
 use crate::spec::word;
@@ -157,10 +158,14 @@ fn availability(report: &Report) -> Markup {
                         td class=(class(row.verdict)) { (interval(row)) }
                         td.number { @if row.calls > 0 { (shown(row)) } @else { "0 calls" } }
                         td class=(class(row.verdict)) {
-                            @if row.place.candidate == reference(report) { "-" }
+                            @if row.place.candidate == reference(report) || !row.judged { "-" }
                             @else { (word(row.verdict)) }
                         }
-                        td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
+                        td.dim {
+                            (text(&row.reason)) " "
+                            @if let Some(claim) = &row.claim { (claim_words(claim)) ". " }
+                            (evidence(&row.place))
+                        }
                     }
                 }
             } }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use bakeoff_fuzz::wire::{Context as ProbeContext, Interface, Stack, Stop, Stress};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use super::many::Many;
 use super::{
     Base, BaseSource, Candidate, Gate, KnownSplat, Prediction, Probe, Role, Series, Spec, Thread,
     VERSION, did_you_mean,
@@ -171,51 +172,6 @@ fn probe_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         return Ok(name);
     }
     Err(D::Error::custom(format!("there is no probe `{name}`; {}", did_you_mean(&name, known))))
-}
-
-/// Nothing, one value, or a list of values.
-#[derive(Clone, Debug)]
-pub struct Many<T>(pub Vec<T>);
-
-impl<T> Default for Many<T> {
-    fn default() -> Self {
-        Many(Vec::new())
-    }
-}
-
-impl<T: Copy> Many<T> {
-    /// One `None` if nothing was written, else each value.
-    fn each(&self) -> Vec<Option<T>> {
-        if self.0.is_empty() { vec![None] } else { self.0.iter().copied().map(Some).collect() }
-    }
-}
-
-impl<'de, T: Deserialize<'de> + TryFrom<u64>> Deserialize<'de> for Many<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Values<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + TryFrom<u64>> Visitor<'de> for Values<T> {
-            type Value = Vec<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or a list of numbers")
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Vec<T>, E> {
-                let value =
-                    T::try_from(number).map_err(|_| E::custom("the number is too large"))?;
-                Ok(vec![value])
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-                let mut all = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    all.push(value);
-                }
-                if all.is_empty() {
-                    return Err(A::Error::custom("the list is empty"));
-                }
-                Ok(all)
-            }
-        }
-        from.deserialize_any(Values(PhantomData)).map(Many)
-    }
 }
 
 /// A YAML mapping in the order of the file; a repeated key is an error.
