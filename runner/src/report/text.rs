@@ -198,10 +198,9 @@ fn heading(report: &Report, row: &RateRow) -> String {
     let kind = match (row.judged, row.stress) {
         (true, _) => "",
         (false, Stress::Flip) => " (not held equal, not judged)",
-        (
-            false,
-            Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed | Stress::PageOut,
-        ) => " (a debug kernel, not judged)",
+        (false, Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed | Stress::PageOut) => {
+            " (a debug kernel, not judged)"
+        }
     };
     format!("{}, {}{kind}", condition(row), cell(report, &row.place))
 }
