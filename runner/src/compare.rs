@@ -38,16 +38,17 @@ pub use oracle::{ORACLES, Oracle, Pair};
 pub use rate::{METRICS, Metric};
 pub use row::{
     Beside, Bounds, BucketsRow, CellEnd, CellRow, CellSeconds, Change, ClaimRow, ClaimState,
-    Effect, Finding, GateRow, GateState, NotTested, Place, RateRow, SplatRow, Verdict, VerdictRow,
+    Effect, Finding, GateRow, GateState, NotTested, Outcome, Place, PredictionRow, RateRow,
+    SplatRow, Verdict, VerdictRow,
 };
 
-pub(crate) use flip::{Untested, untested_on};
+pub(crate) use flip::{Untested, has_tested, untested_on};
 pub(crate) use rate::{claim_words, condition, means, plain_condition, shown};
 
 use crate::observation::Observation;
 pub(crate) use crate::plan::label;
 use crate::plan::{CellId, Claim, Plan, Planned};
-use crate::spec::{Gate, KnownSplat, Role, Spec};
+use crate::spec::{Gate, KnownSplat, Prediction, Role, Spec};
 use crate::stats;
 
 /// What of the spec and the plan the comparison needs.
@@ -61,6 +62,8 @@ pub struct Subject {
     pub candidates: Vec<CandidateInfo>,
     /// What `--gate` insists on.
     pub gates: Vec<Gate>,
+    /// What was expected before anything was measured.
+    pub predictions: Vec<Prediction>,
     /// Splats that blame nobody.
     pub known: Vec<KnownSplat>,
 }
@@ -99,6 +102,7 @@ impl Subject {
                 })
                 .collect(),
             gates: spec.gates.clone(),
+            predictions: spec.predictions.clone(),
             known: spec.known_splats.clone(),
         }
     }
@@ -153,6 +157,8 @@ pub struct Comparison {
     pub verdicts: Vec<VerdictRow>,
     /// The spec's gates.
     pub gates: Vec<GateRow>,
+    /// The spec's predictions.
+    pub predictions: Vec<PredictionRow>,
     /// What nobody should conclude from all this.
     pub not_tested: Vec<NotTested>,
 }
@@ -220,6 +226,7 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     }
     comparison.verdicts = verdict::fold(subject, &comparison);
     comparison.gates = gate::ask(subject, &comparison);
+    comparison.predictions = gate::predict(subject, &comparison);
     comparison.not_tested = untested::list_all(subject, &comparison);
     comparison
 }

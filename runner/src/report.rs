@@ -23,8 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    BlindRow, CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, Settings,
-    SplatRow, Subject, VerdictRow, label,
+    BlindRow, CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, PredictionRow,
+    RateRow, Settings, SplatRow, Subject, VerdictRow, label,
 };
 use crate::error::Result;
 use crate::spec::{Spec, Thread};
@@ -56,6 +56,8 @@ pub struct Report {
     pub verdicts: Vec<VerdictRow>,
     /// The spec's gates, per contender.
     pub gates: Vec<GateRow>,
+    /// The spec's predictions, per base and architecture.
+    pub predictions: Vec<PredictionRow>,
     /// How each cell ended, and what it cost.
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
@@ -107,6 +109,7 @@ impl Report {
             findings,
             verdicts,
             gates,
+            predictions,
             not_tested,
         } = comparison;
         Report {
@@ -131,6 +134,7 @@ impl Report {
             settings,
             verdicts,
             gates,
+            predictions,
             cells,
             splats,
             blind,

@@ -7,6 +7,7 @@
 //! YAML library.
 
 mod known;
+mod many;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -20,9 +21,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use known::KnownSplat;
+pub use many::Many;
 pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 
-use crate::compare::{Change, Verdict};
+use crate::compare::{Change, Effect, Verdict};
 use crate::data::DataDir;
 use crate::error::{Error, Result};
 
@@ -56,8 +58,22 @@ pub struct Spec {
     pub probes: Vec<Probe>,
     /// What `--gate` insists on.
     pub gates: Vec<Gate>,
+    /// What was expected before anything was measured.
+    pub predictions: Vec<Prediction>,
     /// Splats that blame nobody.
     pub known_splats: Vec<KnownSplat>,
+}
+
+/// A statement about a candidate that the run confirms or refutes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Prediction {
+    /// About whom.
+    pub candidate: String,
+    /// In a few words.
+    pub says: String,
+    /// What has to be met for it to be true.
+    pub holds_if: Gate,
 }
 
 /// The mail thread a bake-off came from.
@@ -307,6 +323,13 @@ pub enum Gate {
         /// `[better]`.
         is: Vec<Verdict>,
     },
+    /// The gravest finding of an oracle is one of these.
+    FindingIs {
+        /// Its name, `flip`.
+        oracle: String,
+        /// `[same]`.
+        is: Vec<Effect>,
+    },
 }
 
 impl Gate {
@@ -348,6 +371,10 @@ impl Gate {
             Gate::VerdictIs { is } => {
                 let is: Vec<String> = is.iter().map(word).collect();
                 format!("verdict-is {}", words(&is))
+            }
+            Gate::FindingIs { oracle, is } => {
+                let is: Vec<String> = is.iter().map(word).collect();
+                format!("finding-is {oracle} {}", words(&is))
             }
         }
     }

@@ -422,6 +422,36 @@ pub struct GateRow {
     pub reason: String,
 }
 
+/// What became of a prediction.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is as was said.
+    Confirmed,
+    /// It is not.
+    Refuted,
+    /// Cannot be told, for the reason given.
+    Undecided,
+}
+
+/// A prediction of the spec, on one base and architecture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PredictionRow {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What was said.
+    pub says: String,
+    /// What had to be met.
+    pub rule: Gate,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: String,
+}
+
 /// Something that was not tested; a name that is `null` means all of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NotTested {

@@ -8,7 +8,10 @@ use super::Report;
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
 use super::text::untested_line;
 use crate::compare::words::{count, plain, points, ratio};
-use crate::compare::{Place, RateRow, SplatRow, Verdict, VerdictRow, condition, end_words, shown};
+use crate::compare::{
+    Outcome, Place, RateRow, SplatRow, Verdict, VerdictRow, claim_words, condition, end_words,
+    shown,
+};
 use crate::observe::diff::Edit;
 use crate::spec::word;
 
@@ -40,6 +43,7 @@ pub(super) fn render(report: &Report) -> String {
                 (blind(report))
                 (cells(report))
                 (gates(report))
+                (predictions(report))
                 (reasons(report))
                 (not_tested(report))
             }
@@ -154,10 +158,14 @@ fn availability(report: &Report) -> Markup {
                         td class=(class(row.verdict)) { (interval(row)) }
                         td.number { @if row.calls > 0 { (shown(row)) } @else { "0 calls" } }
                         td class=(class(row.verdict)) {
-                            @if row.place.candidate == reference(report) { "-" }
+                            @if row.place.candidate == reference(report) || !row.judged { "-" }
                             @else { (word(row.verdict)) }
                         }
-                        td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
+                        td.dim {
+                            (text(&row.reason)) " "
+                            @if let Some(claim) = &row.claim { (claim_words(claim)) ". " }
+                            (evidence(&row.place))
+                        }
                     }
                 }
             } }
@@ -295,6 +303,29 @@ fn gates(report: &Report) -> Markup {
                     td { (row.rule.name()) }
                     td { (word(row.state)) }
                     td.dim { (text(&row.reason)) }
+                }
+            }
+        } }
+    } }
+}
+
+fn predictions(report: &Report) -> Markup {
+    let class = |outcome: Outcome| match outcome {
+        Outcome::Confirmed => "same",
+        Outcome::Refuted => "worse",
+        Outcome::Undecided => "inconclusive",
+    };
+    html! { @if !report.predictions.is_empty() {
+        h2 { "Predictions" }
+        .wide { table {
+            tr { th { "candidate" } th { "on" } th { "prediction" } th { "outcome" } th { "why" } }
+            @for row in &report.predictions {
+                tr {
+                    td { (text(&row.place.candidate)) }
+                    td { (target(report, &row.place)) }
+                    td { (text(&row.says)) }
+                    td class=(class(row.outcome)) { (word(row.outcome)) }
+                    td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
                 }
             }
         } }

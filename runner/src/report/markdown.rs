@@ -161,6 +161,20 @@ pub(super) fn render(report: &Report) -> String {
         table(&mut out, &["candidate", "on", "gate", "state", "reason"], rows);
     }
 
+    if !report.predictions.is_empty() {
+        section(&mut out, "Predictions");
+        let rows = report.predictions.iter().map(|row| {
+            vec![
+                text(&row.place.candidate),
+                text(&target(report, &row.place)),
+                text(&row.says),
+                format!("**{}**", word(row.outcome)),
+                text(&row.reason),
+            ]
+        });
+        table(&mut out, &["candidate", "on", "prediction", "outcome", "evidence"], rows);
+    }
+
     section(&mut out, "Reasons");
     for row in &report.verdicts {
         let (name, on) = (text(&row.place.candidate), text(&target(report, &row.place)));

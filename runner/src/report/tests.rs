@@ -48,6 +48,7 @@ fn spec() -> Spec {
         profiles: Vec::new(),
         probes: Vec::new(),
         gates: subject.gates,
+        predictions: subject.predictions,
         known_splats: subject.known,
     }
 }

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 
+use bakeoff_fuzz::wire::Stress;
+
 use super::answer::{cell, headline, place_list, reference, sentences, target, verdict_word};
 use super::splats::{blind, splats};
 use super::wrap::{table, wrap};
 use super::{Report, WIDTH, sweep};
 use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
-    CellEnd, CellRow, Change, GateState, RateRow, Verdict, claim_words, condition, end_words, shown,
+    CandidateInfo, CellEnd, CellRow, Change, GateState, Outcome, RateRow, Verdict, claim_words,
+    condition, end_words, has_tested, shown,
 };
 use crate::spec::{Role, word};
 use crate::stats::FEW_BLOCKS;
@@ -31,6 +34,7 @@ pub(super) fn render(report: &Report) -> String {
     blind(&mut out, report);
     cells(&mut out, report);
     gates(&mut out, report);
+    predictions(&mut out, report);
     not_tested(&mut out, report);
     evidence(&mut out, report);
     out
@@ -93,7 +97,10 @@ fn verdicts(out: &mut String, report: &Report) {
             .iter()
             .find(|v| v.place.candidate == name && target(report, &v.place) == at);
         let Some(row) = row else { return "-".to_owned() };
-        let untested = report.run.candidates.iter().any(|c| c.name == name && c.untested.is_some());
+        let open = |c: &CandidateInfo| {
+            c.untested.is_some() && !has_tested(c, &report.findings, &row.place)
+        };
+        let untested = report.run.candidates.iter().any(|c| c.name == name && open(c));
         let star = untested && matches!(row.verdict, Verdict::Same | Verdict::Better);
         starred |= star;
         format!("{}{}", verdict_word(row), if star { " *" } else { "" })
@@ -188,7 +195,13 @@ fn sweeps(out: &mut String, report: &Report) {
 
 /// Rows that stand under one heading.
 fn heading(report: &Report, row: &RateRow) -> String {
-    let kind = if row.judged { "" } else { " (a debug kernel, not judged)" };
+    let kind = match (row.judged, row.stress) {
+        (true, _) => "",
+        (false, Stress::Flip) => " (not held equal, not judged)",
+        (false, Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed | Stress::PageOut) => {
+            " (a debug kernel, not judged)"
+        }
+    };
     format!("{}, {}{kind}", condition(row), cell(report, &row.place))
 }
 
@@ -452,6 +465,25 @@ fn gates(out: &mut String, report: &Report) {
     }
     for (who, why, places, gates) in lines {
         let text = format!("{who} on {}: {} {why}", place_list(report, &places), list(&gates));
+        out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
+    }
+}
+
+fn predictions(out: &mut String, report: &Report) {
+    if report.predictions.is_empty() {
+        return;
+    }
+    let held = report.predictions.iter().filter(|p| p.outcome == Outcome::Confirmed).count();
+    title(out, &format!("PREDICTIONS: {held} of {} confirmed", report.predictions.len()));
+    for row in report.predictions.iter().filter(|p| p.outcome != Outcome::Confirmed) {
+        let text = format!(
+            "{} on {}: \"{}\": {}: {}",
+            row.place.candidate,
+            target(report, &row.place),
+            plain(&row.says, 120),
+            word(row.outcome),
+            plain(&row.reason, 160)
+        );
         out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
     }
 }

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use bakeoff_fuzz::wire::{Context as ProbeContext, Interface, Stack, Stop, Stress};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use super::many::Many;
 use super::{
-    Base, BaseSource, Candidate, Gate, KnownSplat, Probe, Role, Series, Spec, Thread, VERSION,
-    did_you_mean,
+    Base, BaseSource, Candidate, Gate, KnownSplat, Prediction, Probe, Role, Series, Spec, Thread,
+    VERSION, did_you_mean,
 };
+use crate::compare::ORACLES;
 use crate::data::DataDir;
 use crate::error::{Context, Error, Result};
 
@@ -41,6 +43,9 @@ pub struct RawSpec {
     pub profiles: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
+    /// What was expected before anything was measured.
+    #[serde(default)]
+    pub predictions: Vec<Prediction>,
     /// What `--gate` insists on.
     #[serde(default)]
     pub gates: Vec<Gate>,
@@ -169,51 +174,6 @@ fn probe_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Err(D::Error::custom(format!("there is no probe `{name}`; {}", did_you_mean(&name, known))))
 }
 
-/// Nothing, one value, or a list of values.
-#[derive(Clone, Debug)]
-pub struct Many<T>(pub Vec<T>);
-
-impl<T> Default for Many<T> {
-    fn default() -> Self {
-        Many(Vec::new())
-    }
-}
-
-impl<T: Copy> Many<T> {
-    /// One `None` if nothing was written, else each value.
-    fn each(&self) -> Vec<Option<T>> {
-        if self.0.is_empty() { vec![None] } else { self.0.iter().copied().map(Some).collect() }
-    }
-}
-
-impl<'de, T: Deserialize<'de> + TryFrom<u64>> Deserialize<'de> for Many<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Values<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + TryFrom<u64>> Visitor<'de> for Values<T> {
-            type Value = Vec<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or a list of numbers")
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Vec<T>, E> {
-                let value =
-                    T::try_from(number).map_err(|_| E::custom("the number is too large"))?;
-                Ok(vec![value])
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-                let mut all = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    all.push(value);
-                }
-                if all.is_empty() {
-                    return Err(A::Error::custom("the list is empty"));
-                }
-                Ok(all)
-            }
-        }
-        from.deserialize_any(Values(PhantomData)).map(Many)
-    }
-}
-
 /// A YAML mapping in the order of the file; a repeated key is an error.
 #[derive(Clone, Debug)]
 pub struct Ordered<T>(pub Vec<(String, T)>);
@@ -300,6 +260,7 @@ pub(super) fn resolve(
         profiles,
         probes,
         gates,
+        predictions,
         known_splats,
     } = raw;
     if version != VERSION {
@@ -369,6 +330,17 @@ pub(super) fn resolve(
     if resolved_probes.is_empty() {
         return Err(place.error("probes", "a bake-off needs at least one probe"));
     }
+    for Prediction { candidate, holds_if, .. } in &predictions {
+        let known = || resolved.iter().map(|c| c.name.as_str());
+        if !known().any(|name| name == candidate) {
+            let near = did_you_mean(candidate, known());
+            return Err(place.error(
+                candidate,
+                format!("predictions: there is no candidate `{candidate}`; {near}"),
+            ));
+        }
+        check_gate(holds_if, &resolved_probes, &place)?;
+    }
     for gate in &gates {
         check_gate(gate, &resolved_probes, &place)?;
     }
@@ -389,6 +361,7 @@ pub(super) fn resolve(
         thread,
         bases: resolved_bases,
         candidates: resolved,
+        predictions,
         architectures,
         profiles,
         probes: resolved_probes,
@@ -413,6 +386,13 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
         Gate::SplatIs { is, title: _ } if is.is_empty() => {
             return Err(place.error("gates", "`is:` is empty: no splat is that"));
         }
+        Gate::FindingIs { oracle, is: _ } if !ORACLES.iter().any(|known| known.name == *oracle) => {
+            let near = did_you_mean(oracle, ORACLES.iter().map(|known| known.name));
+            return Err(place.error(oracle, format!("there is no oracle `{oracle}`; {near}")));
+        }
+        Gate::FindingIs { is, oracle: _ } if is.is_empty() => {
+            return Err(place.error("gates", "`is:` is empty: no finding is that"));
+        }
         Gate::VerdictIs { is } if is.is_empty() => {
             return Err(place.error("gates", "`is:` is empty: no verdict is that"));
         }
@@ -421,6 +401,7 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
         | Gate::NotWorse
         | Gate::SplatIs { .. }
         | Gate::NoSplats { .. }
+        | Gate::FindingIs { .. }
         | Gate::VerdictIs { .. } => return Ok(()),
     };
     if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
