@@ -494,6 +494,9 @@ fn suggest_unknown(message: &str) -> String {
     }
 }
 
+/// Words that an error lists at most.
+const MOST_WORDS: usize = 12;
+
 /// "did you mean `x`?", or the list of what there is when nothing is near.
 pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     let valid: Vec<&str> = valid.into_iter().collect();
@@ -505,8 +508,13 @@ pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>)
         Some((likeness, word)) if likeness >= 0.5 => format!("did you mean `{word}`?"),
         _ if valid.is_empty() => "there are none".into(),
         _ => {
-            let list: Vec<String> = valid.iter().map(|word| format!("`{word}`")).collect();
-            format!("there are {}", list.join(", "))
+            let few = valid.iter().take(MOST_WORDS);
+            let list: Vec<String> = few.map(|word| format!("`{word}`")).collect();
+            let more = match valid.len().saturating_sub(MOST_WORDS) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("there are {}{more}", list.join(", "))
         }
     }
 }

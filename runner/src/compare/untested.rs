@@ -24,13 +24,8 @@ pub(super) const CONTEXTS: [Context; 7] = [
     Context::Nmi,
 ];
 /// All of them; a test asserts that none is forgotten.
-pub(super) const STRESSES: [Stress; 5] = [
-    Stress::Idle,
-    Stress::MmapWriters,
-    Stress::Oversubscribed,
-    Stress::Flip,
-    Stress::PageOut,
-];
+pub(super) const STRESSES: [Stress; 5] =
+    [Stress::Idle, Stress::MmapWriters, Stress::Oversubscribed, Stress::Flip, Stress::PageOut];
 /// What is said of the largest claim a maintainer makes.
 const CLAIM: f64 = 0.99999;
 

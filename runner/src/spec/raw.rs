@@ -321,7 +321,13 @@ pub(super) fn resolve(
                     return Err(place.error(profile, message));
                 }
             }
-            if resolved_probes.iter().any(|other| other.label() == probe.label()) {
+            // The same may be asked of another profile with other numbers.
+            let meets = |other: &Probe| {
+                probe.profiles.is_empty()
+                    || other.profiles.is_empty()
+                    || probe.profiles.iter().any(|profile| other.profiles.contains(profile))
+            };
+            if resolved_probes.iter().any(|o| o.label() == probe.label() && meets(o)) {
                 return Err(place.error("probes", format!("{} stands here twice", probe.label())));
             }
             resolved_probes.push(probe);
