@@ -204,11 +204,14 @@ impl Rig {
     pub(super) fn new(step: &Step, method: Method, frames: usize) -> Result<Self, Failure> {
         check_timers()?;
         let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
-        let [own_cpu, .., sampled_cpu] = online[..] else {
+        let [first, .., last] = online[..] else {
             return Err(Failure::new(format!(
                 "needs a CPU of its own for the sampled thread; online: {online:?}"
             )));
         };
+        // An NMI from outside reaches the CPU that booted and no other.
+        let (own_cpu, sampled_cpu) =
+            if method.source == Source::NmiHandler { (last, first) } else { (first, last) };
         sys::pin(own_cpu).map_err(|e| Failure::at(format!("pinning to CPU {own_cpu}"), &e))?;
         let facts = look_around(&method, own_cpu)?;
         let page = match method.leaf {
@@ -368,7 +371,7 @@ impl Rig {
                 Ok(Some(Writing { writer, waiting, ticks_in_a_ms: ticks_in(1_000_000) }))
             }
             (Stress::Oversubscribed, _) => {
-                for _ in 0..2 * self.online.len() {
+                for _ in &self.online {
                     start(scope, &self.online, move || told(stress::crowd(work)))?;
                 }
                 Ok(None)

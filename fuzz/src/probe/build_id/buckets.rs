@@ -10,6 +10,7 @@
 //! the first call found is every later call's answer.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::score::{self, Answer, Frame};
 use crate::probe::Failure;
@@ -69,8 +70,8 @@ impl Maps {
             }
             if let Some(id) = id {
                 *self.answered.plain.entry(id).or_default() += 1;
-                if !plain.contains_key(&id) {
-                    plain.insert(id, read(&self.plain, id)?);
+                if let Entry::Vacant(unread) = plain.entry(id) {
+                    unread.insert(read(&self.plain, id)?);
                 }
             }
             let answer = Answer::of_id(*answer, |id| plain.get(&id).cloned().flatten());

@@ -306,6 +306,6 @@ mod tests {
         for depth in [0, 8, 32] {
             assert!(slot::size(depth).is_multiple_of(8));
         }
-        assert!(slot::PROOF + 8 <= slot::FRAMES);
+        const { assert!(slot::PROOF + 8 <= slot::FRAMES) };
     }
 }

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | idle | a CPU of its own | none (rq-lock: a peer to switch to; softirq: RCU work) |
 //! | mmap-writers | a CPU of its own | one thread on the other CPU maps, protects and unmaps a page |
-//! | oversubscribed | pinned | two such threads a CPU, on any CPU, without a pause |
+//! | oversubscribed | pinned | as many such threads as CPUs, on any CPU, without a pause |
 //! | page-out | a CPU of its own | none |
 //!
 //! **The writer's duty** is the share of time in which it holds the lock or waits
