@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 fn main() -> std::io::Result<()> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").map_err(std::io::Error::other)?);
     let mut files = BTreeMap::new();
-    for top in ["src", "Cargo.toml", "build.rs"] {
+    for top in ["src", "fuzz_targets", "Cargo.toml", "build.rs"] {
         collect(&root, &root.join(top), &mut files)?;
         println!("cargo::rerun-if-changed={top}");
     }

@@ -14,8 +14,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use crate::sys::{self, Leave, Wait};
-use crate::wire::{RECORDS_PORT, Record};
+use crate::wire::RECORDS_PORT;
 
 /// The word on the kernel command line of a guest of ours.
 pub const TOKEN: &str = "bakeoff.guest=1";
@@ -196,7 +198,7 @@ impl Port {
 
     /// Sends one record. A host that does not read for a minute is an error:
     /// better a boot without an end than one that hangs.
-    pub fn send(&mut self, record: &Record) -> io::Result<()> {
+    pub fn send(&mut self, record: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
         line.push(b'\n');
         let mut rest = line.as_slice();
@@ -222,7 +224,7 @@ impl Port {
 
     /// Sends the last record, and returns only when the host has it: a write
     /// that may not wait is still on its way when the machine ends.
-    pub fn send_last(mut self, record: &Record) -> io::Result<()> {
+    pub fn send_last(mut self, record: &impl Serialize) -> io::Result<()> {
         sys::set_nonblocking(&self.file, false)?;
         self.send(record)
     }

@@ -16,6 +16,9 @@
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
 //! | [`object`] | shared objects of our own |
 //! | [`bpf`] | an assembler for BPF programs |
+//! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
+//! | [`fuzzing`] | PID 1 of a guest that is fuzzed, its workers, their records |
+//! | [`exec`] | runs fuzz programs |
 //! | [`stop`] | when a step has seen enough; the host asks it too |
 //! | [`stats`] | intervals for rates |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
@@ -26,12 +29,16 @@
 pub mod agent;
 pub mod bpf;
 pub mod elf;
+pub mod exec;
+pub mod fuzzing;
 pub mod guest;
 pub mod held;
 pub mod interrupt;
 pub mod kernel;
 pub mod object;
+pub mod op;
 pub mod probe;
+pub mod program;
 pub mod stats;
 pub mod stop;
 pub mod sys;

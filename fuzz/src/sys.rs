@@ -11,9 +11,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 pub mod bpf;
+pub mod call;
+pub mod child;
+pub mod kcov;
 pub mod memory;
 pub mod perf;
 pub mod sampled;
+pub mod trigger;
 pub mod window;
 
 /// The kernel's answer as a `Result`: -1 is `errno`.

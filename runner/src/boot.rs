@@ -62,6 +62,9 @@ pub struct Files {
     pub initramfs: PathBuf,
     /// The folder of the sockets.
     pub sockets: PathBuf,
+    /// A file that becomes memory shared with the guest, and its length in bytes
+    /// (a power of two).
+    pub shared: Option<(PathBuf, usize)>,
 }
 
 impl Files {
@@ -74,6 +77,7 @@ impl Files {
             kernel: PathBuf::from(image),
             initramfs: PathBuf::from("initramfs.cpio"),
             sockets: PathBuf::from("."),
+            shared: None,
         }
     }
 
@@ -96,6 +100,7 @@ pub fn command(machine: &Machine<'_>, files: &Files) -> Command {
         .args(console_args(files))
         .args(records_args(files))
         .args(control_args(files))
+        .args(shared_args(files))
 }
 
 /// Board, CPUs, memory and how instructions are run.
@@ -185,6 +190,14 @@ fn control_args(files: &Files) -> Vec<String> {
     words(&["-chardev", &chardev, "-mon", &format!("chardev={CONTROL},mode=control")])
 }
 
+/// Memory shared with the guest: it outlives the guest.
+fn shared_args(files: &Files) -> Vec<String> {
+    let Some((path, length)) = &files.shared else { return Vec::new() };
+    let path = path.display().to_string().replace(',', ",,");
+    let backend = format!("memory-backend-file,id=shared,share=on,mem-path={path},size={length}");
+    words(&["-object", &backend, "-device", "ivshmem-plain,memdev=shared"])
+}
+
 /// A connection to a socket we listen on.
 fn socket_chardev(id: &str, files: &Files) -> String {
     // In QEMU's option syntax a comma inside a value is doubled.
@@ -228,6 +241,21 @@ impl Guest {
         cancel: &Cancel,
         tell: impl FnMut(QmpEvent) + Send + 'static,
     ) -> Result<(Guest, Outlets)> {
+        Self::start_sharing(machine, kernel, initramfs, None, cancel, tell)
+    }
+
+    /// The same, with a file as memory shared with the guest.
+    ///
+    /// # Errors
+    /// As [`Guest::start`].
+    pub fn start_sharing(
+        machine: &Machine<'_>,
+        kernel: &Path,
+        initramfs: &Path,
+        shared: Option<(PathBuf, usize)>,
+        cancel: &Cancel,
+        tell: impl FnMut(QmpEvent) + Send + 'static,
+    ) -> Result<(Guest, Outlets)> {
         if !kernel.is_file() {
             return Err(Error::failure(format!("there is no kernel {}", kernel.display())));
         }
@@ -236,6 +264,7 @@ impl Guest {
             kernel: kernel.to_owned(),
             initramfs: initramfs.to_owned(),
             sockets: sockets.path().to_owned(),
+            shared,
         };
         let listen = |name| {
             let path = files.socket(name);
@@ -360,8 +389,12 @@ mod tests {
     /// A comma in a path does not become an option of QEMU's.
     #[test]
     fn commas_in_paths_are_doubled() {
-        let files =
-            Files { kernel: "k".into(), initramfs: "i".into(), sockets: "/tmp/a,server=on".into() };
+        let files = Files {
+            kernel: "k".into(),
+            initramfs: "i".into(),
+            sockets: "/tmp/a,server=on".into(),
+            shared: None,
+        };
         assert_eq!(
             socket_chardev(CONSOLE, &files),
             "socket,id=console,path=/tmp/a,,server=on/console"

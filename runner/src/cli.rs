@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What can be typed. Only `main` imports these types.
 
+mod fuzz;
+
 use std::path::PathBuf;
 
 use bakeoff::report::{self, FORMATS, Format};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub use fuzz::{Fuzz, Minimize, Mutants, OnKernel, Replay};
 
 /// Settles kernel-patch disputes with evidence.
 ///
@@ -124,6 +128,18 @@ pub enum Command {
     Resume(Resume),
     /// Recompute a run's report from its records and consoles
     Report(Report),
+    /// Fuzz a candidate's kernel with perf and BPF programs
+    ///
+    /// The fuzzer runs inside the guest. When the guest dies, it is booted again
+    /// and goes on with the corpus. Findings are kept in a folder each; the last
+    /// line on standard output is a summary.
+    Fuzz(Fuzz),
+    /// Run fuzz programs again, in fresh boots
+    Replay(Replay),
+    /// Make a fuzz program smaller while the report it causes stays
+    Minimize(Minimize),
+    /// Plant bugs in a kernel and see whether fuzzing finds them
+    Mutants(Mutants),
     /// Recount a run's report from the raw records, by an independent path
     ///
     /// Reads run.json, records.jsonl and report.json as plain JSON and counts

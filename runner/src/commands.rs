@@ -3,6 +3,7 @@
 //! and back to what is printed. Standard output carries the answer, standard
 //! error everything else.
 
+mod fuzz;
 mod list;
 mod splats;
 mod work;
@@ -50,6 +51,10 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Doctor(args) => doctor(&args, &desk(&global)?),
         Command::Run(args) => work::run(&args, &desk(&global)?),
         Command::Resume(args) => work::resume(&args, &desk(&global)?),
+        Command::Fuzz(args) => fuzz::fuzz(&args, &desk(&global)?),
+        Command::Replay(args) => fuzz::replay(&args, &desk(&global)?),
+        Command::Minimize(args) => fuzz::minimize(&args, &desk(&global)?),
+        Command::Mutants(args) => fuzz::mutants(&args, &desk(&global)?),
         Command::Verify(args) => work::verify(&args),
         Command::Calibrate(args) => work::calibrate(&args, &desk(&global)?),
         Command::Bench(args) => work::bench(&args, &desk(&global)?),

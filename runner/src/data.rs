@@ -121,7 +121,10 @@ impl DataDir {
         let mut sources = BTreeMap::new();
         match &self.dir {
             None => {
-                let wanted = |name: &str| name.starts_with("fuzz/") || MANIFESTS.contains(&name);
+                let wanted = |name: &str| {
+                    (name.starts_with("fuzz/") && !name.starts_with(NO_SOURCES))
+                        || MANIFESTS.contains(&name)
+                };
                 let files = embedded::FILES.iter().filter(|(name, _)| wanted(name));
                 sources.extend(files.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())));
             }
@@ -140,6 +143,9 @@ impl DataDir {
     }
 }
 
+/// Planted bugs: patches of the kernel, not sources of a guest binary.
+const NO_SOURCES: &str = "fuzz/mutants";
+
 /// What cargo reads beside the sources of `fuzz/`.
 const MANIFESTS: [&str; 3] = ["Cargo.toml", "Cargo.lock", "runner/Cargo.toml"];
 
@@ -148,7 +154,10 @@ const MANIFESTS: [&str; 3] = ["Cargo.toml", "Cargo.lock", "runner/Cargo.toml"];
 fn collect(root: &Path, at: &Path, into: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
     let path = root.join(at);
     let name = at.file_name().unwrap_or_default().to_string_lossy();
-    if name.starts_with('.') || ["target", "corpus", "artifacts"].contains(&&*name) {
+    if name.starts_with('.')
+        || ["target", "corpus", "artifacts"].contains(&&*name)
+        || at == Path::new(NO_SOURCES)
+    {
         return Ok(());
     }
     if path.is_dir() {

@@ -10,7 +10,7 @@
 mod ending;
 mod files;
 mod limits;
-mod listen;
+pub(crate) mod listen;
 mod nmi;
 mod protocol;
 #[cfg(test)]

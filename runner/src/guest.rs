@@ -26,13 +26,39 @@ use crate::data::DataDir;
 use crate::error::{Context, Error, Result};
 use crate::event::Events;
 
-/// File name of the agent.
-const AGENT: &str = "agent";
+/// A guest binary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// Runs probes.
+    #[default]
+    Agent,
+    /// Runs fuzz programs; needs a C++ compiler to be built.
+    Fuzzer,
+}
+
+impl Which {
+    /// Its file name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Agent => "agent",
+            Which::Fuzzer => "fuzzer",
+        }
+    }
+
+    /// What cargo is told beside its name.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Which::Agent => &[],
+            Which::Fuzzer => &["--features", "libfuzzer"],
+        }
+    }
+}
 
 /// Where guest binaries may come from.
 #[derive(Clone, Debug)]
 pub struct Origins<'a> {
-    /// `--guest-dir`: holds `<arch>/agent`, and nothing else is tried.
+    /// `--guest-dir`: holds `<arch>/<binary>`, and nothing else is tried.
     pub guest_dir: Option<&'a Path>,
     /// The sources to build from.
     pub data: &'a DataDir,
@@ -58,67 +84,81 @@ pub fn rust_tool(name: &str) -> Option<PathBuf> {
 #[derive(Clone, Debug)]
 pub struct GuestBinaries {
     /// PID 1 of the guest.
-    agent: Vec<u8>,
+    init: Vec<u8>,
     /// Where it was found or how it was made, in a few words.
     pub origin: String,
 }
 
 impl GuestBinaries {
-    /// Finds or builds the guest binaries for `arch`.
+    /// Finds or builds the agent for `arch`.
     ///
     /// # Errors
-    /// `--guest-dir` holds none, or some of other sources; no toolchain or
-    /// linker for that architecture; the build fails; a full disk.
+    /// As [`GuestBinaries::obtain_which`].
     pub fn obtain(
         arch: &Arch,
         origins: &Origins<'_>,
         events: &Events,
         cancel: &Cancel,
     ) -> Result<GuestBinaries> {
+        Self::obtain_which(Which::Agent, arch, origins, events, cancel)
+    }
+
+    /// Finds or builds a guest binary for `arch`.
+    ///
+    /// # Errors
+    /// `--guest-dir` holds none, or some of other sources; no toolchain or
+    /// linker for that architecture; the build fails; a full disk.
+    pub fn obtain_which(
+        which: Which,
+        arch: &Arch,
+        origins: &Origins<'_>,
+        events: &Events,
+        cancel: &Cancel,
+    ) -> Result<GuestBinaries> {
         if let Some(dir) = origins.guest_dir {
-            return Self::from_guest_dir(arch, dir);
+            return Self::from_guest_dir(which, arch, dir);
         }
-        if let Some(path) = beside_program(arch)
-            && let Ok(agent) = fs::read(&path)
+        if let Some(path) = beside_program(which, arch)
+            && let Ok(init) = fs::read(&path)
         {
-            if is_of_our_sources(&agent) {
-                return Ok(GuestBinaries { agent, origin: path.display().to_string() });
+            if is_of_our_sources(&init) {
+                return Ok(GuestBinaries { init, origin: path.display().to_string() });
             }
             events.note(format!("{} is of another version and is not used", path.display()));
         }
-        let (agent, origin) = build::from_cache_or_cargo(arch, origins, events, cancel)?;
-        if !is_of_our_sources(&agent) {
+        let (init, origin) = build::from_cache_or_cargo(arch, which, origins, events, cancel)?;
+        if !is_of_our_sources(&init) {
             return Err(Error::bad_input(format!(
                 "{} is not what this program was built from",
                 origins.data.describe("fuzz/")
             ))
             .hint("build and run bakeoff from the checkout that --data-dir names"));
         }
-        Ok(GuestBinaries { agent, origin })
+        Ok(GuestBinaries { init, origin })
     }
 
-    fn from_guest_dir(arch: &Arch, dir: &Path) -> Result<GuestBinaries> {
-        let path = dir.join(&arch.name).join(AGENT);
-        let agent = fs::read(&path).map_err(|cause| {
+    fn from_guest_dir(which: Which, arch: &Arch, dir: &Path) -> Result<GuestBinaries> {
+        let path = dir.join(&arch.name).join(which.name());
+        let init = fs::read(&path).map_err(|cause| {
             Error::bad_input(format!("--guest-dir: cannot read {}", path.display()))
-                .hint("it holds a folder for each architecture, with the static `agent` in it")
+                .hint("it holds a folder for each architecture, with the static binaries in it")
                 .because(cause)
         })?;
-        elf::check(&agent, arch)
+        elf::check(&init, arch)
             .map_err(|why| Error::bad_input(format!("{} {why}", path.display())))?;
-        if !is_of_our_sources(&agent) {
+        if !is_of_our_sources(&init) {
             let what = format!("{} is not built from the sources of this bakeoff", path.display());
             return Err(
                 Error::bad_input(what).hint("leave --guest-dir away, and the right one is built")
             );
         }
-        Ok(GuestBinaries { agent, origin: path.display().to_string() })
+        Ok(GuestBinaries { init, origin: path.display().to_string() })
     }
 
     /// Guest binaries that somebody else made; nothing is checked.
     #[must_use]
-    pub fn of(agent: Vec<u8>, origin: &str) -> GuestBinaries {
-        GuestBinaries { agent, origin: origin.to_owned() }
+    pub fn of(init: Vec<u8>, origin: &str) -> GuestBinaries {
+        GuestBinaries { init, origin: origin.to_owned() }
     }
 
     /// Writes the initramfs for one boot.
@@ -127,6 +167,14 @@ impl GuestBinaries {
     /// A full disk.
     pub fn write_initramfs(&self, workload: &Workload, path: &Path) -> Result<()> {
         let orders = serde_json::to_vec_pretty(workload).context(|| "write the workload".into())?;
+        self.write_with(WORKLOAD_PATH, &orders, path)
+    }
+
+    /// Writes the initramfs for one boot whose init finds its orders in `name`.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn write_with(&self, name: &str, orders: &[u8], path: &Path) -> Result<()> {
         let file = fs::File::create(path).at_path("create", path)?;
         let write = || -> std::io::Result<()> {
             let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
@@ -136,19 +184,19 @@ impl GuestBinaries {
             // The kernel opens it for the first program before anybody could
             // mount a devtmpfs.
             archive.character_device("dev/console", 5, 1)?;
-            archive.executable("init", &self.agent)?;
-            archive.file(WORKLOAD_PATH.trim_start_matches('/'), &orders)?;
+            archive.executable("init", &self.init)?;
+            archive.file(name.trim_start_matches('/'), orders)?;
             archive.finish().map(drop)
         };
         write().at_path("write", path)
     }
 }
 
-/// `bakeoff-guest/<arch>/agent` in the folder of the running program: how a
+/// `bakeoff-guest/<arch>/<binary>` in the folder of the running program: how a
 /// package ships them.
-fn beside_program(arch: &Arch) -> Option<PathBuf> {
+fn beside_program(which: Which, arch: &Arch) -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    let path = program.parent()?.join("bakeoff-guest").join(&arch.name).join(AGENT);
+    let path = program.parent()?.join("bakeoff-guest").join(&arch.name).join(which.name());
     path.is_file().then_some(path)
 }
 

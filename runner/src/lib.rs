@@ -24,7 +24,7 @@
 //! | compare | observations → rates, splats, findings, verdicts | [`compare`], [`stats`] |
 //! | report | comparison → text, JSON, markdown | [`report`], [`judge`] |
 //!
-//! [`run`] carries out a plan and [`schedule`] says what the next boot has to
+//! [`fuzzing`] boots guests that fuzz themselves. [`run`] carries out a plan and [`schedule`] says what the next boot has to
 //! do; [`store`] and [`cache`] are the only modules that know paths; [`freeze`]
 //! keeps the spec as it was; [`command`] starts and ends every child process;
 //! [`event`] and [`progress`] tell what goes on; [`prereq`] knows what has to be
@@ -47,6 +47,7 @@ pub mod event;
 pub mod exercise;
 pub mod expect;
 pub mod freeze;
+pub mod fuzzing;
 pub mod guest;
 pub mod judge;
 pub mod observation;

@@ -10,6 +10,7 @@ mod answer;
 mod html;
 mod json;
 mod markdown;
+mod splats;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,8 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, RateRow, Settings, SplatRow,
-    Subject, VerdictRow, label,
+    BlindRow, CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, PredictionRow,
+    RateRow, Settings, SplatRow, Subject, VerdictRow, label,
 };
 use crate::error::Result;
 use crate::spec::{Spec, Thread};
@@ -55,10 +56,14 @@ pub struct Report {
     pub verdicts: Vec<VerdictRow>,
     /// The spec's gates, per contender.
     pub gates: Vec<GateRow>,
+    /// The spec's predictions, per base and architecture.
+    pub predictions: Vec<PredictionRow>,
     /// How each cell ended, and what it cost.
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
     pub splats: Vec<SplatRow>,
+    /// Where lockdep did not look, or could not: what a clean console does not prove.
+    pub blind: Vec<BlindRow>,
     /// How often each metric was right.
     pub rates: Vec<RateRow>,
     /// What the oracles found.
@@ -95,8 +100,18 @@ impl Report {
     #[must_use]
     pub fn new(run: &RunJson, spec: &Spec, comparison: Comparison) -> Report {
         let subject = Subject::new(spec, &run.plan);
-        let Comparison { settings, cells, splats, rates, findings, verdicts, gates, not_tested } =
-            comparison;
+        let Comparison {
+            settings,
+            cells,
+            splats,
+            blind,
+            rates,
+            findings,
+            verdicts,
+            gates,
+            predictions,
+            not_tested,
+        } = comparison;
         Report {
             schema_version: SCHEMA_VERSION,
             tool: run.tool.clone(),
@@ -119,8 +134,10 @@ impl Report {
             settings,
             verdicts,
             gates,
+            predictions,
             cells,
             splats,
+            blind,
             rates,
             findings,
             not_tested,

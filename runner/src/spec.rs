@@ -6,6 +6,8 @@
 //! read, names checked against each other. This module is the only user of the
 //! YAML library.
 
+mod known;
+mod many;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -18,9 +20,11 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use known::KnownSplat;
+pub use many::Many;
 pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 
-use crate::compare::{Change, Verdict};
+use crate::compare::{Change, Effect, Verdict};
 use crate::data::DataDir;
 use crate::error::{Error, Result};
 
@@ -54,6 +58,22 @@ pub struct Spec {
     pub probes: Vec<Probe>,
     /// What `--gate` insists on.
     pub gates: Vec<Gate>,
+    /// What was expected before anything was measured.
+    pub predictions: Vec<Prediction>,
+    /// Splats that blame nobody.
+    pub known_splats: Vec<KnownSplat>,
+}
+
+/// A statement about a candidate that the run confirms or refutes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Prediction {
+    /// About whom.
+    pub candidate: String,
+    /// In a few words.
+    pub says: String,
+    /// What has to be met for it to be true.
+    pub holds_if: Gate,
 }
 
 /// The mail thread a bake-off came from.
@@ -303,6 +323,13 @@ pub enum Gate {
         /// `[better]`.
         is: Vec<Verdict>,
     },
+    /// The gravest finding of an oracle is one of these.
+    FindingIs {
+        /// Its name, `flip`.
+        oracle: String,
+        /// `[same]`.
+        is: Vec<Effect>,
+    },
 }
 
 impl Gate {
@@ -345,6 +372,10 @@ impl Gate {
                 let is: Vec<String> = is.iter().map(word).collect();
                 format!("verdict-is {}", words(&is))
             }
+            Gate::FindingIs { oracle, is } => {
+                let is: Vec<String> = is.iter().map(word).collect();
+                format!("finding-is {oracle} {}", words(&is))
+            }
         }
     }
 }
@@ -355,6 +386,15 @@ impl Spec {
     /// # Errors
     /// All that is wrong with it, with file, line and the nearest valid word.
     pub fn load(path: &Path, data: &DataDir) -> Result<Spec> {
+        Spec::load_as_of(path, data, jiff::Zoned::now().date())
+    }
+
+    /// The same on a given day: what a run knew when it began, its report knows
+    /// for ever.
+    ///
+    /// # Errors
+    /// As [`Spec::load`].
+    pub fn load_as_of(path: &Path, data: &DataDir, today: jiff::civil::Date) -> Result<Spec> {
         let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
         let text = fs::read_to_string(&file).map_err(|cause| {
             Error::bad_input(format!("cannot read the spec {}", file.display()))
@@ -362,7 +402,7 @@ impl Spec {
                 .because(cause)
         })?;
         let raw: RawSpec = yaml(&text, &file.display().to_string())?;
-        raw::resolve(raw, &text, &file, data)
+        raw::resolve(raw, &text, &file, data, today)
     }
 
     /// The reference.

@@ -10,7 +10,7 @@ use Reg::{R0, R10};
 
 /// One eBPF instruction, as the kernel takes it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Insn {
     /// Class and operation.
     pub code: u8,

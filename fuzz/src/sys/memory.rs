@@ -150,6 +150,16 @@ impl Mapping {
         Some(unsafe { self.at.cast::<AtomicU64>().byte_add(offset).as_ref() })
     }
 
+    /// All words of the mapping.
+    #[must_use]
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `length` bytes are mapped and aligned; the reference lives no
+        // longer than the mapping, and access is by atomics only.
+        unsafe {
+            std::slice::from_raw_parts(self.at.cast().as_ptr(), self.length / size_of::<u64>())
+        }
+    }
+
     /// Reads a word; what lies outside reads as 0.
     #[must_use]
     pub fn load(&self, offset: usize) -> u64 {

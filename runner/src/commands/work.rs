@@ -17,7 +17,7 @@ use crate::cli;
 use crate::commands::{Desk, ask, data, print};
 
 impl Desk {
-    fn tools(&self) -> Tools<'_> {
+    pub(super) fn tools(&self) -> Tools<'_> {
         Tools { data: &self.data, cache: &self.cache, events: &self.events, cancel: &self.cancel }
     }
 }
@@ -34,7 +34,7 @@ fn selection(typed: &cli::Selection) -> Selection {
     }
 }
 
-fn machinery(typed: &cli::Machinery) -> Machinery {
+pub(super) fn machinery(typed: &cli::Machinery) -> Machinery {
     let cli::Machinery { accel, guest_dir, trust, base_latest, yes: _ } = typed.clone();
     let accel = accel.map(|accel| match accel {
         cli::Accel::Kvm => Accel::Kvm,
@@ -44,7 +44,7 @@ fn machinery(typed: &cli::Machinery) -> Machinery {
 }
 
 /// Makes sure that nothing is missing for these architectures.
-fn ensure(archs: Vec<String>, yes: bool, desk: &Desk) -> Result<()> {
+pub(super) fn ensure(archs: Vec<String>, yes: bool, desk: &Desk) -> Result<()> {
     let archs: Vec<Arch> =
         archs.iter().map(|name| Arch::load(&desk.data, name)).collect::<Result<_>>()?;
     let all = prereq::prerequisites(&archs, false);

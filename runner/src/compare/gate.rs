@@ -4,12 +4,15 @@
 use bakeoff_fuzz::wire::Context;
 
 use super::rate::{condition, shown};
-use super::row::{CellEnd, CellRow, Change, GateRow, GateState, Place, RateRow, SplatRow, Verdict};
+use super::row::{
+    CellEnd, CellRow, Change, Effect, Finding, GateRow, GateState, Outcome, Place, PredictionRow,
+    RateRow, SplatRow, Verdict,
+};
 use super::verdict::{all_profiles, same_target};
 use super::words::{Round, counted, list, percent};
 use super::{Comparison, Subject, end_words};
 use crate::plan::{Planned, label, selects};
-use crate::spec::{Gate, Role, word};
+use crate::spec::{Gate, Prediction, Role, word};
 use crate::stats;
 
 pub(super) fn ask(subject: &Subject, found: &Comparison) -> Vec<GateRow> {
@@ -20,6 +23,30 @@ pub(super) fn ask(subject: &Subject, found: &Comparison) -> Vec<GateRow> {
             let (state, reason, evidence) = target.ask(gate, verdict.verdict);
             let place = all_profiles(found, &verdict.place, evidence);
             rows.push(GateRow { place, rule: gate.clone(), state, reason });
+        }
+    }
+    rows
+}
+
+/// Holds every prediction against what was found.
+pub(super) fn predict(subject: &Subject, found: &Comparison) -> Vec<PredictionRow> {
+    let mut rows = Vec::new();
+    for prediction in &subject.predictions {
+        let Prediction { candidate, says, holds_if } = prediction;
+        for verdict in found.verdicts.iter().filter(|v| v.place.candidate == *candidate) {
+            let target = Target::new(subject, found, &verdict.place);
+            let (state, reason, evidence) = target.ask(holds_if, verdict.verdict);
+            rows.push(PredictionRow {
+                place: all_profiles(found, &verdict.place, evidence),
+                says: says.clone(),
+                rule: holds_if.clone(),
+                outcome: match state {
+                    GateState::Met => Outcome::Confirmed,
+                    GateState::Failed => Outcome::Refuted,
+                    GateState::Undecided => Outcome::Undecided,
+                },
+                reason,
+            });
         }
     }
     rows
@@ -61,6 +88,7 @@ impl<'a> Target<'a> {
             }
             Gate::SplatIs { title, is } => self.splat_is(title, is),
             Gate::NoSplats { change } => self.no_splats(change),
+            Gate::FindingIs { oracle, is } => self.finding_is(oracle, is),
             Gate::VerdictIs { is } => {
                 let state = match verdict {
                     Verdict::Inconclusive if !is.contains(&verdict) => GateState::Undecided,
@@ -81,6 +109,22 @@ impl<'a> Target<'a> {
                 (state, format!("the verdict is {word}"), self.evidence())
             }
         }
+    }
+
+    fn finding_is(&self, oracle: &str, is: &[Effect]) -> Answer {
+        let here = |f: &&Finding| same_target(&f.place, self.at) && f.oracle == oracle;
+        // Effects are declared in the order of their gravity.
+        let gravest = self.found.findings.iter().filter(here).min_by_key(|f| f.effect);
+        let Some(finding) = gravest else {
+            let reason = format!("the oracle {oracle} found nothing to speak of");
+            return (GateState::Undecided, reason, self.evidence());
+        };
+        let state = match finding.effect {
+            effect if is.contains(&effect) => GateState::Met,
+            Effect::Inconclusive => GateState::Undecided,
+            Effect::Worse | Effect::Better | Effect::Same | Effect::Note => GateState::Failed,
+        };
+        (state, finding.text.clone(), finding.place.evidence.clone())
     }
 
     fn evidence(&self) -> Vec<String> {
@@ -115,7 +159,7 @@ impl<'a> Target<'a> {
             let counted = self.splats.iter().filter(|s| s.count > 0);
             counted.filter(|s| wanted.contains(&s.change)).copied().collect()
         };
-        let more = with(&[Change::Added, Change::Control]);
+        let more = with(&[Change::Added, Change::Changed, Change::Control]);
         if !more.is_empty() {
             return (GateState::Failed, titles(&more), evidence_of(&more));
         }
@@ -146,7 +190,7 @@ impl<'a> Target<'a> {
         let still: Vec<&SplatRow> = self
             .splats
             .iter()
-            .filter(|s| s.change == Change::Control && s.count > 0)
+            .filter(|s| matches!(s.change, Change::Control | Change::Changed) && s.count > 0)
             .copied()
             .collect();
         if !still.is_empty() {

@@ -8,10 +8,10 @@ use bakeoff_fuzz::wire::{
     Block, Context, Counts, End, Hello, Interface, Score, Stack, Step, StepOutcome, Stop, Stress,
 };
 
-use super::{CandidateInfo, Subject};
+use super::{CandidateInfo, Effect, Subject};
 use crate::observation::{BootObservation, Observation, SeenSplat};
 use crate::plan::{Cell, CellId, Planned};
-use crate::spec::{Gate, Role};
+use crate::spec::{Gate, KnownSplat, Prediction, Role};
 use crate::store::{BootEnd, BuildSeconds, KernelJson, KernelOutcome};
 
 pub(crate) const PROCESS: u32 = 0;
@@ -83,7 +83,38 @@ pub(crate) fn subject() -> Subject {
             },
             Gate::NotWorse,
         ],
+        predictions: predictions(),
+        known: vec![KnownSplat {
+            pattern: "WARNING: kmalloc bug in lab_*".into(),
+            reason: "the lab driver takes a size from user space".into(),
+            link: "https://lore.kernel.org/r/lab".into(),
+            expires: "2999-12-31".into(),
+        }],
     }
+}
+
+/// One that holds, one that does not, one that nobody tested.
+fn predictions() -> Vec<Prediction> {
+    let about = |candidate: &str, says: &str, holds_if| Prediction {
+        candidate: candidate.into(),
+        says: says.into(),
+        holds_if,
+    };
+    let at_most = |rate| Gate::RateAtMost {
+        metric: "build_id.top_frame".into(),
+        context: None,
+        probe: None,
+        rate,
+    };
+    vec![
+        about("peter-removal", "answers nothing", at_most(0.01)),
+        about("landed", "answers nothing", at_most(0.01)),
+        about(
+            "lockless-tree",
+            "gives legal pairs",
+            Gate::FindingIs { oracle: "flip".into(), is: vec![Effect::Same] },
+        ),
+    ]
 }
 
 fn hello() -> Hello {
@@ -212,6 +243,8 @@ impl Story for Observation {
                     corrupted: false,
                     offset: 4096 + u64::from(n),
                     disables_lockdep: false,
+                    signature: vec!["warning".into(), title.into()],
+                    notes: Vec::new(),
                 });
             }
         }

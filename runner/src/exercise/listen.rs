@@ -19,7 +19,7 @@ const CHUNK: usize = 1 << 16;
 const WAITING: usize = 512;
 
 /// What came out of a guest.
-pub(super) enum Happening {
+pub(crate) enum Happening {
     /// The console said something.
     Console { bytes: Vec<u8>, at: Instant },
     /// Records, or parts of some.
@@ -27,14 +27,14 @@ pub(super) enum Happening {
 }
 
 /// All that comes out of a guest.
-pub(super) struct Listener {
+pub(crate) struct Listener {
     happenings: Receiver<Happening>,
     events: Receiver<QmpEvent>,
     over: bool,
 }
 
 impl Listener {
-    pub(super) fn start(outlets: Outlets, events: Receiver<QmpEvent>) -> Result<Listener> {
+    pub(crate) fn start(outlets: Outlets, events: Receiver<QmpEvent>) -> Result<Listener> {
         let (send, happenings) = sync_channel(WAITING);
         let Outlets { console, records } = outlets;
         read("console", console, send.clone(), |bytes, at| Happening::Console { bytes, at })?;
@@ -43,7 +43,7 @@ impl Listener {
     }
 
     /// The next that comes within a tick.
-    pub(super) fn next(&mut self) -> Option<Happening> {
+    pub(crate) fn next(&mut self) -> Option<Happening> {
         if self.over {
             std::thread::sleep(TICK);
             return None;
@@ -59,17 +59,17 @@ impl Listener {
     }
 
     /// Both sockets are closed, and all they brought was taken.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
     /// QEMU's events so far.
-    pub(super) fn events(&mut self) -> Vec<QmpEvent> {
+    pub(crate) fn events(&mut self) -> Vec<QmpEvent> {
         self.events.try_iter().collect()
     }
 
     /// QEMU's events until it closes the control connection.
-    pub(super) fn last_events(&mut self, limit: Duration) -> Vec<QmpEvent> {
+    pub(crate) fn last_events(&mut self, limit: Duration) -> Vec<QmpEvent> {
         let until = Instant::now() + limit;
         let mut events = Vec::new();
         loop {
@@ -113,7 +113,7 @@ fn read(
 
 /// The console's lines, as far as the end of a boot depends on them.
 #[derive(Debug, Default)]
-pub(super) struct Console {
+pub(crate) struct Console {
     line: String,
     last: String,
     lines: u64,
@@ -132,7 +132,7 @@ const GAVE_UP: [&str; 2] = [
 ];
 
 impl Console {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LINE.saturating_sub(self.line.len());
             let text = String::from_utf8_lossy(part);
@@ -144,7 +144,7 @@ impl Console {
     }
 
     /// Nothing more comes: whoever panicked may not have lived to end the line.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if !self.line.is_empty() {
             self.end_of_line();
         }
@@ -168,20 +168,20 @@ impl Console {
         }
     }
 
-    pub(super) fn lines(&self) -> u64 {
+    pub(crate) fn lines(&self) -> u64 {
         self.lines
     }
 
-    pub(super) fn panic_line(&self) -> Option<&str> {
+    pub(crate) fn panic_line(&self) -> Option<&str> {
         self.panic.as_deref()
     }
 
-    pub(super) fn agent_gave_up(&self) -> Option<&str> {
+    pub(crate) fn agent_gave_up(&self) -> Option<&str> {
         self.gave_up.as_deref()
     }
 
     /// The last line that says something, whole or not.
-    pub(super) fn last_line(&self) -> &str {
+    pub(crate) fn last_line(&self) -> &str {
         let unfinished = self.line.trim();
         if unfinished.is_empty() { &self.last } else { unfinished }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{AGENT, Origins};
+use super::{Origins, Which};
 use crate::arch::Arch;
 use crate::cache::{Kind as CacheKind, hex};
 use crate::command::{Cancel, Command, find_program, last_lines};
@@ -66,19 +66,20 @@ struct Toolchain {
     version: String,
 }
 
-/// The agent's bytes, and where they come from.
+/// A binary's bytes, and where they come from.
 pub(super) fn from_cache_or_cargo(
     arch: &Arch,
+    which: Which,
     origins: &Origins<'_>,
     events: &Events,
     cancel: &Cancel,
 ) -> Result<(Vec<u8>, String)> {
     let toolchain = Toolchain::find(arch, cancel)?;
     let sources = origins.data.guest_sources()?;
-    let key = key(&sources, arch, &toolchain);
+    let key = key(&sources, arch, which, &toolchain);
     let cache = origins.cache;
     let read = |dir: PathBuf| {
-        let path = dir.join(AGENT);
+        let path = dir.join(which.name());
         fs::read(&path).at_path("read", &path)
     };
     if let Some(dir) = cache.get(CacheKind::Guest, &key)? {
@@ -95,18 +96,23 @@ pub(super) fn from_cache_or_cargo(
     let work = cache.work_dir()?.join("guest");
     let workspace = work.join("workspace");
     write_workspace(&workspace, &sources)?;
-    let built = cargo(arch, &toolchain, &work, &workspace, cancel)?;
+    let built = cargo(arch, which, &toolchain, &work, &workspace, cancel)?;
     let agent = fs::read(&built).at_path("read", &built)?;
     // What cannot run must not get into the cache.
     super::elf::check(&agent, arch)
-        .map_err(|why| Error::failure(format!("cargo built an agent that {why}")))?;
-    cache.put(CacheKind::Guest, &key, |dir| write_whole(&dir.join(AGENT), &agent))?;
+        .map_err(|why| Error::failure(format!("cargo built a guest binary that {why}")))?;
+    cache.put(CacheKind::Guest, &key, |dir| write_whole(&dir.join(which.name()), &agent))?;
     task.finish("built");
     Ok((agent, format!("built with {}", toolchain.first_line())))
 }
 
 /// The key of a product: everything that decides what comes out.
-fn key(sources: &BTreeMap<String, Vec<u8>>, arch: &Arch, toolchain: &Toolchain) -> String {
+fn key(
+    sources: &BTreeMap<String, Vec<u8>>,
+    arch: &Arch,
+    which: Which,
+    toolchain: &Toolchain,
+) -> String {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -115,6 +121,11 @@ fn key(sources: &BTreeMap<String, Vec<u8>>, arch: &Arch, toolchain: &Toolchain) 
     part(&RECIPE.to_le_bytes());
     for text in [&arch.guest.rust_target, arch.linker(), &toolchain.version, RUSTFLAGS] {
         part(text.as_bytes());
+    }
+    // The agent had a key before there was a choice.
+    match which {
+        Which::Agent => {}
+        Which::Fuzzer => part(which.name().as_bytes()),
     }
     for (name, bytes) in sources {
         part(name.as_bytes());
@@ -170,6 +181,7 @@ fn remove_strangers(dir: &Path, wanted: &BTreeMap<PathBuf, &[u8]>) -> Result<()>
 /// Runs cargo; gives the path of what it built.
 fn cargo(
     arch: &Arch,
+    which: Which,
     toolchain: &Toolchain,
     work: &Path,
     workspace: &Path,
@@ -188,7 +200,8 @@ fn cargo(
     let variable = triple.to_uppercase().replace('-', "_");
     let mut cargo = Command::new(&toolchain.cargo)
         .args(["build", "--locked", "--profile", "guest", "-p", "bakeoff-fuzz"])
-        .args(["--bin", AGENT, "--target", triple.as_str(), "--target-dir"])
+        .args(which.features())
+        .args(["--bin", which.name(), "--target", triple.as_str(), "--target-dir"])
         .arg(&target)
         .cwd(workspace)
         .only_env(KEPT_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
@@ -210,7 +223,7 @@ fn cargo(
         ))
         .hint(format!("the whole log is in {}", work.join("build.log").display())));
     }
-    Ok(target.join(triple).join("guest").join(AGENT))
+    Ok(target.join(triple).join("guest").join(which.name()))
 }
 
 impl Toolchain {
@@ -319,10 +332,11 @@ mod tests {
             version: version.into(),
         };
         let sources = |text: &str| BTreeMap::from([("fuzz/src/lib.rs".to_owned(), text.into())]);
-        let first = key(&sources("a"), &x86, &toolchain("1"));
-        assert_eq!(first, key(&sources("a"), &x86, &toolchain("1")));
-        assert_ne!(first, key(&sources("b"), &x86, &toolchain("1")));
-        assert_ne!(first, key(&sources("a"), &x86, &toolchain("2")));
-        assert_ne!(first, key(&sources("a"), &arm, &toolchain("1")));
+        let first = key(&sources("a"), &x86, Which::Agent, &toolchain("1"));
+        assert_eq!(first, key(&sources("a"), &x86, Which::Agent, &toolchain("1")));
+        assert_ne!(first, key(&sources("b"), &x86, Which::Agent, &toolchain("1")));
+        assert_ne!(first, key(&sources("a"), &x86, Which::Agent, &toolchain("2")));
+        assert_ne!(first, key(&sources("a"), &arm, Which::Agent, &toolchain("1")));
+        assert_ne!(first, key(&sources("a"), &x86, Which::Fuzzer, &toolchain("1")));
     }
 }

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! libFuzzer's side of the fuzzer: hands its inputs to a worker, changes them
+//! on operations, and shows it the kernel's coverage as extra counters. All
+//! else is in [`bakeoff_fuzz::fuzzing`].
+
+use std::cell::RefCell;
+use std::ffi::{CString, c_char, c_int};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bakeoff_fuzz::fuzzing::worker::Worker;
+use bakeoff_fuzz::op::value::Seeded;
+use bakeoff_fuzz::program::{Program, text};
+
+// Linked for its archive: libFuzzer itself.
+use libfuzzer_sys as _;
+
+mod shim;
+
+/// Counters that libFuzzer looks at after each run.
+const COUNTERS: usize = 1 << 16;
+
+#[unsafe(link_section = "__libfuzzer_extra_counters")]
+static EXTRA: [AtomicU8; COUNTERS] = [const { AtomicU8::new(0) }; COUNTERS];
+
+thread_local! {
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+    /// The last program made, beside its text: it is mostly run next.
+    static LAST: RefCell<(Vec<u8>, Program)> = RefCell::default();
+}
+
+unsafe extern "C" {
+    fn LLVMFuzzerRunDriver(
+        count: *mut c_int,
+        arguments: *mut *mut *mut c_char,
+        run: extern "C" fn(*const u8, usize) -> c_int,
+    ) -> c_int;
+}
+
+fn main() -> ExitCode {
+    bakeoff_fuzz::fuzzing::main(fuzz)
+}
+
+fn fuzz(worker: Worker, seed: u32) -> ExitCode {
+    WORKER.with_borrow_mut(|place| *place = Some(worker));
+    let seed = format!("-seed={}", seed.max(1));
+    let words = [
+        "fuzzer",
+        "-timeout=0",
+        "-rss_limit_mb=0",
+        "-max_len=16384",
+        "-len_control=0",
+        "-reload=5",
+        "-verbosity=0",
+        "-print_final_stats=0",
+        "-detect_leaks=0",
+        "-handle_segv=0",
+        "-handle_bus=0",
+        "-handle_usr1=0",
+        "-handle_usr2=0",
+        "-handle_xfsz=0",
+        &seed,
+        "/tmp/corpus",
+    ];
+    let words: Vec<CString> = words.iter().filter_map(|word| CString::new(*word).ok()).collect();
+    let mut pointers: Vec<*mut c_char> =
+        words.iter().map(|word| word.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect();
+    let mut count = c_int::try_from(words.len()).unwrap_or(0);
+    let mut arguments = pointers.as_mut_ptr();
+    // SAFETY: the words outlive the call, as does the list, which ends with null.
+    let answer = unsafe { LLVMFuzzerRunDriver(&raw mut count, &raw mut arguments, run) };
+    bakeoff_fuzz::guest::say(format_args!("libFuzzer came back with {answer}"));
+    ExitCode::from(bakeoff_fuzz::guest::EXIT_STEP_LOST)
+}
+
+/// Runs one input. -1 keeps it out of the corpus.
+extern "C" fn run(data: *const u8, size: usize) -> c_int {
+    // SAFETY: libFuzzer passes a valid input.
+    let data = unsafe { std::slice::from_raw_parts(data, size) };
+    one(data)
+}
+
+fn one(data: &[u8]) -> c_int {
+    let known = LAST.with_borrow(|(bytes, program)| (bytes == data).then(|| program.clone()));
+    let program = match known.map_or_else(|| text::read(data), Ok) {
+        Ok(program) => program,
+        Err(_) => return -1,
+    };
+    let Ok(written) = std::str::from_utf8(data) else { return -1 };
+    let ran = WORKER.with_borrow_mut(|worker| {
+        let worker = worker.as_mut()?;
+        let ran = worker.run(&program, written, |pc| {
+            let hash = (pc ^ (pc >> 15)).wrapping_mul(0x9e37_79b1) >> 8;
+            let index = usize::try_from(hash).unwrap_or(0) % COUNTERS;
+            // One thread runs programs; the type only says that others may read.
+            let counter = &EXTRA[index];
+            let count = counter.load(Ordering::Relaxed);
+            counter.store(count.saturating_add(1), Ordering::Relaxed);
+        });
+        let ended = worker.is_done() || ran.is_err();
+        if ended {
+            let told = ran.is_ok() && worker.tell_stats().is_ok();
+            let code = if told {
+                bakeoff_fuzz::guest::EXIT_STEP_REPORTED
+            } else {
+                bakeoff_fuzz::guest::EXIT_STEP_LOST
+            };
+            // Past libFuzzer's own exit handler, which would call it a crash.
+            bakeoff_fuzz::sys::child::end(code);
+        }
+        Some(())
+    });
+    if ran.is_some() { 0 } else { -1 }
+}
+
+/// Changes an input: reads the program, changes it, writes it.
+#[unsafe(no_mangle)]
+extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, room: usize, seed: u32) -> usize {
+    // SAFETY: libFuzzer passes a buffer of `room` bytes, `size` of them written.
+    let buffer = unsafe { std::slice::from_raw_parts_mut(data, room) };
+    let mut dice = Seeded(seed.into());
+    let program = match text::read(buffer.get(..size).unwrap_or_default()) {
+        Ok(mut program) if !program.ops.is_empty() => {
+            program.mutate(&mut dice);
+            program
+        }
+        _ => Program::roll(&mut dice),
+    };
+    put(program, buffer).unwrap_or(size)
+}
+
+/// The beginning of one input and the end of another.
+#[unsafe(no_mangle)]
+extern "C" fn LLVMFuzzerCustomCrossOver(
+    first: *const u8,
+    first_size: usize,
+    second: *const u8,
+    second_size: usize,
+    out: *mut u8,
+    room: usize,
+    seed: u32,
+) -> usize {
+    // SAFETY: libFuzzer passes two valid inputs and a buffer apart from both.
+    let (first, second, out) = unsafe {
+        (
+            std::slice::from_raw_parts(first, first_size),
+            std::slice::from_raw_parts(second, second_size),
+            std::slice::from_raw_parts_mut(out, room),
+        )
+    };
+    let (Ok(mut program), Ok(other)) = (text::read(first), text::read(second)) else { return 0 };
+    program.splice(&other, &mut Seeded(seed.into()));
+    put(program, out).unwrap_or(0)
+}
+
+/// Writes a program into a buffer, and remembers it.
+fn put(program: Program, buffer: &mut [u8]) -> Option<usize> {
+    let written = text::write(&program).into_bytes();
+    buffer.get_mut(..written.len())?.copy_from_slice(&written);
+    let length = written.len();
+    LAST.with_borrow_mut(|last| *last = (written, program));
+    Some(length)
+}
+
+/// What libfuzzer-sys's own entry calls; it is not used.
+#[unsafe(no_mangle)]
+#[allow(improper_ctypes_definitions)] // that is how libfuzzer-sys declares it
+extern "C" fn rust_fuzzer_test_input(data: &[u8]) -> i32 {
+    one(data)
+}

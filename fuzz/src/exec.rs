@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs fuzz programs on this kernel. Only inside a guest.
+//!
+//! A program starts with empty tables of resources and an empty arena, and all
+//! it made is released when it ends: at once, or by the reaper where that waits
+//! for RCU. What stays from program to program is the [`pool`] of maps and
+//! loaded BPF programs, the dispatchers that call armed programs, and one idle
+//! event of each software kind, without which every first event of a kind would
+//! patch the kernel's code anew.
+
+pub mod aside;
+pub mod assemble;
+mod events;
+pub mod files;
+pub mod legal;
+pub mod pool;
+mod run;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::op::Place;
+use crate::program::Program;
+use crate::sys::call::{self, Answer, Attributes, Part};
+use crate::sys::kcov::Kcov;
+use crate::sys::memory::Mapping;
+use crate::sys::trigger;
+use aside::{Helper, Reaper};
+use files::Files;
+use pool::{Map, Pool};
+
+/// What an operation answers if what it refers to is closed already: no errno,
+/// for there was no call.
+pub const GONE: i32 = -1;
+
+/// What a program did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// System calls.
+    pub calls: u64,
+    /// Runs of BPF programs.
+    pub bpf_runs: u64,
+    /// Errno of each operation: 0 is success, [`GONE`] is no call.
+    pub errnos: Vec<i32>,
+    /// Whether the helper thread or the reaper got stuck.
+    pub stuck: bool,
+    /// A stack lookup's answer that cannot be right.
+    pub wrong: Option<String>,
+}
+
+/// A perf event of the running program.
+#[derive(Debug)]
+struct Event {
+    fd: OwnedFd,
+    /// Closing it waits for RCU.
+    slow: bool,
+    buffer: Option<call::Region>,
+}
+
+/// What the running program has made.
+#[derive(Debug, Default)]
+struct Tables {
+    events: Vec<Option<Event>>,
+    maps: Vec<Option<Map>>,
+    progs: Vec<Option<Arc<OwnedFd>>>,
+    links: Vec<Option<OwnedFd>>,
+    armed: Vec<Place>,
+    arena: legal::Model,
+    wrong: Option<String>,
+}
+
+/// Runs programs, one after the other, in the thread that made it.
+#[derive(Debug)]
+pub struct Executor {
+    tables: Tables,
+    pool: Pool,
+    helper: Helper,
+    reaper: Reaper,
+    files: Files,
+    coverage: Option<Kcov>,
+    scratch: OwnedFd,
+    counters: Mapping,
+    places: OwnedFd,
+    btf: bool,
+    kprobes: Option<u32>,
+    uprobes: Option<u32>,
+    tracepoints: events::Tracepoints,
+    cpu: u32,
+    // Held, not used: see the module's description.
+    _keepers: Vec<OwnedFd>,
+}
+
+const PLACES: [(Place, &std::ffi::CStr); 3] = [
+    (Place::SysEnter, c"sys_enter"),
+    (Place::SchedSwitch, c"sched_switch"),
+    (Place::SysExit, c"sys_exit"),
+];
+
+fn place_index(place: Place) -> usize {
+    PLACES.iter().position(|row| row.0 == place).unwrap_or(0)
+}
+
+fn failed(what: &str) -> impl Fn(i32) -> io::Error + '_ {
+    move |errno| io::Error::other(format!("{what}: {}", io::Error::from_raw_os_error(errno)))
+}
+
+impl Executor {
+    /// Sets everything up, on this CPU.
+    pub fn new(cpu: u32) -> io::Result<Self> {
+        trigger::catch_signals()?;
+        call::affinity(1 << cpu).map_err(failed("affinity"))?;
+        let scratch = call::bpf_fd(
+            0,
+            Attributes::default()
+                .word(0, 2)
+                .word(4, 4)
+                .word(8, assemble::SCRATCH)
+                .word(12, 1)
+                .word(16, 1 << 10),
+            72,
+        )
+        .map_err(failed("the scratch map"))?;
+        let counters = Mapping::of(&scratch, assemble::SCRATCH as usize)?;
+        let places =
+            call::bpf_fd(0, Attributes::default().word(0, 3).word(4, 4).word(8, 4).word(12, 8), 72)
+                .map_err(failed("the map of places"))?;
+        let mut keepers = Vec::new();
+        for (index, (_, name)) in PLACES.iter().enumerate() {
+            counters.store(assemble::INDICES + 8 * index, index as u64);
+            let insns = assemble::dispatcher(
+                std::process::id(),
+                places.as_raw_fd(),
+                scratch.as_raw_fd(),
+                index,
+            );
+            let program =
+                pool::load(crate::op::ProgKind::RawTp, &insns).map_err(failed("a dispatcher"))?;
+            let attributes =
+                Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, program.as_fd());
+            keepers.push(call::bpf_fd(17, attributes, 16).map_err(failed("a raw tracepoint"))?);
+        }
+        keepers.extend(events::keepers());
+        Ok(Self {
+            tables: Tables::default(),
+            pool: Pool::default(),
+            helper: Helper::start()?,
+            reaper: Reaper::start()?,
+            files: Files::make()?,
+            coverage: Kcov::of_this_thread().ok(),
+            scratch,
+            counters,
+            places,
+            btf: std::path::Path::new("/sys/kernel/btf/vmlinux").exists(),
+            kprobes: events::pmu("kprobe"),
+            uprobes: events::pmu("uprobe"),
+            tracepoints: events::Tracepoints::read(),
+            cpu,
+            _keepers: keepers,
+        })
+    }
+
+    /// Whether this kernel tells what was run through.
+    #[must_use]
+    pub fn has_coverage(&self) -> bool {
+        self.coverage.is_some()
+    }
+
+    /// Programs loaded, and taken from the pool.
+    #[must_use]
+    pub fn loads(&self) -> (u64, u64) {
+        self.pool.loads
+    }
+
+    /// Runs a program, and hands out each kernel address it ran through.
+    pub fn run(&mut self, program: &Program, take: impl FnMut(u64)) -> Ran {
+        let calls = call::count();
+        let runs = self.counters.load(assemble::RUNS);
+        if let Some(coverage) = &self.coverage {
+            coverage.reset();
+        }
+        if let Some(coverage) = &self.helper.coverage {
+            coverage.reset();
+        }
+        let errnos = program
+            .ops
+            .iter()
+            .map(|op| match self.op(op) {
+                Ok(()) => 0,
+                Err(errno) => errno,
+            })
+            .collect();
+        let settled = self.helper.settle();
+        let wrong = self.tables.wrong.take();
+        self.release();
+        if let Some(coverage) = &self.coverage {
+            let mut take = take;
+            coverage.each(&mut take);
+            if let Some(coverage) = self.helper.coverage.as_ref().filter(|_| settled) {
+                coverage.each(&mut take);
+            }
+        }
+        Ran {
+            calls: call::count().wrapping_sub(calls),
+            bpf_runs: self.counters.load(assemble::RUNS).wrapping_sub(runs),
+            errnos,
+            stuck: !settled,
+            wrong,
+        }
+    }
+
+    /// Releases what the program made.
+    fn release(&mut self) {
+        let Tables { events, maps, progs, links, armed, arena: _, wrong: _ } =
+            std::mem::take(&mut self.tables);
+        for place in armed {
+            let _ = self.disarm(place);
+        }
+        for link in links.into_iter().flatten() {
+            self.reaper.take(link);
+        }
+        // Members of a group before their leader, as most were made later.
+        for event in events.into_iter().rev().flatten() {
+            self.close_event(event);
+        }
+        drop(progs);
+        drop(maps);
+        let _ = Part::all().unmap();
+        let _ = call::task_events(true);
+        let _ = call::affinity(1 << self.cpu);
+    }
+
+    fn close_event(&self, event: Event) {
+        let Event { fd, slow, buffer } = event;
+        drop(buffer);
+        if slow { self.reaper.take(fd) } else { drop(fd) }
+    }
+
+    /// Waits until everything is released; false if that takes too long.
+    #[must_use]
+    pub fn settle(&self) -> bool {
+        self.helper.settle() && self.reaper.settle()
+    }
+
+    /// Makes the buffer that stacks are written to say nothing.
+    fn clear_stack(&self) {
+        for entry in 0..trigger::FRAMES + 2 {
+            self.counters.store(assemble::BUFFER + 32 * entry, 0);
+        }
+    }
+
+    /// Compares the stack in the buffer with what the arena is mapped to.
+    fn check_stack(&mut self, frames: &[u8]) {
+        const VALID: u64 = 1;
+        for entry in 0..trigger::FRAMES + 2 {
+            let word = |n: usize| self.counters.load(assemble::BUFFER + 32 * entry + 8 * n);
+            let words = [word(0), word(1), word(2), word(3)];
+            if words[0] & 0xffff_ffff != VALID {
+                continue;
+            }
+            // Status (4 bytes), build id (20), offset (8).
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let Some(id) = bytes.get(4..24).and_then(|id| id.try_into().ok()) else { continue };
+            if self.tables.arena.is_legal(frames, id, words[3]) == Some(false) {
+                let what = format!("build id {:02x}…, offset {:#x}", id[0], words[3]);
+                self.tables.wrong.get_or_insert(what);
+            }
+        }
+    }
+
+    fn disarm(&self, place: Place) -> Answer<i64> {
+        let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
+        call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32)
+    }
+
+    fn event(&self, event: crate::op::value::EventRef) -> Answer<BorrowedFd<'_>> {
+        let found = self.tables.events.get(usize::from(event.0)).and_then(Option::as_ref);
+        found.map(|event| event.fd.as_fd()).ok_or(GONE)
+    }
+
+    fn map(&self, map: crate::op::value::MapRef) -> Answer<&Map> {
+        self.tables.maps.get(usize::from(map.0)).and_then(Option::as_ref).ok_or(GONE)
+    }
+
+    fn prog(&self, prog: crate::op::value::ProgRef) -> Answer<BorrowedFd<'_>> {
+        let found = self.tables.progs.get(usize::from(prog.0)).and_then(Option::as_ref);
+        found.map(|fd| fd.as_fd()).ok_or(GONE)
+    }
+
+    fn link(&self, link: crate::op::value::LinkRef) -> Answer<BorrowedFd<'_>> {
+        let found = self.tables.links.get(usize::from(link.0)).and_then(Option::as_ref);
+        found.map(|fd| fd.as_fd()).ok_or(GONE)
+    }
+}

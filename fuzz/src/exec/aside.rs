@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two threads beside the one that runs the program: a helper that does things
+//! to the arena meanwhile, and a reaper that closes what waits for RCU.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use crate::op::Aside;
+use crate::sys;
+use crate::sys::call::{Part, affinity};
+use crate::sys::kcov::Kcov;
+use crate::sys::trigger::Stack;
+
+/// What the helper is to do.
+#[derive(Debug)]
+pub struct Task {
+    /// What.
+    pub what: Aside,
+    /// First page.
+    pub page: u8,
+    /// How often.
+    pub times: u8,
+    /// A file to map.
+    pub file: Arc<OwnedFd>,
+}
+
+/// The helper thread.
+#[derive(Debug)]
+pub struct Helper {
+    tasks: Sender<Task>,
+    given: u64,
+    done: Arc<AtomicU64>,
+    /// Its thread id.
+    pub thread: i32,
+    /// What it ran through, if the kernel can tell.
+    pub coverage: Option<Arc<Kcov>>,
+}
+
+impl Helper {
+    /// Starts it.
+    pub fn start() -> io::Result<Self> {
+        let (tasks, to_do) = channel::<Task>();
+        let (ready, told) = channel();
+        let done = Arc::new(AtomicU64::new(0));
+        let finished = done.clone();
+        std::thread::Builder::new().name("helper".into()).spawn(move || {
+            let _ = affinity(u64::MAX);
+            let coverage = Kcov::of_this_thread().ok().map(Arc::new);
+            let _ = ready.send((sys::thread_id().cast_signed(), coverage));
+            while let Ok(task) = to_do.recv() {
+                run(&task);
+                finished.fetch_add(1, Ordering::Release);
+            }
+        })?;
+        let (thread, coverage) = told.recv().map_err(io::Error::other)?;
+        Ok(Self { tasks, given: 0, done, thread, coverage })
+    }
+
+    /// Gives it something to do.
+    pub fn give(&mut self, task: Task) {
+        if self.tasks.send(task).is_ok() {
+            self.given += 1;
+        }
+    }
+
+    /// Waits until it has done everything; false if it takes too long.
+    pub fn settle(&self) -> bool {
+        let start = Instant::now();
+        while self.done.load(Ordering::Acquire) < self.given {
+            if start.elapsed() > Duration::from_secs(20) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        true
+    }
+}
+
+fn run(task: &Task) {
+    let part = Part::new(task.page, 2);
+    let stack = Stack::new(&[part.address(), part.address() + 8]);
+    for turn in 0..task.times {
+        // Failures are part of it.
+        match task.what {
+            Aside::Map => {
+                let _ = part.map(Some(task.file.as_fd()), libc::PROT_READ, false, turn % 4);
+            }
+            Aside::Protect => {
+                let protection = if turn % 2 == 0 { libc::PROT_NONE } else { libc::PROT_READ };
+                let _ = part.protect(protection);
+            }
+            Aside::Load => stack.load(part.address()),
+            Aside::Syscall => {
+                let _ = stack.getppid();
+            }
+            Aside::Drop => {
+                let _ = part.advise(libc::MADV_DONTNEED);
+            }
+        }
+    }
+}
+
+/// What the reaper may hold before programs have to wait for it.
+const BACKLOG: usize = 64;
+
+/// The reaper thread.
+#[derive(Debug)]
+pub struct Reaper {
+    to_close: Sender<OwnedFd>,
+    held: Arc<AtomicUsize>,
+}
+
+impl Reaper {
+    /// Starts it.
+    pub fn start() -> io::Result<Self> {
+        let (to_close, closing) = channel::<OwnedFd>();
+        let held = Arc::new(AtomicUsize::new(0));
+        let left = held.clone();
+        std::thread::Builder::new().name("reaper".into()).spawn(move || {
+            let _ = affinity(u64::MAX);
+            while let Ok(fd) = closing.recv() {
+                drop(fd);
+                left.fetch_sub(1, Ordering::Release);
+            }
+        })?;
+        Ok(Self { to_close, held })
+    }
+
+    /// Has a descriptor closed, some time.
+    pub fn take(&self, fd: OwnedFd) {
+        self.held.fetch_add(1, Ordering::AcqRel);
+        // A thread that is gone leaves the closing to the drop here.
+        let _ = self.to_close.send(fd);
+        while self.held.load(Ordering::Acquire) > BACKLOG {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Waits until all is closed; false if it takes too long.
+    #[must_use]
+    pub fn settle(&self) -> bool {
+        let start = Instant::now();
+        while self.held.load(Ordering::Acquire) > 0 {
+            if start.elapsed() > Duration::from_secs(30) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+}

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the steps of a BPF program to its instructions: valid by construction,
+//! apart from the flaw it is asked to have.
+//!
+//! R6 holds the context, R7 the last step's result, R9 a loop's counter. The
+//! stack holds a key at -8, a value of 64 bytes at -80. Answers longer than that
+//! go to the scratch map, whose first word counts runs.
+
+use crate::bpf::insn::Insn;
+use crate::op::step::{Address, Body, Flaw, Plain, Size, StackFlags, Step, Test};
+use crate::op::{MapKind, ProgKind};
+use crate::sys::call::ARENA;
+
+/// Bytes of the scratch map's value.
+pub const SCRATCH: u32 = 16 << 10;
+/// Where in the scratch map the runs are counted.
+pub const RUNS: usize = 0;
+/// Where in the scratch map the indices of [`dispatcher`] lie: read from memory,
+/// so that the verifier does not make direct jumps of them, which would have to
+/// be patched, with interrupts to all CPUs, at each change.
+pub const INDICES: usize = 64;
+/// Where in the scratch map stacks are written to.
+pub const BUFFER: usize = 4096;
+/// Where in the scratch map memory is read to.
+const READ_BUFFER: i32 = 8192;
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 4096
+const STACKS_AT: i32 = BUFFER as i32;
+
+/// What a program is assembled with.
+pub trait Surroundings {
+    /// The descriptor of the program's `index`-th map if that is of a kind in
+    /// `kinds`, else of some map that is; -1 if there is none.
+    fn map(&mut self, index: u8, kinds: &[MapKind]) -> i32;
+    /// The descriptor of the scratch map.
+    fn scratch(&self) -> i32;
+    /// Whether this kernel has BTF, without which some helpers do not exist.
+    fn has_btf(&self) -> bool;
+}
+
+const STACKS: &[MapKind] = &[MapKind::BuildIds, MapKind::Stacks];
+const TABLES: &[MapKind] = &[MapKind::Array, MapKind::Hash, MapKind::PerCpuHash, MapKind::LruHash];
+const RINGS: &[MapKind] = &[MapKind::Ringbuf];
+const EVENTS: &[MapKind] = &[MapKind::Events];
+const PROGRAMS: &[MapKind] = &[MapKind::Programs];
+
+struct Code<'a> {
+    insns: Vec<Insn>,
+    around: &'a mut dyn Surroundings,
+    kind: ProgKind,
+    flaw: Flaw,
+}
+
+/// The instructions of a program.
+pub fn assemble(
+    kind: ProgKind,
+    flaw: Flaw,
+    body: &Body,
+    around: &mut dyn Surroundings,
+) -> Vec<Insn> {
+    let mut code = Code { insns: Vec::new(), around, kind, flaw };
+    code.prologue();
+    code.steps(&body.0);
+    code.flaw();
+    code.mov_imm(0, 0);
+    if flaw != Flaw::Endless {
+        code.push(0x95, 0, 0, 0, 0);
+    }
+    code.insns
+}
+
+/// The program that is always attached at a place: calls the one that is armed
+/// there, for threads of this process only.
+pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Vec<Insn> {
+    struct Nothing;
+    impl Surroundings for Nothing {
+        fn map(&mut self, _: u8, _: &[MapKind]) -> i32 {
+            -1
+        }
+        fn scratch(&self) -> i32 {
+            -1
+        }
+        fn has_btf(&self) -> bool {
+            false
+        }
+    }
+    let mut nothing = Nothing;
+    let mut code =
+        Code { insns: Vec::new(), around: &mut nothing, kind: ProgKind::RawTp, flaw: Flaw::Sound };
+    code.mov(6, 1);
+    code.call(14); // get_current_pid_tgid
+    code.push(0x77, 0, 0, 0, 32); // r0 >>= 32
+    code.push(0x55, 0, 0, 6, process.cast_signed()); // if r0 != process goto out
+    code.load_wide(2, 2, scratch, i32::try_from(INDICES + 8 * index).unwrap_or(0));
+    code.push(0x79, 3, 2, 0, 0); // r3 = *(u64 *)r2
+    code.mov(1, 6);
+    code.load_wide(2, 1, programs, 0);
+    let at = code.insns.len();
+    code.call(12); // tail_call
+    code.mov_imm(0, 0);
+    code.push(0x95, 0, 0, 0, 0);
+    // The jump goes to the two instructions behind the call.
+    if let Some(jump) = code.insns.get_mut(3) {
+        jump.offset = i16::try_from(at + 1 - 4).unwrap_or(0);
+    }
+    code.insns
+}
+
+impl Code<'_> {
+    fn push(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> usize {
+        self.insns.push(Insn { code, registers: dst | src << 4, offset, immediate });
+        self.insns.len() - 1
+    }
+
+    fn mov(&mut self, dst: u8, src: u8) {
+        self.push(0xbf, dst, src, 0, 0);
+    }
+
+    fn mov_imm(&mut self, dst: u8, value: i32) {
+        self.push(0xb7, dst, 0, 0, value);
+    }
+
+    fn add_imm(&mut self, dst: u8, value: i32) {
+        self.push(0x07, dst, 0, 0, value);
+    }
+
+    fn call(&mut self, helper: i32) {
+        self.push(0x85, 0, 0, 0, helper);
+    }
+
+    /// Kinds: 0 a constant, 1 a map, 2 a map's value at an offset.
+    fn load_wide(&mut self, dst: u8, kind: u8, low: i32, high: i32) {
+        self.push(0x18, dst, kind, 0, low);
+        self.push(0, 0, 0, 0, high);
+    }
+
+    fn load_map(&mut self, dst: u8, index: u8, kinds: &[MapKind]) {
+        let fd = self.around.map(index, kinds);
+        self.load_wide(dst, 1, fd, 0);
+    }
+
+    fn scratch(&mut self, dst: u8, offset: i32) {
+        let fd = self.around.scratch();
+        self.load_wide(dst, 2, fd, offset);
+    }
+
+    fn stack(&mut self, dst: u8, offset: i32) {
+        self.mov(dst, 10);
+        self.add_imm(dst, offset);
+    }
+
+    /// A jump whose distance is not known yet.
+    fn jump_if(&mut self, code: u8, dst: u8, immediate: i32) -> usize {
+        self.push(code, dst, 0, 0, immediate)
+    }
+
+    /// Has a jump go to the next instruction.
+    fn land(&mut self, jump: usize) {
+        let distance = i16::try_from(self.insns.len() - jump - 1).unwrap_or(i16::MAX);
+        if let Some(insn) = self.insns.get_mut(jump) {
+            insn.offset = distance;
+        }
+    }
+
+    fn prologue(&mut self) {
+        self.mov(6, 1);
+        self.mov_imm(7, 0);
+        self.scratch(1, i32::try_from(RUNS).unwrap_or(0));
+        self.mov_imm(2, 1);
+        self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
+        for slot in 1..=10 {
+            self.push(0x7a, 10, 0, -8 * slot, 0);
+        }
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
+        let mut rest = steps;
+        while let Some((step, after)) = rest.split_first() {
+            rest = after;
+            match step {
+                Step::Loop { times } => {
+                    let Some((inner, after)) = rest.split_first() else { return };
+                    // A loop of loops would take the verifier, and us, for ever.
+                    if matches!(inner, Step::Loop { .. } | Step::When { .. }) {
+                        continue;
+                    }
+                    rest = after;
+                    self.mov_imm(9, i32::from(times.0) + 1);
+                    let top = self.insns.len();
+                    self.step(inner);
+                    self.add_imm(9, -1);
+                    let distance = top.cast_signed() - self.insns.len().cast_signed() - 1;
+                    self.push(0x55, 9, 0, i16::try_from(distance).unwrap_or(0), 0);
+                }
+                Step::When { test, steps } => {
+                    // The jump is over the steps, so the test is the opposite.
+                    let code = match test {
+                        Test::Zero => 0x55,
+                        Test::NotZero => 0x15,
+                        Test::Negative => 0x75,
+                    };
+                    let jump = self.jump_if(code, 7, 0);
+                    let count = usize::from(steps.0).min(rest.len());
+                    let (inner, after) = rest.split_at(count);
+                    rest = after;
+                    self.steps(inner);
+                    self.land(jump);
+                }
+                simple => self.step(simple),
+            }
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::GetStack { flags, skip, size } => {
+                self.mov(1, 6);
+                self.scratch(2, STACKS_AT);
+                self.mov_imm(3, bytes(*size));
+                self.mov_imm(4, stack_flags(*flags) | i32::from(skip.0));
+                self.call(67);
+            }
+            Step::GetStackid { map, flags } => {
+                self.mov(1, 6);
+                self.load_map(2, map.0, STACKS);
+                self.mov_imm(3, stack_flags(*flags));
+                self.call(27);
+            }
+            Step::GetTaskStack { flags, size } if self.around.has_btf() => {
+                self.call(158); // get_current_task_btf
+                self.mov(1, 0);
+                self.scratch(2, STACKS_AT);
+                self.mov_imm(3, bytes(*size));
+                self.mov_imm(4, stack_flags(*flags));
+                self.call(141);
+            }
+            // Without a task to point at, its address is all there is.
+            Step::GetTaskStack { .. } | Step::FindVma { .. } => self.call(35),
+            Step::Lookup { map, key } => {
+                self.key(key.0);
+                self.load_map(1, map.0, TABLES);
+                self.stack(2, -8);
+                self.call(1);
+                let none = self.jump_if(0x15, 0, 0);
+                self.push(0x79, 1, 0, 0, 0);
+                self.add_imm(1, 1);
+                self.push(0x7b, 0, 1, 0, 0);
+                self.mov_imm(0, 1);
+                self.land(none);
+            }
+            Step::Update { map, key, how } => {
+                self.key(key.0);
+                self.load_map(1, map.0, TABLES);
+                self.stack(2, -8);
+                self.stack(3, -80);
+                self.mov_imm(4, i32::from(how.0));
+                self.call(2);
+            }
+            Step::Delete { map, key } => {
+                self.key(key.0);
+                self.load_map(1, map.0, TABLES);
+                self.stack(2, -8);
+                self.call(3);
+            }
+            Step::Ringbuf { map, words } => {
+                self.load_map(1, map.0, RINGS);
+                self.scratch(2, STACKS_AT);
+                self.mov_imm(3, i32::from(words.0) * 8);
+                self.mov_imm(4, 0);
+                self.call(130);
+            }
+            Step::Reserve { map, submit } => {
+                self.load_map(1, map.0, RINGS);
+                self.mov_imm(2, 16);
+                self.mov_imm(3, 0);
+                self.call(131);
+                let none = self.jump_if(0x15, 0, 0);
+                self.push(0x7a, 0, 0, 0, 7);
+                if self.flaw != Flaw::Kept {
+                    self.mov(1, 0);
+                    self.mov_imm(2, 0);
+                    self.call(if submit.0 == 1 { 132 } else { 133 });
+                }
+                self.land(none);
+                self.mov_imm(0, 0);
+            }
+            Step::Read { how, from } => {
+                match from {
+                    Address::Arena => {
+                        let high = i32::try_from(ARENA >> 32).unwrap_or(0);
+                        self.load_wide(3, 0, 4096, high);
+                    }
+                    Address::Null => self.mov_imm(3, 0),
+                    Address::Kernel => self.load_wide(3, 0, 0, -30_000),
+                    Address::Context => self.mov(3, 6),
+                }
+                self.scratch(1, READ_BUFFER);
+                self.mov_imm(2, 64);
+                self.call(match how.0 {
+                    0 => 112,
+                    1 => 113,
+                    2 => 114,
+                    _ => 115,
+                });
+            }
+            Step::Plain { helper } => {
+                let number = match helper {
+                    Plain::Time => 5,
+                    Plain::Cpu => 8,
+                    Plain::Pid => 14,
+                    Plain::Uid => 15,
+                    Plain::Random => 7,
+                    Plain::Node => 42,
+                    Plain::Task => 35,
+                    Plain::Jiffies => 118,
+                    // Programs of other kinds may not ask for one everywhere.
+                    Plain::Cookie if self.kind == ProgKind::PerfEvent => 174,
+                    Plain::Cookie => 5,
+                };
+                self.mov(1, 6);
+                self.call(number);
+            }
+            Step::Comm {} => {
+                self.stack(1, -80);
+                self.mov_imm(2, 16);
+                self.call(16);
+            }
+            Step::Output { map, words } => {
+                self.mov(1, 6);
+                self.load_map(2, map.0, EVENTS);
+                self.load_wide(3, 0, -1, 0); // BPF_F_CURRENT_CPU
+                self.scratch(4, STACKS_AT);
+                self.mov_imm(5, i32::from(words.0) * 8);
+                self.call(25);
+            }
+            Step::ReadValue { map } => {
+                self.load_map(1, map.0, EVENTS);
+                self.load_wide(2, 0, -1, 0);
+                self.stack(3, -80);
+                self.mov_imm(4, 24);
+                self.call(55);
+            }
+            Step::OwnValue {} => {
+                if self.kind == ProgKind::PerfEvent {
+                    self.mov(1, 6);
+                    self.stack(2, -80);
+                    self.mov_imm(3, 24);
+                    self.call(56);
+                } else {
+                    self.call(5);
+                }
+            }
+            Step::TailCall { map } => {
+                self.mov(1, 6);
+                self.load_map(2, map.0, PROGRAMS);
+                self.mov_imm(3, 1);
+                self.call(12);
+                self.mov_imm(0, 0);
+            }
+            Step::Signal {} => {
+                self.mov_imm(1, 23); // SIGURG
+                self.call(109);
+            }
+            Step::Loop { .. } | Step::When { .. } => self.mov_imm(0, 0),
+        }
+        self.mov(7, 0);
+    }
+
+    fn key(&mut self, key: u8) {
+        self.push(0x7a, 10, 0, -8, i32::from(key));
+    }
+
+    fn flaw(&mut self) {
+        match self.flaw {
+            Flaw::Sound | Flaw::Endless | Flaw::Kept => {}
+            Flaw::Unset => self.mov(7, 8),
+            Flaw::Unchecked => {
+                self.key(0);
+                self.load_map(1, 0, TABLES);
+                self.stack(2, -8);
+                self.call(1);
+                self.push(0x79, 1, 0, 0, 0);
+            }
+            Flaw::Stack => {
+                self.push(0x79, 1, 10, -520, 0);
+            }
+            Flaw::Room => {
+                self.mov(1, 6);
+                self.scratch(2, STACKS_AT);
+                self.mov_imm(3, 1 << 20);
+                self.mov_imm(4, 256);
+                self.call(67);
+            }
+            Flaw::WrongMap => {
+                self.mov(1, 6);
+                self.load_map(2, 0, TABLES);
+                self.mov_imm(3, 256);
+                self.call(27);
+            }
+            Flaw::Jump => {
+                self.push(0x05, 0, 0, 1000, 0);
+            }
+            Flaw::Pointers => {
+                self.push(0x0f, 6, 10, 0, 0);
+            }
+            Flaw::Forever => {
+                self.push(0x05, 0, 0, -1, 0);
+            }
+        }
+    }
+}
+
+fn bytes(size: Size) -> i32 {
+    size.word().parse().unwrap_or(0)
+}
+
+fn stack_flags(flags: StackFlags) -> i32 {
+    let StackFlags { user, build_id, fast, reuse, unknown } = flags;
+    i32::from(user) << 8
+        | i32::from(fast) << 9
+        | i32::from(reuse) << 10
+        | i32::from(build_id) << 11
+        | i32::from(unknown) << 20
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::value::{Seeded, Upto, Value};
+
+    struct Fake;
+    impl Surroundings for Fake {
+        fn map(&mut self, _: u8, _: &[MapKind]) -> i32 {
+            5
+        }
+        fn scratch(&self) -> i32 {
+            4
+        }
+        fn has_btf(&self) -> bool {
+            false
+        }
+    }
+
+    /// Whatever the steps, jumps of a sound program stay inside it, land on an
+    /// instruction (not in the middle of a long one), and the end is an exit.
+    #[test]
+    fn jumps_stay_inside() {
+        for seed in 0..3000 {
+            let mut dice = Seeded(seed);
+            let mut body = Body::roll(&mut dice);
+            for _ in 0..20 {
+                body.tweak(&mut dice);
+            }
+            let kind = ProgKind::roll(&mut dice);
+            let insns = assemble(kind, Flaw::Sound, &body, &mut Fake);
+            assert_eq!(insns.last().map(|insn| insn.code), Some(0x95));
+            let mut second_half = false;
+            let halves: Vec<bool> = insns
+                .iter()
+                .map(|insn| {
+                    let this = second_half;
+                    second_half = !this && insn.code == 0x18;
+                    this
+                })
+                .collect();
+            for (at, insn) in insns.iter().enumerate() {
+                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x55 | 0x75);
+                if is_jump && !halves[at] {
+                    let target = at.cast_signed() + 1 + isize::from(insn.offset);
+                    let target = usize::try_from(target).unwrap();
+                    assert!(target < insns.len() && !halves[target], "{body:?}");
+                }
+            }
+        }
+    }
+
+    /// Each flaw makes another program of the same steps.
+    #[test]
+    fn flaws_show() {
+        let body = Body(vec![Step::Reserve { map: Upto(0), submit: Upto(1) }]);
+        let sound = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut Fake);
+        for flaw in Flaw::ALL.iter().filter(|flaw| **flaw != Flaw::Sound) {
+            assert_ne!(assemble(ProgKind::RawTp, *flaw, &body, &mut Fake), sound, "{flaw:?}");
+        }
+    }
+
+    /// The dispatcher leaves foreign processes alone: its jump goes behind the
+    /// tail call.
+    #[test]
+    fn dispatcher_skips_the_call() {
+        let insns = dispatcher(7, 5, 4, 1);
+        let jump = insns[3];
+        assert_eq!((jump.code, jump.immediate), (0x55, 7));
+        let target = 4 + usize::try_from(jump.offset).unwrap();
+        assert_eq!((insns[target - 1].code, insns[target - 1].immediate), (0x85, 12));
+        assert_eq!(insns[target].code, 0xb7);
+    }
+}

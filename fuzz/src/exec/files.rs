@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The files that programs map: small ELF files with known build ids, one whose
+//! headers lie, and a text.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Pages of each file.
+const PAGES: usize = 16;
+const PAGE: usize = 4096;
+
+/// The files, open.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// An ELF file.
+    pub a: Arc<OwnedFd>,
+    /// Another, with another build id.
+    pub b: Arc<OwnedFd>,
+    /// One with a note longer than the file.
+    pub bad: Arc<OwnedFd>,
+    /// A text.
+    pub text: Arc<OwnedFd>,
+    /// An endless source of zeroes.
+    pub zero: Arc<OwnedFd>,
+    fresh: PathBuf,
+}
+
+impl Files {
+    /// Writes them to `/tmp` and opens them.
+    pub fn make() -> io::Result<Self> {
+        let process = std::process::id();
+        let make = |name: &str, bytes: &[u8]| -> io::Result<(Arc<OwnedFd>, PathBuf)> {
+            let path = PathBuf::from(format!("/tmp/{name}-{process}"));
+            fs::write(&path, bytes)?;
+            let file = File::options().read(true).write(true).open(&path)?;
+            Ok((Arc::new(file.into()), path))
+        };
+        Ok(Self {
+            a: make("elf-a", &elf([0xaa; 20], 20))?.0,
+            b: make("elf-b", &elf([0xbb; 20], 20))?.0,
+            bad: make("elf-bad", &elf([0xcc; 20], 0x7fff_fff0))?.0,
+            text: make("text", &b"no executable\n".repeat(1000))?.0,
+            zero: Arc::new(File::open("/dev/zero")?.into()),
+            fresh: make("elf-fresh", &elf([0xdd; 20], 20))?.1,
+        })
+    }
+
+    /// Opens the file that is opened anew each time.
+    pub fn open_fresh(&self) -> io::Result<OwnedFd> {
+        File::open(&self.fresh).map(OwnedFd::from)
+    }
+}
+
+/// An ELF file of one note and nothing to run: what the kernel reads of it.
+#[must_use]
+pub fn elf(build_id: [u8; 20], note_length: u32) -> Vec<u8> {
+    const HEADER: usize = 64;
+    const SEGMENT: usize = 56;
+    let mut file = vec![0; PAGES * PAGE];
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(to) = file.get_mut(at..at + bytes.len()) {
+            to.copy_from_slice(bytes);
+        }
+    };
+    let machine: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+    put(0, &[0x7f, b'E', b'L', b'F', 2, 1, 1]);
+    put(16, &3_u16.to_le_bytes()); // ET_DYN
+    put(18, &machine.to_le_bytes());
+    put(20, &1_u32.to_le_bytes());
+    put(32, &(HEADER as u64).to_le_bytes()); // e_phoff
+    put(52, &64_u16.to_le_bytes());
+    put(54, &56_u16.to_le_bytes());
+    put(56, &1_u16.to_le_bytes()); // e_phnum
+    let note = HEADER + SEGMENT;
+    put(HEADER, &4_u32.to_le_bytes()); // PT_NOTE
+    put(HEADER + 4, &4_u32.to_le_bytes());
+    for field in [8, 16, 24] {
+        put(HEADER + field, &(note as u64).to_le_bytes());
+    }
+    for field in [32, 40] {
+        put(HEADER + field, &36_u64.to_le_bytes());
+    }
+    put(note, &4_u32.to_le_bytes());
+    put(note + 4, &note_length.to_le_bytes());
+    put(note + 8, &3_u32.to_le_bytes()); // NT_GNU_BUILD_ID
+    put(note + 12, b"GNU\0");
+    put(note + 16, &build_id);
+    file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::Elf;
+
+    /// The project's own reader finds the build id.
+    #[test]
+    fn build_ids_are_there() {
+        assert_eq!(Elf::parse(&elf([0xaa; 20], 20)).unwrap().build_id, [0xaa; 20]);
+        assert!(Elf::parse(&elf([0xaa; 20], 0x7fff_fff0)).is_err());
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which (build id, offset) pairs a stack lookup may answer.
+//!
+//! The executor keeps a model of what each page of the arena is mapped to. A
+//! forged frame in page `p` has the address `p * 4096 + 16 + p`, so an answer's
+//! low bits say which frame it is about, and the model says what it must be. An
+//! address that is in no mapping may be answered with the next mapping's build
+//! id: `find_vma()` has always done so.
+
+use crate::op::{ARENA_PAGES, Backing};
+
+const PAGE: u64 = 4096;
+const PAGES: usize = ARENA_PAGES as usize;
+
+/// What a page is mapped to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mapped {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A page of one of the ELF files, named by the byte its build id is made of.
+    Elf {
+        /// The byte.
+        id: u8,
+        /// The page of the file.
+        page: u8,
+    },
+    /// Something without a build id.
+    Other,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// The byte that a file's build id is made of.
+#[must_use]
+pub fn id_of(what: Backing) -> Option<u8> {
+    match what {
+        Backing::ElfA => Some(0xaa),
+        Backing::ElfB => Some(0xbb),
+        Backing::ElfFresh => Some(0xdd),
+        // Its note is broken: no build id may be found.
+        Backing::ElfBad | Backing::Anonymous | Backing::Text | Backing::Shared => None,
+    }
+}
+
+/// The model of the arena.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pages: [Mapped; PAGES],
+}
+
+/// A range of pages, cut at the arena's end.
+fn range(page: u8, pages: u8) -> std::ops::Range<usize> {
+    let from = usize::from(page).min(PAGES);
+    from..(from + usize::from(pages)).min(PAGES)
+}
+
+impl Model {
+    fn set(&mut self, page: u8, pages: u8, mut what: impl FnMut(u8) -> Mapped) {
+        for (nth, slot) in (0..).zip(self.pages.get_mut(range(page, pages)).unwrap_or_default()) {
+            *slot = what(nth);
+        }
+    }
+
+    /// Something was mapped, or not.
+    pub fn mapped(&mut self, page: u8, pages: u8, what: Backing, offset: u8, worked: bool) {
+        self.set(page, pages, |nth| match (worked, id_of(what)) {
+            (false, _) => Mapped::Unknown,
+            (true, Some(id)) => Mapped::Elf { id, page: offset + nth },
+            (true, None) => Mapped::Other,
+        });
+    }
+
+    /// Something was unmapped, or not.
+    pub fn unmapped(&mut self, page: u8, pages: u8, worked: bool) {
+        self.set(page, pages, |_| if worked { Mapped::Nothing } else { Mapped::Unknown });
+    }
+
+    /// Nobody knows any more.
+    pub fn unknown(&mut self, page: u8, pages: u8) {
+        self.set(page, pages, |_| Mapped::Unknown);
+    }
+
+    /// Something was moved, or not.
+    pub fn moved(&mut self, page: u8, pages: u8, to: u8, then: u8, worked: bool) {
+        let old: Vec<Mapped> = self.pages.get(range(page, pages)).unwrap_or_default().to_vec();
+        // Growing and failing halfway have their own rules; the check does without.
+        if !worked || usize::from(then) != old.len() || range(to, then).len() != old.len() {
+            self.unknown(page, pages);
+            self.unknown(to, then);
+            return;
+        }
+        self.unmapped(page, pages, true);
+        self.set(to, then, |nth| old.get(usize::from(nth)).copied().unwrap_or_default());
+    }
+
+    /// Whether an answer about one of these frames is legal; `None` if it cannot
+    /// be told, or is about something else.
+    #[must_use]
+    pub fn is_legal(&self, frames: &[u8], id: [u8; 20], offset: u64) -> Option<bool> {
+        let first = id[0];
+        if ![0xaa, 0xbb, 0xcc, 0xdd].contains(&first) || id.iter().any(|byte| *byte != first) {
+            return None;
+        }
+        let mut about = false;
+        for frame in frames.iter().map(|frame| frame % ARENA_PAGES) {
+            let low = 16 + u64::from(frame);
+            if offset % PAGE != low {
+                continue;
+            }
+            about = true;
+            let start = usize::from(frame);
+            for (distance, mapped) in (0_u64..).zip(self.pages.get(start..).unwrap_or_default()) {
+                match mapped {
+                    // The next mapping is asked, as find_vma() does.
+                    Mapped::Nothing => {}
+                    Mapped::Unknown => return None,
+                    Mapped::Other => break,
+                    Mapped::Elf { id, page } => {
+                        let whole = u64::from(*page).wrapping_sub(distance).wrapping_mul(PAGE);
+                        if *id == first && offset == whole.wrapping_add(low) {
+                            return Some(true);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        about.then_some(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> Model {
+        let mut model = Model::default();
+        model.mapped(3, 2, Backing::ElfA, 5, true);
+        model.mapped(8, 1, Backing::ElfB, 0, true);
+        model
+    }
+
+    /// The file and its page decide; low bits tell the frame.
+    #[test]
+    fn exact_answers_are_legal() {
+        let model = model();
+        assert_eq!(model.is_legal(&[4], [0xaa; 20], 6 * 4096 + 20), Some(true));
+        // Without the file's offset, or with the other file's id.
+        assert_eq!(model.is_legal(&[4], [0xaa; 20], 4096 + 20), Some(false));
+        assert_eq!(model.is_legal(&[4], [0xbb; 20], 6 * 4096 + 20), Some(false));
+        // About another frame, or another file altogether.
+        assert_eq!(model.is_legal(&[4], [0xaa; 20], 6 * 4096 + 21), None);
+        assert_eq!(model.is_legal(&[4], [7; 20], 6 * 4096 + 20), None);
+    }
+
+    /// In a gap the next mapping may answer, as it always did.
+    #[test]
+    fn gaps_are_answered_by_the_next_mapping() {
+        let model = model();
+        let offset = (5_u64 * 4096).wrapping_sub(4096) + 18;
+        assert_eq!(model.is_legal(&[2], [0xaa; 20], offset), Some(true));
+        let before_start = 0_u64.wrapping_sub(4096) + 23;
+        assert_eq!(model.is_legal(&[7], [0xbb; 20], before_start), Some(true));
+        assert_eq!(model.is_legal(&[7], [0xaa; 20], before_start), Some(false));
+    }
+
+    /// What cannot be told is not judged.
+    #[test]
+    fn unknown_is_not_judged() {
+        let mut model = model();
+        model.moved(3, 2, 20, 2, true);
+        assert_eq!(model.is_legal(&[20], [0xaa; 20], 5 * 4096 + 36), Some(true));
+        model.moved(20, 2, 10, 4, true);
+        assert_eq!(model.is_legal(&[10], [0xaa; 20], 5 * 4096 + 26), None);
+        model.unknown(8, 1);
+        assert_eq!(model.is_legal(&[8], [0xaa; 20], 24), None);
+    }
+}

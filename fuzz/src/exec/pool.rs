@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What outlives a program because making it anew would take as long as the
+//! program itself: maps that many programs use, and loaded BPF programs, keyed
+//! by their instructions.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::assemble::Surroundings;
+use crate::bpf::insn::Insn;
+use crate::op::{MapFlags, MapKind, ProgKind};
+use crate::sys::call::{self, Answer, Attributes};
+
+const MAP_CREATE: u32 = 0;
+const PROG_LOAD: u32 = 5;
+
+/// Programs kept loaded.
+const PROGRAMS: usize = 384;
+
+/// A map and its kind.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// The descriptor.
+    pub fd: Arc<OwnedFd>,
+    /// Its kind.
+    pub kind: MapKind,
+    /// Whether it stays after the program.
+    pub pooled: bool,
+}
+
+/// Bytes of a key, of a value, and `BPF_MAP_TYPE_*`.
+#[must_use]
+pub fn shape(kind: MapKind) -> (u32, u32, u32) {
+    match kind {
+        MapKind::Stacks => (7, 4, 16 * 8),
+        MapKind::BuildIds => (7, 4, 16 * 32),
+        MapKind::Array => (2, 4, 64),
+        MapKind::Hash => (1, 8, 64),
+        MapKind::PerCpuHash => (5, 8, 64),
+        MapKind::LruHash => (9, 8, 64),
+        MapKind::Ringbuf => (27, 0, 0),
+        MapKind::TaskStorage => (29, 4, 64),
+        MapKind::Events => (4, 4, 4),
+        MapKind::Programs => (3, 4, 4),
+        MapKind::Queue => (22, 0, 64),
+        MapKind::Bloom => (30, 0, 64),
+    }
+}
+
+/// `BPF_MAP_CREATE`.
+pub fn create(kind: MapKind, flags: MapFlags, order: u8) -> Answer<OwnedFd> {
+    let (number, key, value) = shape(kind);
+    let entries = match kind {
+        MapKind::Ringbuf => 4096_u32 << (order % 4),
+        MapKind::TaskStorage => 0,
+        _ => 1_u32 << order.min(10),
+    };
+    let MapFlags { no_prealloc, mmapable, rdonly, zero_seed } = flags;
+    let mut bits = u32::from(no_prealloc)
+        | u32::from(rdonly) << 3
+        | u32::from(zero_seed) << 6
+        | u32::from(mmapable) << 10;
+    bits |= match kind {
+        MapKind::BuildIds => 1 << 5, // BPF_F_STACK_BUILD_ID
+        MapKind::TaskStorage => 1,
+        _ => 0,
+    };
+    let attributes = Attributes::default()
+        .word(0, number)
+        .word(4, key)
+        .word(8, value)
+        .word(12, entries)
+        .word(16, bits);
+    call::bpf_fd(MAP_CREATE, attributes, 72)
+}
+
+/// `BPF_PROG_LOAD`, without a log, which would take as long again.
+pub fn load(kind: ProgKind, insns: &[Insn]) -> Answer<OwnedFd> {
+    let number = match kind {
+        ProgKind::Kprobe => 2,
+        ProgKind::Tracepoint => 5,
+        ProgKind::PerfEvent => 7,
+        ProgKind::RawTp => 17,
+        ProgKind::RawTpWritable => 24,
+    };
+    let bytes: Vec<u8> = insns
+        .iter()
+        .flat_map(|insn| {
+            let Insn { code, registers, offset, immediate } = insn;
+            let mut out = [0; 8];
+            out[0] = *code;
+            out[1] = *registers;
+            out[2..4].copy_from_slice(&offset.to_ne_bytes());
+            out[4..].copy_from_slice(&immediate.to_ne_bytes());
+            out
+        })
+        .collect();
+    let attributes = Attributes::default()
+        .word(0, number)
+        .word(4, u32::try_from(insns.len()).unwrap_or(0))
+        .input(8, &bytes)
+        .input(16, b"GPL\0");
+    call::bpf_fd(PROG_LOAD, attributes, 72)
+}
+
+#[derive(Debug)]
+struct Loaded {
+    fd: Arc<OwnedFd>,
+    used: u64,
+}
+
+/// Maps and programs that stay.
+#[derive(Debug, Default)]
+pub struct Pool {
+    maps: HashMap<(MapKind, MapFlags, u8), Arc<OwnedFd>>,
+    programs: HashMap<(ProgKind, Vec<Insn>), Loaded>,
+    clock: u64,
+    /// Programs that were loaded, and that were there already.
+    pub loads: (u64, u64),
+}
+
+impl Pool {
+    /// A map of this shape, made at most once.
+    pub fn map(&mut self, kind: MapKind, flags: MapFlags, order: u8) -> Answer<Map> {
+        let key = (kind, flags, order);
+        let fd = match self.maps.get(&key) {
+            Some(fd) => fd.clone(),
+            None => {
+                let fd = Arc::new(create(kind, flags, order)?);
+                self.maps.insert(key, fd.clone());
+                fd
+            }
+        };
+        Ok(Map { fd, kind, pooled: true })
+    }
+
+    /// A loaded program. It is kept only if all its maps are: the number of a
+    /// closed descriptor is another map's next time.
+    pub fn program(
+        &mut self,
+        kind: ProgKind,
+        insns: Vec<Insn>,
+        keep: bool,
+    ) -> Answer<Arc<OwnedFd>> {
+        if !keep {
+            self.loads.0 += 1;
+            return load(kind, &insns).map(Arc::new);
+        }
+        self.clock += 1;
+        let key = (kind, insns);
+        if let Some(loaded) = self.programs.get_mut(&key) {
+            loaded.used = self.clock;
+            self.loads.1 += 1;
+            return Ok(loaded.fd.clone());
+        }
+        self.loads.0 += 1;
+        let fd = Arc::new(load(kind, &key.1)?);
+        if self.programs.len() >= PROGRAMS {
+            self.forget();
+        }
+        self.programs.insert(key, Loaded { fd: fd.clone(), used: self.clock });
+        Ok(fd)
+    }
+
+    /// Drops the quarter of the programs that was used longest ago.
+    fn forget(&mut self) {
+        let mut uses: Vec<u64> = self.programs.values().map(|loaded| loaded.used).collect();
+        uses.sort_unstable();
+        let limit = uses.get(uses.len() / 4).copied().unwrap_or(0);
+        self.programs.retain(|_, loaded| loaded.used > limit);
+    }
+}
+
+/// The maps a program is assembled with.
+#[derive(Debug)]
+pub struct Around<'a> {
+    /// What it was given.
+    pub maps: Vec<Map>,
+    /// Where others come from.
+    pub pool: &'a mut Pool,
+    /// The scratch map.
+    pub scratch: i32,
+    /// Whether this kernel has BTF.
+    pub btf: bool,
+    /// Whether all maps used so far stay.
+    pub pooled: bool,
+}
+
+impl Surroundings for Around<'_> {
+    fn map(&mut self, index: u8, kinds: &[MapKind]) -> i32 {
+        let given = self.maps.get(usize::from(index) % self.maps.len().max(1));
+        if let Some(map) = given.filter(|map| kinds.contains(&map.kind)) {
+            self.pooled &= map.pooled;
+            return map.fd.as_fd().as_raw_fd();
+        }
+        let Some(kind) = kinds.first() else { return -1 };
+        match self.pool.map(*kind, MapFlags::default(), 4) {
+            Ok(map) => map.fd.as_fd().as_raw_fd(),
+            Err(_) => -1,
+        }
+    }
+
+    fn scratch(&self) -> i32 {
+        self.scratch
+    }
+
+    fn has_btf(&self) -> bool {
+        self.btf
+    }
+}

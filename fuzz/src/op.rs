@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One operation of a fuzz program: a perf, bpf or memory system call, or a
+//! trigger that makes events fire.
+//!
+//! Operations refer to each other's results by number: `event=1` is the second
+//! perf event the program opens. Memory is an *arena* of [`ARENA_PAGES`] pages
+//! at a fixed address that nothing else uses, so that no operation can hurt the
+//! process it runs in; stacks are forged from addresses in it, so that whatever
+//! is mapped there is what gets looked up.
+
+pub mod step;
+pub mod value;
+mod words;
+
+use step::{Body, MaybeFlaw};
+use value::{EventRef, LinkRef, MapRef, ProgRef, Upto, Value, operations};
+pub use words::*;
+
+/// Pages of the arena.
+pub const ARENA_PAGES: u8 = 32;
+
+/// A page of the arena.
+pub type Page = Upto<31>;
+/// A number of pages, less one.
+pub type MorePages = Upto<7>;
+
+operations! {
+    /// One operation.
+    Op sep ' ' {
+        /// `perf_event_open`.
+        PerfOpen "perf-open" weight 14 makes events {
+            /// What it counts.
+            event: EventKind,
+            /// How often it fires.
+            period: Period,
+            /// Whose.
+            target: Target,
+            /// Attributes.
+            flags: EventFlags,
+            /// What a sample holds.
+            sample: SampleFlags,
+            /// The group it joins.
+            group: Option<EventRef>,
+            /// The page of a breakpoint.
+            page: Page,
+        }
+        /// An ioctl of an event.
+        PerfIoctl "perf-ioctl" weight 8 {
+            /// The event.
+            event: EventRef,
+            /// Which.
+            call: EventIoctl,
+        }
+        /// Another event's buffer, or none.
+        PerfOutput "perf-output" weight 2 {
+            /// The event.
+            event: EventRef,
+            /// The one with the buffer.
+            into: Option<EventRef>,
+        }
+        /// `PERF_EVENT_IOC_SET_BPF`.
+        PerfBpf "perf-bpf" weight 14 {
+            /// The event.
+            event: EventRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Maps an event's ring buffer.
+        PerfMap "perf-map" weight 5 {
+            /// The event.
+            event: EventRef,
+            /// Its data pages: 2 to the power of this; 7 is none.
+            order: Upto<3>,
+            /// Without write access: it overwrites.
+            overwrite: Upto<1>,
+        }
+        /// Unmaps it.
+        PerfUnmap "perf-unmap" weight 3 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Reads the counter.
+        PerfRead "perf-read" weight 4 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Consumes the ring buffer.
+        PerfConsume "perf-consume" weight 2 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Closes an event.
+        PerfClose "perf-close" weight 5 {
+            /// The event.
+            event: EventRef,
+        }
+        /// Turns all events of the task off (0) or on.
+        PerfTask "perf-task" weight 1 {
+            /// On.
+            on: Upto<1>,
+        }
+        /// `BPF_MAP_CREATE`; mostly one that is there already.
+        MapCreate "map-create" weight 9 makes maps {
+            /// Its kind.
+            kind: MapKind,
+            /// Flags.
+            flags: MapFlags,
+            /// Entries: 2 to the power of this.
+            entries: Upto<8>,
+            /// 0: one of its own, that programs have to be loaded for.
+            pooled: Upto<15>,
+        }
+        /// An operation on a map's elements.
+        MapElement "map-element" weight 8 {
+            /// The map.
+            map: MapRef,
+            /// Which.
+            call: MapCall,
+            /// The key.
+            key: Upto<7>,
+            /// `BPF_ANY` and so on.
+            how: Upto<5>,
+        }
+        /// Puts an event into a map of events.
+        MapEvent "map-event" weight 2 {
+            /// The map.
+            map: MapRef,
+            /// The event.
+            event: EventRef,
+        }
+        /// Puts a program into a map of programs.
+        MapProg "map-prog" weight 2 {
+            /// The map.
+            map: MapRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Maps a map's values into the process and out again.
+        MapMmap "map-mmap" weight 1 {
+            /// The map.
+            map: MapRef,
+        }
+        /// Closes a map.
+        MapClose "map-close" weight 2 {
+            /// The map.
+            map: MapRef,
+        }
+        /// `BPF_PROG_LOAD`.
+        ProgLoad "prog-load" weight 12 makes progs {
+            /// Its kind.
+            kind: ProgKind,
+            /// What is wrong with it.
+            flaw: MaybeFlaw,
+            /// Its maps.
+            maps: Vec<MapRef>,
+            /// What it does.
+            body: Body,
+        }
+        /// Closes a program.
+        ProgClose "prog-close" weight 2 {
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Asks the kernel about a program.
+        ProgAsk "prog-ask" weight 2 {
+            /// The program.
+            prog: ProgRef,
+            /// What.
+            what: Ask,
+        }
+        /// Asks the kernel about a map.
+        MapAsk "map-ask" weight 1 {
+            /// The map.
+            map: MapRef,
+        }
+        /// Has a program called at a place until the end.
+        Arm "arm" weight 10 {
+            /// The place.
+            place: Place,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// No longer.
+        Disarm "disarm" weight 2 {
+            /// The place.
+            place: Place,
+        }
+        /// `BPF_RAW_TRACEPOINT_OPEN`.
+        RawOpen "raw-open" weight 1 makes links {
+            /// The tracepoint.
+            at: RawTp,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// `BPF_LINK_CREATE` on an event.
+        PerfLink "perf-link" weight 3 makes links {
+            /// The event.
+            event: EventRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Another program for a link.
+        LinkUpdate "link-update" weight 2 {
+            /// The link.
+            link: LinkRef,
+            /// The program.
+            prog: ProgRef,
+        }
+        /// Detaches a link.
+        LinkDetach "link-detach" weight 1 {
+            /// The link.
+            link: LinkRef,
+        }
+        /// Closes a link.
+        LinkClose "link-close" weight 2 {
+            /// The link.
+            link: LinkRef,
+        }
+        /// Maps something into the arena.
+        Mmap "mmap" weight 12 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// What.
+            what: Backing,
+            /// How.
+            protection: Protection,
+            /// First page of the file.
+            offset: Upto<7>,
+        }
+        /// Unmaps a part of the arena.
+        Munmap "munmap" weight 4 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+        }
+        /// Changes protections.
+        Mprotect "mprotect" weight 5 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// To what.
+            protection: Protection,
+        }
+        /// Moves a mapping within the arena.
+        Mremap "mremap" weight 4 {
+            /// From where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// To where.
+            to: Page,
+            /// How much then, less one.
+            then: MorePages,
+        }
+        /// Gives advice.
+        Madvise "madvise" weight 4 {
+            /// Where.
+            page: Page,
+            /// How much, less one.
+            more: MorePages,
+            /// What.
+            advice: Advice,
+        }
+        /// Makes events fire, with a stack of arena addresses.
+        Trigger "trigger" weight 22 {
+            /// How.
+            how: How,
+            /// Where, for those that touch memory.
+            page: Page,
+            /// The stack, innermost first.
+            frames: Vec<Page>,
+            /// How often, less one.
+            again: Upto<7>,
+        }
+        /// Has the helper thread do something meanwhile.
+        Aside "aside" weight 5 {
+            /// What.
+            what: Aside,
+            /// Where.
+            page: Page,
+            /// How often, less one.
+            again: Upto<31>,
+        }
+        /// A child, waited for.
+        Fork "fork" weight 1 {
+            /// What it does.
+            child: Child,
+        }
+        /// A signal to the process itself.
+        Signal "signal" weight 1 {
+            /// Which of those that are harmless.
+            which: Upto<2>,
+        }
+        /// Runs on one CPU (0, 1), or on any (2).
+        Affinity "affinity" weight 2 {
+            /// Which.
+            cpu: Upto<2>,
+        }
+    }
+}
+
+impl Op {
+    /// Whether it takes milliseconds rather than microseconds, most of them
+    /// waiting for RCU or for a child: a program may have few of these.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        match self {
+            Self::RawOpen { .. } | Self::Fork { .. } | Self::ProgAsk { .. } => true,
+            Self::PerfOpen { event, .. } => event.is_slow(),
+            Self::MapCreate { pooled, .. } => pooled.0 == 0,
+            _ => false,
+        }
+    }
+
+    /// One of the operations, by its weight.
+    pub fn any(dice: &mut dyn value::Dice) -> Self {
+        Self::roll(dice)
+    }
+}

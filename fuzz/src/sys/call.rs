@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! System calls of fuzz programs: any argument may be wrong, the answer is an
+//! errno, and nothing of this process can be hurt.
+//!
+//! Attributes are bytes with fields at the kernel's offsets; memory the kernel
+//! writes to is borrowed for as long as the attributes live. Mappings are made
+//! within the arena only.
+
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::op::ARENA_PAGES;
+
+/// Where the arena begins: far from what the kernel picks by itself.
+pub const ARENA: u64 = 0x1000_0000_0000;
+
+/// A system call's answer, or its errno.
+pub type Answer<T> = Result<T, i32>;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// System calls made through this module and its neighbours, by all threads.
+#[must_use]
+pub fn count() -> u64 {
+    CALLS.load(Ordering::Relaxed)
+}
+
+pub(super) fn counted() {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn answer(value: libc::c_long) -> Answer<i64> {
+    counted();
+    if value == -1 {
+        Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    } else {
+        Ok(value)
+    }
+}
+
+fn descriptor(value: i64) -> Answer<OwnedFd> {
+    let fd = i32::try_from(value).map_err(|_| libc::EBADF)?;
+    // SAFETY: the kernel has just handed this descriptor to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attributes of a system call: bytes, with fields at offsets.
+#[derive(Debug)]
+pub struct Attributes<'a> {
+    bytes: [u64; 20],
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl Default for Attributes<'_> {
+    fn default() -> Self {
+        Self { bytes: [0; 20], memory: PhantomData }
+    }
+}
+
+impl<'a> Attributes<'a> {
+    fn put(&mut self, at: usize, value: &[u8]) {
+        let (word, shift) = (at / 8, at % 8);
+        if let Some(slot) = self.bytes.get_mut(word) {
+            let mut bytes = slot.to_ne_bytes();
+            for (to, from) in bytes.iter_mut().skip(shift).zip(value) {
+                *to = *from;
+            }
+            *slot = u64::from_ne_bytes(bytes);
+        }
+    }
+
+    /// A 32-bit field.
+    #[must_use]
+    pub fn word(mut self, at: usize, value: u32) -> Self {
+        self.put(at, &value.to_ne_bytes());
+        self
+    }
+
+    /// A 64-bit field that is no address the kernel writes to.
+    #[must_use]
+    pub fn double(mut self, at: usize, value: u64) -> Self {
+        self.put(at, &value.to_ne_bytes());
+        self
+    }
+
+    /// A descriptor.
+    #[must_use]
+    pub fn fd(self, at: usize, fd: BorrowedFd<'_>) -> Self {
+        self.word(at, fd.as_raw_fd().cast_unsigned())
+    }
+
+    /// Memory the kernel reads.
+    #[must_use]
+    pub fn input(self, at: usize, memory: &'a [u8]) -> Self {
+        self.double(at, memory.as_ptr() as u64)
+    }
+
+    /// Memory the kernel writes.
+    #[must_use]
+    pub fn output(self, at: usize, memory: &'a mut [u8]) -> Self {
+        self.double(at, memory.as_mut_ptr() as u64)
+    }
+}
+
+/// `bpf(2)` with the first `size` bytes of the attributes.
+pub fn bpf(command: u32, mut attributes: Attributes<'_>, size: u32) -> Answer<i64> {
+    let size = size.min(160);
+    // SAFETY: `size` bytes are valid; addresses in them are of live borrows.
+    answer(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            libc::c_long::from(command),
+            attributes.bytes.as_mut_ptr(),
+            libc::c_ulong::from(size),
+        )
+    })
+}
+
+/// A `bpf(2)` that answers a descriptor.
+pub fn bpf_fd(command: u32, attributes: Attributes<'_>, size: u32) -> Answer<OwnedFd> {
+    bpf(command, attributes, size).and_then(descriptor)
+}
+
+/// `perf_event_open(2)`.
+pub fn perf_event_open(
+    attributes: &Attributes<'_>,
+    thread: i32,
+    cpu: i32,
+    group: Option<BorrowedFd<'_>>,
+) -> Answer<OwnedFd> {
+    const CLOEXEC: libc::c_ulong = 8;
+    // SAFETY: the attributes state their size, 128 bytes, which are valid.
+    answer(unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attributes.bytes.as_ptr(),
+            thread,
+            cpu,
+            group.map_or(-1, |fd| fd.as_raw_fd()),
+            CLOEXEC,
+        )
+    })
+    .and_then(descriptor)
+}
+
+/// An `ioctl(2)` whose argument is a number.
+pub fn ioctl(fd: BorrowedFd<'_>, request: u32, argument: i64) -> Answer<i64> {
+    // SAFETY: callers pass requests that take a number, or are unknown.
+    answer(libc::c_long::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(request) as _, argument)
+    }))
+}
+
+/// An `ioctl(2)` that reads or writes memory; `memory` must be large enough for
+/// the request, which the table in [`crate::exec`] sees to: 128 bytes are for
+/// all of perf's.
+pub fn ioctl_memory(fd: BorrowedFd<'_>, request: u32, memory: &mut [u64; 16]) -> Answer<i64> {
+    // SAFETY: no request of perf's takes more than 128 bytes.
+    answer(libc::c_long::from(unsafe {
+        libc::ioctl(fd.as_raw_fd(), libc::c_ulong::from(request) as _, memory.as_mut_ptr())
+    }))
+}
+
+/// `read(2)`.
+pub fn read(fd: BorrowedFd<'_>, memory: &mut [u8]) -> Answer<i64> {
+    // SAFETY: valid for writes of its length.
+    answer(unsafe { libc::read(fd.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len()) } as _)
+}
+
+/// Turns all events of the calling task on or off.
+pub fn task_events(on: bool) -> Answer<i64> {
+    let what =
+        if on { libc::PR_TASK_PERF_EVENTS_ENABLE } else { libc::PR_TASK_PERF_EVENTS_DISABLE };
+    // SAFETY: no memory is passed.
+    answer(libc::c_long::from(unsafe { libc::prctl(what, 0, 0, 0, 0) }))
+}
+
+/// Has the thread run on the CPUs of a bit mask.
+pub fn affinity(mask: u64) -> Answer<i64> {
+    // SAFETY: 8 bytes are valid for reads.
+    answer(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &raw const mask) })
+}
+
+/// A signal to the calling thread; [`super::trigger::catch_signals`] takes it.
+pub fn signal_self(signal: i32) -> Answer<i64> {
+    // SAFETY: no memory is passed.
+    answer(unsafe {
+        libc::syscall(libc::SYS_tgkill, std::process::id(), super::thread_id(), signal)
+    })
+}
+
+/// A mapping somewhere, of a perf event's or a map's memory, unmapped when
+/// dropped.
+#[derive(Debug)]
+pub struct Region {
+    at: usize,
+    length: usize,
+    writable: bool,
+}
+
+impl Region {
+    /// Maps the first `length` bytes.
+    pub fn map(fd: BorrowedFd<'_>, length: usize, writable: bool) -> Answer<Self> {
+        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        // SAFETY: the kernel picks the address, so nothing of ours is replaced.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        answer(at as libc::c_long).map(|_| Self { at: at as usize, length, writable })
+    }
+
+    /// Says in a perf buffer's first page that all was read (`data_tail`), if the
+    /// buffer was mapped for that.
+    pub fn consume_if_writable(&self) {
+        const HEAD: usize = 1024;
+        const TAIL: usize = 1032;
+        if self.length < 4096 || !self.writable {
+            return;
+        }
+        // SAFETY: inside the mapping and aligned; the kernel shares both words.
+        let word = |at: usize| unsafe { &*((self.at + at) as *const AtomicU64) };
+        word(TAIL).store(word(HEAD).load(Ordering::Acquire), Ordering::Release);
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        counted();
+        // SAFETY: unmaps what `map` mapped; no reference outlives `self`.
+        unsafe { libc::munmap(self.at as *mut _, self.length) };
+    }
+}
+
+/// A part of the arena: always within it.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    at: usize,
+    length: usize,
+}
+
+impl Part {
+    /// `pages` pages from `page` on, as far as the arena goes.
+    #[must_use]
+    pub fn new(page: u8, pages: u8) -> Self {
+        let size = usize::try_from(super::page_size()).unwrap_or(4096);
+        let page = page % ARENA_PAGES;
+        let pages = pages.clamp(1, ARENA_PAGES - page);
+        Self {
+            at: usize::try_from(ARENA).unwrap_or(0) + usize::from(page) * size,
+            length: usize::from(pages) * size,
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::new(0, ARENA_PAGES)
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn address(self) -> u64 {
+        self.at as u64
+    }
+
+    /// Maps a file, or zeroes, over it.
+    pub fn map(
+        self,
+        fd: Option<BorrowedFd<'_>>,
+        protection: i32,
+        shared: bool,
+        first_page: u8,
+    ) -> Answer<i64> {
+        let kind = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        let anonymous = if fd.is_some() { 0 } else { libc::MAP_ANONYMOUS };
+        let offset = i64::from(first_page) * i64::try_from(super::page_size()).unwrap_or(4096);
+        // SAFETY: replaces only pages of the arena, which no Rust object lies in.
+        answer(unsafe {
+            libc::mmap(
+                self.at as *mut _,
+                self.length,
+                protection,
+                kind | anonymous | libc::MAP_FIXED,
+                fd.map_or(-1, |fd| fd.as_raw_fd()),
+                offset,
+            )
+        } as libc::c_long)
+    }
+
+    /// Unmaps it.
+    pub fn unmap(self) -> Answer<i64> {
+        // SAFETY: pages of the arena only.
+        answer(libc::c_long::from(unsafe { libc::munmap(self.at as *mut _, self.length) }))
+    }
+
+    /// Changes its protection.
+    pub fn protect(self, protection: i32) -> Answer<i64> {
+        // SAFETY: pages of the arena only.
+        answer(libc::c_long::from(unsafe {
+            libc::mprotect(self.at as *mut _, self.length, protection)
+        }))
+    }
+
+    /// Moves it to another part of the arena.
+    pub fn move_to(self, to: Self) -> Answer<i64> {
+        // SAFETY: both are pages of the arena only.
+        answer(unsafe {
+            libc::mremap(
+                self.at as *mut _,
+                self.length,
+                to.length,
+                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+                to.at as *mut libc::c_void,
+            )
+        } as libc::c_long)
+    }
+
+    /// Gives advice about it.
+    pub fn advise(self, advice: i32) -> Answer<i64> {
+        // SAFETY: pages of the arena only; what is forgotten is nobody's.
+        answer(libc::c_long::from(unsafe { libc::madvise(self.at as *mut _, self.length, advice) }))
+    }
+
+    /// Has the kernel write to its first bytes.
+    pub fn copy_from(self, fd: BorrowedFd<'_>) -> Answer<i64> {
+        // SAFETY: bytes of the arena only.
+        answer(unsafe { libc::read(fd.as_raw_fd(), self.at as *mut _, 8) } as _)
+    }
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Makes events fire with a forged user stack: the frame pointer is set to a
+//! chain whose return addresses are anything we like, then comes one system
+//! call, one access to memory, or some turns of a loop. Whoever walks the stack
+//! then finds exactly those addresses.
+//!
+//! An access that faults is skipped by the signal handler, which knows the two
+//! instructions that may.
+
+use std::cell::UnsafeCell;
+
+use super::call::{Answer, counted};
+
+/// Frames of a forged stack at most.
+pub const FRAMES: usize = 8;
+
+/// A forged stack.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub struct Stack {
+    /// Next frame pointer and return address, as both architectures have it.
+    frames: UnsafeCell<[[u64; 2]; FRAMES]>,
+}
+
+impl Stack {
+    /// A stack of these return addresses, innermost first.
+    #[must_use]
+    pub fn new(addresses: &[u64]) -> Box<Self> {
+        let stack = Box::new(Self { frames: UnsafeCell::new([[0; 2]; FRAMES]) });
+        let count = addresses.len().min(FRAMES);
+        let base = stack.frames.get() as u64;
+        // SAFETY: nobody else knows the new box yet.
+        let frames = unsafe { &mut *stack.frames.get() };
+        for (index, (frame, address)) in frames.iter_mut().zip(addresses).enumerate() {
+            let next = if index + 1 < count { base + 16 * (index as u64 + 1) } else { 0 };
+            *frame = [next, *address];
+        }
+        stack
+    }
+
+    fn pointer(&self) -> *const u8 {
+        self.frames.get().cast_const().cast()
+    }
+
+    /// One system call without memory.
+    pub fn getppid(&self) -> Answer<i64> {
+        self.call(libc::SYS_getppid, 0, 0)
+    }
+
+    /// Lets others run.
+    pub fn sched_yield(&self) -> Answer<i64> {
+        self.call(libc::SYS_sched_yield, 0, 0)
+    }
+
+    /// Sleeps for a moment.
+    pub fn sleep(&self) -> Answer<i64> {
+        let time = libc::timespec { tv_sec: 0, tv_nsec: 20_000 };
+        self.call(libc::SYS_nanosleep, (&raw const time) as u64, 0)
+    }
+
+    fn call(&self, number: libc::c_long, first: u64, second: u64) -> Answer<i64> {
+        counted();
+        // SAFETY: the three calls above read no other memory than `time`, which
+        // outlives the call; the assembly restores the frame pointer.
+        let answer = unsafe { bakeoff_fz_syscall(self.pointer(), number, first, second) };
+        if (-4095..0).contains(&answer) {
+            Err(i32::try_from(-answer).unwrap_or(0))
+        } else {
+            Ok(answer)
+        }
+    }
+
+    /// Reads a byte at any address; a fault is skipped.
+    pub fn load(&self, address: u64) {
+        // SAFETY: the value is dropped; a fault ends in `recover`.
+        unsafe { bakeoff_fz_load(self.pointer(), address) };
+    }
+
+    /// Writes 0 to a byte of the arena; a fault is skipped.
+    pub fn store(&self, part: super::call::Part) {
+        // SAFETY: no Rust object lies in the arena; a fault ends in `recover`.
+        unsafe { bakeoff_fz_store(self.pointer(), part.address()) };
+    }
+
+    /// Some turns of an empty loop.
+    pub fn spin(&self, turns: u64) {
+        // SAFETY: touches registers only.
+        unsafe { bakeoff_fz_spin(self.pointer(), turns.max(1)) };
+    }
+}
+
+unsafe extern "C" {
+    fn bakeoff_fz_syscall(frame: *const u8, number: i64, first: u64, second: u64) -> i64;
+    fn bakeoff_fz_load(frame: *const u8, address: u64);
+    fn bakeoff_fz_store(frame: *const u8, address: u64);
+    fn bakeoff_fz_spin(frame: *const u8, turns: u64);
+    static bakeoff_fz_load_at: u8;
+    static bakeoff_fz_load_done: u8;
+    static bakeoff_fz_store_at: u8;
+    static bakeoff_fz_store_done: u8;
+}
+
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(
+    ".globl bakeoff_fz_syscall, bakeoff_fz_load, bakeoff_fz_store, bakeoff_fz_spin",
+    ".globl bakeoff_fz_load_at, bakeoff_fz_load_done, bakeoff_fz_store_at, bakeoff_fz_store_done",
+    "bakeoff_fz_syscall:",
+    "push rbp",
+    "mov rbp, rdi",
+    "mov rax, rsi",
+    "mov rdi, rdx",
+    "mov rsi, rcx",
+    "syscall",
+    "pop rbp",
+    "ret",
+    "bakeoff_fz_load:",
+    "push rbp",
+    "mov rbp, rdi",
+    "bakeoff_fz_load_at:",
+    "mov al, byte ptr [rsi]",
+    "bakeoff_fz_load_done:",
+    "pop rbp",
+    "ret",
+    "bakeoff_fz_store:",
+    "push rbp",
+    "mov rbp, rdi",
+    "bakeoff_fz_store_at:",
+    "mov byte ptr [rsi], 0",
+    "bakeoff_fz_store_done:",
+    "pop rbp",
+    "ret",
+    "bakeoff_fz_spin:",
+    "push rbp",
+    "mov rbp, rdi",
+    "2:",
+    "dec rsi",
+    "jnz 2b",
+    "pop rbp",
+    "ret",
+);
+
+#[cfg(target_arch = "aarch64")]
+std::arch::global_asm!(
+    ".globl bakeoff_fz_syscall, bakeoff_fz_load, bakeoff_fz_store, bakeoff_fz_spin",
+    ".globl bakeoff_fz_load_at, bakeoff_fz_load_done, bakeoff_fz_store_at, bakeoff_fz_store_done",
+    "bakeoff_fz_syscall:",
+    "stp x29, x30, [sp, #-16]!",
+    "mov x29, x0",
+    "mov x8, x1",
+    "mov x0, x2",
+    "mov x1, x3",
+    "svc #0",
+    "ldp x29, x30, [sp], #16",
+    "ret",
+    "bakeoff_fz_load:",
+    "stp x29, x30, [sp, #-16]!",
+    "mov x29, x0",
+    "bakeoff_fz_load_at:",
+    "ldrb w2, [x1]",
+    "bakeoff_fz_load_done:",
+    "ldp x29, x30, [sp], #16",
+    "ret",
+    "bakeoff_fz_store:",
+    "stp x29, x30, [sp, #-16]!",
+    "mov x29, x0",
+    "bakeoff_fz_store_at:",
+    "strb wzr, [x1]",
+    "bakeoff_fz_store_done:",
+    "ldp x29, x30, [sp], #16",
+    "ret",
+    "bakeoff_fz_spin:",
+    "stp x29, x30, [sp, #-16]!",
+    "mov x29, x0",
+    "2:",
+    "subs x1, x1, #1",
+    "b.ne 2b",
+    "ldp x29, x30, [sp], #16",
+    "ret",
+);
+
+/// The program counter of an interrupted thread.
+fn program_counter(context: &mut libc::ucontext_t) -> &mut u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let word = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
+        // SAFETY: the same eight bytes, seen as an address.
+        unsafe { &mut *std::ptr::from_mut(word).cast::<u64>() }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        &mut context.uc_mcontext.pc
+    }
+}
+
+extern "C" fn recover(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid context, and nobody else has it.
+    let at = program_counter(unsafe { &mut *context.cast::<libc::ucontext_t>() });
+    let pairs = [
+        (&raw const bakeoff_fz_load_at, &raw const bakeoff_fz_load_done),
+        (&raw const bakeoff_fz_store_at, &raw const bakeoff_fz_store_done),
+    ];
+    for (may_fault, done) in pairs {
+        if *at == may_fault as u64 {
+            *at = done as u64;
+            return;
+        }
+    }
+    // A fault of our own: die of it, at the same instruction.
+    // SAFETY: restores the default action of a signal.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+extern "C" fn ignore(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Signals a program may send itself.
+pub const HARMLESS: [i32; 3] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG];
+
+/// Has faults of the two accesses skipped, and harmless signals ignored by a
+/// handler (a signal that is delivered runs more of the kernel than one that is
+/// dropped).
+pub fn catch_signals() -> std::io::Result<()> {
+    type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+    let set = |signal: i32, handler: Handler| {
+        // SAFETY: all zeroes is a valid, empty action.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+        // SAFETY: the handlers touch nothing but the context they are given.
+        super::check(libc::c_long::from(unsafe {
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+        }))
+        .map(drop)
+    };
+    set(libc::SIGSEGV, recover)?;
+    set(libc::SIGBUS, recover)?;
+    for signal in HARMLESS.into_iter().chain([libc::SIGTRAP, libc::SIGIO]) {
+        set(signal, ignore)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The stack helpers come back with what they promise, and accesses to
+    /// nowhere are skipped.
+    #[test]
+    fn triggers_return() {
+        catch_signals().unwrap();
+        let stack = Stack::new(&[1, 2, 3]);
+        assert_eq!(stack.getppid(), Ok(i64::from(std::os::unix::process::parent_id())));
+        stack.load(0);
+        stack.load(0xffff_8000_0000_0000);
+        stack.store(super::super::call::Part::new(3, 1));
+        stack.spin(1000);
+        assert_eq!(stack.sleep(), Ok(0));
+    }
+
+    /// The chain ends where the addresses end.
+    #[test]
+    fn frames_are_chained() {
+        let stack = Stack::new(&[7, 8]);
+        // SAFETY: nobody else has the stack.
+        let frames = unsafe { &*stack.frames.get() };
+        let base = stack.pointer() as u64;
+        assert_eq!(frames[0], [base + 16, 7]);
+        assert_eq!(frames[1], [0, 8]);
+        assert_eq!(Stack::new(&[0; 20]).pointer() as u64 % 16, 0);
+    }
+}

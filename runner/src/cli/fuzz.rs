@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be typed about fuzz programs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Machinery, SplatFormat};
+
+/// `bakeoff fuzz`
+#[derive(Args, Clone, Debug)]
+pub struct Fuzz {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// Seconds of fuzzing, boots not counted
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub time: u32,
+    /// Programs to begin with; new ones are added [default: OUT/corpus]
+    #[arg(long, value_name = "DIR")]
+    pub corpus: Option<PathBuf>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u32,
+    /// End at the first finding
+    #[arg(long)]
+    pub until_finding: bool,
+    /// The kernel.
+    #[command(flatten)]
+    pub on: OnKernel,
+    /// Format of the summary
+    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
+    pub format: SplatFormat,
+}
+
+/// Which kernel fuzz programs are run on.
+#[derive(Args, Clone, Debug)]
+pub struct OnKernel {
+    /// The candidate
+    #[arg(long, value_name = "NAME")]
+    pub candidate: String,
+    /// Architecture
+    #[arg(long, value_name = "ARCH")]
+    pub arch: String,
+    /// Profile of the kernel
+    #[arg(long, value_name = "NAME", default_value = "kcov")]
+    pub profile: String,
+    /// Where consoles, corpus and findings go [default: runs/<command>-<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// A patch on top of the candidate's (repeatable)
+    #[arg(long, value_name = "PATCH")]
+    pub patch: Vec<PathBuf>,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+}
+
+/// `bakeoff replay`
+#[derive(Args, Clone, Debug)]
+pub struct Replay {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// Programs, or folders of them; run in this order
+    #[arg(required = true, value_name = "PROGRAM")]
+    pub programs: Vec<PathBuf>,
+    /// Boots
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub boots: u32,
+    /// Run the list this often in each boot
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub repeat: usize,
+    /// Replay on this candidate too, and say what differs from it
+    #[arg(long, value_name = "NAME")]
+    pub against: Option<String>,
+    /// The kernel.
+    #[command(flatten)]
+    pub on: OnKernel,
+    /// Format
+    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
+    pub format: SplatFormat,
+}
+
+/// `bakeoff minimize`
+#[derive(Args, Clone, Debug)]
+pub struct Minimize {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// The program
+    pub program: PathBuf,
+    /// Fingerprint of the report that has to stay [default: the first it causes]
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub fingerprint: Option<String>,
+    /// Run each candidate program this often in its boot
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub repeat: usize,
+    /// The kernel.
+    #[command(flatten)]
+    pub on: OnKernel,
+}
+
+/// `bakeoff mutants`
+#[derive(Args, Clone, Debug)]
+pub struct Mutants {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// Folder of planted bugs, a patch each
+    #[arg(long, value_name = "DIR", default_value = "fuzz/mutants")]
+    pub mutants: PathBuf,
+    /// Only this one (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// Seconds of fuzzing for each
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub time: u32,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u32,
+    /// The kernel; its profile is each mutant's own.
+    #[command(flatten)]
+    pub on: OnKernel,
+    /// Format
+    #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
+    pub format: SplatFormat,
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fuzz`, `replay` and `minimize`: what is done with fuzz programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bakeoff::error::{Context, Error, Result};
+use bakeoff::fuzzing::bench::{Bench, Subject};
+use bakeoff::fuzzing::{self, Campaign, across, campaign, mutants, replay as again};
+use bakeoff_fuzz::program::text;
+
+use crate::cli::{self, Fuzz, OnKernel, SplatFormat};
+use crate::commands::work::{ensure, machinery};
+use crate::commands::{Desk, print};
+
+fn folder(out: Option<&PathBuf>, what: &str) -> Result<PathBuf> {
+    let out = out.cloned().unwrap_or_else(|| {
+        let now = jiff::Timestamp::now();
+        Path::new("runs").join(format!("{what}-{}", now.strftime("%Y%m%dT%H%M%SZ")))
+    });
+    fs::create_dir_all(&out).at_path("create", &out)?;
+    Ok(out)
+}
+
+fn subject(spec: &Path, on: &OnKernel) -> Subject {
+    let OnKernel { candidate, arch, profile, out: _, patch, machinery: _ } = on;
+    Subject {
+        spec: spec.to_owned(),
+        base: None,
+        candidate: candidate.clone(),
+        arch: arch.clone(),
+        profile: profile.clone(),
+        extra: patch.clone(),
+    }
+}
+
+fn bench(spec: &Path, on: &OnKernel, out: &Path, desk: &Desk) -> Result<Bench> {
+    ensure(vec![on.arch.clone()], on.machinery.yes, desk)?;
+    let (subject, machinery) = (subject(spec, on), machinery(&on.machinery));
+    Bench::prepare(&subject, &machinery, &out.join("build.log"), &desk.tools())
+}
+
+pub fn fuzz(args: &Fuzz, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "fuzz")?;
+    let bench = bench(&args.spec, &args.on, &out, desk)?;
+    desk.events.note(format!("folder: {}", out.display()));
+    let campaign = Campaign {
+        seconds: args.time,
+        seed: args.seed,
+        out,
+        corpus: args.corpus.clone(),
+        until_finding: args.until_finding,
+    };
+    let summary = fuzzing::fuzz(&bench, &campaign, &desk.tools())?;
+    print(&match args.format {
+        SplatFormat::Text => summary.text(),
+        SplatFormat::Json => json_line(&summary)?,
+    })
+}
+
+fn json_line(value: &impl serde::Serialize) -> Result<String> {
+    let line = serde_json::to_string(value).context(|| "write the answer".into())?;
+    Ok(format!("{line}\n"))
+}
+
+pub fn replay(args: &cli::Replay, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "replay")?;
+    let tools = desk.tools();
+    let mut programs = Vec::new();
+    for path in &args.programs {
+        if path.is_dir() {
+            programs.extend(campaign::read_programs(path, &tools)?);
+        } else {
+            programs.push(read(path)?);
+        }
+    }
+    let programs = vec![programs; args.repeat.max(1)].concat();
+    let one = |on: &OnKernel, name: &str| {
+        let out = out.join(name);
+        fs::create_dir_all(&out).at_path("create", &out)?;
+        let bench = bench(&args.spec, on, &out, desk)?;
+        again::replay(&bench, &programs, args.boots, &out, &tools)
+    };
+    let replay = one(&args.on, &args.on.candidate)?;
+    if let Some(name) = &args.against {
+        let on = OnKernel { candidate: name.clone(), patch: Vec::new(), ..args.on.clone() };
+        let reference = one(&on, &format!("against-{name}"))?;
+        let across = across::compare(&reference, &replay);
+        return print(&match args.format {
+            SplatFormat::Json => json_line(&across)?,
+            SplatFormat::Text => across.text(),
+        });
+    }
+    print(&match args.format {
+        SplatFormat::Json => json_line(&replay)?,
+        SplatFormat::Text => {
+            let mut text = format!("{}: {} boots\n", replay.cell, replay.boots.len());
+            for boot in &replay.boots {
+                text.push_str(&format!("  {}, {} programs\n", boot.end, boot.replayed.len()));
+            }
+            for (fingerprint, again) in &replay.reproduced {
+                let (low, high) = again.interval.unwrap_or((0.0, 1.0));
+                text.push_str(&format!(
+                    "{fingerprint} {}: in {} of {} boots ({low:.2} to {high:.2})\n",
+                    again.title, again.boots, again.of
+                ));
+            }
+            if replay.reproduced.is_empty() {
+                text.push_str("no report\n");
+            }
+            text
+        }
+    })
+}
+
+pub fn minimize(args: &cli::Minimize, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "minimize")?;
+    let written = read(&args.program)?;
+    let program = text::read(written.as_bytes())
+        .map_err(|why| Error::bad_input(format!("{}: {why}", args.program.display())))?;
+    let bench = bench(&args.spec, &args.on, &out, desk)?;
+    let wanted = args.fingerprint.as_deref();
+    let smaller = again::minimize(&bench, &program, wanted, args.repeat, &out, &desk.tools())?;
+    desk.events.note(format!(
+        "{} of {} operations, after {} boots; {} stayed",
+        smaller.ops.0, smaller.ops.1, smaller.boots, smaller.fingerprint
+    ));
+    print(&smaller.program)
+}
+
+pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "mutants")?;
+    let mut mutants = mutants::read(&args.mutants)?;
+    mutants.retain(|mutant| args.only.is_empty() || args.only.contains(&mutant.name));
+    ensure(vec![args.on.arch.clone()], args.on.machinery.yes, desk)?;
+    let campaign =
+        Campaign { seconds: args.time, seed: args.seed, out, corpus: None, until_finding: true };
+    let subject = subject(&args.spec, &args.on);
+    let machinery = machinery(&args.on.machinery);
+    let tools = desk.tools();
+    let rows = mutants::run(&subject, &mutants, &campaign, &machinery, &tools, |row| {
+        desk.events.note(line(row));
+    })?;
+    print(&match args.format {
+        SplatFormat::Json => json_line(&rows)?,
+        SplatFormat::Text => {
+            let counted: Vec<_> = rows.iter().filter(|row| row.counts).collect();
+            let found = counted.iter().filter(|row| !row.found.is_empty()).count();
+            let mut text: String = rows.iter().map(|row| line(row) + "\n").collect();
+            text.push_str(&format!("{found} of {} found\n", counted.len()));
+            text
+        }
+    })
+}
+
+/// A mutant's row, for people.
+fn line(row: &mutants::Row) -> String {
+    let outcome = match (&row.not_tried, row.found.first(), row.seconds) {
+        (Some(why), ..) => format!("not tried: {why}"),
+        (None, Some(title), Some(seconds)) => format!("found after {seconds:.0} s: {title}"),
+        (None, ..) => format!("nothing found in {} programs", row.execs),
+    };
+    format!("{:<34} {:<28} {:<12} {outcome}", row.name, row.class, row.shows_as)
+}
+
+/// A program's text, checked.
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).at_path("read", path)?;
+    text::read(&bytes)
+        .map(|program| text::write(&program))
+        .map_err(|why| Error::bad_input(format!("{}: {why}", path.display())))
+}

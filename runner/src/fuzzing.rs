@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Fuzzing, as far as it happens on the host: boots guests that fuzz
+//! themselves, keeps what they find, and goes on when one dies.
+//!
+//! - [`bench`]: a spec, a candidate and an architecture become a kernel and a
+//!   guest binary, ready to be booted.
+//! - [`session`]: one boot, listened to until it ends; how it ended, what was on
+//!   its console, and which program was in flight.
+//! - [`campaign`]: boots until the time is up; corpus and coverage go from one
+//!   boot to the next.
+//! - [`coverage`]: addresses become functions and files of the kernel.
+//! - [`finding`]: splats with the programs that may have caused them, kept in a
+//!   folder each.
+//! - [`replay`]: programs run again, and made smaller.
+//! - [`across`]: one corpus on two kernels, and what differs.
+//! - [`mutants`]: planted bugs, and whether fuzzing finds them.
+//! - [`summary`]: what a campaign has come to, in numbers.
+
+pub mod across;
+pub mod bench;
+pub mod campaign;
+pub mod coverage;
+pub mod finding;
+pub mod mutants;
+pub mod replay;
+pub mod session;
+pub mod summary;
+
+pub use campaign::{Campaign, fuzz};
+pub use summary::Summary;

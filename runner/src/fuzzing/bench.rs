@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is fuzzed: a kernel of a spec's candidate, and the fuzzer's binary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::accel::{self, Accel};
+use crate::arch::Arch;
+use crate::boot::Machine;
+use crate::compile::{self, Compiler, Kernel};
+use crate::error::{Context, Error, Result};
+use crate::guest::{GuestBinaries, Origins, Which};
+use crate::plan::CellId;
+use crate::run::{GUEST_CPUS, Machinery, Tools};
+use crate::source::{self, Fetch};
+use crate::spec::{Series, Spec};
+use crate::store::KernelOutcome;
+
+/// Which kernel.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The spec, as it was given.
+    pub spec: PathBuf,
+    /// Its base; the first one if `None`.
+    pub base: Option<String>,
+    /// The candidate.
+    pub candidate: String,
+    /// The architecture.
+    pub arch: String,
+    /// The profile, `kcov` or `kasan`.
+    pub profile: String,
+    /// Patches on top of the candidate's, such as a planted bug.
+    pub extra: Vec<PathBuf>,
+}
+
+/// A kernel and a guest binary, ready to be booted.
+#[derive(Debug)]
+pub struct Bench {
+    /// The cell's name.
+    pub cell: CellId,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The fuzzer.
+    pub binaries: GuestBinaries,
+    /// The architecture.
+    pub arch: Arch,
+    /// How it is run.
+    pub accel: Accel,
+    /// Functions that the spec's candidates change, by the names in their
+    /// patches' hunks.
+    pub patched: Vec<String>,
+}
+
+impl Bench {
+    /// Builds what is not in the cache yet.
+    ///
+    /// # Errors
+    /// Words the spec does not have; a kernel that does not build; whatever is
+    /// ours.
+    pub fn prepare(
+        subject: &Subject,
+        machinery: &Machinery,
+        log: &Path,
+        tools: &Tools<'_>,
+    ) -> Result<Bench> {
+        let spec = Spec::load(&subject.spec, tools.data)?;
+        let base = match &subject.base {
+            None => spec.bases.first(),
+            Some(name) => spec.bases.iter().find(|base| base.name == *name),
+        };
+        let base = base.ok_or_else(|| {
+            Error::bad_input(format!(
+                "the spec has no base `{}`",
+                subject.base.clone().unwrap_or_default()
+            ))
+        })?;
+        let candidate = spec
+            .candidates
+            .iter()
+            .find(|candidate| candidate.name == subject.candidate)
+            .ok_or_else(|| {
+                let names: Vec<&str> = spec.candidates.iter().map(|c| c.name.as_str()).collect();
+                Error::bad_input(format!("the spec has no candidate `{}`", subject.candidate))
+                    .hint(format!("it has {}", names.join(", ")))
+            })?;
+        let mut patches = match candidate.on.get(&base.name) {
+            Some(Series::Patches(patches)) => patches.clone(),
+            Some(Series::Stock) | None => Vec::new(),
+            Some(Series::NotPortable(why)) => {
+                return Err(Error::bad_input(format!(
+                    "{} cannot exist on {}: {why}",
+                    candidate.name, base.name
+                )));
+            }
+        };
+        patches.extend(subject.extra.iter().cloned());
+        let cell = CellId {
+            base: base.name.clone(),
+            candidate: candidate.name.clone(),
+            arch: subject.arch.clone(),
+            profile: subject.profile.clone(),
+        };
+        let arch = Arch::load(tools.data, &subject.arch)?;
+        let fetch = Fetch { latest: machinery.base_latest, ..Fetch::default() };
+        let tree = source::obtain(&base.source, &fetch, tools.cache, tools.events, tools.cancel)?;
+        let options = compile::Options { trust: machinery.trust, ..compile::Options::default() };
+        let compiler = Compiler::new(tools.cache, tools.data, options, tools.events, tools.cancel)?;
+        let what = cell.to_string();
+        let request = compile::Request {
+            what: &what,
+            tree: &tree,
+            patches: &patches,
+            foreign: candidate.foreign,
+            arch: &arch,
+            profile: &subject.profile,
+            log,
+        };
+        let build = compiler.build(&request)?;
+        let kernel = build.kernel.ok_or_else(|| {
+            let why = match build.json.outcome {
+                KernelOutcome::DidNotApply { patch, reason } => format!("{patch}: {reason}"),
+                KernelOutcome::DidNotBuild { reason } => reason,
+                KernelOutcome::Built { .. } | KernelOutcome::NotPortable { .. } => String::new(),
+            };
+            Error::bad_input(format!("{what} has no kernel: {why}"))
+        })?;
+        let origins = Origins {
+            guest_dir: machinery.guest_dir.as_deref(),
+            data: tools.data,
+            cache: tools.cache,
+        };
+        let binaries = GuestBinaries::obtain_which(
+            Which::Fuzzer,
+            &arch,
+            &origins,
+            tools.events,
+            tools.cancel,
+        )?;
+        let accel = accel::choose(&arch, machinery.accel, tools.cancel)?.accel;
+        let mut patched = Vec::new();
+        for candidate in &spec.candidates {
+            if let Some(Series::Patches(patches)) = candidate.on.get(&base.name) {
+                for patch in patches {
+                    let text = fs::read_to_string(patch).at_path("read", patch)?;
+                    patched.extend(functions_of(&text));
+                }
+            }
+        }
+        patched.sort();
+        patched.dedup();
+        Ok(Bench { cell, kernel, binaries, arch, accel, patched })
+    }
+
+    /// The virtual machine.
+    #[must_use]
+    pub fn machine(&self) -> Machine<'_> {
+        Machine::new(&self.arch, self.accel, GUEST_CPUS)
+    }
+}
+
+/// The functions that a patch of C files changes: those named by its hunks'
+/// heads, and those whose first line it touches.
+fn functions_of(patch: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut in_c = false;
+    for line in patch.lines() {
+        if let Some(file) = line.strip_prefix("+++ ") {
+            in_c = file.ends_with(".c");
+        } else if in_c
+            && let Some((_, head)) = line.strip_prefix("@@ ").and_then(|l| l.split_once("@@"))
+        {
+            found.extend(function_name(head));
+        } else if in_c
+            && let Some(text) = line.strip_prefix(['+', '-'])
+            && !text.starts_with(char::is_whitespace)
+        {
+            found.extend(function_name(text));
+        }
+    }
+    found
+}
+
+/// The name in a line like `static int name(struct a *b,`.
+fn function_name(line: &str) -> Option<String> {
+    let (before, _) = line.split_once('(')?;
+    let name = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+    let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+    // A type stands before the name of a function; not before a macro's.
+    let declared =
+        before.trim().len() > name.len() && !before.trim_start().starts_with(['#', '/', '*']);
+    (is_name && declared).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Functions come from the heads of hunks in C files, and from definitions
+    /// that the patch adds.
+    #[test]
+    fn functions_come_from_the_hunks() {
+        let patch = "\
+--- a/kernel/bpf/stackmap.c
++++ b/kernel/bpf/stackmap.c
+@@ -124,7 +124,7 @@ static void stack_map_get_build_id_offset(struct bpf_stack_build_id *id_offs,
+ \tcontext();
+-\told();
++\tnew();
+@@ -200,3 +200,8 @@ #define FOO(x)
++static int helper_of(struct mm_struct *mm)
++{
++\tcall_of_it(mm);
++}
+--- a/include/linux/mm.h
++++ b/include/linux/mm.h
+@@ -1,1 +1,2 @@ static inline void vma_in_a_header(int x)
+";
+        assert_eq!(functions_of(patch), ["stack_map_get_build_id_offset", "helper_of"]);
+    }
+}
