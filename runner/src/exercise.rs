@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bakeoff_fuzz::wire::{Hello, Record, StepOutcome, Workload};
 
+use crate::accel::Accel;
 use crate::boot::{self, Files, Guest, Machine};
 use crate::command::Cancel;
 use crate::error::{Context, Error, Kind, Result};
@@ -193,8 +194,8 @@ fn boot_once(
         injector: None,
     };
     let stop = session.listen(cancel)?;
-    if let Some(why) = session.protocol.misfit() {
-        return Ok(Boot::Unfit(why.to_owned()));
+    if let Some(why) = session.misfit() {
+        return Ok(Boot::Unfit(why));
     }
     let end = session.end(stop)?;
     session.complete(end).map(|run| Boot::Done(Box::new(run)))
@@ -257,10 +258,19 @@ impl Session<'_> {
         }
     }
 
+    /// Why this guest cannot be measured, if it cannot.
+    fn misfit(&self) -> Option<String> {
+        let own = self.protocol.misfit().map(str::to_owned);
+        own.or_else(|| match self.order.machine.accel {
+            Accel::Tcg => self.console.stale_breakpoint(),
+            Accel::Kvm => None,
+        })
+    }
+
     /// Whether patience is at its end, and over what.
     fn reason_to_stop(&self, clock: &limits::Clock) -> Option<Stop> {
         let limits = &self.order.limits;
-        if self.protocol.misfit().is_some() {
+        if self.misfit().is_some() {
             return Some(Stop::Unfit);
         }
         if let Some(flood) = self.watch.flood() {
