@@ -278,6 +278,9 @@ fn run_step(text: &str) -> ExitCode {
     }));
     let outcome = match ran {
         Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) if Failure::is_unreachable(&failure) => {
+            StepOutcome::Unreachable { reason: failure.to_string() }
+        }
         Ok(Err::<_, Failure>(failure)) => failed(failure),
         Err(panic) => failed(format_args!("the probe panicked: {}", message(&panic))),
     };

@@ -40,6 +40,10 @@ pub enum Level {
     Hardirq,
     /// Soft interrupt being served.
     Softirq,
+    /// A task that switches, under its run queue's lock. No count tells it.
+    RqLock,
+    /// A task that takes a page fault. No count tells it.
+    PageFault,
     /// A task.
     Process,
     /// The count could not be read, or has bits nobody knows.
@@ -52,6 +56,8 @@ impl fmt::Display for Level {
             Self::Nmi => "nmi",
             Self::Hardirq => "hardirq",
             Self::Softirq => "softirq",
+            Self::RqLock => "rq-lock",
+            Self::PageFault => "page-fault",
             Self::Process => "process",
             Self::Unknown => "unknown",
         })
@@ -109,6 +115,8 @@ pub enum Place {
     PerCpu(u64),
     /// At this offset in the current `task_struct`.
     Task(i32),
+    /// At this address.
+    At(u64),
 }
 
 /// Stack displacement of this CPU's per-CPU base.
@@ -166,6 +174,9 @@ impl Reader {
                     Reg::R3,
                     offset,
                 );
+            }
+            Place::At(address) => {
+                asm.load_u64(Reg::R3, address);
             }
         }
         asm.address(Reg::R1, STACK, i32::from(READ))

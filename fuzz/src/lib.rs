@@ -12,8 +12,9 @@
 //! | [`agent`] | PID 1 and its step processes |
 //! | [`guest`] | is this a guest of ours; its set-up, port and end |
 //! | [`probe`] | the table of probes, one file a probe |
-//! | [`interrupt`] | which level a BPF program ran at, proven |
+//! | [`interrupt`], [`held`] | which level a BPF program ran at, and under which locks, proven |
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
+//! | [`object`] | shared objects of our own |
 //! | [`bpf`] | an assembler for BPF programs |
 //! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
 //! | [`fuzzing`] | PID 1 of a guest that is fuzzed, its workers, their records |
@@ -31,8 +32,10 @@ pub mod elf;
 pub mod exec;
 pub mod fuzzing;
 pub mod guest;
+pub mod held;
 pub mod interrupt;
 pub mod kernel;
+pub mod object;
 pub mod op;
 pub mod probe;
 pub mod program;

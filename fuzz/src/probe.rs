@@ -25,6 +25,8 @@ pub struct Probe {
     pub contexts: &'static [Reach],
     /// What else may go on meanwhile.
     pub stresses: &'static [Stress],
+    /// Says why a step makes no sense, though each of its words is known.
+    pub refuse: fn(&Step) -> Result<(), Failure>,
     /// Takes the step's blocks and hands each one out as soon as it is complete.
     pub run: fn(&Step, &mut Emit<'_>) -> Result<(), Failure>,
 }
@@ -78,17 +80,29 @@ pub fn find(name: &str) -> Option<&'static Probe> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     reason: String,
+    unreachable: bool,
 }
 
 impl Failure {
     /// A failure in its own words.
     pub fn new(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string() }
+        Self { reason: reason.to_string(), unreachable: false }
+    }
+
+    /// Not a failure: this very kernel cannot do what the step asks for.
+    pub fn unreachable(reason: impl fmt::Display) -> Self {
+        Self { reason: reason.to_string(), unreachable: true }
+    }
+
+    /// Whether it is a fact about the kernel.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable
     }
 
     /// A failure of some work: "failed to …: errno".
     pub fn at(work: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        Self { reason: format!("{work}: {error}") }
+        Self { reason: format!("{work}: {error}"), unreachable: false }
     }
 }
 
@@ -177,6 +191,7 @@ pub fn check(step: &Step) -> Result<(&'static Probe, &'static Reach), Failure> {
             return Err(Failure::new(format!("{what} is {value}, not between 1 and {most}")));
         }
     }
+    (probe.refuse)(step)?;
     Ok((probe, reach))
 }
 

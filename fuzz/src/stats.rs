@@ -170,6 +170,13 @@ impl Estimate {
         Estimate { error_share: share, ..self }
     }
 
+    /// Failures (or successes) lie in so few blocks that how they clump is hardly
+    /// known.
+    #[must_use]
+    pub fn rests_on_few(&self) -> bool {
+        !self.independence_assumed && self.rarer_in < FEW_BLOCKS
+    }
+
     /// Correct calls per call.
     #[must_use]
     pub fn rate(&self) -> f64 {

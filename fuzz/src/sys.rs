@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 pub mod bpf;
@@ -61,14 +61,21 @@ pub fn leave(how: Leave) -> io::Error {
 
 /// Ties the calling thread to one CPU.
 pub fn pin(cpu: u32) -> io::Result<()> {
+    pin_to(&[cpu])
+}
+
+/// Ties the calling thread to some CPUs.
+pub fn pin_to(cpus: &[u32]) -> io::Result<()> {
     // SAFETY: `cpu_set_t` is a plain bit set: all zeroes is the empty one.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    let index = cpu as usize;
-    if index >= libc::CPU_SETSIZE as usize {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    for cpu in cpus {
+        let index = *cpu as usize;
+        if index >= libc::CPU_SETSIZE as usize {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        // SAFETY: the index was checked against the set's size.
+        unsafe { libc::CPU_SET(index, &mut set) };
     }
-    // SAFETY: the index was checked against the set's size.
-    unsafe { libc::CPU_SET(index, &mut set) };
     // SAFETY: the set is initialized and its true size is passed.
     check(libc::c_long::from(unsafe {
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
@@ -88,6 +95,41 @@ pub fn lock_memory() -> io::Result<()> {
     // SAFETY: no memory is passed.
     check(libc::c_long::from(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }))?;
     Ok(())
+}
+
+/// Locks the memory there is, but no longer what is mapped from now on: a
+/// thread that maps and unmaps is not to fault pages in by it.
+pub fn lock_no_more_memory() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(libc::c_long::from(unsafe { libc::mlockall(libc::MCL_CURRENT) }))?;
+    Ok(())
+}
+
+/// Takes `length` bytes of a file away from `offset` on; its size stays.
+pub fn punch_hole(fd: RawFd, offset: u64, length: u64) -> io::Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let (offset, length) = (off(offset)?, off(length)?);
+    // SAFETY: no memory is passed.
+    check(libc::c_long::from(unsafe { libc::fallocate(fd, mode, offset, length) }))?;
+    Ok(())
+}
+
+fn off(value: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(value).map_err(io::Error::other)
+}
+
+/// Gives the CPU to whoever else wants it.
+pub fn yield_now() {
+    // SAFETY: no memory is passed; the call cannot fail.
+    unsafe { libc::sched_yield() };
+}
+
+/// Waits until every CPU has passed a quiescent state, where the kernel has
+/// `membarrier(2)`.
+pub fn wait_for_grace_period() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
+    // SAFETY: no memory is passed; a refusal changes nothing.
+    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
 }
 
 /// The calling thread's id, as BPF programs see it.

@@ -92,6 +92,8 @@ pub enum Interface {
     /// `bpf_get_stack`.
     #[default]
     GetStack,
+    /// `bpf_get_stack` in a program on a user probe.
+    GetStackUprobe,
     /// `bpf_get_stackid` on a stack-trace map with `BPF_F_STACK_BUILD_ID`.
     GetStackid,
     /// `bpf_get_task_stack` of the running task.
@@ -151,8 +153,11 @@ pub enum Context {
     Hardirq,
     /// Interrupts off under a run queue's lock (a context switch).
     RqLock,
-    /// A page fault.
+    /// A page fault, before any lock is taken.
     PageFault,
+    /// A page fault inside `handle_mm_fault()`, with the VMA's lock or
+    /// `mmap_lock` held for reading.
+    PageFaultLocked,
     /// A non-maskable interrupt, or arm64's pseudo-NMI.
     Nmi,
 }
@@ -170,6 +175,9 @@ pub enum Stress {
     Oversubscribed,
     /// Mappings change their file under the sampled addresses.
     Flip,
+    /// The page with the build id is not resident: a control, in which every
+    /// candidate has to fail alike.
+    PageOut,
 }
 
 /// One line from the guest.
@@ -270,11 +278,16 @@ pub struct Counts {
     /// Eligible calls whose context, read from inside the BPF program, was not
     /// the asked one, by the context found. They are not in `calls`.
     pub wrong_context: BTreeMap<String, u64>,
-    /// Calls that fell back because the per-CPU unlock work was busy, where
-    /// that can be told apart.
+    /// Calls that fell back as a whole while the flags of this CPU's unlock work,
+    /// read by the program just before, said that it was busy. `None` where the
+    /// flags do not matter (interrupts on) or cannot be read.
     pub slot_busy: Option<u64>,
-    /// Calls that fell back because the lock was not to be had, where that can
-    /// be told apart.
+    /// Calls that fell back as a whole, with the work not busy, while the count of
+    /// `mmap_lock`, read by the program just before and just after, showed a
+    /// writer or somebody waiting. A writer that came and went between the two
+    /// readings is not seen; a candidate that falls back for another reason while
+    /// a writer is there is counted all the same. `None` where the count cannot
+    /// be read. What is in neither of the two has another cause.
     pub lock_failed: Option<u64>,
     /// The innermost frame.
     pub top: Score,

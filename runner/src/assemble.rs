@@ -110,5 +110,7 @@ fn seen(splat: &Splat) -> SeenSplat {
         corrupted: splat.corrupted,
         offset: splat.start,
         disables_lockdep: splat.notes.contains(&Note::LockdepOff),
+        signature: crate::observe::signature(splat),
+        notes: splat.notes.clone(),
     }
 }

@@ -285,7 +285,7 @@ impl Guest {
         let records = qmp::accept(&records, until, &mut alive)?;
         let control = qmp::accept(&control, until, &mut alive)?;
         let begin = |control| {
-            let mut qmp = Qmp::connect(control, tell)?;
+            let qmp = Qmp::connect(control, tell)?;
             qmp.cont()?;
             Ok(qmp)
         };

@@ -11,6 +11,7 @@
 //! and exercises that did not run make a verdict *inconclusive*; they never count
 //! for or against a candidate.
 
+mod blind;
 mod cell;
 mod flip;
 mod gate;
@@ -18,6 +19,8 @@ mod oracle;
 mod rate;
 mod row;
 mod splat;
+#[cfg(test)]
+mod splat_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -30,21 +33,22 @@ use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use blind::{Blind, BlindRow};
 pub use oracle::{ORACLES, Oracle, Pair};
 pub use rate::{METRICS, Metric};
 pub use row::{
-    Bounds, BucketsRow, CellEnd, CellRow, CellSeconds, Change, ClaimRow, ClaimState, Effect,
-    Finding, GateRow, GateState, NotTested, Outcome, Place, PredictionRow, RateRow, SplatRow,
-    Verdict, VerdictRow,
+    Beside, Bounds, BucketsRow, CellEnd, CellRow, CellSeconds, Change, ClaimRow, ClaimState,
+    Effect, Finding, GateRow, GateState, NotTested, Outcome, Place, PredictionRow, RateRow,
+    SplatRow, Verdict, VerdictRow,
 };
 
-pub(crate) use flip::{Untested, untested_on};
+pub(crate) use flip::{Untested, has_tested, untested_on};
 pub(crate) use rate::{claim_words, condition, means, plain_condition, shown};
 
 use crate::observation::Observation;
 pub(crate) use crate::plan::label;
 use crate::plan::{CellId, Claim, Plan, Planned};
-use crate::spec::{Gate, Prediction, Role, Spec};
+use crate::spec::{Gate, KnownSplat, Prediction, Role, Spec};
 use crate::stats;
 
 /// What of the spec and the plan the comparison needs.
@@ -60,6 +64,8 @@ pub struct Subject {
     pub gates: Vec<Gate>,
     /// What was expected before anything was measured.
     pub predictions: Vec<Prediction>,
+    /// Splats that blame nobody.
+    pub known: Vec<KnownSplat>,
 }
 
 /// A candidate as a report names it.
@@ -97,6 +103,7 @@ impl Subject {
                 .collect(),
             gates: spec.gates.clone(),
             predictions: spec.predictions.clone(),
+            known: spec.known_splats.clone(),
         }
     }
 
@@ -140,6 +147,8 @@ pub struct Comparison {
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
     pub splats: Vec<SplatRow>,
+    /// Where lockdep did not look, or could not.
+    pub blind: Vec<BlindRow>,
     /// How often each metric was right.
     pub rates: Vec<RateRow>,
     /// What the oracles found.
@@ -168,18 +177,20 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
     let groups = group(observations);
     let mut cells = Vec::new();
     let mut splats = Vec::new();
+    let mut blind = Vec::new();
     let mut rates = Vec::new();
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);
         let id = group.first().map(|seen| seen.id());
         let steps = id.map(|id| subject.steps_of(Role::Contender, id)).unwrap_or_default();
-        let peers = splat::Peers { reference, control, steps: &steps };
+        let peers = splat::Peers { reference, control, steps: &steps, known: &subject.known };
         let mut measured = Vec::new();
         for seen in group {
             let steps = subject.steps_of(seen.cell.role, seen.id());
             let cell = cell::row(seen, &steps);
             splats.extend(splat::rows(seen, &peers));
+            blind.extend(blind::rows(seen));
             // A planted fault is found or not; how often is nobody's rate.
             let rates = match seen.cell.role {
                 Role::Sensitivity => Vec::new(),
@@ -200,7 +211,7 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
         .collect();
 
     let mut comparison =
-        Comparison { settings: *settings, cells, splats, rates, ..Comparison::default() };
+        Comparison { settings: *settings, cells, splats, blind, rates, ..Comparison::default() };
     for group in &groups {
         let reference = with_role(group, Role::Reference);
         let control = with_role(group, Role::Control);

@@ -94,9 +94,13 @@ pub fn describe(
         }
         let small = expect::is_small(&cell.patches)?;
         let group = (&cell.id.base, &cell.id.arch, &cell.id.profile);
-        let mut build = expect::build(host_cpus(), small);
-        // A candidate starts from its base's build folder, whoever needs it first.
-        if bases_built.insert(group) && !cell.patches.is_empty() {
+        // A candidate starts from its base's build folder, whoever needs it first;
+        // a second stock tree is the same kernel.
+        let first = bases_built.insert(group);
+        let stock = cell.patches.is_empty();
+        let mut build =
+            if stock && !first { Duration::ZERO } else { expect::build(host_cpus(), small) };
+        if first && !stock {
             build += expect::build(host_cpus(), false);
         }
         let planned: Vec<Planned> = plan.steps_of(cell).cloned().collect();

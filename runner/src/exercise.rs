@@ -11,6 +11,7 @@ mod ending;
 mod files;
 mod limits;
 pub(crate) mod listen;
+mod nmi;
 mod protocol;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use bakeoff_fuzz::wire::{Hello, Record, StepOutcome, Workload};
 
+use crate::accel::Accel;
 use crate::boot::{self, Files, Guest, Machine};
 use crate::command::Cancel;
 use crate::error::{Context, Error, Kind, Result};
@@ -32,6 +34,8 @@ use ending::{Seen, Stop};
 use files::BootFiles;
 pub use limits::Limits;
 use listen::{Console, Happening, Listener};
+pub use nmi::Injected;
+use nmi::Injector;
 pub use protocol::Protocol;
 
 /// Boots of which one has to bring up a guest that is fit to be measured.
@@ -187,10 +191,11 @@ fn boot_once(
         protocol: Protocol::new(order.workload, order.machine.cpus),
         progress: Progress::default(),
         shutdown: None,
+        injector: None,
     };
     let stop = session.listen(cancel)?;
-    if let Some(why) = session.protocol.misfit() {
-        return Ok(Boot::Unfit(why.to_owned()));
+    if let Some(why) = session.misfit() {
+        return Ok(Boot::Unfit(why));
     }
     let end = session.end(stop)?;
     session.complete(end).map(|run| Boot::Done(Box::new(run)))
@@ -204,6 +209,7 @@ struct Progress {
     done: Vec<u32>,
     blocks: u64,
     ended: bool,
+    injected: Vec<Injected>,
 }
 
 /// A boot in progress.
@@ -218,6 +224,7 @@ struct Session<'a> {
     protocol: Protocol,
     progress: Progress,
     shutdown: Option<ending::Shutdown>,
+    injector: Option<Injector>,
 }
 
 impl Session<'_> {
@@ -251,10 +258,19 @@ impl Session<'_> {
         }
     }
 
+    /// Why this guest cannot be measured, if it cannot.
+    fn misfit(&self) -> Option<String> {
+        let own = self.protocol.misfit().map(str::to_owned);
+        own.or_else(|| match self.order.machine.accel {
+            Accel::Tcg => self.console.stale_breakpoint(),
+            Accel::Kvm => None,
+        })
+    }
+
     /// Whether patience is at its end, and over what.
     fn reason_to_stop(&self, clock: &limits::Clock) -> Option<Stop> {
         let limits = &self.order.limits;
-        if self.protocol.misfit().is_some() {
+        if self.misfit().is_some() {
             return Some(Stop::Unfit);
         }
         if let Some(flood) = self.watch.flood() {
@@ -305,32 +321,54 @@ impl Session<'_> {
                 }
                 for record in self.protocol.push(&bytes)? {
                     let after = at.saturating_duration_since(self.guest.power_on);
-                    self.record(record, after);
+                    self.record(record, after)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, record: Record, after: Duration) {
+    fn record(&mut self, record: Record, after: Duration) -> Result<()> {
         match record {
             Record::Hello(hello) => {
                 self.progress.hello = Some(hello);
                 self.progress.hello_after = Some(after);
             }
-            Record::StepBegin { .. } => {}
+            Record::StepBegin { step, .. } => {
+                let method = self.order.machine.arch.qemu.nmi;
+                let step = self.order.workload.steps.iter().find(|asked| asked.id == step);
+                if let Some(step) = step
+                    && let Some(period) = nmi::period_of(step, method)
+                {
+                    self.injector = Some(Injector::start(step.id, period, &self.guest.qmp)?);
+                }
+            }
             Record::Block(_) => {
                 self.progress.blocks += 1;
                 let total = self.order.workload.steps.iter().map(|s| u64::from(s.blocks)).sum();
                 self.task.progress(self.progress.blocks, Some(total), "blocks");
             }
-            Record::StepEnd { step, outcome, .. } => match outcome {
-                StepOutcome::Done
-                | StepOutcome::Unreachable { .. }
-                | StepOutcome::Failed { .. } => self.progress.done.push(step),
-            },
+            Record::StepEnd { step, outcome, .. } => {
+                match outcome {
+                    StepOutcome::Done
+                    | StepOutcome::Unreachable { .. }
+                    | StepOutcome::Failed { .. } => self.progress.done.push(step),
+                }
+                if let Some(injector) = self.injector.take() {
+                    let (injected, trouble) = injector.finish()?;
+                    self.progress.injected.push(injected);
+                    // Once the guest has ended, QEMU answers nothing, and rightly.
+                    if let Some(trouble) = trouble
+                        && self.shutdown.is_none()
+                        && self.guest.wait_for(Duration::ZERO)?.is_none()
+                    {
+                        return Err(trouble);
+                    }
+                }
+            }
             Record::End(_) => self.progress.ended = true,
         }
+        Ok(())
     }
 
     fn take_events(&mut self, events: Vec<QmpEvent>) {
@@ -367,6 +405,7 @@ impl Session<'_> {
 
     /// Ends the guest if it still runs, and says how the boot ended.
     fn end(&mut self, stop: Stop) -> Result<BootEnd> {
+        self.injector = None;
         if stop.blames_silence() {
             // Silence counts against the kernel only if QEMU is well.
             let status = self.guest.qmp.query_status()?;
@@ -404,6 +443,7 @@ impl Session<'_> {
             argv: boot::command(machine, &Files::placeholders(machine.arch)).argv(),
             console_bytes: self.files.console_bytes(),
             records: self.protocol.records(),
+            injected: self.progress.injected,
         };
         write_json(&self.order.store.end_json(self.order.id), &end)?;
         Ok(Run { end, hello: self.progress.hello })

@@ -41,7 +41,7 @@ fn calls_per_second(context: At) -> f64 {
     match context {
         At::Process => 30_000.0,
         // Measured with the triggers of the first case, or near them.
-        At::PageFault => 5_000.0,
+        At::PageFault | At::PageFaultLocked => 5_000.0,
         At::Softirq => 1_000.0,
         At::Hardirq => 3_000.0,
         At::RqLock => 430.0,

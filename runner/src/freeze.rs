@@ -49,7 +49,10 @@ pub fn frozen_series(store: &Store, dir: &Path) -> Option<PathBuf> {
 /// # Errors
 /// It is gone, or is not what the run began with.
 pub fn thaw(store: &Store, run: &RunJson, data: &DataDir) -> Result<Spec> {
-    let mut spec = Spec::load(&store.spec_dir(), data)?;
+    // An entry of `known_splats:` that expired since then held for this run.
+    let began = run.started.get(..10).and_then(|day| day.parse().ok());
+    let began = began.unwrap_or(jiff::civil::Date::MIN);
+    let mut spec = Spec::load_as_of(&store.spec_dir(), data, began)?;
     let added = store.root().join(ADDED);
     if added.is_dir() {
         let entries = fs::read_dir(&added).at_path("read", &added)?;
@@ -62,7 +65,6 @@ pub fn thaw(store: &Store, run: &RunJson, data: &DataDir) -> Result<Spec> {
             spec.add_series(&dir)?;
         }
     }
-    run.against_itself.iter().for_each(|copies| spec.against_itself(*copies));
     if hash(&files_of(&spec)?) != run.spec_sha256 {
         return Err(Error::bad_input(format!(
             "the spec in {} is not the one this run began with",
@@ -70,6 +72,7 @@ pub fn thaw(store: &Store, run: &RunJson, data: &DataDir) -> Result<Spec> {
         ))
         .hint("start a new run; this one cannot be trusted any more"));
     }
+    run.against_itself.iter().for_each(|copies| spec.against_itself(*copies));
     Ok(spec)
 }
 
@@ -87,7 +90,6 @@ pub fn check_unchanged(run: &RunJson, data: &DataDir) -> Result<()> {
     for dir in added {
         now.add_series(dir)?;
     }
-    run.against_itself.iter().for_each(|copies| now.against_itself(*copies));
     if hash(&files_of(&now)?) == run.spec_sha256 {
         return Ok(());
     }
@@ -194,5 +196,20 @@ mod tests {
         fs::write(patch(&store.spec_dir()), "changed").unwrap();
         let error = thaw(&store, &run, &DataDir::embedded()).unwrap_err();
         assert!(error.message().contains("not the one this run began with"), "{error}");
+    }
+
+    /// A run of copies of the reference is thawed with its copies.
+    #[test]
+    fn copies_of_the_reference_thaw() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::embedded();
+        let path = copy_of_the_first_case(dir.path());
+        let spec = Spec::load(&path, &data).unwrap();
+        let (_, _, run) = frozen(&dir.path().join("other"));
+        let store = Store::create(&dir.path().join("run")).unwrap();
+        let spec_sha256 = freeze(&spec, &store).unwrap();
+        let run = RunJson { spec_sha256, spec_path: path, against_itself: Some(3), ..run };
+        assert_eq!(thaw(&store, &run, &data).unwrap().candidates.len(), 4);
+        check_unchanged(&run, &data).unwrap();
     }
 }

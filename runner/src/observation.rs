@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bakeoff_fuzz::wire::{Block, End, Hello, StepOutcome};
 use serde::{Deserialize, Serialize};
 
+use crate::observe::Note;
 use crate::plan::{Cell, CellId};
 use crate::store::{BootEnd, KernelJson};
 
@@ -84,4 +85,8 @@ pub struct SeenSplat {
     pub offset: u64,
     /// The report turned lockdep off.
     pub disables_lockdep: bool,
+    /// What the identity is made of, in words, one a line.
+    pub signature: Vec<String>,
+    /// What must be kept in mind when judging by it.
+    pub notes: Vec<Note>,
 }

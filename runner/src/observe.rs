@@ -14,6 +14,10 @@
 //! - [`diff`]: what did a patch add, remove or change?
 //! - [`mod@explain`]: the splat in words; [`blind`]: what lockdep could not have seen.
 //! - [`symbolize`]: file, line and inlined callers, if there is a vmlinux.
+//!
+//! Titles follow the convention that syzbot's mails made common; which waits, dispatchers and
+//! reporting functions are not to blame was read in the kernel's sources and, for what the
+//! convention has settled, in syzkaller's `pkg/report`. Identity does not rest on them.
 
 pub mod blame;
 pub mod blind;

@@ -67,16 +67,33 @@ pub struct Cell {
 
 /// A step, and where it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "WrittenStep")]
 pub struct Planned {
     /// What the guest does.
     pub step: Step,
     /// Profiles it is done in; empty: all.
-    #[serde(default)]
     pub profiles: Vec<String>,
     /// It gets boots of its own.
-    #[serde(default)]
     pub own_boot: bool,
+}
+
+/// A step as a run has it written: older runs have the bare step.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenStep {
+    Planned { step: Step, profiles: Vec<String>, own_boot: bool },
+    Bare(Step),
+}
+
+impl From<WrittenStep> for Planned {
+    fn from(written: WrittenStep) -> Planned {
+        match written {
+            WrittenStep::Planned { step, profiles, own_boot } => {
+                Planned { step, profiles, own_boot }
+            }
+            WrittenStep::Bare(step) => step.into(),
+        }
+    }
 }
 
 impl Planned {
@@ -484,6 +501,19 @@ mod tests {
         let plan = Plan::new(&spec, &quick, 1).unwrap();
         assert_eq!(plan.steps.len(), 1);
         assert_eq!(plan.steps[0].step.id, 1);
+    }
+
+    /// Runs that were planned before steps had profiles are still read.
+    #[test]
+    fn older_plans_are_read() {
+        let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+        let planned = plan.steps[0].clone();
+        let read = |value: serde_json::Value| serde_json::from_value::<Planned>(value);
+        let bare = serde_json::to_value(&planned.step).unwrap();
+        assert_eq!(read(bare).unwrap(), Planned::from(planned.step.clone()));
+        let all = Planned { profiles: vec!["lockdep".into()], own_boot: true, ..planned };
+        assert_eq!(read(serde_json::to_value(&all).unwrap()).unwrap(), all);
+        assert!(read(serde_json::json!({"step": 1})).is_err());
     }
 
     /// Every field that tells two steps apart stands in their names.

@@ -9,6 +9,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -44,9 +45,15 @@ pub enum QmpEvent {
     Other(String),
 }
 
-/// A connection after the handshake.
-#[derive(Debug)]
+/// A connection after the handshake; clones share it, one command at a time.
+#[derive(Clone, Debug)]
 pub struct Qmp {
+    wire: Arc<Mutex<Wire>>,
+}
+
+/// What a command needs for itself.
+#[derive(Debug)]
+struct Wire {
     stream: UnixStream,
     answers: Receiver<Answer>,
     next_id: u64,
@@ -95,7 +102,8 @@ impl Qmp {
             .name("qmp".into())
             .spawn(move || listen(lines, &send, tell))
             .context(|| "start a thread".into())?;
-        let mut qmp = Qmp { stream, answers, next_id: 0 };
+        let wire = Wire { stream, answers, next_id: 0 };
+        let qmp = Qmp { wire: Arc::new(Mutex::new(wire)) };
         qmp.execute("qmp_capabilities")?;
         Ok(qmp)
     }
@@ -104,7 +112,7 @@ impl Qmp {
     ///
     /// # Errors
     /// QEMU does not answer.
-    pub fn cont(&mut self) -> Result<()> {
+    pub fn cont(&self) -> Result<()> {
         self.execute("cont").map(drop)
     }
 
@@ -112,7 +120,7 @@ impl Qmp {
     ///
     /// # Errors
     /// QEMU does not answer.
-    pub fn query_status(&mut self) -> Result<String> {
+    pub fn query_status(&self) -> Result<String> {
         let answer = self.execute("query-status")?;
         let status = answer.get("status").and_then(Value::as_str);
         Ok(status.unwrap_or("unknown").to_owned())
@@ -122,7 +130,7 @@ impl Qmp {
     ///
     /// # Errors
     /// This machine has no NMI, or QEMU does not answer.
-    pub fn inject_nmi(&mut self) -> Result<()> {
+    pub fn inject_nmi(&self) -> Result<()> {
         self.execute("inject-nmi").map(drop)
     }
 
@@ -130,10 +138,17 @@ impl Qmp {
     ///
     /// # Errors
     /// QEMU does not answer; it may be gone already.
-    pub fn quit(&mut self) -> Result<()> {
+    pub fn quit(&self) -> Result<()> {
         self.execute("quit").map(drop)
     }
 
+    fn execute(&self, command: &str) -> Result<Value> {
+        // Nothing panics while it is held; a half-read answer has a number.
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner).execute(command)
+    }
+}
+
+impl Wire {
     fn execute(&mut self, command: &str) -> Result<Value> {
         self.next_id += 1;
         let id = self.next_id;
@@ -268,7 +283,7 @@ mod tests {
             ),
         ]);
         let (send, told) = channel();
-        let mut qmp = Qmp::connect(stream, move |event| send.send(event).unwrap()).unwrap();
+        let qmp = Qmp::connect(stream, move |event| send.send(event).unwrap()).unwrap();
         assert_eq!(qmp.query_status().unwrap(), "running");
         assert!(qmp.inject_nmi().unwrap_err().message().contains("no NMI here"));
         drop(qmp);
@@ -291,7 +306,7 @@ mod tests {
     #[test]
     fn lost_connection_is_told_at_once() {
         let stream = qemu(&[GREETING, r#"{"return": {}, "id": 1}"#]);
-        let mut qmp = Qmp::connect(stream, |_| {}).unwrap();
+        let qmp = Qmp::connect(stream, |_| {}).unwrap();
         let before = Instant::now();
         assert!(qmp.query_status().is_err());
         assert!(before.elapsed() < ANSWER / 2);

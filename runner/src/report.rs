@@ -10,6 +10,7 @@ mod answer;
 mod html;
 mod json;
 mod markdown;
+mod splats;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,8 +23,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{
-    CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, PredictionRow, RateRow,
-    Settings, SplatRow, Subject, VerdictRow, label,
+    BlindRow, CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, PredictionRow,
+    RateRow, Settings, SplatRow, Subject, VerdictRow, label,
 };
 use crate::error::Result;
 use crate::spec::{Spec, Thread};
@@ -61,6 +62,8 @@ pub struct Report {
     pub cells: Vec<CellRow>,
     /// Reports of the kernels.
     pub splats: Vec<SplatRow>,
+    /// Where lockdep did not look, or could not: what a clean console does not prove.
+    pub blind: Vec<BlindRow>,
     /// How often each metric was right.
     pub rates: Vec<RateRow>,
     /// What the oracles found.
@@ -101,6 +104,7 @@ impl Report {
             settings,
             cells,
             splats,
+            blind,
             rates,
             findings,
             verdicts,
@@ -133,6 +137,7 @@ impl Report {
             predictions,
             cells,
             splats,
+            blind,
             rates,
             findings,
             not_tested,

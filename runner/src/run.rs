@@ -86,15 +86,22 @@ pub struct Request {
 }
 
 impl Request {
-    /// The spec with the added series.
-    ///
-    /// # Errors
-    /// As [`Spec::load`] and [`Spec::add_series`].
-    pub fn spec(&self, data: &DataDir) -> Result<Spec> {
+    /// The spec with the added series, as the run keeps it.
+    fn written(&self, data: &DataDir) -> Result<Spec> {
         let mut spec = Spec::load(&self.spec, data)?;
         for dir in &self.add {
             spec.add_series(dir)?;
         }
+        Ok(spec)
+    }
+
+    /// The spec with the added series, or with copies of the reference in place of
+    /// its candidates.
+    ///
+    /// # Errors
+    /// As [`Spec::load`] and [`Spec::add_series`].
+    pub fn spec(&self, data: &DataDir) -> Result<Spec> {
+        let mut spec = self.written(data)?;
         self.against_itself.iter().for_each(|copies| spec.against_itself(*copies));
         Ok(spec)
     }
@@ -113,7 +120,7 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         Path::new("runs").join(format!("{}-{}", given.name, now.strftime("%Y%m%dT%H%M%SZ")))
     });
     let store = Store::create(&root)?;
-    let spec_sha256 = freeze::freeze(&given, &store)?;
+    let spec_sha256 = freeze::freeze(&request.written(tools.data)?, &store)?;
     let frozen = Request {
         spec: store.spec_dir(),
         add: request.add.iter().filter_map(|dir| freeze::frozen_series(&store, dir)).collect(),

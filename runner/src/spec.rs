@@ -6,6 +6,8 @@
 //! read, names checked against each other. This module is the only user of the
 //! YAML library.
 
+mod known;
+mod many;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use known::KnownSplat;
+pub use many::Many;
 pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 
 use crate::compare::{Change, Effect, Verdict};
@@ -56,6 +60,8 @@ pub struct Spec {
     pub gates: Vec<Gate>,
     /// What was expected before anything was measured.
     pub predictions: Vec<Prediction>,
+    /// Splats that blame nobody.
+    pub known_splats: Vec<KnownSplat>,
 }
 
 /// A statement about a candidate that the run confirms or refutes.
@@ -380,6 +386,15 @@ impl Spec {
     /// # Errors
     /// All that is wrong with it, with file, line and the nearest valid word.
     pub fn load(path: &Path, data: &DataDir) -> Result<Spec> {
+        Spec::load_as_of(path, data, jiff::Zoned::now().date())
+    }
+
+    /// The same on a given day: what a run knew when it began, its report knows
+    /// for ever.
+    ///
+    /// # Errors
+    /// As [`Spec::load`].
+    pub fn load_as_of(path: &Path, data: &DataDir, today: jiff::civil::Date) -> Result<Spec> {
         let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
         let text = fs::read_to_string(&file).map_err(|cause| {
             Error::bad_input(format!("cannot read the spec {}", file.display()))
@@ -387,7 +402,7 @@ impl Spec {
                 .because(cause)
         })?;
         let raw: RawSpec = yaml(&text, &file.display().to_string())?;
-        raw::resolve(raw, &text, &file, data)
+        raw::resolve(raw, &text, &file, data, today)
     }
 
     /// The reference.
@@ -479,6 +494,9 @@ fn suggest_unknown(message: &str) -> String {
     }
 }
 
+/// Words that an error lists at most.
+const MOST_WORDS: usize = 12;
+
 /// "did you mean `x`?", or the list of what there is when nothing is near.
 pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     let valid: Vec<&str> = valid.into_iter().collect();
@@ -490,8 +508,13 @@ pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>)
         Some((likeness, word)) if likeness >= 0.5 => format!("did you mean `{word}`?"),
         _ if valid.is_empty() => "there are none".into(),
         _ => {
-            let list: Vec<String> = valid.iter().map(|word| format!("`{word}`")).collect();
-            format!("there are {}", list.join(", "))
+            let few = valid.iter().take(MOST_WORDS);
+            let list: Vec<String> = few.map(|word| format!("`{word}`")).collect();
+            let more = match valid.len().saturating_sub(MOST_WORDS) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("there are {}{more}", list.join(", "))
         }
     }
 }

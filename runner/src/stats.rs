@@ -12,11 +12,17 @@
 //! | difference of two rates | square-and-add over the two intervals, [`difference`] | Newcombe, Statistics in Medicine 17 (1998) 873; Zou & Donner, ibid. 27 (2008) 1693 |
 //! | same, better, worse | is the interval of the difference inside, above or below a margin, [`judge`] | Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15 (1987) 657 |
 //! | many comparisons | Bonferroni, [`corrected`] | Dunn, JASA 56 (1961) 52 |
+//! | stopping early | error spent over looks, [`bakeoff_fuzz::stop`] | Lan & DeMets, Biometrika 70 (1983) 659; Kim & DeMets, ibid. 74 (1987) 149; Jennison & Turnbull, JRSS B 51 (1989) 305 |
+//! | is all this true | simulation, [`coverage`] | `cargo run --release --example coverage` |
 //! | calls for a claim | exact lower bound solved for n, [`calls_for_claim`] | as the first row |
 //!
 //! With no failure (or nothing but failures) blocks cannot disagree and the
 //! design effect is 1: the interval then *assumes* independent calls, and says so
-//! in [`Estimate::independence_assumed`].
+//! in [`Estimate::independence_assumed`]. Where all failures lie in a few blocks
+//! ([`FEW_BLOCKS`]) the widening rests on those few: by simulation, of 100 such
+//! intervals 85 to 94 contain the truth if failures clump hard, and the report
+//! says so. Where failures are few and independent, or a step ended at an early
+//! look, more than 97 do: counts are whole numbers, and early looks spend little.
 
 pub mod coverage;
 #[cfg(test)]

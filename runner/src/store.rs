@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::exercise::Injected;
 use crate::plan::{CellId, Plan};
 use crate::spec::BaseSource;
 
@@ -169,6 +170,9 @@ pub struct EndJson {
     pub console_bytes: u64,
     /// Lines of `records.jsonl`.
     pub records: u64,
+    /// NMIs that the host injected, by step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub injected: Vec<Injected>,
 }
 
 /// How a boot ended. Everything here is a result of the candidate's kernel;

@@ -216,6 +216,11 @@ fn count_block(of_step: &mut Counted, boot: usize, record: &Value) {
     }
 }
 
+/// The step of a plan; older runs have it without what surrounds it.
+fn bare(planned: &Value) -> &Value {
+    planned.get("step").unwrap_or(planned)
+}
+
 /// The row counts innermost frames, not all at once.
 fn is_top(row: &Value) -> bool {
     row["metric"].as_str().is_some_and(|metric| metric.ends_with(".top_frame"))
@@ -250,7 +255,7 @@ fn compare_rows(
         let seen = counted.get(&(place(row, candidate), step)).unwrap_or(&nothing);
         let planned = list(&plan["plan"]["steps"])
             .iter()
-            .map(|planned| &planned["step"])
+            .map(bare)
             .find(|planned| planned["id"] == row["step"])
             .unwrap_or(&Value::Null);
         let top = is_top(row);
@@ -335,7 +340,7 @@ fn compare_rows(
         }
     }
     let probes: Vec<&Value> =
-        list(&plan["plan"]["steps"]).iter().map(|p| &p["step"]["id"]).collect();
+        list(&plan["plan"]["steps"]).iter().map(|planned| &bare(planned)["id"]).collect();
     // A kernel with a planted fault has no rates.
     let planted: Vec<String> = list(&plan["plan"]["cells"])
         .iter()

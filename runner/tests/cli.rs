@@ -41,6 +41,8 @@ fn every_command_has_help() {
         "run",
         "resume",
         "report",
+        "verify",
+        "calibrate",
         "list",
         "cache",
         "schema",
@@ -51,6 +53,25 @@ fn every_command_has_help() {
         let help = bakeoff(&[command, "--help"]);
         assert_eq!(code(&help), exit_code::OK);
         assert!(stdout(&help).contains("Usage: bakeoff"), "{command}");
+    }
+}
+
+/// A claim that nothing can show, a run that is none and a spec without quick
+/// probes are bad input, each with a way on.
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().to_str().unwrap();
+    let spec = "runner/tests/fixtures/spec/valid/smallest.yaml";
+    for (args, answer) in [
+        (&["run", spec, "--claim", "100", "--dry-run"][..], "99.999"),
+        (&["run", spec, "--claim", "99.99999999", "--dry-run"], "more calls than"),
+        (&["run", spec, "--quick", "--dry-run"], "quick: true"),
+        (&["verify", empty], "run.json"),
+    ] {
+        let output = bakeoff(args);
+        assert_eq!(code(&output), exit_code::BAD_INPUT, "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(answer), "{args:?}: {}", stderr(&output));
     }
 }
 

@@ -94,8 +94,9 @@ fn the_first_case_is_settled_on_both_architectures() {
         "patches/find-vma",
         "--candidate",
         "peter-removal",
-        "--probe",
-        "build_id",
+        "--profile",
+        "lockdep",
+        "--quick",
         "--out",
         run.to_str().unwrap(),
     ]);
@@ -115,12 +116,13 @@ fn the_first_case_is_settled_on_both_architectures() {
                 assert_eq!(row["change"].as_str(), change, "{candidate} on {arch}: {row}");
             }
         }
-        for context in ["process", "hardirq"] {
+        for context in ["process", "hardirq", "nmi"] {
             let rate = |candidate: &str| {
                 let with = [
                     ("candidate", candidate),
                     ("arch", arch),
                     ("context", context),
+                    ("stress", "idle"),
                     ("metric", "build_id.all_frames"),
                 ];
                 let rows = rows(&report, "rates", &with);
@@ -129,13 +131,10 @@ fn the_first_case_is_settled_on_both_architectures() {
                 (number("calls"), number("correct"), number("low"), number("high"))
             };
             let (calls, correct, low, high) = rate("landed");
-            assert!(
-                calls >= 1000.0 && correct / calls > 0.9,
-                "{arch} {context}: {correct}/{calls}"
-            );
+            assert!(calls >= 100.0 && correct / calls > 0.9, "{arch} {context}: {correct}/{calls}");
             assert!(low <= correct / calls && correct / calls <= high);
             let (calls, correct, _, high) = rate("peter-removal");
-            assert!(calls >= 1000.0 && correct == 0.0 && high < 0.01, "{arch} {context}");
+            assert!(calls >= 100.0 && correct == 0.0 && high < 0.05, "{arch} {context}");
         }
         assert_eq!(verdict(&report, "peter-removal", arch), "worse", "{arch}");
         assert_eq!(verdict(&report, "as-reported", arch), "worse", "{arch}");
@@ -150,6 +149,9 @@ fn the_first_case_is_settled_on_both_architectures() {
     for line in text.lines() {
         assert!(line.chars().count() <= 75, "{line}");
     }
+    // And so does a count by other means.
+    let verified = bakeoff(&["verify", run.to_str().unwrap()]);
+    assert_eq!(code(&verified), exit_code::OK, "{}", said(&verified));
     // Nothing of this machine's paths gets into what is shown to others.
     for file in ["report.txt", "report.md", "report.json"] {
         let text = fs::read_to_string(run.join(file)).unwrap();
@@ -195,8 +197,11 @@ fn failing_candidates_are_results() {
         "patches/find-vma",
         "--arch",
         "x86_64",
+        "--profile",
+        "lockdep",
+        "--quick",
         "--probe",
-        "build_id/process",
+        "build_id/process/idle",
         "--add",
         &stale,
         "--add",
@@ -264,8 +269,9 @@ fn signal(child: &Child, signal: &str) {
 
 fn small_run(run: &Path) -> Command {
     let mut command = command(&["run", "patches/find-vma", "--arch", "x86_64"]);
-    command.args(["--candidate", "peter-removal", "--probe", "build_id/process", "--out"]);
-    command.arg(run).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["--candidate", "peter-removal", "--profile", "lockdep", "--quick"]);
+    command.args(["--probe", "build_id/process/idle", "--out"]).arg(run);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -359,7 +365,7 @@ fn a_full_disk_is_our_error_and_resumes() {
     let script = format!(
         "mount -t tmpfs -o size=2m tmpfs {disk} || exit 99
          {bakeoff} run patches/find-vma --arch x86_64 --candidate peter-removal \\
-             --probe build_id/process --out {disk}/run >/dev/null 2>{dir}/first
+             --profile lockdep --quick --probe build_id/process/idle --out {disk}/run >/dev/null 2>{dir}/first
          echo $? >{dir}/first.code
          mount -o remount,size=200m {disk} || exit 99
          {bakeoff} resume {disk}/run >/dev/null 2>{dir}/second

@@ -87,6 +87,7 @@ impl From<i32> for Operand {
 #[allow(missing_docs)]
 pub enum Alu {
     Add,
+    Subtract,
     And,
     ShiftLeft,
     Move,
@@ -96,6 +97,7 @@ impl Alu {
     fn code(self) -> u8 {
         match self {
             Self::Add => 0x00,
+            Self::Subtract => 0x10,
             Self::And => 0x50,
             Self::ShiftLeft => 0x60,
             Self::Move => 0xb0,
@@ -132,9 +134,12 @@ pub enum Helper {
     KtimeGetNs = 5,
     GetSmpProcessorId = 8,
     GetCurrentPidTgid = 14,
+    GetStackid = 27,
     GetCurrentTask = 35,
     GetStack = 67,
     ProbeReadKernel = 113,
+    GetTaskStack = 141,
+    GetCurrentTaskBtf = 158,
 }
 
 /// A program that cannot be assembled: our error, found by the tests.
@@ -350,6 +355,7 @@ mod tests {
             .alu(Alu::Add, R2, -8) // r2 += -8
             .alu(Alu::And, R3, R2) // r3 &= r2
             .alu(Alu::ShiftLeft, R1, 3) // r1 <<= 3
+            .alu(Alu::Subtract, R0, R1) // r0 -= r1
             .load(Width::Double, R1, R6, 8) // r1 = *(u64 *)(r6 + 8)
             .load(Width::Word, R1, R6, 4) // r1 = *(u32 *)(r6 + 4)
             .store(Width::Double, R10, -8, R9) // *(u64 *)(r10 - 8) = r9
@@ -367,6 +373,7 @@ mod tests {
                 [0x07, 0x02, 0, 0, 0xf8, 0xff, 0xff, 0xff],
                 [0x5f, 0x23, 0, 0, 0, 0, 0, 0],
                 [0x67, 0x01, 0, 0, 3, 0, 0, 0],
+                [0x1f, 0x10, 0, 0, 0, 0, 0, 0],
                 [0x79, 0x61, 8, 0, 0, 0, 0, 0],
                 [0x61, 0x61, 4, 0, 0, 0, 0, 0],
                 [0x7b, 0x9a, 0xf8, 0xff, 0, 0, 0, 0],

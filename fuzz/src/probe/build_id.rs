@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How often `bpf_get_stack(…, BPF_F_USER_BUILD_ID)` answers, and how often
-//! rightly.
+//! How often `bpf_get_stack(…, BPF_F_USER_BUILD_ID)` and its kin answer, and how
+//! often rightly.
 //!
 //! One thread, pinned to a CPU of its own, runs code whose every legal address
 //! is known ([`sampled`]). A BPF program samples it, from the asked context,
@@ -10,253 +10,317 @@
 //!
 //! A sample that was not taken is not a failure; a sample from another context
 //! than the asked one is neither; both are counted apart.
+//!
+//! | file | |
+//! |---|---|
+//! | `method` | context and interface → event, program, what the thread does |
+//! | `scene` | stack → functions, files, legal addresses |
+//! | `stress` | what else goes on; the writer's duty |
+//! | `sample` | the BPF program |
+//! | `trigger` | the event it is attached to, and what it missed |
+//! | `score`, `buckets` | samples → counts |
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::sync::mpsc;
+use std::thread::Scope;
 use std::time::Duration;
 
-use sample::{Facts, UNLOCK_WORK, UNLOCK_WORK_FLAGS, control, slot};
-use score::Expected;
+use method::{Ask, Source};
+use sample::{Facts, Maps, UNLOCK_WORK, UNLOCK_WORK_FLAGS, control, slot};
+use scene::Scene;
+use score::{Answer, Expected};
+use stress::{Waiting, Writer};
+use trigger::Trigger;
 
+pub(super) use method::{Method, refuse};
 pub(super) use score::{Eligible, Frame, Sample};
 
 use super::{Emit, Failure, Next, Probe, Reach};
-use crate::elf::Elf;
-use crate::interrupt::{self, Layout, Level, Place, Reader};
-use crate::sys::bpf::{Program, ProgramKind, SharedArray};
-use crate::sys::perf::Event;
-use crate::sys::sampled::{self, Leaf, Work};
-use crate::wire::{Block, Context, Counts, Step, Stress};
-use crate::{kernel, sys};
+use crate::guest::say;
+use crate::interrupt::{self, Place, Reader};
+use crate::sys::bpf::{Program, SharedArray};
+use crate::sys::memory::Page;
+use crate::sys::sampled::{self, Leaf, Orders, Work};
+use crate::wire::{Block, Context, Counts, Step, Stress, WriterTime};
+use crate::{held, kernel, sys};
 
+mod buckets;
+mod method;
 mod sample;
+mod scene;
 mod score;
+mod stress;
+mod trigger;
 
-/// System calls: nothing need be done for them.
-pub(super) const PROCESS: Reach = Reach {
-    context: Context::Process,
-    trigger: "raw tracepoint sys_enter of getppid",
-    shortest_period_us: None,
-    not_on_x86_64: None,
-    not_on_arm64: None,
-};
-
-/// The hrtimer's interrupt.
-pub(super) const HARDIRQ: Reach = Reach {
-    context: Context::Hardirq,
-    trigger: "software event cpu-clock (hrtimer)",
-    // The kernel would silently make it 10 µs.
-    shortest_period_us: Some(10),
-    not_on_x86_64: None,
-    not_on_arm64: None,
-};
+/// The contexts there is a way to sample in.
+pub(super) const CONTEXTS: &[Reach] = &[
+    reached(Context::Process, "raw tracepoint sys_enter of getppid, or a user probe", None),
+    reached(Context::Softirq, "raw tracepoint softirq_entry", None),
+    // The kernel would silently make a shorter period 10 µs.
+    reached(Context::Hardirq, "software event cpu-clock (hrtimer)", Some(10)),
+    reached(Context::RqLock, "raw tracepoint sched_switch, yielding to a peer", None),
+    reached(Context::PageFault, "software event page-faults, before any lock", None),
+    reached(
+        Context::PageFaultLocked,
+        "software event page-faults-min, inside handle_mm_fault()",
+        None,
+    ),
+    reached(
+        Context::Nmi,
+        "x86_64: raw tracepoint nmi_handler, NMIs injected by the host; \
+             arm64: cycles of the PMU as pseudo-NMIs",
+        Some(100),
+    ),
+];
 
 /// This probe's row.
 pub const PROBE: Probe = Probe {
     name: "build_id",
     doc: "how often bpf_get_stack answers a user stack as build ids and offsets, and rightly",
     metrics: &["build_id.top_frame", "build_id.all_frames"],
-    contexts: &[PROCESS, HARDIRQ],
-    stresses: &[Stress::Idle],
+    contexts: CONTEXTS,
+    stresses: &[Stress::Idle, Stress::MmapWriters, Stress::Oversubscribed, Stress::PageOut],
+    refuse,
     run,
 };
 
-/// How a context is sampled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Method {
-    program: ProgramKind,
-    /// The innermost function of the sampled thread.
-    pub(super) leaf: Leaf,
-    /// The level the samples have to come from.
-    pub(super) level: Level,
-    period_ns: Option<u64>,
+/// A context that both architectures reach.
+const fn reached(
+    context: Context,
+    trigger: &'static str,
+    shortest_period_us: Option<u32>,
+) -> Reach {
+    Reach { context, trigger, shortest_period_us, not_on_x86_64: None, not_on_arm64: None }
 }
 
-impl Method {
-    /// The method for a step; one that asks for what cannot be done is refused.
-    pub(super) fn of(step: &Step) -> Result<Self, Failure> {
-        let period_ns = step.period_us.map(|us| u64::from(us) * 1000);
-        match step.context {
-            Context::Process => Ok(Self {
-                program: ProgramKind::RawTracepoint,
-                leaf: Leaf::SystemCalls,
-                level: Level::Process,
-                period_ns,
-            }),
-            Context::Hardirq => {
-                // The kernel would silently make it 10 µs.
-                if period_ns.is_none_or(|period| period < 10_000) {
-                    return Err(Failure::new(
-                        "hardirq needs period_us, 10 or more: the hrtimer takes no shorter one",
-                    ));
-                }
-                Ok(Self {
-                    program: ProgramKind::PerfEvent,
-                    leaf: Leaf::Spin,
-                    level: Level::Hardirq,
-                    period_ns,
-                })
-            }
-            Context::Softirq | Context::RqLock | Context::PageFault | Context::Nmi => {
-                Err(Failure::new(format!("no way to sample in context {:?}", step.context)))
-            }
-        }
-    }
-}
-
-/// Slots at most; a longer block is taken in several rounds. 19 MB.
+/// Bytes of slots at most; a longer block is taken in several rounds.
+const SLOT_BYTES: usize = 20 << 20;
+/// Slots at most.
 const SLOTS: u64 = 65_536;
+/// Room for frames beyond the legal ones, so that more would show.
+const MORE_FRAMES: usize = 4;
 
-/// As much of the executable as is read: headers and build id come first.
-const ELF_PREFIX: u64 = 64 << 10;
+/// How often the watching CPU looks whether a round is over. With writers it is
+/// the writer's CPU too, and each look would preempt it with the lock held.
+const LOOK: Duration = Duration::from_micros(500);
+const LOOK_AT_WRITERS: Duration = Duration::from_millis(5);
+/// A program that runs on another CPU has ended by then.
+const LINGER: Duration = Duration::from_millis(1);
 
-/// Expiries that fell due without a run, from two totals that wobble by one
-/// against each other: only a lag never seen before is new.
-#[derive(Debug, Default)]
-struct Lag {
-    highest: u64,
+/// Ends whatever the threads of a step do, however the step is left.
+struct StopOnDrop<'a> {
+    work: &'a Work,
+    writer: &'a Writer,
 }
-
-impl Lag {
-    fn missed(&mut self, due: u64, runs: u64) -> u64 {
-        let lag = due.saturating_sub(runs);
-        let missed = lag.saturating_sub(self.highest);
-        self.highest = self.highest.max(lag);
-        missed
-    }
-}
-
-/// Ends the sampled thread's work however the step is left.
-struct StopOnDrop<'a>(&'a Work);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.stop();
+        self.work.stop();
+        self.writer.stop();
     }
 }
 
-/// What takes the samples.
-enum Trigger {
-    Tracepoint { _link: OwnedFd },
-    Timer { event: Event, period_ns: u64 },
-}
-
-/// Adds one sample to a block's counts.
-pub(super) type Score<'a> = dyn Fn(&Sample, &mut Counts) + 'a;
-
 /// Everything that stays the same from block to block.
 struct Sampling<'a> {
+    rig: &'a Rig,
     work: &'a Work,
     trigger: Trigger,
-    rig: &'a Rig,
-    score: &'a Score<'a>,
-    runs: u64,
-    lag: Lag,
+    judge: &'a Judge<'a>,
+    stacks: Option<buckets::Maps>,
+    writing: Option<Writing<'a>>,
+}
+
+/// The writer, watched.
+struct Writing<'a> {
+    writer: &'a Writer,
+    waiting: Option<Waiting>,
+    ticks_in_a_ms: u64,
+}
+
+impl Writing<'_> {
+    fn mark(&self) -> stress::Mark {
+        self.writer.mark(self.waiting.as_ref().map_or(0, Waiting::waited_ns))
+    }
+}
+
+/// What becomes of the samples.
+pub(super) struct Judge<'a> {
+    /// Counts of a block in which nothing has happened yet.
+    pub(super) nothing_yet: Counts,
+    /// Adds one sample.
+    pub(super) score: &'a dyn Fn(&Sample, &mut Counts),
 }
 
 /// Runs the probe for one step.
 fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
-    let rig = Rig::new(step, Method::of(step)?)?;
-    let expected = expect(&rig)?;
-    // Text and stacks are in memory from here on; nothing is mapped later.
+    let method = Method::of(step)?;
+    check_kernel(&method)?;
+    let scene = Scene::set(step, &method)?;
+    let mut rig = Rig::new(step, method, scene.frames.len())?;
+    let expected = Expected {
+        eligible: rig.eligible(),
+        frames: scene.frames.clone(),
+        work_is_known: method.interrupts_off && rig.facts.unlock_work.is_some(),
+        lock_is_known: rig.facts.mmap_lock.is_some(),
+    };
+    // Text and stacks are in memory from here on.
     sys::lock_memory().map_err(|e| Failure::at("locking memory", &e))?;
-    let leaf = rig.method.leaf;
-    let score = |sample: &Sample, counts: &mut Counts| expected.score(sample, counts);
-    rig.sample(step, |work| sampled::run(work, leaf), &score, emit)
+    let judge = Judge {
+        nothing_yet: expected.nothing_yet(),
+        score: &|sample, counts| expected.score(sample, counts),
+    };
+    let enter = |work: &Work| {
+        // SAFETY: the chain is the scene's, whose objects outlive the thread, and
+        // so does the rig's page, which nobody else touches.
+        unsafe { sampled::run(work, &scene.chain) };
+    };
+    rig.sample(step, Some(&scene), enter, &judge, emit)
 }
 
-/// What takes the samples and keeps them: all but the thread that is sampled
-/// and the judgement of what it gave.
+/// What takes the samples and keeps them: all but the code that is sampled and
+/// the judgement of what it gave.
 pub(super) struct Rig {
     /// How.
     pub(super) method: Method,
     /// The CPU of the thread that waits and scores.
     pub(super) own_cpu: u32,
+    online: Vec<u32>,
     sampled_cpu: u32,
     facts: Facts,
     control: SharedArray,
     slots: SharedArray,
+    /// Frames a slot has room for.
+    depth: usize,
+    /// Slots.
+    capacity: u64,
+    stacks: Option<buckets::Maps>,
     program: Program,
+    /// What the sampled thread faults on.
+    page: Option<Page>,
 }
 
 impl Rig {
-    /// Pins the calling thread, looks around in the kernel, loads the program.
-    pub(super) fn new(step: &Step, method: Method) -> Result<Self, Failure> {
+    /// Pins the calling thread, looks around in the kernel, loads the program for
+    /// stacks of so many frames.
+    pub(super) fn new(step: &Step, method: Method, frames: usize) -> Result<Self, Failure> {
         check_timers()?;
         let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
-        let [own_cpu, .., sampled_cpu] = online[..] else {
+        let [first, .., last] = online[..] else {
             return Err(Failure::new(format!(
                 "needs a CPU of its own for the sampled thread; online: {online:?}"
             )));
         };
+        // An NMI from outside reaches the CPU that booted and no other.
+        let (own_cpu, sampled_cpu) =
+            if method.source == Source::NmiHandler { (last, first) } else { (first, last) };
         sys::pin(own_cpu).map_err(|e| Failure::at(format!("pinning to CPU {own_cpu}"), &e))?;
-
-        let symbols = [interrupt::SYMBOLS, &[UNLOCK_WORK]].concat();
-        let symbols =
-            kernel::symbols(&symbols).map_err(|e| Failure::at("reading /proc/kallsyms", &e))?;
-        let facts = Facts {
-            reader: Reader::new(&symbols),
-            count: interrupt::locate(&symbols, own_cpu)?,
-            unlock_work: symbols.get(UNLOCK_WORK).map(|at| Place::PerCpu(at + UNLOCK_WORK_FLAGS)),
+        let facts = look_around(&method, own_cpu)?;
+        let page = match method.leaf {
+            Leaf::Faults => {
+                Some(Page::new().map_err(|e| Failure::at("mapping the page to fault on", &e))?)
+            }
+            Leaf::SystemCalls | Leaf::Spin | Leaf::Passes => None,
         };
-
-        let slot_size = u32::try_from(slot::SIZE).map_err(Failure::new)?;
-        let entries = SLOTS.min(u64::from(step.calls_per_block));
-        let entries = u32::try_from(entries).map_err(Failure::new)?;
+        let room = frames + MORE_FRAMES;
+        let depth = if method.ask == Ask::Stackid { 0 } else { room };
+        let slot_size = slot::size(depth);
+        let most = SLOTS.min((SLOT_BYTES / slot_size) as u64);
+        // In pairs, for every second call to a stack map is another map's.
+        let capacity = most.min(2 * u64::from(step.calls_per_block)).next_multiple_of(2);
+        let entries = u32::try_from(capacity).map_err(Failure::new)?;
         let map = |e: std::io::Error| Failure::at("making a BPF map", &e);
         let control = SharedArray::new(control::SIZE, 1).map_err(map)?;
+        let slot_size = u32::try_from(slot_size).map_err(Failure::new)?;
         let slots = SharedArray::new(slot_size, entries).map_err(map)?;
-        let insns = sample::program(method.program, &facts, control.number(), slots.number())?;
-        let program = Program::load(method.program, &insns)
+        let stacks = match method.ask {
+            Ask::Stackid => Some(buckets::Maps::new(room)?),
+            Ask::Stack | Ask::TaskStack => None,
+        };
+        let maps = Maps {
+            control: control.number(),
+            slots: slots.number(),
+            stacks: stacks.as_ref().map(buckets::Maps::numbers),
+        };
+        let insns = sample::program(method.source, method.ask, room, &facts, maps)?;
+        let program = Program::load(method.source.program_kind(method.sleepable), &insns)
             .map_err(|e| Failure::at("loading the sampling program", &e))?;
-        Ok(Self { method, own_cpu, sampled_cpu, facts, control, slots, program })
+        Ok(Self {
+            method,
+            own_cpu,
+            online,
+            sampled_cpu,
+            facts,
+            control,
+            slots,
+            depth,
+            capacity,
+            stacks,
+            program,
+            page,
+        })
     }
 
-    /// How to read the preempt count.
-    pub(super) fn layout(&self) -> Layout {
-        self.facts.count.layout
+    /// Which samples count.
+    pub(super) fn eligible(&self) -> Eligible {
+        Eligible {
+            level: self.method.level,
+            layout: self.facts.count.layout,
+            page: self.page.as_ref().map(Page::address),
+        }
+    }
+
+    /// What the sampled thread is told.
+    fn orders(&self, alone: bool) -> Orders {
+        let Method { leaf, period_ns, system_call, .. } = self.method;
+        Orders {
+            pace: match leaf {
+                Leaf::Spin => 0,
+                Leaf::SystemCalls | Leaf::Faults | Leaf::Passes => period_ns.map_or(0, ticks_in),
+            },
+            alone,
+            system_call,
+            page: self.page.as_ref().map(|page| (page.address(), page.size())),
+        }
     }
 
     /// Takes the step's blocks while `enter` runs in a thread on a CPU of its
-    /// own: the chain of [`sampled`], wherever it lies.
+    /// own: the chain of [`sampled`], wherever it lies. With a scene nothing maps
+    /// memory any more but the stress.
     pub(super) fn sample(
-        &self,
+        &mut self,
         step: &Step,
+        scene: Option<&Scene>,
         enter: impl FnOnce(&Work) + Send,
-        score: &Score<'_>,
+        judge: &Judge<'_>,
         emit: &mut Emit<'_>,
     ) -> Result<(), Failure> {
-        let Self { method, sampled_cpu, control, program, .. } = self;
-        let work = Work::new(match method.leaf {
-            Leaf::SystemCalls => method.period_ns.map_or(0, ticks_in),
-            Leaf::Spin => 0,
-        });
+        let stacks = self.stacks.take();
+        let rig = &*self;
+        let work = Work::new(&rig.orders(scene.is_some_and(|scene| scene.alone)));
+        let writer = Writer::default();
         std::thread::scope(|scope| {
-            let work = &work;
-            let _stop = StopOnDrop(work);
-            let (tell, told) = mpsc::channel();
-            scope.spawn(move || {
-                let ready = sys::pin(*sampled_cpu).map(|()| sys::thread_id());
-                let pinned = ready.is_ok();
-                // A receiver that is gone has failed already, and stops us below.
-                let _ = tell.send(ready);
-                if pinned {
-                    enter(work);
+            let (work, writer) = (&work, &writer);
+            let _stop = StopOnDrop { work, writer };
+            let thread = start(scope, &[rig.sampled_cpu], move || enter(work))?;
+            rig.control.memory().store(control::THREAD as usize, u64::from(thread));
+            rig.start_helpers(scope, work)?;
+            let leaf = scene.map(|scene| &scene.leaf);
+            let trigger = Trigger::attach(&rig.method, &rig.program, thread, leaf)?;
+            let writing = rig.start_stress(scope, step, work, writer)?;
+            if let Some(scene) = scene {
+                // From here on nothing of ours maps memory but who is to.
+                sys::lock_no_more_memory().map_err(|e| Failure::at("locking memory", &e))?;
+                if let Some(page) = &rig.page {
+                    let failed = |e| Failure::at("unlocking the page to fault on", &e);
+                    page.unlock().map_err(failed)?;
                 }
-            });
-            let thread = told
-                .recv()
-                .map_err(|e| Failure::at("starting the sampled thread", &e))?
-                .map_err(|e| Failure::at(format!("pinning to CPU {sampled_cpu}"), &e))?;
-            control.memory().store(control::THREAD as usize, u64::from(thread));
-            let trigger = attach(method, program, thread)?;
-            if method.leaf == Leaf::Spin {
+                if step.stress == Stress::PageOut {
+                    scene.drop_headers()?;
+                }
+            }
+            if rig.method.leaf == Leaf::Spin {
                 wait_until("the sampled thread to spin", || work.is_busy())?;
             }
-            let mut sampling =
-                Sampling { work, trigger, rig: self, score, runs: 0, lag: Lag::default() };
+            let mut sampling = Sampling { rig, work, trigger, judge, stacks, writing };
             for number in 0..step.blocks {
                 if emit(sampling.block(step, number)?)? == Next::Enough {
                     break;
@@ -266,10 +330,127 @@ impl Rig {
         })
     }
 
-    /// Whether the unlock work's flags are what the helper saw a moment later.
-    fn work_is_known(&self) -> bool {
-        self.method.level == Level::Hardirq && self.facts.unlock_work.is_some()
+    /// Starts whoever makes the events that the sampled thread cannot make alone.
+    fn start_helpers<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        work: &'scope Work,
+    ) -> Result<(), Failure> {
+        match self.method.source {
+            Source::SchedSwitch => {
+                start(scope, &[self.sampled_cpu], move || stress::yield_to(work))?;
+            }
+            Source::SoftirqEntry => {
+                start(scope, &[self.own_cpu], move || stress::keep_rcu_busy(work))?;
+            }
+            Source::SysEnter
+            | Source::UserProbe
+            | Source::NmiHandler
+            | Source::CpuClock
+            | Source::Fault
+            | Source::FaultServed
+            | Source::Cycles => {}
+        }
+        Ok(())
     }
+
+    /// Starts what else is to go on.
+    fn start_stress<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        step: &Step,
+        work: &'scope Work,
+        writer: &'scope Writer,
+    ) -> Result<Option<Writing<'scope>>, Failure> {
+        match (step.stress, step.writer_duty) {
+            (Stress::MmapWriters, Some(duty)) => {
+                start(scope, &[self.own_cpu], move || told(writer.run(duty)))?;
+                wait_until("the writer to begin", || writer.thread().is_some())?;
+                let thread = writer.thread().unwrap_or_default();
+                let waiting = Waiting::watch(thread, self.facts.mmap_lock)?;
+                Ok(Some(Writing { writer, waiting, ticks_in_a_ms: ticks_in(1_000_000) }))
+            }
+            (Stress::Oversubscribed, _) => {
+                for _ in &self.online {
+                    start(scope, &self.online, move || told(stress::crowd(work)))?;
+                }
+                Ok(None)
+            }
+            (Stress::Idle | Stress::Flip | Stress::PageOut | Stress::MmapWriters, _) => Ok(None),
+        }
+    }
+}
+
+/// A stress thread's trouble is told; the block's own numbers show its effect.
+fn told(ended: std::io::Result<()>) {
+    if let Err(error) = ended {
+        say(format_args!("a thread that maps memory ended: {error}"));
+    }
+}
+
+/// Starts a thread on one of these CPUs; gives its number once it runs there.
+fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    cpus: &[u32],
+    body: impl FnOnce() + Send + 'scope,
+) -> Result<u32, Failure> {
+    let (tell, told) = mpsc::channel();
+    let cpus = cpus.to_vec();
+    let what = format!("pinning to CPUs {cpus:?}");
+    scope.spawn(move || {
+        let ready = sys::pin_to(&cpus).map(|()| sys::thread_id());
+        let pinned = ready.is_ok();
+        // A receiver that is gone has failed already, and stops us below.
+        let _ = tell.send(ready);
+        if pinned {
+            body();
+        }
+    });
+    told.recv()
+        .map_err(|e| Failure::at("starting a thread", &e))?
+        .map_err(|e| Failure::at(what, &e))
+}
+
+/// What this kernel cannot be asked is a fact for the report.
+fn check_kernel(method: &Method) -> Result<(), Failure> {
+    if method.ask == Ask::TaskStack && !std::path::Path::new(BTF).exists() {
+        return Err(Failure::unreachable(
+            "bpf_get_task_stack takes a task_struct that only a kernel with BTF hands out \
+             (CONFIG_DEBUG_INFO_BTF), and this one has none",
+        ));
+    }
+    Ok(())
+}
+
+/// Where a kernel shows its types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Finds what the sampling program is to read. The calling thread is pinned.
+fn look_around(method: &Method, cpu: u32) -> Result<Facts, Failure> {
+    let symbols = [interrupt::SYMBOLS, held::SYMBOLS, &[UNLOCK_WORK]].concat();
+    let symbols =
+        kernel::symbols(&symbols).map_err(|e| Failure::at("reading /proc/kallsyms", &e))?;
+    let mmap_lock = held::mmap_lock();
+    if let Err(why) = &mmap_lock {
+        say(format_args!("lock_failed cannot be told: {why}"));
+    }
+    Ok(Facts {
+        reader: Reader::new(&symbols),
+        count: interrupt::locate(&symbols, cpu)?,
+        unlock_work: symbols.get(UNLOCK_WORK).map(|at| Place::PerCpu(at + UNLOCK_WORK_FLAGS)),
+        mmap_lock: mmap_lock.ok().map(Place::At),
+        run_queue: match method.source {
+            Source::SchedSwitch => Some(held::run_queue(&symbols)?),
+            Source::SysEnter
+            | Source::UserProbe
+            | Source::SoftirqEntry
+            | Source::NmiHandler
+            | Source::CpuClock
+            | Source::Fault
+            | Source::FaultServed
+            | Source::Cycles => None,
+        },
+    })
 }
 
 /// Refuses a boot whose clock ticks in jiffies (an x86_64 guest on a busy host
@@ -286,30 +467,6 @@ fn check_timers() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a right answer looks like, read from our own executable.
-fn expect(rig: &Rig) -> Result<Expected, Failure> {
-    let method = &rig.method;
-    let mut file = Vec::new();
-    File::open("/proc/self/exe")
-        .and_then(|exe| exe.take(ELF_PREFIX).read_to_end(&mut file))
-        .map_err(|e| Failure::at("reading /proc/self/exe", &e))?;
-    let elf = Elf::parse(&file).map_err(Failure::new)?;
-    let mut frames = std::array::from_fn(|_| 0..0);
-    let headers = sys::program_headers_at();
-    for (frame, addresses) in frames.iter_mut().zip(sampled::legal(method.leaf)) {
-        *frame = elf.file_range(&addresses, headers).ok_or_else(|| {
-            Failure::new("the sampled code lies outside the executable's segments")
-        })?;
-    }
-    Ok(Expected {
-        level: method.level,
-        layout: rig.layout(),
-        build_id: elf.build_id,
-        frames,
-        work_is_known: rig.work_is_known(),
-    })
-}
-
 /// Length of a period in [`sampled::ticks`], measured.
 fn ticks_in(period_ns: u64) -> u64 {
     let (from, from_ns) = (sampled::ticks(), sys::monotonic_ns());
@@ -317,24 +474,6 @@ fn ticks_in(period_ns: u64) -> u64 {
     let (to, to_ns) = (sampled::ticks(), sys::monotonic_ns());
     let ticks = u128::from(to.wrapping_sub(from)) * u128::from(period_ns);
     u64::try_from(ticks / u128::from((to_ns - from_ns).max(1))).unwrap_or(u64::MAX)
-}
-
-fn attach(method: &Method, program: &Program, thread: u32) -> Result<Trigger, Failure> {
-    match method.period_ns {
-        Some(period_ns) if method.program == ProgramKind::PerfEvent => {
-            let event = Event::cpu_clock(thread, period_ns)
-                .map_err(|e| Failure::at("opening the cpu-clock event", &e))?;
-            event
-                .attach(program)
-                .map_err(|e| Failure::at("attaching to the cpu-clock event", &e))?;
-            Ok(Trigger::Timer { event, period_ns })
-        }
-        _ => Ok(Trigger::Tracepoint {
-            _link: program
-                .attach_raw_tracepoint("sys_enter")
-                .map_err(|e| Failure::at("attaching to the raw tracepoint sys_enter", &e))?,
-        }),
-    }
 }
 
 /// Waits for the other thread; a scheduler that forgets it is not waited for.
@@ -364,13 +503,14 @@ impl Sampling<'_> {
         let wanted = u64::from(step.calls_per_block);
         let at_ns = sys::monotonic_ns();
         let deadline = at_ns + u64::from(step.block_ms) * 1_000_000;
-        let mut counts = Counts::default();
-        if self.rig.work_is_known() {
-            counts.slot_busy = Some(0);
-        }
+        let mut counts = self.judge.nothing_yet.clone();
+        counts.writer = self.writing.as_ref().map(|_| WriterTime::default());
         let mut window_ns = 0;
         while counts.calls < wanted && sys::monotonic_ns() < deadline {
             window_ns += self.round(wanted - counts.calls, deadline, &mut counts)?;
+        }
+        if let Some(stacks) = &mut self.stacks {
+            counts.buckets = Some(stacks.settle()?);
         }
         Ok(Block {
             step: step.id,
@@ -385,122 +525,68 @@ impl Sampling<'_> {
 
     /// Fills the slots once, or until the deadline; answers the window's length.
     fn round(&mut self, wanted: u64, deadline: u64, counts: &mut Counts) -> Result<u64, Failure> {
-        let limit = wanted.min(SLOTS);
+        // Every second call to a stack map is not a call of the block's.
+        let slots_per_call = if self.stacks.is_some() { 2 } else { 1 };
+        let limit = (wanted * slots_per_call).min(self.rig.capacity);
         self.set(control::NEXT, 0);
         self.set(control::LOST, 0);
         self.set(control::RUNS, 0);
         self.set(control::LIMIT, limit);
         self.set(control::ARMED, 1);
-        let calls = self.work.calls();
+        let mark = self.writing.as_ref().map(Writing::mark);
         let start = sys::monotonic_ns();
-        self.start()?;
+        self.trigger.start(self.work, &self.rig.program, self.rig.method.leaf)?;
+        let look = if self.writing.is_some() { LOOK_AT_WRITERS } else { LOOK };
         while self.word(control::NEXT) < limit && sys::monotonic_ns() < deadline {
-            std::thread::sleep(Duration::from_micros(500));
+            std::thread::sleep(look);
         }
-        self.pause()?;
+        self.trigger.pause(self.work, self.rig.method.leaf)?;
         let end = sys::monotonic_ns();
+        if let (Some(writing), Some(mark), Some(time)) = (&self.writing, mark, &mut counts.writer) {
+            stress::add(time, mark, writing.mark(), writing.ticks_in_a_ms);
+        }
         self.set(control::ARMED, 0);
+        if self.trigger.lingers() {
+            std::thread::sleep(LINGER);
+        }
 
         let runs = self.word(control::RUNS);
-        self.runs += runs;
         counts.errors += self.word(control::LOST);
-        counts.missed += match &self.trigger {
-            // Each call is an event, and they are counted where they are made.
-            Trigger::Tracepoint { .. } => (self.work.calls() - calls).saturating_sub(runs),
-            Trigger::Timer { event, period_ns } => {
-                let ran_ns =
-                    event.count().map_err(|e| Failure::at("reading the cpu-clock event", &e))?;
-                self.lag.missed(ran_ns / period_ns, self.runs)
-            }
-        };
+        counts.missed += self.trigger.missed(self.work, &self.rig.program, runs)?;
         let filled = usize::try_from(self.word(control::NEXT).min(limit)).map_err(Failure::new)?;
-        for index in 0..filled {
-            let at = index * slot::SIZE;
-            let sample = Sample::read(|offset| self.rig.slots.memory().load(at + offset));
-            (self.score)(&sample, counts);
-        }
+        self.score(filled, counts)?;
         // The window ends with its last sample, not when we noticed.
         let last = match filled.checked_sub(1) {
-            Some(last) if filled as u64 == limit => {
-                self.rig.slots.memory().load(last * slot::SIZE + slot::AT as usize)
-            }
+            Some(last) if filled as u64 == limit => self.slot_word(last, slot::AT),
             _ => end,
         };
         Ok(last.clamp(start, end) - start)
     }
 
-    fn start(&self) -> Result<(), Failure> {
-        match &self.trigger {
-            Trigger::Tracepoint { .. } => {
-                self.work.go(true);
-                wait_until("the sampled thread to start", || self.work.is_busy())
-            }
-            Trigger::Timer { event, .. } => {
-                event.enable().map_err(|e| Failure::at("enabling the cpu-clock event", &e))
-            }
+    fn slot_word(&self, index: usize, offset: i16) -> u64 {
+        self.rig.slots.memory().load(index * slot::size(self.rig.depth) + offset as usize)
+    }
+
+    /// Scores the slots that were filled.
+    fn score(&mut self, filled: usize, counts: &mut Counts) -> Result<(), Failure> {
+        let answers: Vec<i64> =
+            (0..filled).map(|index| self.slot_word(index, slot::ANSWER).cast_signed()).collect();
+        let calls: Vec<(usize, Answer)> = match &mut self.stacks {
+            Some(stacks) => stacks.take(&answers)?,
+            None => answers
+                .iter()
+                .enumerate()
+                .map(|(index, answer)| {
+                    let at = index * slot::size(self.rig.depth);
+                    let word = |offset| self.rig.slots.memory().load(at + offset);
+                    (index, Answer::of_bytes(*answer, self.rig.depth, word))
+                })
+                .collect(),
+        };
+        for (index, answer) in calls {
+            let sample = Sample::read(answer, |offset| self.slot_word(index, offset));
+            (self.judge.score)(&sample, counts);
         }
-    }
-
-    fn pause(&self) -> Result<(), Failure> {
-        match &self.trigger {
-            Trigger::Tracepoint { .. } => {
-                self.work.go(false);
-                wait_until("the sampled thread to pause", || !self.work.is_busy())
-            }
-            Trigger::Timer { event, .. } => {
-                event.disable().map_err(|e| Failure::at("disabling the cpu-clock event", &e))
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::{Interface, Stack, Stop, Stress};
-
-    fn step(context: Context, period_us: Option<u32>) -> Step {
-        Step {
-            id: 0,
-            probe: PROBE.name.to_owned(),
-            context,
-            stress: Stress::Idle,
-            period_us,
-            blocks: 1,
-            calls_per_block: 1,
-            block_ms: 1,
-            interface: Interface::default(),
-            stack: Stack::default(),
-            writer_duty: None,
-            stop: Stop::default(),
-        }
-    }
-
-    /// Two totals that wobble by one against each other do not add up to misses.
-    #[test]
-    fn wobble_is_not_missed() {
-        let mut lag = Lag::default();
-        assert_eq!(lag.missed(10, 10), 0);
-        assert_eq!(lag.missed(21, 20), 1);
-        assert_eq!(lag.missed(30, 31), 0);
-        assert_eq!(lag.missed(41, 40), 0);
-        assert_eq!(lag.missed(50, 45), 4);
-    }
-
-    /// Hardirq without a period, or with one the kernel would change, is refused.
-    #[test]
-    fn the_hrtimer_needs_a_period() {
-        let hardirq = |period_us| Method::of(&step(Context::Hardirq, period_us));
-        assert!(hardirq(None).is_err());
-        assert!(hardirq(Some(9)).is_err());
-        assert!(hardirq(Some(10)).is_ok());
-    }
-
-    /// Every context in the table has a way to be sampled.
-    #[test]
-    fn every_context_in_the_table_can_be_sampled() {
-        for reach in PROBE.contexts {
-            assert!(Method::of(&step(reach.context, Some(1000))).is_ok());
-        }
+        Ok(())
     }
 }

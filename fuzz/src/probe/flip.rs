@@ -27,12 +27,12 @@ use std::sync::mpsc;
 
 use score::Pairs;
 
-use super::build_id::{self, Eligible, Method, Rig, Sample};
+use super::build_id::{self, Judge, Method, Rig, Sample};
 use super::{Emit, Failure, Probe};
 use crate::sys;
-use crate::sys::sampled::{self, Leaf};
+use crate::sys::sampled::{self, DEPTH, Spot};
 use crate::sys::window::{CODE_PAGE, PAGES, Window};
-use crate::wire::{Counts, Flip, Step, Stress};
+use crate::wire::{Counts, Flip, Interface, Stack, Step, Stress};
 
 mod image;
 mod score;
@@ -42,8 +42,9 @@ pub const PROBE: Probe = Probe {
     name: "flip",
     doc: "whether build ids and offsets belong together while a mapping changes its file",
     metrics: &["flip.top_frame"],
-    contexts: &[build_id::PROCESS, build_id::HARDIRQ],
+    contexts: build_id::CONTEXTS,
     stresses: &[Stress::Flip],
+    refuse,
     run,
 };
 
@@ -71,12 +72,12 @@ struct Files {
 }
 
 impl Files {
-    /// Writes them, for a thread that runs `leaf`.
-    fn write(folder: &Path, leaf: Leaf) -> io::Result<Self> {
+    /// Writes them, for a thread that is seen at `spot` of its leaf.
+    fn write(folder: &Path, spot: Spot) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let page = sys::page_size();
-        let own = sampled::code().as_ptr() as u64;
-        let frames = sampled::legal(leaf).map(|at| at.start - own..at.end - own);
+        let walk = [spot, Spot::Middle, Spot::Outer, Spot::Base];
+        let frames = walk.map(|spot| sampled::legal(spot).unwrap_or_default());
         let code_at = FIRST_PAGES.map(|first| (first + CODE_PAGE) * page);
         let ids = [[0xaa; 20], [0xbb; 20]];
         let names = ["a", "b"].map(|name| folder.join(name));
@@ -145,22 +146,31 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
+/// Says why a step makes no sense, though each of its words is known.
+fn refuse(step: &Step) -> Result<(), Failure> {
+    if step.interface != Interface::GetStack || step.stack != Stack::Short {
+        return Err(Failure::new("probe flip knows interface get-stack and stack short only"));
+    }
+    build_id::refuse(step)
+}
+
 /// Runs the probe for one step.
 fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
-    let rig = Rig::new(step, Method::of(step)?)?;
-    let leaf = rig.method.leaf;
-    let files = Files::write(Path::new(FOLDER), leaf)
+    let mut rig = Rig::new(step, Method::of(step)?, DEPTH)?;
+    let Method { leaf, spot, .. } = rig.method;
+    let files = Files::write(Path::new(FOLDER), spot)
         .map_err(|e| Failure::at(format!("writing files to {FOLDER}"), &e))?;
     let window = Window::new().map_err(|e| Failure::at("reserving addresses", &e))?;
     let show = |Shown { path, first_page }: &Shown| window.show(&File::open(path)?, *first_page);
     files.shown.iter().try_for_each(show).map_err(|e| Failure::at("mapping a file", &e))?;
 
-    let eligible = Eligible { level: rig.method.level, layout: rig.layout() };
+    let eligible = rig.eligible();
     let score = |sample: &Sample, counts: &mut Counts| {
         if let Some(frames) = eligible.frames(sample, counts) {
             files.pairs.score(frames, counts);
         }
     };
+    let judge = Judge { nothing_yet: Counts::default(), score: &score };
     let flipper = Flipper::default();
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&flipper);
@@ -175,7 +185,7 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
             let _ = tell.send(ended);
         });
         let mut before = Flip::default();
-        rig.sample(step, |work| window.run(work, leaf), &score, &mut |mut block| {
+        rig.sample(step, None, |work| window.run(work, leaf), &judge, &mut |mut block| {
             if let Ok(Err(error)) = told.try_recv() {
                 return Err(Failure::at("changing the mapping", &error));
             }
@@ -197,13 +207,14 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::elf::Elf;
+    use crate::sys::sampled::Leaf;
 
     /// The files are what the kernel takes for ELF files, each with its own id,
     /// with the code where the legal offsets say, and no pair is legal twice.
     #[test]
     fn files_hold_what_is_expected_of_them() {
         let folder = std::env::temp_dir().join(format!("bakeoff-flip-{}", std::process::id()));
-        let files = Files::write(&folder, Leaf::Spin).unwrap();
+        let files = Files::write(&folder, Spot::Loop(Leaf::Spin)).unwrap();
         let mut ids = Vec::new();
         for (at, shown) in files.shown.iter().enumerate() {
             let bytes = std::fs::read(&shown.path).unwrap();
@@ -229,7 +240,7 @@ mod tests {
     #[test]
     fn a_flipper_counts_what_it_does() {
         let folder = std::env::temp_dir().join(format!("bakeoff-flipper-{}", std::process::id()));
-        let files = Files::write(&folder, Leaf::Spin).unwrap();
+        let files = Files::write(&folder, Spot::Loop(Leaf::Spin)).unwrap();
         let window = Window::new().unwrap();
         let flipper = Flipper::default();
         std::thread::scope(|scope| {

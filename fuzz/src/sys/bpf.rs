@@ -10,10 +10,15 @@ use super::{c_string, check};
 use crate::bpf::insn::Insn;
 
 const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_MAP_TYPE_STACK_TRACE: u32 = 7;
+const BPF_F_STACK_BUILD_ID: u32 = 1 << 5;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
+const BPF_F_SLEEPABLE: u32 = 1 << 4;
 
 /// One command. The attributes end with the last field the command reads; the
 /// kernel takes the rest as zero.
@@ -31,6 +36,26 @@ fn descriptor(answer: libc::c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What [`BPF_MAP_CREATE`] reads.
+#[repr(C)]
+struct MapAttributes {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+}
+
+/// What the commands on a map's elements read.
+#[repr(C)]
+struct ElementAttributes {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
 /// An array map whose values are mapped into this process.
 #[derive(Debug)]
 pub struct SharedArray {
@@ -41,17 +66,9 @@ pub struct SharedArray {
 impl SharedArray {
     /// Makes `entries` values of `value_size` bytes (a multiple of 8) each.
     pub fn new(value_size: u32, entries: u32) -> io::Result<Self> {
-        #[repr(C)]
-        struct Attributes {
-            kind: u32,
-            key_size: u32,
-            value_size: u32,
-            max_entries: u32,
-            map_flags: u32,
-        }
         let fd = descriptor(bpf(
             BPF_MAP_CREATE,
-            &Attributes {
+            &MapAttributes {
                 kind: BPF_MAP_TYPE_ARRAY,
                 key_size: 4,
                 value_size,
@@ -77,9 +94,77 @@ impl SharedArray {
     }
 }
 
+/// A stack-trace map whose stacks are build ids and offsets.
+#[derive(Debug)]
+pub struct StackMap {
+    fd: OwnedFd,
+    depth: usize,
+}
+
+/// Size of a `struct bpf_stack_build_id`.
+const FRAME: usize = 32;
+
+impl StackMap {
+    /// Makes room for `entries` stacks of `depth` frames.
+    pub fn new(depth: usize, entries: u32) -> io::Result<Self> {
+        let fd = descriptor(bpf(
+            BPF_MAP_CREATE,
+            &MapAttributes {
+                kind: BPF_MAP_TYPE_STACK_TRACE,
+                key_size: 4,
+                value_size: u32::try_from(depth * FRAME).map_err(io::Error::other)?,
+                max_entries: entries,
+                map_flags: BPF_F_STACK_BUILD_ID,
+            },
+        )?)?;
+        Ok(Self { fd, depth })
+    }
+
+    /// The words of a stack, four a frame; behind its frames all is zero.
+    /// `None`: there is no such stack.
+    pub fn stack(&self, id: u32) -> io::Result<Option<Vec<u64>>> {
+        let mut words = vec![0_u64; self.depth * FRAME / size_of::<u64>()];
+        let value = words.as_mut_ptr() as u64;
+        absent_is_none(bpf(BPF_MAP_LOOKUP_ELEM, &self.element(&id, value)))
+            .map(|found| found.map(|_| words))
+    }
+
+    /// Forgets a stack.
+    pub fn forget(&self, id: u32) -> io::Result<()> {
+        absent_is_none(bpf(BPF_MAP_DELETE_ELEM, &self.element(&id, 0))).map(drop)
+    }
+
+    fn element(&self, id: &u32, value: u64) -> ElementAttributes {
+        ElementAttributes {
+            map_fd: self.fd.as_raw_fd().cast_unsigned(),
+            padding: 0,
+            key: std::ptr::from_ref(id) as u64,
+            value,
+            flags: 0,
+        }
+    }
+
+    /// The descriptor's number, for the program's instructions.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+}
+
+fn absent_is_none(answer: io::Result<libc::c_long>) -> io::Result<Option<libc::c_long>> {
+    match answer {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
 /// What a program may be attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramKind {
+    /// `BPF_PROG_TYPE_KPROBE`, for a user probe.
+    UserProbe,
+    /// The same, and it may sleep.
+    SleepableUserProbe,
     /// `BPF_PROG_TYPE_PERF_EVENT`
     PerfEvent,
     /// `BPF_PROG_TYPE_RAW_TRACEPOINT`
@@ -132,6 +217,7 @@ impl Program {
             BPF_PROG_LOAD,
             &Attributes {
                 kind: match kind {
+                    ProgramKind::UserProbe | ProgramKind::SleepableUserProbe => 2,
                     ProgramKind::PerfEvent => 7,
                     ProgramKind::RawTracepoint => 17,
                 },
@@ -142,10 +228,21 @@ impl Program {
                 log_size: u32::try_from(log.len()).map_err(io::Error::other)?,
                 log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
                 kern_version: 0,
-                prog_flags: 0,
+                prog_flags: match kind {
+                    ProgramKind::SleepableUserProbe => BPF_F_SLEEPABLE,
+                    ProgramKind::UserProbe
+                    | ProgramKind::PerfEvent
+                    | ProgramKind::RawTracepoint => 0,
+                },
             },
         )?)?;
         Ok(Self { fd })
+    }
+
+    /// Runs that were skipped because the program ran already on that CPU.
+    pub fn recursion_misses(&self) -> io::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
+        Ok(recursion_misses(&text))
     }
 
     /// Runs the program at a raw tracepoint until the answer is dropped.
@@ -171,5 +268,34 @@ impl Program {
 impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// From a program's fdinfo; kernels before 5.12 do not count them.
+fn recursion_misses(fdinfo: &str) -> u64 {
+    let line = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The line is one among many; older kernels have none.
+    #[test]
+    fn skipped_runs_are_read_from_fdinfo() {
+        let text =
+            "pos:\t0\nprog_type:\t17\nrun_cnt:\t0\nrecursion_misses:\t17\nverified_insns:\t9\n";
+        assert_eq!(recursion_misses(text), 17);
+        assert_eq!(recursion_misses("prog_type:\t17\n"), 0);
+    }
+
+    /// Absent is not failed.
+    #[test]
+    fn a_stack_that_is_not_there_is_no_error() {
+        let errno = |errno| absent_is_none(Err(io::Error::from_raw_os_error(errno)));
+        assert!(matches!(errno(libc::ENOENT), Ok(None)));
+        assert!(errno(libc::EPERM).is_err());
+        assert!(matches!(absent_is_none(Ok(0)), Ok(Some(0))));
     }
 }

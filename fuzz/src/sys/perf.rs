@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use super::check;
+use super::{c_string, check};
 
 /// `struct perf_event_attr` as of `PERF_ATTR_SIZE_VER5`, known to every kernel
 /// since 4.1; `sample_max_stack` since 4.8.
@@ -34,8 +34,14 @@ struct Attributes {
     reserved: u16,
 }
 
+const PERF_TYPE_HARDWARE: u32 = 0;
 const PERF_TYPE_SOFTWARE: u32 = 1;
+const PERF_COUNT_HW_CPU_CYCLES: u64 = 0;
 const PERF_COUNT_SW_CPU_CLOCK: u64 = 0;
+const PERF_COUNT_SW_PAGE_FAULTS: u64 = 2;
+const PERF_COUNT_SW_PAGE_FAULTS_MIN: u64 = 5;
+/// Where the kernel says which type of event user probes are.
+const UPROBE_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
 const FLAG_DISABLED: u64 = 1;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
 const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
@@ -50,18 +56,74 @@ pub struct Event {
 
 impl Event {
     /// The CPU clock of one thread, as an hrtimer that fires every `period_ns`
-    /// of its run time. Off until enabled; `precise_ip` is 0 (with more,
-    /// `bpf_get_stack` wants a whole call chain: EPROTO).
+    /// of its run time. Off until enabled, as all of these are; `precise_ip` is
+    /// 0 (with more, `bpf_get_stack` wants a whole call chain: EPROTO).
     pub fn cpu_clock(thread: u32, period_ns: u64) -> io::Result<Self> {
+        Self::software(thread, PERF_COUNT_SW_CPU_CLOCK, period_ns)
+    }
+
+    /// Every page fault of one thread, told before the kernel takes a lock.
+    pub fn page_faults(thread: u32) -> io::Result<Self> {
+        Self::software(thread, PERF_COUNT_SW_PAGE_FAULTS, 1)
+    }
+
+    /// Every page fault of one thread that needed no device, told at the end of
+    /// `handle_mm_fault()`, where the lock is still held.
+    pub fn page_faults_served(thread: u32) -> io::Result<Self> {
+        Self::software(thread, PERF_COUNT_SW_PAGE_FAULTS_MIN, 1)
+    }
+
+    /// The CPU's cycles in one thread, of the PMU: an interrupt every `period` of
+    /// them. `None`: only count.
+    pub fn cycles(thread: u32, period: Option<u64>) -> io::Result<Self> {
+        Self::open(
+            thread,
+            Attributes {
+                kind: PERF_TYPE_HARDWARE,
+                config: PERF_COUNT_HW_CPU_CYCLES,
+                sample_period: period.unwrap_or(0),
+                ..Attributes::default()
+            },
+        )
+    }
+
+    /// One thread's passing of an instruction of a file, by its offset.
+    pub fn user_probe(thread: u32, path: &str, offset: u64) -> io::Result<Self> {
+        let kind = std::fs::read_to_string(UPROBE_TYPE)?;
+        let kind = kind.trim_end().parse().map_err(io::Error::other)?;
+        let path = c_string(path)?;
+        Self::open(
+            thread,
+            Attributes {
+                kind,
+                sample_period: 1,
+                config1: path.as_ptr() as u64,
+                config2: offset,
+                ..Attributes::default()
+            },
+        )
+    }
+
+    fn software(thread: u32, config: u64, period: u64) -> io::Result<Self> {
+        Self::open(
+            thread,
+            Attributes {
+                kind: PERF_TYPE_SOFTWARE,
+                config,
+                sample_period: period,
+                ..Attributes::default()
+            },
+        )
+    }
+
+    fn open(thread: u32, attributes: Attributes) -> io::Result<Self> {
         let attributes = Attributes {
-            kind: PERF_TYPE_SOFTWARE,
             size: u32::try_from(size_of::<Attributes>()).unwrap_or(0),
-            config: PERF_COUNT_SW_CPU_CLOCK,
-            sample_period: period_ns,
             flags: FLAG_DISABLED,
-            ..Attributes::default()
+            ..attributes
         };
-        // SAFETY: the attributes are valid for reads and state their own size.
+        // SAFETY: the attributes are valid for reads and state their own size; a
+        // path in them is a live string of the caller's.
         let fd = check(unsafe {
             libc::syscall(
                 libc::SYS_perf_event_open,

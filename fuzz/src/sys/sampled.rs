@@ -1,18 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The code that is sampled: four functions in assembly, so that each frame's
+//! The code that is sampled: a few functions in assembly, so that each frame's
 //! legal addresses are known to the byte.
 //!
-//! `base` calls `outer` calls `middle` calls a leaf; the frame pointer is zero
-//! in `base`, so every complete walk has exactly [`DEPTH`] frames: an address
-//! in the leaf, then the three return addresses. Compiled code would do, but
-//! then the legal addresses would have to be taken from debug information,
-//! by a second implementation of what is being tested.
+//! `base` calls `outer` calls `middle`, which calls the first of a chain of
+//! addresses; a *relay* calls the next one, and the last is a *leaf*, where the
+//! samples are taken. The frame pointer is zero in `base`, so every complete
+//! walk ends there. Compiled code would do, but then the legal addresses would
+//! have to be taken from debug information, by a second implementation of what
+//! is being tested.
+//!
+//! All of it is one piece without relocations: [`code`] can be copied into an
+//! object of our own ([`crate::object`]) and run there as well.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Frames of a complete walk.
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+/// Frames of a complete walk without relays.
 pub const DEPTH: usize = 4;
+
+/// Relays in the code.
+pub const RELAYS: usize = 4;
 
 /// What the sampled thread and the one that watches it share.
 #[repr(C)]
@@ -20,116 +32,276 @@ pub const DEPTH: usize = 4;
 pub struct Work {
     /// Not 0: return.
     stop: AtomicU64,
-    /// Not 0: make system calls ([`Leaf::SystemCalls`] only).
+    /// Not 0: act (every leaf but [`Leaf::Spin`]).
     go: AtomicU64,
-    /// System calls made.
-    calls: AtomicU64,
-    /// Ticks from one system call to the next, at least.
+    /// Acts done.
+    acts: AtomicU64,
+    /// Ticks from one act to the next, at least.
     pace: AtomicU64,
     /// 1 while at work.
     busy: AtomicU64,
+    /// Laid over the leaf's frame pointer: all ones keeps it, 0 hides the callers.
+    frame: AtomicU64,
+    /// Number of the system call of [`Leaf::SystemCalls`].
+    number: AtomicU64,
+    /// The page of [`Leaf::Faults`].
+    page: AtomicU64,
+    /// Its size.
+    page_size: AtomicU64,
 }
 
 const STOP: usize = std::mem::offset_of!(Work, stop);
 const GO: usize = std::mem::offset_of!(Work, go);
-const CALLS: usize = std::mem::offset_of!(Work, calls);
+const ACTS: usize = std::mem::offset_of!(Work, acts);
 const PACE: usize = std::mem::offset_of!(Work, pace);
 const BUSY: usize = std::mem::offset_of!(Work, busy);
+const FRAME: usize = std::mem::offset_of!(Work, frame);
+const NUMBER: usize = std::mem::offset_of!(Work, number);
+const PAGE: usize = std::mem::offset_of!(Work, page);
+const PAGE_SIZE: usize = std::mem::offset_of!(Work, page_size);
+
+/// What a [`Work`] begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    /// Ticks from one act to the next, at least (0: as fast as they go).
+    pub pace: u64,
+    /// Hide the callers: the walk ends in the leaf.
+    pub alone: bool,
+    /// The system call that [`Leaf::SystemCalls`] makes, without arguments.
+    pub system_call: SystemCall,
+    /// Address and size of the page that [`Leaf::Faults`] drops and touches.
+    pub page: Option<(u64, u64)>,
+}
+
+/// As fast as they go, with all callers, `getppid`.
+pub const PLAIN: Orders =
+    Orders { pace: 0, alone: false, system_call: SystemCall::Getppid, page: None };
+
+/// A system call that does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemCall {
+    /// `getppid(2)`, which nobody caches.
+    Getppid,
+    /// `sched_yield(2)`
+    SchedYield,
+}
+
+impl SystemCall {
+    /// Its number on this architecture.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Getppid => libc::SYS_getppid.cast_unsigned(),
+            Self::SchedYield => libc::SYS_sched_yield.cast_unsigned(),
+        }
+    }
+}
 
 impl Work {
-    /// Work whose system calls are `pace` ticks apart (0: as fast as they go).
+    /// Work to be done as ordered.
     #[must_use]
-    pub fn new(pace: u64) -> Self {
-        Self { pace: AtomicU64::new(pace), ..Self::default() }
+    pub fn new(orders: &Orders) -> Self {
+        let Orders { pace, alone, system_call, page } = *orders;
+        let (page, page_size) = page.unwrap_or_default();
+        Self {
+            pace: AtomicU64::new(pace),
+            frame: AtomicU64::new(if alone { 0 } else { u64::MAX }),
+            number: AtomicU64::new(system_call.number()),
+            page: AtomicU64::new(page),
+            page_size: AtomicU64::new(page_size),
+            ..Self::default()
+        }
     }
 
-    /// Makes the leaf return.
+    /// Makes the leaf return, also while it acts.
     pub fn stop(&self) {
         self.stop.store(1, Ordering::Release);
+        self.go(false);
     }
 
-    /// Lets the leaf make system calls, or not.
+    /// Whether the leaf was told to return.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire) != 0
+    }
+
+    /// Lets the leaf act, or not.
     pub fn go(&self, go: bool) {
         self.go.store(u64::from(go), Ordering::Release);
     }
 
-    /// Whether the leaf is at work (spinning, or making system calls).
+    /// Whether the leaf may act.
+    #[must_use]
+    pub fn goes(&self) -> bool {
+        self.go.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the leaf is at work (spinning, or acting).
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire) != 0
     }
 
-    /// System calls made so far; exact while not busy.
+    /// Acts done so far; exact while not busy.
     #[must_use]
-    pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Acquire)
+    pub fn acts(&self) -> u64 {
+        self.acts.load(Ordering::Acquire)
     }
 }
 
 /// The innermost function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaf {
-    /// Makes raw `getppid` calls while [`Work::go`] is set.
+    /// Makes one system call an act.
     SystemCalls,
     /// Counts in a register; no system call, no vdso.
     Spin,
+    /// Drops a page of its own and touches it, which is a page fault.
+    Faults,
+    /// Passes one instruction, for a user probe to stand on.
+    Passes,
+}
+
+/// A place in the sampled code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// The outermost function.
+    Base,
+    /// Its callee.
+    Outer,
+    /// The one that calls the chain.
+    Middle,
+    /// One of the [`RELAYS`].
+    Relay(usize),
+    /// A leaf, at the one instruction where its act happens.
+    Act(Leaf),
+    /// A leaf, anywhere in its loop.
+    Loop(Leaf),
 }
 
 unsafe extern "C" {
-    fn bakeoff_base(work: *const Work, leaf: *const u8);
+    fn bakeoff_base(work: *const Work, chain: *const u64);
+    static bakeoff_sampled_from: u8;
+    static bakeoff_sampled_to: u8;
     static bakeoff_in_base: u8;
     static bakeoff_in_outer: u8;
     static bakeoff_in_middle: u8;
+    static bakeoff_relay_0: u8;
+    static bakeoff_relay_1: u8;
+    static bakeoff_relay_2: u8;
+    static bakeoff_relay_3: u8;
+    static bakeoff_in_relay_0: u8;
+    static bakeoff_in_relay_1: u8;
+    static bakeoff_in_relay_2: u8;
+    static bakeoff_in_relay_3: u8;
     static bakeoff_system_calls: u8;
+    static bakeoff_system_calls_from: u8;
     static bakeoff_in_system_calls: u8;
+    static bakeoff_system_calls_to: u8;
     static bakeoff_spin: u8;
     static bakeoff_spin_from: u8;
     static bakeoff_spin_to: u8;
-    static bakeoff_sampled_end: u8;
+    static bakeoff_faults: u8;
+    static bakeoff_faults_from: u8;
+    static bakeoff_in_faults: u8;
+    static bakeoff_faults_to: u8;
+    static bakeoff_passes: u8;
+    static bakeoff_passes_from: u8;
+    static bakeoff_in_passes: u8;
+    static bakeoff_passes_to: u8;
 }
 
-/// Runs the chain of functions in the calling thread until [`Work::stop`].
-pub fn run(work: &Work, leaf: Leaf) {
-    // SAFETY: the assembly below keeps the C calling convention, touches only
-    // its own stack and the words of `work`, and those are atomics.
-    unsafe { bakeoff_base(std::ptr::from_ref(work), entry(leaf)) };
+/// Runs the chain of functions in the calling thread until [`Work::stop`]:
+/// relays, then a leaf, each by its address.
+///
+/// # Safety
+/// Every address is a relay's or, last and only last, a leaf's, in a copy of
+/// [`code`] that stays mapped and executable until this returns. With
+/// [`Leaf::Faults`], the page in the orders is private, anonymous, writable and
+/// nobody else's.
+pub unsafe fn run(work: &Work, chain: &[u64]) {
+    // SAFETY: the assembly keeps the C calling convention, touches only its own
+    // stack, the words of `work`, which are atomics, and the page; and it calls
+    // only what is in the chain, which ends in a leaf.
+    unsafe { bakeoff_base(std::ptr::from_ref(work), chain.as_ptr()) };
 }
 
-/// Where a leaf begins.
-pub(super) fn entry(leaf: Leaf) -> *const u8 {
-    match leaf {
-        Leaf::SystemCalls => &raw const bakeoff_system_calls,
-        Leaf::Spin => &raw const bakeoff_spin,
-    }
-}
-
-/// The machine code of all functions here, [`run`]'s first one first. It does
-/// not depend on where it lies: a copy does the same at any address.
+/// The machine code of all functions here, [`run`]'s first one first. It does not
+/// depend on where it lies: a copy does the same at any address.
 #[must_use]
 pub fn code() -> &'static [u8] {
-    let start = bakeoff_base as *const u8;
-    let length = (&raw const bakeoff_sampled_end as usize) - start as usize;
-    // SAFETY: from the first label of the section below to its last one; code
-    // is never written to.
-    unsafe { std::slice::from_raw_parts(start, length) }
+    let from = &raw const bakeoff_sampled_from;
+    let to = &raw const bakeoff_sampled_to;
+    // SAFETY: both labels bound the one section that the assembly fills, and
+    // code is readable and never written.
+    unsafe { std::slice::from_raw_parts(from, to as usize - from as usize) }
 }
 
-/// Where each frame's address may lie, innermost first.
+/// Where [`code`] lies in this program.
 #[must_use]
-pub fn legal(leaf: Leaf) -> [Range<u64>; DEPTH] {
-    let one = |label: *const u8| (label as u64)..(label as u64 + 1);
-    [
-        match leaf {
-            // After the system call instruction: nowhere else is it seen.
-            Leaf::SystemCalls => one(&raw const bakeoff_in_system_calls),
-            Leaf::Spin => {
-                (&raw const bakeoff_spin_from as u64)..(&raw const bakeoff_spin_to as u64)
-            }
+pub fn code_at() -> u64 {
+    (&raw const bakeoff_sampled_from) as u64
+}
+
+/// Offset of a function in [`code`]; only relays and leaves can be called.
+#[must_use]
+pub fn entry(spot: Spot) -> Option<u64> {
+    let label = match spot {
+        Spot::Base | Spot::Outer | Spot::Middle => return None,
+        Spot::Relay(index) => *[
+            &raw const bakeoff_relay_0,
+            &raw const bakeoff_relay_1,
+            &raw const bakeoff_relay_2,
+            &raw const bakeoff_relay_3,
+        ]
+        .get(index)?,
+        Spot::Act(leaf) | Spot::Loop(leaf) => match leaf {
+            Leaf::SystemCalls => &raw const bakeoff_system_calls,
+            Leaf::Spin => &raw const bakeoff_spin,
+            Leaf::Faults => &raw const bakeoff_faults,
+            Leaf::Passes => &raw const bakeoff_passes,
         },
-        one(&raw const bakeoff_in_middle),
-        one(&raw const bakeoff_in_outer),
-        one(&raw const bakeoff_in_base),
-    ]
+    };
+    Some(label as u64 - code_at())
+}
+
+/// Where a frame's address may lie, as offsets in [`code`]. `None`: there is no
+/// such spot.
+#[must_use]
+pub fn legal(spot: Spot) -> Option<Range<u64>> {
+    let one = |label: *const u8| Some((label, label.wrapping_add(1)));
+    let (from, to) = match spot {
+        Spot::Base => one(&raw const bakeoff_in_base),
+        Spot::Outer => one(&raw const bakeoff_in_outer),
+        Spot::Middle => one(&raw const bakeoff_in_middle),
+        Spot::Relay(index) => [
+            &raw const bakeoff_in_relay_0,
+            &raw const bakeoff_in_relay_1,
+            &raw const bakeoff_in_relay_2,
+            &raw const bakeoff_in_relay_3,
+        ]
+        .get(index)
+        .and_then(|label| one(*label)),
+        // After the system call instruction: nowhere else is it seen.
+        Spot::Act(Leaf::SystemCalls) => one(&raw const bakeoff_in_system_calls),
+        // The instruction that is to be repeated.
+        Spot::Act(Leaf::Faults) => one(&raw const bakeoff_in_faults),
+        // The instruction under the probe.
+        Spot::Act(Leaf::Passes) => one(&raw const bakeoff_in_passes),
+        Spot::Act(Leaf::Spin) | Spot::Loop(Leaf::Spin) => {
+            Some((&raw const bakeoff_spin_from, &raw const bakeoff_spin_to))
+        }
+        Spot::Loop(Leaf::SystemCalls) => {
+            Some((&raw const bakeoff_system_calls_from, &raw const bakeoff_system_calls_to))
+        }
+        Spot::Loop(Leaf::Faults) => {
+            Some((&raw const bakeoff_faults_from, &raw const bakeoff_faults_to))
+        }
+        Spot::Loop(Leaf::Passes) => {
+            Some((&raw const bakeoff_passes_from, &raw const bakeoff_passes_to))
+        }
+    }?;
+    Some(from as u64 - code_at()..to as u64 - code_at())
 }
 
 /// The counter that [`Work`]'s pace is measured in.
@@ -152,243 +324,107 @@ pub fn ticks() -> u64 {
     ticks
 }
 
-#[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(
-    ".pushsection .text.bakeoff_sampled,\"ax\",@progbits",
-    ".balign 64",
-    ".globl bakeoff_base, bakeoff_in_base, bakeoff_in_outer, bakeoff_in_middle",
-    ".globl bakeoff_system_calls, bakeoff_in_system_calls",
-    ".globl bakeoff_spin, bakeoff_spin_from, bakeoff_spin_to",
-    ".hidden bakeoff_base, bakeoff_in_base, bakeoff_in_outer, bakeoff_in_middle",
-    ".hidden bakeoff_system_calls, bakeoff_in_system_calls",
-    ".hidden bakeoff_spin, bakeoff_spin_from, bakeoff_spin_to",
-    ".globl bakeoff_sampled_end",
-    ".hidden bakeoff_sampled_end",
-    // rdi: the work; rsi: the leaf.
-    "bakeoff_base:",
-    "    push rbp",
-    "    push rbx",
-    "    push r12",
-    "    xor ebp, ebp",
-    "    call bakeoff_outer",
-    "bakeoff_in_base:",
-    "    pop r12",
-    "    pop rbx",
-    "    pop rbp",
-    "    ret",
-    "bakeoff_outer:",
-    "    push rbp",
-    "    mov rbp, rsp",
-    "    call bakeoff_middle",
-    "bakeoff_in_outer:",
-    "    pop rbp",
-    "    ret",
-    "bakeoff_middle:",
-    "    push rbp",
-    "    mov rbp, rsp",
-    "    call rsi",
-    "bakeoff_in_middle:",
-    "    pop rbp",
-    "    ret",
-    "bakeoff_system_calls:",
-    "    push rbp",
-    "    mov rbp, rsp",
-    "2:  mov qword ptr [rdi + {BUSY}], 0",
-    "3:  cmp qword ptr [rdi + {STOP}], 0",
-    "    jne 6f",
-    "    pause",
-    "    cmp qword ptr [rdi + {GO}], 0",
-    "    je 3b",
-    "    mov qword ptr [rdi + {BUSY}], 1",
-    "4:  rdtsc",
-    "    shl rdx, 32",
-    "    or rax, rdx",
-    "    mov r12, rax",
-    "    mov eax, {GETPPID}",
-    "    syscall",
-    "bakeoff_in_system_calls:",
-    "    inc qword ptr [rdi + {CALLS}]",
-    "5:  cmp qword ptr [rdi + {GO}], 0",
-    "    je 2b",
-    "    cmp qword ptr [rdi + {PACE}], 0",
-    "    je 4b",
-    "    rdtsc",
-    "    shl rdx, 32",
-    "    or rax, rdx",
-    "    sub rax, r12",
-    "    cmp rax, qword ptr [rdi + {PACE}]",
-    "    jb 5b",
-    "    jmp 4b",
-    "6:  pop rbp",
-    "    ret",
-    "bakeoff_spin:",
-    "    push rbp",
-    "    mov rbp, rsp",
-    "    xor ebx, ebx",
-    "    mov qword ptr [rdi + {BUSY}], 1",
-    "bakeoff_spin_from:",
-    "7:  inc rbx",
-    "    cmp qword ptr [rdi + {STOP}], 0",
-    "    je 7b",
-    "bakeoff_spin_to:",
-    "    pop rbp",
-    "    ret",
-    "bakeoff_sampled_end:",
-    ".popsection",
-    STOP = const STOP,
-    GO = const GO,
-    CALLS = const CALLS,
-    PACE = const PACE,
-    BUSY = const BUSY,
-    GETPPID = const libc::SYS_getppid,
-);
-
-#[cfg(target_arch = "aarch64")]
-std::arch::global_asm!(
-    ".pushsection .text.bakeoff_sampled,\"ax\",@progbits",
-    ".balign 64",
-    ".globl bakeoff_base, bakeoff_in_base, bakeoff_in_outer, bakeoff_in_middle",
-    ".globl bakeoff_system_calls, bakeoff_in_system_calls",
-    ".globl bakeoff_spin, bakeoff_spin_from, bakeoff_spin_to",
-    ".hidden bakeoff_base, bakeoff_in_base, bakeoff_in_outer, bakeoff_in_middle",
-    ".hidden bakeoff_system_calls, bakeoff_in_system_calls",
-    ".hidden bakeoff_spin, bakeoff_spin_from, bakeoff_spin_to",
-    ".globl bakeoff_sampled_end",
-    ".hidden bakeoff_sampled_end",
-    // x0: the work; x1: the leaf.
-    "bakeoff_base:",
-    "    stp x29, x30, [sp, #-16]!",
-    "    mov x29, xzr",
-    "    bl bakeoff_outer",
-    "bakeoff_in_base:",
-    "    ldp x29, x30, [sp], #16",
-    "    ret",
-    "bakeoff_outer:",
-    "    stp x29, x30, [sp, #-16]!",
-    "    mov x29, sp",
-    "    bl bakeoff_middle",
-    "bakeoff_in_outer:",
-    "    ldp x29, x30, [sp], #16",
-    "    ret",
-    "bakeoff_middle:",
-    "    stp x29, x30, [sp, #-16]!",
-    "    mov x29, sp",
-    "    blr x1",
-    "bakeoff_in_middle:",
-    "    ldp x29, x30, [sp], #16",
-    "    ret",
-    "bakeoff_system_calls:",
-    "    stp x29, x30, [sp, #-16]!",
-    "    mov x29, sp",
-    "    add x14, x0, #{GO}",
-    "    add x15, x0, #{BUSY}",
-    "    mov x13, x0",
-    "2:  stlr xzr, [x15]",
-    "3:  ldr x9, [x13, #{STOP}]",
-    "    cbnz x9, 6f",
-    "    yield",
-    "    ldar x9, [x14]",
-    "    cbz x9, 3b",
-    "    mov x9, #1",
-    "    stlr x9, [x15]",
-    "4:  mrs x12, cntvct_el0",
-    "    mov x8, #{GETPPID}",
-    "    svc #0",
-    "bakeoff_in_system_calls:",
-    "    ldr x9, [x13, #{CALLS}]",
-    "    add x9, x9, #1",
-    "    str x9, [x13, #{CALLS}]",
-    "5:  ldar x9, [x14]",
-    "    cbz x9, 2b",
-    "    ldr x10, [x13, #{PACE}]",
-    "    cbz x10, 4b",
-    "    mrs x9, cntvct_el0",
-    "    sub x9, x9, x12",
-    "    cmp x9, x10",
-    "    b.lo 5b",
-    "    b 4b",
-    "6:  ldp x29, x30, [sp], #16",
-    "    ret",
-    "bakeoff_spin:",
-    "    stp x29, x30, [sp, #-16]!",
-    "    mov x29, sp",
-    "    mov x9, #1",
-    "    str x9, [x0, #{BUSY}]",
-    "bakeoff_spin_from:",
-    "7:  add x9, x9, #1",
-    "    ldr x10, [x0, #{STOP}]",
-    "    cbz x10, 7b",
-    "bakeoff_spin_to:",
-    "    ldp x29, x30, [sp], #16",
-    "    ret",
-    "bakeoff_sampled_end:",
-    ".popsection",
-    STOP = const STOP,
-    GO = const GO,
-    CALLS = const CALLS,
-    PACE = const PACE,
-    BUSY = const BUSY,
-    GETPPID = const libc::SYS_getppid,
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The leaf works only while told to, counts every call, and returns.
-    #[test]
-    fn system_calls_are_counted_exactly() {
-        let work = Work::new(0);
+    fn address(spot: Spot) -> u64 {
+        code_at() + entry(spot).unwrap()
+    }
+
+    /// Runs a chain in a thread of its own while `watch` looks on.
+    fn watched(work: &Work, chain: &[u64], watch: impl FnOnce()) {
         std::thread::scope(|scope| {
-            let sampled = scope.spawn(|| run(&work, Leaf::SystemCalls));
-            work.go(true);
-            while work.calls() < 10 {
-                std::hint::spin_loop();
-            }
-            work.go(false);
-            while work.is_busy() {
-                std::hint::spin_loop();
-            }
-            let calls = work.calls();
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            assert_eq!(work.calls(), calls);
+            // SAFETY: the chains below are relays and a leaf of this program.
+            let sampled = scope.spawn(|| unsafe { run(work, chain) });
+            watch();
             work.stop();
             assert!(sampled.join().is_ok());
+        });
+    }
+
+    fn wait(done: impl Fn() -> bool) {
+        while !done() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Leaves act only while told to, count every act, and return; also behind
+    /// relays, and with their callers hidden.
+    #[test]
+    fn acts_are_counted_exactly() {
+        let relays = (0..RELAYS).map(Spot::Relay);
+        for leaf in [Leaf::SystemCalls, Leaf::Passes] {
+            for alone in [false, true] {
+                let work = Work::new(&Orders { alone, ..PLAIN });
+                let spots = relays.clone().chain([Spot::Act(leaf)]);
+                let chain: Vec<u64> = spots.map(address).collect();
+                watched(&work, &chain, || {
+                    work.go(true);
+                    wait(|| work.acts() >= 10);
+                    work.go(false);
+                    wait(|| !work.is_busy());
+                    let acts = work.acts();
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    assert_eq!(work.acts(), acts);
+                });
+            }
+        }
+    }
+
+    /// The faulting leaf leaves its page touched.
+    #[test]
+    fn faults_touch_their_page() {
+        let page = crate::sys::memory::Page::new().unwrap();
+        let work = Work::new(&Orders { page: Some((page.address(), page.size())), ..PLAIN });
+        watched(&work, &[address(Spot::Act(Leaf::Faults))], || {
+            work.go(true);
+            wait(|| work.acts() >= 10);
         });
     }
 
     /// The spinning leaf says that it spins, and returns.
     #[test]
     fn spin_ends_when_told() {
-        let work = Work::new(0);
-        std::thread::scope(|scope| {
-            let sampled = scope.spawn(|| run(&work, Leaf::Spin));
-            while !work.is_busy() {
-                std::hint::spin_loop();
-            }
-            work.stop();
-            assert!(sampled.join().is_ok());
-        });
+        let work = Work::new(&PLAIN);
+        watched(&work, &[address(Spot::Loop(Leaf::Spin))], || wait(|| work.is_busy()));
     }
 
-    /// All of it lies between the first label and the last one, and fits a page.
-    #[test]
-    fn the_code_is_in_one_piece() {
-        let code = code().as_ptr_range();
-        assert!(code.end as usize - (code.start as usize) < 4096);
-        for range in [Leaf::SystemCalls, Leaf::Spin].map(legal).as_flattened() {
-            assert!(range.start >= code.start as u64 && range.end <= code.end as u64);
-        }
-    }
-
-    /// Four frames, each with a legal place of its own.
+    /// Every frame has a legal place of its own, inside the code.
     #[test]
     fn frames_do_not_overlap() {
-        for leaf in [Leaf::SystemCalls, Leaf::Spin] {
-            let mut legal = legal(leaf);
+        for leaf in [Leaf::SystemCalls, Leaf::Spin, Leaf::Faults, Leaf::Passes] {
+            let outer = [Spot::Base, Spot::Outer, Spot::Middle, Spot::Loop(leaf)];
+            let spots = outer.into_iter().chain((0..RELAYS).map(Spot::Relay));
+            let mut legal: Vec<_> = spots.map(|spot| legal(spot).unwrap()).collect();
             legal.sort_by_key(|range| range.start);
             assert!(legal.iter().all(|range| !range.is_empty()));
             assert!(legal.windows(2).all(|pair| pair[0].end <= pair[1].start));
+            assert!(legal.last().unwrap().end <= code().len() as u64);
+            let (act, around) =
+                (super::legal(Spot::Act(leaf)).unwrap(), super::legal(Spot::Loop(leaf)).unwrap());
+            assert!(around.start <= act.start && act.end <= around.end);
         }
+        assert_eq!(legal(Spot::Relay(RELAYS)), None);
+        assert_eq!(entry(Spot::Middle), None);
+    }
+
+    /// The code refers to nothing outside itself: a copy elsewhere runs.
+    #[test]
+    fn a_copy_of_the_code_runs() {
+        let path = std::env::temp_dir().join(format!("bakeoff-blob-{}", std::process::id()));
+        let mut bytes = code().to_vec();
+        bytes.resize(bytes.len().next_multiple_of(4096), 0);
+        std::fs::write(&path, &bytes).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let code = crate::sys::memory::Code::map(&file, 0, bytes.len()).unwrap();
+        let at = |spot| code.address() + entry(spot).unwrap();
+        let work = Work::new(&PLAIN);
+        let chain = [at(Spot::Relay(1)), address(Spot::Relay(2)), at(Spot::Act(Leaf::SystemCalls))];
+        watched(&work, &chain, || {
+            work.go(true);
+            wait(|| work.acts() >= 10);
+        });
     }
 }

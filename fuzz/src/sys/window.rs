@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
-use super::sampled::{self, Leaf, Work};
+use super::sampled::{self, Leaf, Spot, Work};
 use super::{check, page_size};
 
 /// Pages of a window: one that is split off and merged again, one between, and
@@ -101,13 +101,15 @@ impl Window {
     /// Runs the code in the window until [`Work::stop`]. A file has to be shown.
     pub fn run(&self, work: &Work, leaf: Leaf) {
         let code = self.at.as_ptr().cast::<u8>().wrapping_add(CODE_PAGE as usize * self.page);
-        let own = sampled::code().as_ptr();
-        let leaf = code.wrapping_add(sampled::entry(leaf) as usize - own as usize);
+        let leaf = sampled::entry(Spot::Loop(leaf)).unwrap_or_default();
+        let chain = [code as u64 + leaf];
         // SAFETY: the page holds a copy of `sampled::code` at all times, whose
-        // first function has this signature and keeps the C calling convention.
+        // first function has this signature and keeps the C calling convention;
+        // the chain is one leaf of that copy. A leaf that faults has its page from
+        // whoever made `work`.
         unsafe {
-            let base: unsafe extern "C" fn(*const Work, *const u8) = std::mem::transmute(code);
-            base(std::ptr::from_ref(work), leaf);
+            let base: unsafe extern "C" fn(*const Work, *const u64) = std::mem::transmute(code);
+            base(std::ptr::from_ref(work), chain.as_ptr());
         }
     }
 }
@@ -144,7 +146,7 @@ mod tests {
         let files = [file(1), file(7)];
         let window = Window::new().unwrap();
         window.show(&files[0].0, files[0].1).unwrap();
-        let work = Work::new(0);
+        let work = Work::new(&sampled::PLAIN);
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| window.run(&work, Leaf::SystemCalls));
             work.go(true);
@@ -153,8 +155,8 @@ mod tests {
                 window.protect_head().unwrap();
                 window.renew_head(file, *first).unwrap();
             }
-            let calls = work.calls();
-            while work.calls() < calls + 10 {
+            let acts = work.acts();
+            while work.acts() < acts + 10 {
                 std::hint::spin_loop();
             }
             work.go(false);

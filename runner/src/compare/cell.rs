@@ -22,6 +22,13 @@ pub(super) fn evidence(seen: &Observation) -> Vec<String> {
     seen.evidence.iter().cloned().chain(boots).collect()
 }
 
+/// The console shows it; it comes first.
+pub(super) fn console_first(boot: &BootObservation) -> Vec<String> {
+    let mut files = boot.evidence.clone();
+    files.sort_by_key(|file| !file.ends_with("console.log"));
+    files
+}
+
 /// What the boots of a cell did about one step.
 #[derive(Debug, Default)]
 pub(super) struct Exercise {

@@ -29,7 +29,30 @@ struct Shown {
     calls: u64,
     /// Blocks were taken.
     ran: bool,
+    /// Calls and flips of all blocks but each boot's last, and what those blocks
+    /// took from start to start, scoring included.
+    paced: Paced,
     evidence: Vec<String>,
+}
+
+/// How fast it went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Paced {
+    calls: u64,
+    flips: u64,
+    ns: u64,
+}
+
+impl Paced {
+    /// `; 21,000 samples and 9,000 flips a second`, if it can be told.
+    fn shown(self) -> String {
+        let a_second = |n: u64| u128::from(n) * 1_000_000_000 / u128::from(self.ns.max(1));
+        let a_second = |n: u64| count(u64::try_from(a_second(n)).unwrap_or(u64::MAX));
+        if self.ns == 0 {
+            return String::new();
+        }
+        format!("; {} samples and {} flips a second", a_second(self.calls), a_second(self.flips))
+    }
 }
 
 impl Shown {
@@ -38,11 +61,18 @@ impl Shown {
         let mut all = Shown::default();
         for boot in &seen.boots {
             let mut here = false;
+            let mut before: Option<(u64, u64, u64)> = None;
             for block in boot.blocks.iter().filter(|b| b.step == step.id) {
                 let Some(flip) = &block.counts.flip else { continue };
                 here = true;
                 all.calls = all.calls.saturating_add(block.counts.calls);
                 add(&mut all.flip, flip);
+                if let Some((at, calls, flips)) = before {
+                    all.paced.ns += block.at_ns.saturating_sub(at);
+                    all.paced.calls += calls;
+                    all.paced.flips += flips;
+                }
+                before = Some((block.at_ns, block.counts.calls, flip.flips));
             }
             if here {
                 all.ran = true;
@@ -132,8 +162,9 @@ fn one(pair: &Pair<'_>, step: &Step) -> Option<Said> {
 fn sensitivity(at: &str, ours: &Shown) -> (Effect, String) {
     if ours.flip.illegal() > 0 {
         let text = format!(
-            "{at}: the planted fault is found, ids and offsets do not belong together in {}",
-            ours.wrong()
+            "{at}: the planted fault is found, ids and offsets do not belong together in {}{}",
+            ours.wrong(),
+            ours.paced.shown()
         );
         (Effect::Worse, text)
     } else {
@@ -148,9 +179,10 @@ fn sensitivity(at: &str, ours: &Shown) -> (Effect, String) {
 fn illegal(pair: &Pair<'_>, at: &str, ours: &Shown) -> (Effect, String) {
     let text = format!(
         "{at}: build ids and offsets that do not belong together in {}, while the file changed \
-         {} times",
+         {} times{}",
         ours.wrong(),
-        count(ours.flip.flips)
+        count(ours.flip.flips),
+        ours.paced.shown()
     );
     match pair.role() {
         // Nothing to judge by: the base has it, or the probe is wrong.
@@ -189,10 +221,11 @@ fn clean(pair: &Pair<'_>, at: &str, step: &Step, ours: &Shown) -> (Effect, Strin
             // Exactly: below 2.996 / n with 95% confidence, were they independent.
             format!(
                 "{at}: build ids and offsets belong together in all {answers} (wrong in fewer \
-                 than 1 in {}, 95%), while the file changed {} times; with a planted fault the \
-                 same test finds 1 in {}",
+                 than 1 in {}, 95%), while the file changed {} times{}; with a planted fault \
+                 the same test finds 1 in {}",
                 count((ours.answered() / 3).max(1)),
                 count(ours.flip.flips),
+                ours.paced.shown(),
                 count(planted.answered() / planted.flip.illegal().max(1)),
             )
         }
@@ -245,7 +278,7 @@ pub(super) mod tests {
     use super::super::testing::{Story, clean, prediction, subject};
     use super::super::{Comparison, Settings, Subject, compare};
     use super::*;
-    use crate::compare::Verdict;
+    use crate::compare::{RateRow, Verdict};
     use bakeoff_fuzz::wire::{Block, Context, Counts, StepOutcome};
 
     const FLIP: u32 = 7;
@@ -287,6 +320,7 @@ pub(super) mod tests {
             boot.blocks.extend((0..2).map(|block| Block {
                 step: FLIP,
                 block,
+                at_ns: u64::from(block) * 50_000_000,
                 counts: Counts { calls: 1000, flip: Some(Box::new(flip)), ..Counts::default() },
                 ..like.clone()
             }));
@@ -341,6 +375,8 @@ pub(super) mod tests {
         assert_eq!(effect, Effect::Same, "{text}");
         assert!(text.contains("all 8,000 answers") && text.contains("1 in 2,666"), "{text}");
         assert!(text.contains("finds 1 in 100"), "{text}");
+        // From the start of one block to the start of the next: 1,000 calls in 50 ms.
+        assert!(text.contains("20,000 samples and 10,000 flips a second"), "{text}");
         let (_, reasons) = reasons(&found, "lockless-tree");
         assert!(!reasons.contains("not tested:"), "{reasons}");
         assert!(!found.not_tested.iter().any(|n| n.candidate.as_deref() == Some("lockless-tree")));
@@ -393,6 +429,19 @@ pub(super) mod tests {
         let other = |f: &&Finding| f.place.candidate == PLANTED && f.effect != Effect::Same;
         assert!(found.findings.iter().filter(other).all(|f| f.oracle == NAME));
         assert_eq!(effect(&judged(tree(0), Some(planted(0))), PLANTED).0, Effect::Inconclusive);
+    }
+
+    /// How many pairs there are depends on how fast the mapping changes: that is
+    /// shown, and blames nobody.
+    #[test]
+    fn how_many_answers_there_are_is_not_judged() {
+        let found = judged(tree(0), Some(planted(40)));
+        let own = |row: &&RateRow| row.place.candidate == "lockless-tree" && row.step == FLIP;
+        let row = found.rates.iter().find(own).unwrap();
+        assert!(row.calls > 0 && row.correct == 0 && row.reason.contains("not held equal"));
+        let flips = |f: &&Finding| f.oracle == "availability" && f.text.contains("process/flip");
+        assert!(found.findings.iter().filter(flips).all(|f| f.effect == Effect::Note));
+        assert_eq!(reasons(&found, "lockless-tree").0, Verdict::Same);
     }
 
     /// No answer cannot be wrong, and a mapping that never changed is our error.

@@ -159,7 +159,7 @@ impl<'a> Target<'a> {
             let counted = self.splats.iter().filter(|s| s.count > 0);
             counted.filter(|s| wanted.contains(&s.change)).copied().collect()
         };
-        let more = with(&[Change::Added, Change::Control]);
+        let more = with(&[Change::Added, Change::Changed, Change::Control]);
         if !more.is_empty() {
             return (GateState::Failed, titles(&more), evidence_of(&more));
         }
@@ -190,7 +190,7 @@ impl<'a> Target<'a> {
         let still: Vec<&SplatRow> = self
             .splats
             .iter()
-            .filter(|s| s.change == Change::Control && s.count > 0)
+            .filter(|s| matches!(s.change, Change::Control | Change::Changed) && s.count > 0)
             .copied()
             .collect();
         if !still.is_empty() {

@@ -289,6 +289,12 @@ fn splat_added(pair: &Pair<'_>) -> Vec<Said> {
             (Change::Added, _) => {
                 (Effect::Worse, format!("adds {}; {}", times(splat), splat.reason))
             }
+            (Change::Changed, _) => {
+                let before = splat.beside.as_ref();
+                let what =
+                    before.map_or_else(String::new, |b| format!("{}'s {}", b.candidate, b.title));
+                (Effect::Worse, format!("turns {what} into {}; {}", times(splat), splat.reason))
+            }
             (Change::Control, Role::Control) => {
                 (Effect::Worse, format!("has the splat of the dispute: {}", times(splat)))
             }
@@ -302,7 +308,8 @@ fn splat_added(pair: &Pair<'_>) -> Vec<Said> {
                 };
                 (effect, format!("{}: {}", times(splat), splat.reason))
             }
-            (Change::Secondary | Change::Flaky | Change::Same, _) => {
+            (Change::Flaky, _) if splat.count == 0 => continue,
+            (Change::Secondary | Change::Flaky | Change::Same | Change::Known, _) => {
                 (Effect::Note, format!("{}: {}", times(splat), splat.reason))
             }
             (Change::Removed | Change::Unclear, _) => continue,
@@ -356,11 +363,15 @@ fn splat_removed(pair: &Pair<'_>) -> Vec<Said> {
             ),
             // How it ended has been said; this follows from it.
             _ if !pair.booted() => continue,
+            Change::Flaky => {
+                (Effect::Note, format!("the control's {}{before}: {}", splat.title, splat.reason))
+            }
             Change::Unclear
             | Change::Control
             | Change::Added
             | Change::Same
-            | Change::Flaky
+            | Change::Changed
+            | Change::Known
             | Change::Secondary => (
                 Effect::Inconclusive,
                 format!("the control's {}{before}: {}", splat.title, splat.reason),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bakeoff_fuzz::stop;
-use bakeoff_fuzz::wire::{Block, Buckets, Counts, Score, Step, WriterTime};
+use bakeoff_fuzz::wire::{Block, Buckets, Counts, Score, Step, Stress, WriterTime};
 
 use super::cell::{self, exercise, proves};
 use super::row::{
@@ -361,8 +361,15 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
                     .find(|r| r.row.step == rate.row.step && r.row.metric == rate.row.metric);
                 if !rate.row.judged {
                     if rate.estimate.is_some() {
-                        rate.row.reason =
-                            format!("not judged: a debug kernel; {PRODUCTION}'s rates are");
+                        rate.row.reason = match rate.row.stress {
+                            Stress::Flip => NOT_HELD_EQUAL.into(),
+                            Stress::Idle
+                            | Stress::MmapWriters
+                            | Stress::Oversubscribed
+                            | Stress::PageOut => {
+                                format!("not judged: a debug kernel; {PRODUCTION}'s rates are")
+                            }
+                        };
                     }
                 } else if *role == Role::Reference {
                     judge_reference(rate, theirs);
@@ -381,8 +388,12 @@ fn comparisons(group: &[(Role, Vec<Rate>)]) -> usize {
     rates.filter(|rate| rate.estimate.is_some()).count()
 }
 
+/// Why rates under [`Stress::Flip`] are only shown: how fast mappings change depends
+/// on the candidate and on the host. There the pairs count, not how many there are.
+const NOT_HELD_EQUAL: &str = "not judged: how often the mapping changes is not held equal";
+
 /// Where a base and architecture have a production kernel, its rates are judged and
-/// the others' only shown.
+/// the others' only shown; rates while mappings change their files are shown only.
 fn set_aside(groups: &mut [Vec<(Role, Vec<Rate>)>]) {
     let all = |groups: &[Vec<(Role, Vec<Rate>)>]| -> Vec<Place> {
         let rates = groups.iter().flatten().flat_map(|(_, rates)| rates);
@@ -394,7 +405,8 @@ fn set_aside(groups: &mut [Vec<(Role, Vec<Rate>)>]) {
         for rate in rates {
             let at = &rate.row.place;
             let there = production.iter().any(|p| p.base == at.base && p.arch == at.arch);
-            rate.row.judged = at.profile == PRODUCTION || !there;
+            let debug = at.profile != PRODUCTION && there;
+            rate.row.judged = !debug && rate.row.stress != Stress::Flip;
         }
     }
 }

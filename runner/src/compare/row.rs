@@ -8,8 +8,9 @@ use bakeoff_fuzz::wire::{Context, Interface, Stack, Stress};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::observe::diff::Edit;
 use crate::plan::CellId;
-use crate::spec::{Gate, Role};
+use crate::spec::{Gate, KnownSplat, Role};
 
 /// What a row speaks of, and what it rests on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -114,7 +115,13 @@ pub enum Change {
     Removed,
     /// The reference has it in all its rounds.
     Same,
-    /// The reference has it in some of its rounds: noise.
+    /// The control's or the reference's is gone, and one much like it came instead: the
+    /// nearest one, see `edits`.
+    Changed,
+    /// The spec knows of it: it blames nobody.
+    Known,
+    /// The reference or the control shows it only in some of its boots: neither its presence
+    /// nor its absence says anything about a patch.
     Flaky,
     /// Raised by the printing of another report: a result, not a second bug.
     Secondary,
@@ -147,6 +154,30 @@ pub struct SplatRow {
     pub change: Change,
     /// Why it is that.
     pub reason: String,
+    /// What the cell it was judged by showed.
+    pub beside: Option<Beside>,
+    /// For a changed one, how its identity differs from the one beside, line by line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+    /// The entry of the spec that knows of it.
+    pub known: Option<KnownSplat>,
+}
+
+/// A splat of the reference or the control, which another one is judged by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Beside {
+    /// Whose.
+    pub candidate: String,
+    /// Its title.
+    pub title: String,
+    /// Its identity.
+    pub fingerprint: String,
+    /// How often it was seen.
+    pub count: u64,
+    /// In how many boots.
+    pub boots_seen: u32,
+    /// Of how many that did what shows it.
+    pub boots: u32,
 }
 
 /// Better, same, worse, or cannot tell.

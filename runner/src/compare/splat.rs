@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bakeoff_fuzz::wire::{Step, StepOutcome};
 
-use super::cell::{died_in, exercise, proves};
+use super::cell::{console_first, died_in, exercise, proves};
 use super::label;
-use super::row::{Change, Place, SplatRow, small};
+use super::row::{Beside, Change, Place, SplatRow, small};
 use super::words::{count, counted, ratio};
 use crate::observation::{BootObservation, Observation};
-use crate::spec::Role;
+use crate::observe::diff::{Edit, edits, pair};
+use crate::spec::{KnownSplat, Role};
 
 /// Calls, as a multiple of those one splat takes in the cell that has it, without
 /// a splat: the chance of missing it is then e^-3, 5%.
@@ -77,6 +78,7 @@ struct Seen {
     rounds: BTreeSet<u32>,
     all_secondary: bool,
     disables_lockdep: bool,
+    signature: Vec<String>,
     first_offset: u64,
     evidence: Vec<String>,
 }
@@ -96,6 +98,7 @@ fn collect(seen: &Observation) -> Splats {
                 rounds: BTreeSet::new(),
                 all_secondary: true,
                 disables_lockdep: false,
+                signature: splat.signature.clone(),
                 first_offset: splat.offset,
                 evidence: Vec::new(),
             });
@@ -111,18 +114,77 @@ fn collect(seen: &Observation) -> Splats {
     splats
 }
 
-/// The console shows it; it comes first.
-fn console_first(boot: &BootObservation) -> Vec<String> {
-    let mut files = boot.evidence.clone();
-    files.sort_by_key(|file| !file.ends_with("console.log"));
-    files
-}
-
 /// The cells of one base × architecture × profile that a cell is judged by.
 pub(super) struct Peers<'a> {
     pub(super) reference: Option<&'a Observation>,
     pub(super) control: Option<&'a Observation>,
     pub(super) steps: &'a [Step],
+    pub(super) known: &'a [KnownSplat],
+}
+
+impl Peers<'_> {
+    fn known(&self, seen: &Seen) -> Option<&KnownSplat> {
+        self.known.iter().find(|known| known.matches(&seen.title))
+    }
+}
+
+/// What a splat is, why, and what it was judged by.
+struct Judged {
+    change: Change,
+    reason: String,
+    beside: Option<Beside>,
+    edits: Vec<Edit>,
+}
+
+fn judged((change, reason): (Change, String)) -> Judged {
+    Judged { change, reason, beside: None, edits: Vec::new() }
+}
+
+impl Judged {
+    fn beside(mut self, peer: &Observation, fingerprint: &str, seen: &Seen) -> Judged {
+        let (_, boots) = shown(peer, seen);
+        self.beside = Some(Beside {
+            candidate: peer.id().candidate.clone(),
+            title: seen.title.clone(),
+            fingerprint: fingerprint.to_owned(),
+            count: seen.count,
+            boots_seen: small(seen.boots.len()),
+            boots: small(boots),
+        });
+        self
+    }
+}
+
+/// In how many boots a splat came, of how many that did what provokes it with lockdep on, on as
+/// many calls as it takes.
+fn shown(cell: &Observation, seen: &Seen) -> (usize, usize) {
+    let with: Vec<&BootObservation> =
+        cell.boots.iter().filter(|boot| seen.boots.contains(&boot.name)).collect();
+    let provoking: BTreeSet<u32> = with
+        .iter()
+        .flat_map(|boot| boot.blocks.iter().map(|block| block.step).chain(died_in(boot)))
+        .collect();
+    let took: u64 = with.iter().flat_map(|boot| &boot.blocks).map(|b| b.counts.calls).sum();
+    let each = ratio(took, small(with.len()).max(1).into()) * NEARLY;
+    let needed = (EXPECTED * ratio(took, seen.count.max(1))).min(each);
+    let without = cell.boots.iter().filter(|boot| {
+        let done = boot.blocks.iter().filter(|b| provoking.contains(&b.step) && proves(b));
+        let calls: u64 = done.map(|block| block.counts.calls).sum();
+        let did = provoking.is_empty() || boot.begun.iter().any(|step| provoking.contains(step));
+        !seen.boots.contains(&boot.name)
+            && boot.hello.is_some()
+            && did
+            && ratio(calls, 1) >= needed
+            && (calls > 0 || took == 0)
+    });
+    (with.len(), with.len() + without.count())
+}
+
+/// Why what this cell shows says nothing about a patch, if it showed it by chance.
+fn flaky(cell: &Observation, seen: &Seen) -> Option<String> {
+    let (with, of) = shown(cell, seen);
+    let name = &cell.id().candidate;
+    (with < of).then(|| format!("{name} shows it in {with} of {of} boots that should: flaky"))
 }
 
 /// The splat rows of one cell.
@@ -131,31 +193,25 @@ pub(super) fn rows(ours: &Observation, peers: &Peers<'_>) -> Vec<SplatRow> {
     let reference = peers.reference.map(collect).unwrap_or_default();
     let control = match (ours.cell.role, peers.control) {
         (Role::Contender, Some(control)) => collect(control),
-        _ => Splats::new(),
+        (Role::Contender, None) | (Role::Control | Role::Reference | Role::Sensitivity, _) => {
+            Splats::new()
+        }
     };
-    let mut rows: Vec<SplatRow> = Vec::new();
-    for (fingerprint, seen) in &splats {
-        let theirs = reference.get(fingerprint);
-        let (change, reason) = if fingerprint == CORRUPTED {
-            garbled(seen, &splats, &reference)
-        } else if ours.cell.role == Role::Reference {
-            of_reference(ours, seen)
-        } else if let (Some(theirs), Some(peer)) = (theirs, peers.reference) {
-            of_reference(peer, theirs)
-        } else if seen.all_secondary {
-            (Change::Secondary, "raised while another report was printed".to_owned())
-        } else if ours.cell.role == Role::Control {
-            (Change::Control, "the control has it, the reference does not".to_owned())
-        } else if is_controls(fingerprint, &control) {
-            (Change::Control, "the control's, and still here".to_owned())
-        } else {
-            added(ours, seen, peers)
-        };
-        rows.push(row(ours, fingerprint, seen, change, reason));
-    }
+    let all = Sets { splats: &splats, reference: &reference, control: &control };
+    let mut judgements: Vec<(&str, &Seen, Judged)> = splats
+        .iter()
+        .map(|(key, seen)| (key.as_str(), seen, judge(ours, key, seen, &all, peers)))
+        .collect();
+    let changed = changes(&mut judgements, &all, peers);
+    let mut rows: Vec<SplatRow> = judgements
+        .into_iter()
+        .map(|(key, seen, judged)| row(ours, key, seen, judged, peers.known(seen)))
+        .collect();
     for (fingerprint, seen) in &control {
-        let known = splats.contains_key(fingerprint) || reference.contains_key(fingerprint);
-        if known || !is_controls(fingerprint, &control) {
+        let told = splats.contains_key(fingerprint)
+            || reference.contains_key(fingerprint)
+            || changed.contains(fingerprint);
+        if told || !is_controls(fingerprint, &control) || peers.known(seen).is_some() {
             continue;
         }
         let Some(peer) = peers.control else { continue };
@@ -163,21 +219,115 @@ pub(super) fn rows(ours: &Observation, peers: &Peers<'_>) -> Vec<SplatRow> {
         let alike = splats
             .iter()
             .any(|(key, other)| other.title == seen.title && !reference.contains_key(key));
-        let (change, reason) = match would_show(peer, seen, ours, peers.steps) {
-            Ok(_) if alike => {
+        let absence = match (flaky(peer, seen), would_show(peer, seen, ours, peers.steps)) {
+            (Some(why), _) => (Change::Flaky, format!("{why}, so its absence proves nothing")),
+            (None, Ok(_)) if alike => {
                 (Change::Unclear, "another report of the same title came here".to_owned())
             }
-            Ok(calls) => (Change::Removed, format!("none in {calls}")),
-            Err(why) => (Change::Unclear, format!("cannot tell whether it is gone: {why}")),
+            (None, Ok(calls)) => (Change::Removed, format!("none in {calls}")),
+            (None, Err(why)) => (Change::Unclear, format!("cannot tell whether it is gone: {why}")),
         };
+        let judged = judged(absence).beside(peer, fingerprint, seen);
         let absent =
             Seen { count: 0, boots: BTreeSet::new(), evidence: Vec::new(), ..seen.clone() };
-        let mut row = row(ours, fingerprint, &absent, change, reason);
+        let mut row = row(ours, fingerprint, &absent, judged, None);
         row.first_offset = None;
         row.place.evidence = ours.boots.iter().flat_map(console_first).collect();
         rows.push(row);
     }
     rows
+}
+
+/// The splats of a cell, of its reference, and (a contender's) of its control.
+struct Sets<'s> {
+    splats: &'s Splats,
+    reference: &'s Splats,
+    control: &'s Splats,
+}
+
+/// What one splat is that this cell showed.
+fn judge(
+    ours: &Observation,
+    fingerprint: &str,
+    seen: &Seen,
+    all: &Sets<'_>,
+    peers: &Peers<'_>,
+) -> Judged {
+    let Sets { splats, reference, control } = all;
+    let theirs = reference.get(fingerprint);
+    if let Some(KnownSplat { reason, link, expires, .. }) = peers.known(seen) {
+        let reason = format!("known: {reason}, {link} (until {expires})");
+        return judged((Change::Known, reason));
+    }
+    if fingerprint == CORRUPTED {
+        return judged(garbled(seen, splats, reference));
+    }
+    if ours.cell.role == Role::Reference {
+        return judged(of_reference(ours, seen));
+    }
+    if let (Some(theirs), Some(peer)) = (theirs, peers.reference) {
+        return judged(of_reference(peer, theirs)).beside(peer, fingerprint, theirs);
+    }
+    if seen.all_secondary {
+        return judged((Change::Secondary, "raised while another report was printed".to_owned()));
+    }
+    if ours.cell.role == Role::Control {
+        return judged(match flaky(ours, seen) {
+            Some(why) => (Change::Flaky, why),
+            None => (Change::Control, "the control has it, the reference does not".to_owned()),
+        });
+    }
+    if let (Some(theirs), Some(peer)) = (control.get(fingerprint), peers.control)
+        && is_controls(fingerprint, control)
+    {
+        let found = match flaky(peer, theirs) {
+            Some(why) => (Change::Flaky, why),
+            None => (Change::Control, "the control's, and still here".to_owned()),
+        };
+        return judged(found).beside(peer, fingerprint, theirs);
+    }
+    judged(added(ours, seen, peers))
+}
+
+/// What was added and is much like what is gone is that one, changed: a patch that swaps one
+/// inversion for another has fixed nothing. Answers with the fingerprints that are explained so.
+fn changes(
+    judgements: &mut [(&str, &Seen, Judged)],
+    all: &Sets<'_>,
+    peers: &Peers<'_>,
+) -> BTreeSet<String> {
+    let Sets { splats, reference, control } = *all;
+    let mut gone: Vec<(&str, &Seen, &Observation)> = Vec::new();
+    for (theirs, peer) in [(control, peers.control), (reference, peers.reference)] {
+        let Some(peer) = peer else { continue };
+        gone.extend(
+            theirs
+                .iter()
+                .filter(|(key, seen)| {
+                    !splats.contains_key(*key)
+                        && is_controls(key, theirs)
+                        && peers.known(seen).is_none()
+                        && flaky(peer, seen).is_none()
+                })
+                .map(|(key, seen)| (key.as_str(), seen, peer)),
+        );
+    }
+    let come: Vec<usize> =
+        (0..judgements.len()).filter(|at| judgements[*at].2.change == Change::Added).collect();
+    let was: Vec<Vec<String>> = gone.iter().map(|(_, seen, _)| seen.signature.clone()).collect();
+    let is: Vec<Vec<String>> = come.iter().map(|at| judgements[*at].1.signature.clone()).collect();
+    let pairs = pair(&was, &is, |from, to| gone[from].1.kind == judgements[come[to]].1.kind);
+    let mut explained = BTreeSet::new();
+    for (from, to) in pairs {
+        let (key, seen, peer) = gone[from];
+        let reason =
+            format!("{}'s, changed; {}", peer.id().candidate, judgements[come[to]].2.reason);
+        let mut found = judged((Change::Changed, reason)).beside(peer, key, seen);
+        found.edits = edits(&was[from], &is[to]);
+        judgements[come[to]].2 = found;
+        explained.insert(key.to_owned());
+    }
+    explained
 }
 
 /// Whether a fingerprint of the control is the bug itself, not its aftermath.
@@ -189,9 +339,10 @@ fn row(
     ours: &Observation,
     fingerprint: &str,
     seen: &Seen,
-    change: Change,
-    reason: String,
+    judged: Judged,
+    known: Option<&KnownSplat>,
 ) -> SplatRow {
+    let Judged { change, reason, beside, edits } = judged;
     SplatRow {
         place: Place::new(ours.id(), ours.boots.len(), seen.evidence.clone()),
         kind: seen.kind.clone(),
@@ -203,6 +354,9 @@ fn row(
         disables_lockdep: seen.disables_lockdep,
         change,
         reason,
+        beside,
+        edits,
+        known: known.cloned(),
     }
 }
 

@@ -11,7 +11,7 @@ use bakeoff_fuzz::wire::{
 use super::{CandidateInfo, Effect, Subject};
 use crate::observation::{BootObservation, Observation, SeenSplat};
 use crate::plan::{Cell, CellId, Planned};
-use crate::spec::{Gate, Prediction, Role};
+use crate::spec::{Gate, KnownSplat, Prediction, Role};
 use crate::store::{BootEnd, BuildSeconds, KernelJson, KernelOutcome};
 
 pub(crate) const PROCESS: u32 = 0;
@@ -84,6 +84,12 @@ pub(crate) fn subject() -> Subject {
             Gate::NotWorse,
         ],
         predictions: predictions(),
+        known: vec![KnownSplat {
+            pattern: "WARNING: kmalloc bug in lab_*".into(),
+            reason: "the lab driver takes a size from user space".into(),
+            link: "https://lore.kernel.org/r/lab".into(),
+            expires: "2999-12-31".into(),
+        }],
     }
 }
 
@@ -237,6 +243,8 @@ impl Story for Observation {
                     corrupted: false,
                     offset: 4096 + u64::from(n),
                     disables_lockdep: false,
+                    signature: vec!["warning".into(), title.into()],
+                    notes: Vec::new(),
                 });
             }
         }

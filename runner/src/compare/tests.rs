@@ -212,9 +212,10 @@ fn garbled_reports_are_inconclusive() {
 /// The control's bug by another call chain is not "removed".
 #[test]
 fn the_same_title_elsewhere_is_not_removed() {
-    let seen = clean("no-check-helper", "x86_64")
-        .splats(BUG, 3)
-        .last_splat(|splat| splat.fingerprint = "another chain".into());
+    let seen = clean("no-check-helper", "x86_64").splats(BUG, 3).last_splat(|splat| {
+        splat.fingerprint = "another chain".into();
+        splat.signature = ["warning", "g", "h", "i", "j"].map(String::from).to_vec();
+    });
     let mut seen = seen;
     seen.boots[0].splats.drain(..2);
     let found = judged(&with(seen));
@@ -444,153 +445,6 @@ fn gates_decide() {
     assert!(row.reason.contains("needs about"), "{}", row.reason);
 }
 
-/// Gates may name any rate, any change of a splat and any verdict.
-#[test]
-fn gates_name_rates_splats_and_verdicts() {
-    let state = |candidate: &str, yaml: &str| {
-        let gate: Gate = crate::spec::yaml(yaml, "gate").unwrap();
-        let subject = Subject { gates: vec![gate], ..subject() };
-        let found = compare(&subject, &prediction("x86_64"), &Settings::default());
-        let row = found.gates.iter().find(|g| g.place.candidate == candidate).unwrap();
-        (row.state, row.reason.clone())
-    };
-    let top = "metric: build_id.top_frame";
-    use GateState::{Failed, Met, Undecided};
-    for (candidate, yaml, expected) in [
-        ("peter-removal", format!("{{gate: rate-at-most, {top}, rate: 0.01}}"), Met),
-        ("lockless-tree", format!("{{gate: rate-at-most, {top}, rate: 0.01}}"), Failed),
-        ("lockless-tree", format!("{{gate: rate-at-most, {top}, rate: 0.99999}}"), Undecided),
-        ("lockless-tree", format!("{{gate: rate-at-least, {top}, rate: 0.99}}"), Met),
-        ("lockless-tree", format!("{{gate: rate-is, {top}, is: [same, better]}}"), Met),
-        (
-            "peter-removal",
-            format!("{{gate: rate-is, {top}, probe: build_id/hardirq, is: [same]}}"),
-            Failed,
-        ),
-        ("peter-removal", "{gate: verdict-is, is: [worse]}".into(), Met),
-        ("lockless-tree", "{gate: verdict-is, is: [better]}".into(), Failed),
-        (
-            "lockless-tree",
-            "{gate: splat-is, title: WARNING in find_vma, is: [removed]}".into(),
-            Met,
-        ),
-        (
-            "lockless-tree",
-            "{gate: splat-is, title: WARNING in find_vma, is: [control]}".into(),
-            Failed,
-        ),
-        ("lockless-tree", "{gate: splat-is, title: BUG in foo, is: [removed]}".into(), Undecided),
-        ("lockless-tree", "{gate: no-splats, change: [added, control]}".into(), Met),
-        ("lockless-tree", "{gate: no-splats, change: [removed]}".into(), Failed),
-    ] {
-        let (state, reason) = state(candidate, &yaml);
-        assert_eq!(state, expected, "{candidate} {yaml}: {reason}");
-        assert!(!reason.is_empty());
-    }
-}
-
-fn on_production(mut seen: Observation) -> Observation {
-    for boot in &mut seen.boots {
-        boot.hello.iter_mut().for_each(|hello| hello.debug_locks = None);
-        for block in &mut boot.blocks {
-            (block.debug_locks_before, block.debug_locks_after) = (None, None);
-        }
-    }
-    seen.profile("production")
-}
-
-/// Where a production kernel was measured its rates decide: a debug kernel's are
-/// shown and blame nobody, and count for no correction.
-#[test]
-fn rates_of_debug_kernels_are_not_judged() {
-    let mut all = with(clean("no-check-helper", "x86_64").answers(PROCESS, 500));
-    let alone = judged(&all);
-    assert_eq!(verdict(&alone, "no-check-helper").verdict, Verdict::Worse);
-    all.extend(["landed", "no-check-helper"].map(|name| on_production(clean(name, "x86_64"))));
-    let found = judged(&all);
-    assert_eq!(verdict(&found, "no-check-helper").verdict, Verdict::Same);
-    let of = |found: &Comparison, profile: &str| -> Vec<RateRow> {
-        let own =
-            |r: &&RateRow| r.place.candidate == "no-check-helper" && r.place.profile == profile;
-        found.rates.iter().filter(own).cloned().collect()
-    };
-    for row in of(&found, "lockdep") {
-        assert!(!row.judged && row.difference.is_none() && row.low.is_some(), "{row:?}");
-        assert!(row.reason.contains("debug kernel"), "{}", row.reason);
-    }
-    // Four comparisons in all, of the one candidate that has a production kernel.
-    let each = of(&found, "production")[0].difference.unwrap().confidence;
-    assert!((each - stats::corrected(0.95, 4)).abs() < 1e-8, "{each}");
-}
-
-/// A step is done in its profiles only, and nobody misses it elsewhere.
-#[test]
-fn steps_have_profiles() {
-    let mut subject = subject();
-    subject.steps[1].profiles = vec!["production".into()];
-    let mut all = vec![clean("landed", "x86_64"), clean("no-check-helper", "x86_64")];
-    for seen in &mut all {
-        for boot in &mut seen.boots {
-            boot.blocks.retain(|block| block.step == PROCESS);
-            boot.asked.retain(|step| *step == PROCESS);
-            boot.steps.remove(&HARDIRQ);
-        }
-    }
-    all.extend(["landed", "no-check-helper"].map(|name| on_production(clean(name, "x86_64"))));
-    let found = compare(&subject, &all, &Settings::default());
-    assert_eq!(verdict(&found, "no-check-helper").verdict, Verdict::Same);
-    let lockdep = found.rates.iter().filter(|row| row.place.profile == "lockdep");
-    assert!(lockdep.clone().all(|row| row.step == PROCESS) && lockdep.count() == 4);
-    assert!(found.cells.iter().all(|cell| cell.note.is_none()), "{:#?}", found.cells);
-}
-
-/// A claim holds, is refuted, or needs so many calls more; it blames nobody.
-#[test]
-fn claims_are_put_to_the_test() {
-    let claim = |percent: f64| Some(crate::plan::Claim::new(percent).unwrap());
-    let mut all = prediction("x86_64");
-    all[2].boots[0].blocks[0].counts.top.correct -= 3;
-    all[2].boots[0].blocks[0].counts.top.valid -= 3;
-    let of = |percent: f64, candidate: &str| {
-        let subject = Subject { claim: claim(percent), ..subject() };
-        let found = compare(&subject, &all, &Settings::default());
-        let own = |r: &&RateRow| r.place.candidate == candidate && r.step == PROCESS;
-        found.rates.iter().find(own).unwrap().claim.unwrap()
-    };
-    assert_eq!(of(99.9, "lockless-tree").state, ClaimState::Holds);
-    assert_eq!(of(99.9, "peter-removal").state, ClaimState::Refuted);
-    let open = of(99.999, "lockless-tree");
-    assert_eq!((open.state, open.needs), (ClaimState::Open, Some(299_572 - 20_000)));
-    // Three failures of 20,000 in one block: independent calls would show 99.9%.
-    let clumped = of(99.9, "no-check-helper");
-    assert_eq!(clumped.state, ClaimState::Open, "{clumped:?}");
-    let holds = "99.9% holds: at least 99.98% with 95% confidence";
-    assert_eq!(claim_words(&of(99.9, "lockless-tree")), holds);
-    let subject = Subject { claim: claim(99.999), ..subject() };
-    let found = compare(&subject, &prediction("x86_64"), &Settings::default());
-    assert_eq!(verdict(&found, "lockless-tree").verdict, Verdict::Same);
-}
-
-/// A guest that ends a step before its rule allows it is our error.
-#[test]
-fn stopping_is_recounted() {
-    let mut subject = subject();
-    subject.steps[0].step.stop = bakeoff_fuzz::wire::Stop::Precise { half_width_ppm: 5_000 };
-    let stopping = |at: u32| -> Vec<Observation> {
-        let mut all = prediction("x86_64");
-        let blocks = all.iter_mut().flat_map(|seen| &mut seen.boots);
-        blocks.for_each(|boot| boot.blocks.retain(|b| b.step != PROCESS || b.block < at));
-        all
-    };
-    let found = compare(&subject, &stopping(8), &Settings::default());
-    assert_eq!(verdict(&found, "lockless-tree").verdict, Verdict::Same);
-    let row = found.rates.iter().find(|row| row.place.candidate == "lockless-tree").unwrap();
-    assert!(row.error_share.unwrap() < 0.1, "stopping at a look spends little: {row:?}");
-    let found = compare(&subject, &stopping(7), &Settings::default());
-    assert_eq!(verdict(&found, "lockless-tree").verdict, Verdict::Inconclusive);
-    says(&found, "lockless-tree", "after 7 of 20 blocks");
-}
-
 /// Stock against stock blames nobody: eighty bake-offs in which every boot
 /// draws its own rate and every block its own, as boots and blocks do.
 #[test]
@@ -725,3 +579,5 @@ fn predictions_are_held_against_the_evidence() {
     );
     assert!(found.predictions.iter().all(|p| !p.reason.is_empty()));
 }
+
+mod rates;

@@ -14,17 +14,18 @@ use crate::spec::word;
 use crate::stats;
 
 /// All of them; a test asserts that none is forgotten.
-pub(super) const CONTEXTS: [Context; 6] = [
+pub(super) const CONTEXTS: [Context; 7] = [
     Context::Process,
     Context::Softirq,
     Context::Hardirq,
     Context::RqLock,
     Context::PageFault,
+    Context::PageFaultLocked,
     Context::Nmi,
 ];
 /// All of them; a test asserts that none is forgotten.
-pub(super) const STRESSES: [Stress; 4] =
-    [Stress::Idle, Stress::MmapWriters, Stress::Oversubscribed, Stress::Flip];
+pub(super) const STRESSES: [Stress; 5] =
+    [Stress::Idle, Stress::MmapWriters, Stress::Oversubscribed, Stress::Flip, Stress::PageOut];
 /// What is said of the largest claim a maintainer makes.
 const CLAIM: f64 = 0.99999;
 

@@ -32,7 +32,7 @@ pub(super) enum Stop {
     DoesNotExit,
     /// The panic's restart did not come.
     Panicked,
-    /// Its Hello says that it cannot be measured.
+    /// Its Hello, or its emulator, says that it cannot be measured.
     Unfit,
     /// No Hello in time.
     NoHello { limit: Duration },

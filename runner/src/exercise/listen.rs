@@ -119,7 +119,25 @@ pub(crate) struct Console {
     lines: u64,
     panic: Option<String>,
     gave_up: Option<String>,
+    breakpoint: Breakpoint,
 }
+
+/// What is known of a breakpoint trap that no handler of the kernel's wanted.
+#[derive(Debug, Default)]
+enum Breakpoint {
+    /// There was none, or it was a real one.
+    #[default]
+    None,
+    /// Reported; the instruction bytes follow.
+    Reported,
+    /// The trap came from where there is no breakpoint.
+    Stale(String),
+}
+
+/// How x86 reports such a trap.
+const INT3: &str = "int3: 0000 [#";
+/// The instruction.
+const INT3_BYTE: &str = "cc";
 
 /// Bytes of a line that are looked at.
 const LINE: usize = 1000;
@@ -163,8 +181,44 @@ impl Console {
                 self.gave_up = Some(why.trim_end().to_owned());
             }
         }
+        self.look_for_stale_breakpoint(&line);
         if !line.trim().is_empty() {
             self.last = line.trim().to_owned();
+        }
+    }
+
+    /// A kernel that patches its text puts breakpoints into it for a moment. TCG's
+    /// translated code can still run into one after it was taken away, and the kernel,
+    /// which knows of none there, dies. The report betrays it: the byte just before
+    /// the saved instruction pointer, as it is in memory, is not the breakpoint's.
+    fn look_for_stale_breakpoint(&mut self, line: &str) {
+        match &self.breakpoint {
+            Breakpoint::None if line.contains(INT3) => self.breakpoint = Breakpoint::Reported,
+            Breakpoint::Reported => {
+                let Some((_, code)) = line.split_once("Code: ") else { return };
+                let mut before = None;
+                for byte in code.split_whitespace() {
+                    if byte.starts_with('<') {
+                        break;
+                    }
+                    before = Some(byte);
+                }
+                self.breakpoint = match before {
+                    None | Some(INT3_BYTE) => Breakpoint::None,
+                    Some(byte) => Breakpoint::Stale(byte.to_owned()),
+                };
+            }
+            Breakpoint::None | Breakpoint::Stale(_) => {}
+        }
+    }
+
+    /// Why this guest's emulator cannot be believed, if that has shown.
+    pub(crate) fn stale_breakpoint(&self) -> Option<String> {
+        match &self.breakpoint {
+            Breakpoint::Stale(byte) => Some(format!(
+                "TCG ran into a breakpoint that was no longer in memory (there is {byte} instead)"
+            )),
+            Breakpoint::None | Breakpoint::Reported => None,
         }
     }
 
@@ -189,6 +243,26 @@ impl Console {
 
 #[cfg(test)]
 mod tests {
+    /// A breakpoint trap is the emulator's fault where the memory shows none, and
+    /// the kernel's where it does.
+    #[test]
+    fn stale_breakpoints_are_told_from_real_ones() {
+        let console = |code: &str| {
+            let mut console = Console::default();
+            let text = format!(
+                "[   11.598240] Oops: int3: 0000 [#1] SMP\n\
+                 [   11.598890] RIP: 0010:__schedule+0x271/0x8a0\n\
+                 [   11.599000] Code: {code} 44 00 00\n"
+            );
+            console.push(text.as_bytes());
+            console
+        };
+        let stale = console("a6 02 00 00 0f 1f 44 00 00 0f <1f>");
+        assert!(stale.stale_breakpoint().unwrap().contains("there is 0f"));
+        assert_eq!(console("a6 02 00 00 0f 1f 44 00 00 cc <1f>").stale_breakpoint(), None);
+        assert_eq!(console("<1f>").stale_breakpoint(), None);
+    }
+
     use super::*;
 
     /// However the bytes are cut, the panic's line is found, and it is the first.

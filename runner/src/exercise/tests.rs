@@ -337,7 +337,7 @@ fn dropped_guest_leaves_no_child() {
     fs::write(&kernel, "").unwrap();
     let machine = Machine::new(&arch, Accel::Tcg, 2);
     let started = Guest::start(&machine, &kernel, &initramfs, &Cancel::new(), |_| {});
-    let (mut guest, _outlets) = started.unwrap();
+    let (guest, _outlets) = started.unwrap();
     assert_eq!(guest.qmp.query_status().unwrap(), "running");
     let pid = fake_qemu::pid(dir.path()).unwrap();
     assert!(fake_qemu::lives(pid));

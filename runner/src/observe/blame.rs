@@ -96,6 +96,7 @@ impl Areas {
 
 static MACHINERY_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(MACHINERY));
 static DISPATCHER_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(DISPATCHERS));
+static FAULT_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(dispatch::FAULTS));
 static INTERRUPT_ENTRIES: LazyLock<Matcher> =
     LazyLock::new(|| Matcher::new(dispatch::INTERRUPT_ENTRIES.iter()));
 static WATCHDOG: LazyLock<Matcher> = LazyLock::new(|| Matcher::new(dispatch::WATCHDOG.iter()));
@@ -140,6 +141,19 @@ pub fn first<'a>(
         .or_else(|| reliable.last())
 }
 
+/// What all of the kernel waits for when it hangs: the network's one lock, and the end of a grace
+/// period. Whoever is caught there is a victim, so all of them are one bug.
+pub fn bottleneck(frames: &[Frame]) -> Option<Frame> {
+    frames.iter().filter(|frame| !frame.unreliable).find_map(|frame| {
+        let name = frame.name();
+        let grace = ["synchronize_rcu", "synchronize_srcu", "synchronize_net", "synchronize_sched"];
+        if grace.iter().any(|family| name.starts_with(family)) {
+            return Some(Frame { function: "synchronize_rcu".to_owned(), ..frame.clone() });
+        }
+        name.starts_with("rtnl_lock").then(|| frame.clone())
+    })
+}
+
 /// For short lists of patterns.
 fn matches_any(patterns: &[&str], name: &str) -> bool {
     patterns.iter().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
@@ -162,17 +176,19 @@ pub fn dispatched<'f>(at: Option<&'f Frame>, frames: &'f [Frame]) -> Option<&'f 
     if stalled.is_empty() {
         stalled = reliable;
     }
-    let mut previous: Option<&Frame> = None;
-    for &frame in &stalled {
-        if base_name(&frame.function).starts_with("smp_call_function") {
-            return Some(frame);
+    for dispatchers in [&DISPATCHER_AREAS, &FAULT_AREAS] {
+        let mut previous: Option<&Frame> = None;
+        for &frame in &stalled {
+            if base_name(&frame.function).starts_with("smp_call_function") {
+                return Some(frame);
+            }
+            if dispatchers.matches(base_name(&frame.function))
+                && let Some(found) = previous
+            {
+                return Some(found);
+            }
+            previous = Some(frame);
         }
-        if is_dispatcher(&frame.function)
-            && let Some(found) = previous
-        {
-            return Some(found);
-        }
-        previous = Some(frame);
     }
     stalled.iter().find(|frame| !is_machinery(&frame.function)).or(stalled.first()).copied()
 }

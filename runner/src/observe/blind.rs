@@ -111,7 +111,7 @@ fn switches_off(splat: &Splat, row: &Row) -> bool {
             | LockKind::NonStaticKey
             | LockKind::TableOverflow
             | LockKind::LockCorrupted
-            | LockKind::Internal => true,
+            | LockKind::Internal => row.name != "lockdep-broken",
             // The workqueue's check for leaked locks only prints.
             LockKind::StillHeld => row.name != "workqueue-leak",
         },
@@ -129,6 +129,7 @@ fn switches_off(splat: &Splat, row: &Row) -> bool {
                 | "stack-segment"
                 | "int3"
                 | "invalid-opcode"
+                | "cpu-trap"
                 | "double-fault"
                 | "stack-guard"
                 | "unhandled-fault"
@@ -139,6 +140,7 @@ fn switches_off(splat: &Splat, row: &Row) -> bool {
                 | "usercopy"
                 | "rust-panic"
                 | "panic"
+                | "panic-tty"
                 | "stack-protector"
                 | "stack-end"
                 | "fatal-exception"

@@ -31,8 +31,7 @@ pub(crate) fn build(report: &Report) -> Splat {
 
     let needs_frame = row.title.contains("{F}");
     let mut corrupted = needs_frame && blamed.is_none();
-    let flood =
-        body.texts.iter().any(|text| memmem::find(text, b"printk messages dropped").is_some());
+    let flood = memmem::find(&report.raw, b"printk messages dropped").is_some();
     corrupted |= flood || interleaved(row, &body) || (needs_frame && lacks_stack(row, &body));
 
     let fill = Fill { report, head, access, body: &body };

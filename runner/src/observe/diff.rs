@@ -156,16 +156,26 @@ pub fn diff(before: &Tally, after: &Tally) -> Vec<Difference> {
             edits: Vec::new(),
         });
     }
-    // The most alike pair first; ties by the order of the console.
-    while let Some((from, to)) = nearest(&gone, &come) {
-        let (before, after) = (gone.remove(from), come.remove(to));
+    let signatures = |all: &[&Seen]| -> Vec<Vec<String>> {
+        all.iter().map(|seen| signature(&seen.splat)).collect()
+    };
+    let (was, is) = (signatures(&gone), signatures(&come));
+    let pairs = pair(&was, &is, |from, to| {
+        let (before, after) = (&gone[from].splat, &come[to].splat);
+        before.kind == after.kind && before.corrupted == after.corrupted
+    });
+    for &(from, to) in &pairs {
         found.push(Difference {
             change: Change::Changed,
-            edits: edits(&signature(&before.splat), &signature(&after.splat)),
-            before: Some(before.clone()),
-            after: Some(after.clone()),
+            edits: edits(&was[from], &is[to]),
+            before: Some(gone[from].clone()),
+            after: Some(come[to].clone()),
         });
     }
+    let mut at = 0..gone.len();
+    gone.retain(|_| at.next().is_none_or(|at| pairs.iter().all(|(from, _)| *from != at)));
+    let mut at = 0..come.len();
+    come.retain(|_| at.next().is_none_or(|at| pairs.iter().all(|(_, to)| *to != at)));
     found.extend(gone.into_iter().map(|seen| Difference {
         change: one_sided(Change::Removed, seen),
         before: Some(seen.clone()),
@@ -182,28 +192,40 @@ pub fn diff(before: &Tally, after: &Tally) -> Vec<Difference> {
     found
 }
 
-/// The two that are most alike, if any two are alike enough to be one bug seen twice.
-fn nearest(gone: &[&Seen], come: &[&Seen]) -> Option<(usize, usize)> {
-    let mut best: Option<(usize, (usize, usize))> = None;
-    for (from, before) in gone.iter().enumerate() {
-        for (to, after) in come.iter().enumerate() {
-            if before.splat.kind != after.splat.kind
-                || before.splat.corrupted != after.splat.corrupted
+/// Which of the signatures that came is which of those that went: the most alike pair first, ties
+/// in order, each at most once. `may` forbids pairs.
+pub fn pair(
+    gone: &[Vec<String>],
+    come: &[Vec<String>],
+    may: impl Fn(usize, usize) -> bool,
+) -> Vec<(usize, usize)> {
+    let mut all = Vec::new();
+    for (from, a) in gone.iter().enumerate() {
+        for (to, b) in come.iter().enumerate() {
+            if may(from, to)
+                && let Some(alike) = likeness(a, b)
             {
-                continue;
-            }
-            let (a, b) = (signature(&before.splat), signature(&after.splat));
-            let common = common(&a, &b).len();
-            let alike = 200 * common / (a.len() + b.len()).max(1);
-            // The first line is the kind; two reports that share no more than that and a frame by
-            // chance are two bugs.
-            let enough = alike >= 50 && common >= 2;
-            if enough && best.is_none_or(|(most, _)| alike > most) {
-                best = Some((alike, (from, to)));
+                all.push((alike, from, to));
             }
         }
     }
-    best.map(|(_, pair)| pair)
+    all.sort_by_key(|(alike, from, to)| (std::cmp::Reverse(*alike), *from, *to));
+    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    for (_, from, to) in all {
+        if pairs.iter().all(|(f, t)| *f != from && *t != to) {
+            pairs.push((from, to));
+        }
+    }
+    pairs
+}
+
+/// How much of two signatures is the same, in percent; `None` if too little for one bug seen twice.
+pub fn likeness(a: &[String], b: &[String]) -> Option<usize> {
+    let common = common(a, b).len();
+    let alike = 200 * common / (a.len() + b.len()).max(1);
+    // The first line is the kind; two reports that share no more than that and a frame by chance
+    // are two bugs.
+    (alike >= 50 && common >= 2).then_some(alike)
 }
 
 /// A longest common subsequence, as pairs of indices.

@@ -37,7 +37,38 @@ pub fn explain(splat: &Splat) -> String {
     if splat.panicked {
         say("The kernel went on to panic.".to_owned());
     }
-    text
+    // The title stays whole: it is what people search for.
+    let (title, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    format!("{title}\n{}", folded(rest))
+}
+
+/// The widest line of prose, in characters.
+const WIDTH: usize = 100;
+
+/// Breaks long lines at blanks; what belongs to an item of a list is indented further than it.
+fn folded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start_matches(' ').len();
+        out.push_str(&line[..indent]);
+        let hang = if indent > 0 { indent + 3 } else { 0 };
+        let mut used = indent;
+        for (index, word) in line[indent..].split(' ').enumerate() {
+            let width = word.chars().count();
+            if index > 0 && used + 1 + width > WIDTH {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', hang));
+                used = hang;
+            } else if index > 0 {
+                out.push(' ');
+                used += 1;
+            }
+            out.push_str(word);
+            used += width;
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// What kind of report it is, and who ran where.
@@ -123,6 +154,10 @@ fn kind(kind: Kind) -> &'static str {
         Kind::KcsanDataRace => "KCSAN: two accesses to the same bytes, in no order.",
         Kind::KcsanAssert => "KCSAN: an access that was to be exclusive was not.",
         Kind::KcsanUnknown => "KCSAN: accesses in no order.",
+        Kind::UnexpectedReboot => {
+            "The kernel started anew, and the one before it announced neither a restart nor a panic: \
+             it was reset, for example by a triple fault."
+        }
         Kind::HarnessFailure => {
             "The program that drove the kernel gave up; the run proves nothing."
         }
@@ -434,6 +469,17 @@ mod tests {
     use super::*;
     use crate::observe::parse;
 
+    /// Prose is never wider than it should be, and nothing is lost.
+    #[test]
+    fn prose_is_folded() {
+        let word = "lock ".repeat(60);
+        let text = format!("{}\n\n  1. {}\n", word.trim_end(), word.trim_end());
+        let folded = folded(&text);
+        assert!(folded.lines().all(|line| line.chars().count() <= WIDTH), "{folded}");
+        assert_eq!(folded.split_whitespace().count(), text.split_whitespace().count());
+        assert!(folded.contains("\n     lock"));
+    }
+
     /// The assertion of the case study: who expected what, and who did not keep to it.
     #[test]
     fn an_assertion_names_both_sides() {
@@ -442,7 +488,7 @@ mod tests {
             [    1.000000]  rwsem_assert_held+0x2c/0x34\n\
             [    1.000000]  find_vma+0x1/0x20\n\
             [    1.000000]  stack_map_get_build_id_offset+0x1/0x20\n";
-        let text = explain(&parse(log.as_bytes())[0]);
+        let text = explain(&parse(log.as_bytes())[0]).replace('\n', " ");
         assert!(text.contains(
             "find_vma expects its caller to hold a read-write semaphore (rwsem_assert_held checks it); \
              stack_map_get_build_id_offset called it without."

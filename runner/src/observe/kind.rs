@@ -101,6 +101,8 @@ kinds! {
     /// Not the kernel: the fuzzer that drove it gave up. Recognised, so that it is not mistaken
     /// for a clean run.
     HarnessFailure = "SYZ_FAILURE",
+    /// The kernel started anew without saying why.
+    UnexpectedReboot = "REBOOT",
     /// A report that fits none of the above.
     Other = "",
 }

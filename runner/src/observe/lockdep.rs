@@ -212,7 +212,7 @@ impl LockKind {
             "non-static-key" => LockKind::NonStaticKey,
             "lockdep-overflow" => LockKind::TableOverflow,
             "spinlock" | "rwlock" => LockKind::LockCorrupted,
-            "locking-bug" => LockKind::Internal,
+            "locking-bug" | "lockdep-contention" | "lockdep-broken" => LockKind::Internal,
             _ => return None,
         })
     }

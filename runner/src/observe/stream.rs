@@ -60,6 +60,8 @@ pub struct Parser {
     /// Up to where on the console candidates were looked for.
     scanned: u64,
     open: Vec<Report>,
+    /// Where the first time stamp of a kernel ends: it ran from there on.
+    first_stamp: Stamp,
     /// A report has said that lockdep is off from there on.
     lockdep_off: bool,
     /// Finished, but an earlier one is still open, or a panic may still turn out to be its end.
@@ -75,6 +77,7 @@ impl Parser {
     /// Takes more of the console in; answers with the splats that are complete now, in order.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Splat> {
         for block in bytes.chunks(BLOCK) {
+            self.first_stamp.look(block);
             if self.skim(block) {
                 continue;
             }
@@ -355,6 +358,9 @@ impl Parser {
             }
             return;
         }
+        if row.name == "reboot" && !self.unexpected(buf, line_start, at, text) {
+            return;
+        }
         if row.role == Role::NeedsStack && self.open.iter().any(|r| r.takes(origin) && !r.ended) {
             // Too weak a sign to end a report that is being printed.
             self.message(message, text, at, origin);
@@ -406,11 +412,23 @@ impl Parser {
         }
     }
 
+    /// A boot: did a kernel run before it that did not announce its end?
+    fn unexpected(&self, buf: &[u8], line_start: usize, at: u64, text: usize) -> bool {
+        let ran = self.first_stamp.found.is_some_and(|stamp| stamp < at);
+        let before = &buf[line_start.saturating_sub(LOOK_BACK)..line_start];
+        let announced =
+            [&b"reboot: "[..], b"Rebooting in ", b"Kernel panic - not syncing", b"kexec"]
+                .iter()
+                .any(|word| memmem::find(before, word).is_some());
+        // The decompressor's own words have no time stamp.
+        ran && !announced && text == 0
+    }
+
     fn close(&mut self, mut report: Report) {
         let (lines, raw) = report.kept;
         report.lines.truncate(lines);
         report.raw.truncate(raw);
-        if report.row.role == Role::NeedsStack && !has_stack(&report) {
+        if report.row.role == Role::NeedsStack && !has_stack(&report) && !is_kernels(&report) {
             return;
         }
         let mut splat = build(&report);
@@ -421,6 +439,63 @@ impl Parser {
         self.lockdep_off |= splat.notes.contains(&Note::LockdepOff);
         self.ready.push(splat);
     }
+}
+
+/// Finds the first `[    1.234567]` of a console, however the bytes arrive.
+#[derive(Debug, Default)]
+struct Stamp {
+    found: Option<u64>,
+    at: u64,
+    /// How much of a stamp has been seen.
+    seen: Seen,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Seen {
+    #[default]
+    Nothing,
+    Bracket,
+    Seconds,
+    Fraction(u8),
+}
+
+impl Stamp {
+    fn look(&mut self, bytes: &[u8]) {
+        if self.found.is_some() {
+            return;
+        }
+        let mut index = 0;
+        while index < bytes.len() {
+            if matches!(self.seen, Seen::Nothing) {
+                let Some(open) = memchr(b'[', &bytes[index..]) else { break };
+                index += open;
+            }
+            self.seen = match (self.seen, bytes[index]) {
+                (_, b'[') => Seen::Bracket,
+                (Seen::Bracket, b' ') => Seen::Bracket,
+                (Seen::Bracket | Seen::Seconds, b'0'..=b'9') => Seen::Seconds,
+                (Seen::Seconds, b'.') => Seen::Fraction(0),
+                (Seen::Fraction(digits), b'0'..=b'9') if digits < 6 => Seen::Fraction(digits + 1),
+                (Seen::Fraction(6), b']') => {
+                    self.found = Some(self.at + index as u64 + 1);
+                    return;
+                }
+                _ => Seen::Nothing,
+            };
+            index += 1;
+        }
+        self.at += bytes.len() as u64;
+    }
+}
+
+/// The kernel calls it a bug, and its time stamp shows that it was the kernel: that needs no stack.
+fn is_kernels(report: &Report) -> bool {
+    let prefix = report.lines.get(report.head).map_or(&b""[..], |line| {
+        let start = report.head.checked_sub(1).and_then(|before| report.lines.get(before));
+        let start = start.map_or(0, |before| before.end as usize + 1);
+        &report.raw[start..line.text as usize]
+    });
+    report.row.name == "other-bug" && prefix.contains(&b'[')
 }
 
 #[cfg(test)]

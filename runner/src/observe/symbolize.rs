@@ -5,6 +5,7 @@
 //! one symbol, the frame stays as it is: no place is better than a wrong one.
 
 use crate::observe::frame::{Frame, Source};
+use crate::observe::table::{Blame, Role, rows};
 use crate::observe::{LockdepReport, Splat};
 use gimli::{EndianArcSlice, RunTimeEndian};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
@@ -125,10 +126,9 @@ impl Symbolizer {
     /// The splat with the places of its frames, and the functions that were inlined into them.
     pub fn symbolize(&self, splat: &Splat) -> Splat {
         let mut splat = splat.clone();
-        // The event's own stack begins where the CPU was; the others are return addresses all over.
-        splat.frames = self.frames(&splat.frames);
+        splat.frames = self.frames(&splat.frames, begins_at_the_cpu(&splat));
         for stack in &mut splat.stacks {
-            stack.frames = self.frames(&stack.frames);
+            stack.frames = self.frames(&stack.frames, false);
         }
         if let Some(report) = &mut splat.lockdep {
             self.locks(report);
@@ -157,24 +157,32 @@ impl Symbolizer {
             }
         }
         for link in &mut report.chain {
-            link.frames = self.frames(&link.frames);
+            link.frames = self.frames(&link.frames, false);
         }
     }
 
-    fn frames(&self, frames: &[Frame]) -> Vec<Frame> {
+    fn frames(&self, frames: &[Frame], exact: bool) -> Vec<Frame> {
         // A log that was symbolized already has its inlined frames.
         if frames.iter().any(|frame| frame.source.is_some()) {
             return frames.to_vec();
         }
-        frames.iter().flat_map(|frame| self.frame(frame)).collect()
+        let place = |(at, frame)| self.at(frame, exact && at == 0);
+        frames.iter().enumerate().flat_map(place).collect()
     }
 
-    /// A frame, preceded by what was inlined into it, innermost first.
+    /// A caller's frame, preceded by what was inlined into it, innermost first.
     pub fn frame(&self, frame: &Frame) -> Vec<Frame> {
+        self.at(frame, false)
+    }
+
+    /// The same; `exact` if the offset is that of the instruction itself.
+    fn at(&self, frame: &Frame, exact: bool) -> Vec<Frame> {
         let unknown = || vec![frame.clone()];
         let (Some(offset), Some(size), None) = (frame.offset, frame.size, &frame.module) else {
             return unknown();
         };
+        // A return address is that of the instruction behind the call.
+        let offset = if exact { offset } else { offset.saturating_sub(1) };
         let key = (frame.function.clone(), offset, size);
         if let Ok(cache) = self.cache.lock()
             && let Some(known) = cache.get(&key)
@@ -184,8 +192,7 @@ impl Symbolizer {
         let Some(symbol) = self.symbol(&frame.function, size) else {
             return unknown();
         };
-        // A return address is that of the instruction behind the call.
-        let address = symbol.address + offset.saturating_sub(1);
+        let address = symbol.address + offset;
         let found = self.inlined(address, frame).unwrap_or_else(unknown);
         if let Ok(mut cache) = self.cache.lock() {
             cache.insert(key, found.clone());
@@ -232,9 +239,25 @@ impl Symbolizer {
     }
 }
 
+/// Does the event's own stack begin with the instruction that trapped? Otherwise with a call that
+/// collects the stack.
+fn begins_at_the_cpu(splat: &Splat) -> bool {
+    rows().find(|row| row.name == splat.row).is_some_and(|row| {
+        matches!(row.blame, Blame::Fault | Blame::Head) && row.role != Role::Panic
+    }) && splat.frames.first().is_some_and(|first| {
+        // Old kernels print a WARN's stack by calls.
+        splat.function.as_deref() == Some(first.name())
+            || !matches!(first.name(), "dump_stack" | "dump_stack_lvl" | "show_stack" | "__warn")
+    })
+}
+
 /// What was found for a frame, with the remarks of the stack it stands on now.
 fn with_remarks(found: &[Frame], frame: &Frame) -> Vec<Frame> {
     let mut found = found.to_vec();
+    if let Some(physical) = found.last_mut() {
+        // Cached by where it points, which a trap and a call may share.
+        physical.offset = frame.offset;
+    }
     for known in &mut found {
         known.unreliable = frame.unreliable;
     }
@@ -327,6 +350,27 @@ mod tests {
         assert_eq!(symbolizer.frame(&other), [other]);
         let in_a_module = Frame { module: Some("m".to_owned()), ..frame };
         assert_eq!(symbolizer.frame(&in_a_module), [in_a_module]);
+    }
+
+    /// A trap points at its own instruction, a caller behind its call: the same offset may be two
+    /// places. Where the kernel was loaded makes no difference, and no address is looked at.
+    #[test]
+    fn only_a_trap_is_where_it_says() {
+        let warn = |address: &str| {
+            format!(
+                "[    1.000000] WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20\n\
+                 [    1.000000] RIP: 0010:f+0x1/0x20\n\
+                 [    1.000000] Call Trace:\n\
+                 [    1.000000]  [<{address}>] g+0x1/0x20\n"
+            )
+        };
+        let splats = |address: &str| crate::observe::parse(warn(address).as_bytes());
+        let (low, moved) = (splats("ffffffff81000042"), splats("ffffffffa3400042"));
+        assert!(begins_at_the_cpu(&low[0]));
+        assert_eq!(low[0].frames, moved[0].frames);
+        let lockdep = "[    1.000000] BUG: scheduling while atomic: init/1/0x2\n\
+            [    1.000000] Call Trace:\n[    1.000000]  dump_stack_lvl+0x1/0x20\n";
+        assert!(!begins_at_the_cpu(&crate::observe::parse(lockdep.as_bytes())[0]));
     }
 
     #[test]

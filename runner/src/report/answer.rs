@@ -382,6 +382,8 @@ fn splats(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     for (change, text) in [
         (Change::Control, verb),
         (Change::Added, "Adds"),
+        (Change::Changed, "Changes a splat into another"),
+        (Change::Known, "Shows what is known and nobody's fault"),
         (Change::Removed, "The control's splat is gone, fixed or silenced"),
     ] {
         let rows = own(change);

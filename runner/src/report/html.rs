@@ -8,7 +8,11 @@ use super::Report;
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
 use super::text::untested_line;
 use crate::compare::words::{count, plain, points, ratio};
-use crate::compare::{Outcome, Place, RateRow, Verdict, VerdictRow, condition, end_words, shown};
+use crate::compare::{
+    Outcome, Place, RateRow, SplatRow, Verdict, VerdictRow, claim_words, condition, end_words,
+    shown,
+};
+use crate::observe::diff::Edit;
 use crate::spec::word;
 
 const STYLE: &str = include_str!("html.css");
@@ -36,6 +40,7 @@ pub(super) fn render(report: &Report) -> String {
                 (answers(report))
                 (availability(report))
                 (splats(report))
+                (blind(report))
                 (cells(report))
                 (gates(report))
                 (predictions(report))
@@ -153,10 +158,14 @@ fn availability(report: &Report) -> Markup {
                         td class=(class(row.verdict)) { (interval(row)) }
                         td.number { @if row.calls > 0 { (shown(row)) } @else { "0 calls" } }
                         td class=(class(row.verdict)) {
-                            @if row.place.candidate == reference(report) { "-" }
+                            @if row.place.candidate == reference(report) || !row.judged { "-" }
                             @else { (word(row.verdict)) }
                         }
-                        td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
+                        td.dim {
+                            (text(&row.reason)) " "
+                            @if let Some(claim) = &row.claim { (claim_words(claim)) ". " }
+                            (evidence(&row.place))
+                        }
                     }
                 }
             } }
@@ -206,19 +215,55 @@ fn splats(report: &Report) -> Markup {
         h2 { "Splats" }
         @if report.splats.is_empty() { p { "None on any console." } }
         @else { .wide { table {
-            tr { th { "candidate" } th { "on" } th { "change" } th { "times" } th { "title" } th { "why" } }
+            tr { th { "candidate" } th { "on" } th { "change" } th { "times" } th { "boots" } th { "title" } th { "why" } }
             @for row in &report.splats {
                 tr {
                     td { (text(&row.place.candidate)) }
                     td { (cell(report, &row.place)) }
                     td { (word(row.change)) }
                     td.number { (count(row.count)) }
-                    td { code { (text(&row.title)) } br; span.dim { (text(&row.fingerprint)) } }
+                    td.number { (row.boots_seen) "/" (row.place.boots) }
+                    td { code { (text(&row.title)) } br; span.dim { (text(&row.fingerprint)) } (edits(row)) }
                     td.dim { (text(&row.reason)) " " (evidence(&row.place)) }
                 }
             }
         } } }
     }
+}
+
+/// What a changed splat was before: `-` beside, `+` here.
+fn edits(row: &SplatRow) -> Markup {
+    html! {
+        @if !row.edits.is_empty() {
+            pre { @for edit in &row.edits {
+                @match edit {
+                    Edit::Same(words) => { "  " (text(words)) }
+                    Edit::Removed(words) => { "- " (text(words)) }
+                    Edit::Added(words) => { "+ " (text(words)) }
+                }
+                "\n"
+            } }
+        }
+    }
+}
+
+fn blind(report: &Report) -> Markup {
+    html! { @if !report.blind.is_empty() {
+        h2 { "What lockdep could not see" }
+        .wide { table {
+            tr { th { "candidate" } th { "on" } th { "what" } th { "times" } th { "boots" } th { "so" } }
+            @for row in &report.blind {
+                tr {
+                    td { (text(&row.place.candidate)) }
+                    td { (cell(report, &row.place)) }
+                    td { (row.blind.name()) }
+                    td.number { (count(row.count)) }
+                    td.number { (row.boots_seen) "/" (row.place.boots) }
+                    td.dim { (text(&row.text)) " " (evidence(&row.place)) }
+                }
+            }
+        } }
+    } }
 }
 
 fn cells(report: &Report) -> Markup {

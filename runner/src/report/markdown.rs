@@ -6,6 +6,7 @@ use super::text::{build_seconds, untested_line};
 use super::{Report, sweep};
 use crate::compare::words::{count, plain};
 use crate::compare::{claim_words, condition, end_words, shown};
+use crate::observe::diff::Edit;
 use crate::spec::word;
 
 /// The longest piece of foreign text that is shown.
@@ -90,11 +91,43 @@ pub(super) fn render(report: &Report) -> String {
             text(&cell(report, &row.place)),
             word(row.change),
             count(row.count),
+            format!("{}/{}", row.boots_seen, row.place.boots),
             code(&row.title),
             text(&row.reason),
         ]
     });
-    table(&mut out, &["candidate", "on", "change", "times", "title", "reason"], rows);
+    table(&mut out, &["candidate", "on", "change", "times", "boots", "title", "reason"], rows);
+    for row in report.splats.iter().filter(|row| !row.edits.is_empty()) {
+        let before = row.beside.as_ref().map_or("?", |before| before.candidate.as_str());
+        let (name, on) = (text(&row.place.candidate), text(&cell(report, &row.place)));
+        out.push_str(&format!("\n{name} on {on}, against {}:\n\n```diff\n", text(before)));
+        for edit in &row.edits {
+            let (sign, words) = match edit {
+                Edit::Same(words) => (' ', words),
+                Edit::Removed(words) => ('-', words),
+                Edit::Added(words) => ('+', words),
+            };
+            out.push_str(&format!("{sign} {}\n", plain(words, 200).replace('`', "'")));
+        }
+        out.push_str("```\n");
+    }
+
+    if !report.blind.is_empty() {
+        section(&mut out, "What lockdep could not see");
+        let rows = report.blind.iter().map(|row| {
+            vec![
+                text(&row.place.candidate),
+                text(&cell(report, &row.place)),
+                text(row.blind.name()),
+                count(row.count),
+                format!("{}/{}", row.boots_seen, row.place.boots),
+                row.example.as_deref().map_or_else(|| "-".to_owned(), code),
+                text(&row.text),
+            ]
+        });
+        let heads = ["candidate", "on", "what", "times", "boots", "first", "so"];
+        table(&mut out, &heads, rows);
+    }
 
     section(&mut out, "Cells");
     let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));

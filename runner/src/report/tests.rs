@@ -7,6 +7,7 @@ use super::*;
 use crate::compare::testing::{HARDIRQ, Story, clean, prediction, subject, with};
 use crate::compare::{Settings, compare};
 use crate::observation::Observation;
+use crate::observe::Note;
 use crate::plan::Plan;
 use crate::spec::{BaseSource, Candidate};
 use crate::store::{BootEnd, KernelOutcome};
@@ -48,6 +49,7 @@ fn spec() -> Spec {
         probes: Vec::new(),
         gates: subject.gates,
         predictions: subject.predictions,
+        known_splats: subject.known,
     }
 }
 
@@ -124,6 +126,29 @@ fn misfortunes() -> Report {
     arm.push(clean("peter-removal", "arm64").dies(BootEnd::Hung { silent_seconds: 60 }, HARDIRQ));
     arm.push(interrupted);
     report_of(&[lost, arm].concat())
+}
+
+/// One inversion swapped for another, one that is known, and lockdep looking away.
+fn splat_stories() -> Report {
+    let circle = |candidate: &str, last: &str| {
+        clean(candidate, "x86_64").splats("possible deadlock in f", 1).last_splat(|splat| {
+            splat.kind = "LOCKDEP".into();
+            splat.fingerprint = format!("a-b-{last}");
+            splat.signature =
+                ["circular", "&a->lock in f", "b_mutex in g", last].map(String::from).to_vec();
+            splat.notes = vec![Note::LockdepOff];
+            splat.disables_lockdep = true;
+        })
+    };
+    let known = clean("peter-removal", "x86_64")
+        .splats("WARNING: kmalloc bug in lab_alloc", 2)
+        .last_splat(|splat| splat.notes = vec![Note::NmiUse, Note::InNmi]);
+    report_of(&[
+        clean("landed", "x86_64"),
+        circle("as-reported", "c_sem in h"),
+        circle("no-check-helper", "d_sem in h"),
+        known,
+    ])
 }
 
 /// Everything that comes from elsewhere tries to break out.
@@ -276,6 +301,7 @@ fn all_reports() -> Vec<(&'static str, Report)> {
         ("predicted", both_architectures()),
         ("misfortunes", misfortunes()),
         ("hostile", hostile()),
+        ("splats", splat_stories()),
         ("matrix", matrix()),
         ("swept", swept()),
         ("empty", report_of(&[])),
@@ -288,7 +314,9 @@ fn reports_read_like_this() {
     for (name, report) in all_reports() {
         insta::assert_snapshot!(format!("text-{name}"), text_of(&report));
     }
-    for (name, report) in [("predicted", both_architectures()), ("hostile", hostile())] {
+    for (name, report) in
+        [("predicted", both_architectures()), ("hostile", hostile()), ("splats", splat_stories())]
+    {
         let text = format("markdown").unwrap().render(&report).unwrap();
         insta::assert_snapshot!(format!("markdown-{name}"), text);
     }

@@ -3,19 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use bakeoff_fuzz::wire::Stress;
+
 use super::answer::{cell, headline, place_list, reference, sentences, target, verdict_word};
+use super::splats::{blind, splats};
 use super::wrap::{table, wrap};
 use super::{Report, WIDTH, sweep};
 use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
-    CellEnd, CellRow, Change, GateState, Outcome, RateRow, SplatRow, Verdict, claim_words,
-    condition, end_words, shown,
+    CandidateInfo, CellEnd, CellRow, Change, GateState, Outcome, RateRow, Verdict, claim_words,
+    condition, end_words, has_tested, shown,
 };
 use crate::spec::{Role, word};
 use crate::stats::FEW_BLOCKS;
 
 /// Rows of a table that has no natural end; the rest is in `report.json`.
-const MOST_ROWS: usize = 60;
+pub(super) const MOST_ROWS: usize = 60;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -28,6 +31,7 @@ pub(super) fn render(report: &Report) -> String {
     not_counted(&mut out, report);
     buckets(&mut out, report);
     splats(&mut out, report);
+    blind(&mut out, report);
     cells(&mut out, report);
     gates(&mut out, report);
     predictions(&mut out, report);
@@ -36,12 +40,12 @@ pub(super) fn render(report: &Report) -> String {
     out
 }
 
-fn line(out: &mut String, text: &str) {
+pub(super) fn line(out: &mut String, text: &str) {
     let indent = " ".repeat(text.len() - text.trim_start().len());
     out.push_str(&wrap(text, WIDTH, &indent, &format!("{indent}  ")));
 }
 
-fn title(out: &mut String, text: &str) {
+pub(super) fn title(out: &mut String, text: &str) {
     out.push('\n');
     line(out, text);
     out.push('\n');
@@ -93,7 +97,10 @@ fn verdicts(out: &mut String, report: &Report) {
             .iter()
             .find(|v| v.place.candidate == name && target(report, &v.place) == at);
         let Some(row) = row else { return "-".to_owned() };
-        let untested = report.run.candidates.iter().any(|c| c.name == name && c.untested.is_some());
+        let open = |c: &CandidateInfo| {
+            c.untested.is_some() && !has_tested(c, &report.findings, &row.place)
+        };
+        let untested = report.run.candidates.iter().any(|c| c.name == name && open(c));
         let star = untested && matches!(row.verdict, Verdict::Same | Verdict::Better);
         starred |= star;
         format!("{}{}", verdict_word(row), if star { " *" } else { "" })
@@ -188,7 +195,13 @@ fn sweeps(out: &mut String, report: &Report) {
 
 /// Rows that stand under one heading.
 fn heading(report: &Report, row: &RateRow) -> String {
-    let kind = if row.judged { "" } else { " (a debug kernel, not judged)" };
+    let kind = match (row.judged, row.stress) {
+        (true, _) => "",
+        (false, Stress::Flip) => " (not held equal, not judged)",
+        (false, Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed | Stress::PageOut) => {
+            " (a debug kernel, not judged)"
+        }
+    };
     format!("{}, {}{kind}", condition(row), cell(report, &row.place))
 }
 
@@ -387,68 +400,6 @@ fn buckets(out: &mut String, report: &Report) {
     line(out, text);
 }
 
-fn splats(out: &mut String, report: &Report) {
-    title(out, "SPLATS");
-    if report.splats.is_empty() {
-        let text = if report.cells.iter().any(|cell| cell.place.boots > 0) {
-            "  none in any boot"
-        } else {
-            "  no boot was made"
-        };
-        line(out, text);
-        return;
-    }
-    // One line for a title; its call chains are apart in report.json.
-    let mut rows: Vec<(&SplatRow, u64, usize)> = Vec::new();
-    // Of what never ran, the cells tell.
-    for splat in report.splats.iter().filter(|s| s.place.boots > 0) {
-        let like = |other: &SplatRow| {
-            (&other.title, other.change) == (&splat.title, splat.change)
-                && other.place.candidate == splat.place.candidate
-                && cell(report, &other.place) == cell(report, &splat.place)
-        };
-        match rows.iter_mut().find(|(known, ..)| like(known)) {
-            Some((_, times, chains)) => {
-                *times += splat.count;
-                *chains += 1;
-            }
-            None => rows.push((splat, splat.count, 1)),
-        }
-    }
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .take(MOST_ROWS)
-        .map(|(splat, times, chains)| {
-            let chains =
-                if *chains > 1 { format!(" ({chains} call chains)") } else { String::new() };
-            vec![
-                splat.place.candidate.clone(),
-                cell(report, &splat.place),
-                change_words(splat),
-                count(*times),
-                format!("{}{chains}", plain(&splat.title, 200)),
-            ]
-        })
-        .collect();
-    out.push_str(&table(&["candidate", "on", "change", ">times", "title"], &cells, "  ", WIDTH));
-    if rows.len() > MOST_ROWS {
-        line(out, &format!("  and {} more in report.json", rows.len() - MOST_ROWS));
-    }
-}
-
-fn change_words(splat: &SplatRow) -> String {
-    match splat.change {
-        Change::Control if splat.count > 0 => "control's".into(),
-        Change::Control
-        | Change::Added
-        | Change::Removed
-        | Change::Same
-        | Change::Flaky
-        | Change::Secondary
-        | Change::Unclear => word(splat.change),
-    }
-}
-
 /// What a kernel took to build, in brackets if that was another time.
 pub(super) fn build_seconds(row: &CellRow) -> String {
     match (row.seconds.copy, row.seconds.make, row.seconds.cached) {
@@ -566,7 +517,8 @@ fn evidence(out: &mut String, report: &Report) {
     line(out, "  cells/BASE/CANDIDATE/ARCH/PROFILE/boots/*/{console.log, records.jsonl}");
     line(out, "  report.json names the files behind every row.");
     let firsts = report.splats.iter().filter(|s| {
-        matches!(s.change, Change::Control | Change::Added | Change::Unclear) && s.count > 0
+        matches!(s.change, Change::Control | Change::Added | Change::Changed | Change::Unclear)
+            && s.count > 0
     });
     let mut told: Vec<(&str, &str)> = Vec::new();
     for splat in firsts {

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use bakeoff_fuzz::wire::{Context as ProbeContext, Interface, Stack, Stop, Stress};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use super::many::Many;
 use super::{
-    Base, BaseSource, Candidate, Gate, Prediction, Probe, Role, Series, Spec, Thread, VERSION,
-    did_you_mean,
+    Base, BaseSource, Candidate, Gate, KnownSplat, Prediction, Probe, Role, Series, Spec, Thread,
+    VERSION, did_you_mean,
 };
 use crate::compare::ORACLES;
 use crate::data::DataDir;
@@ -48,6 +49,9 @@ pub struct RawSpec {
     /// What `--gate` insists on.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// Splats that blame nobody.
+    #[serde(default, rename = "known_splats", alias = "known-splats")]
+    pub known_splats: Vec<KnownSplat>,
 }
 
 /// Where a base comes from: exactly one of the keys.
@@ -170,51 +174,6 @@ fn probe_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Err(D::Error::custom(format!("there is no probe `{name}`; {}", did_you_mean(&name, known))))
 }
 
-/// Nothing, one value, or a list of values.
-#[derive(Clone, Debug)]
-pub struct Many<T>(pub Vec<T>);
-
-impl<T> Default for Many<T> {
-    fn default() -> Self {
-        Many(Vec::new())
-    }
-}
-
-impl<T: Copy> Many<T> {
-    /// One `None` if nothing was written, else each value.
-    fn each(&self) -> Vec<Option<T>> {
-        if self.0.is_empty() { vec![None] } else { self.0.iter().copied().map(Some).collect() }
-    }
-}
-
-impl<'de, T: Deserialize<'de> + TryFrom<u64>> Deserialize<'de> for Many<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Values<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + TryFrom<u64>> Visitor<'de> for Values<T> {
-            type Value = Vec<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number or a list of numbers")
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Vec<T>, E> {
-                let value =
-                    T::try_from(number).map_err(|_| E::custom("the number is too large"))?;
-                Ok(vec![value])
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-                let mut all = Vec::new();
-                while let Some(value) = list.next_element()? {
-                    all.push(value);
-                }
-                if all.is_empty() {
-                    return Err(A::Error::custom("the list is empty"));
-                }
-                Ok(all)
-            }
-        }
-        from.deserialize_any(Values(PhantomData)).map(Many)
-    }
-}
-
 /// A YAML mapping in the order of the file; a repeated key is an error.
 #[derive(Clone, Debug)]
 pub struct Ordered<T>(pub Vec<(String, T)>);
@@ -267,8 +226,28 @@ impl Place<'_> {
     }
 }
 
-/// What a written spec means.
-pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> Result<Spec> {
+impl Place<'_> {
+    /// An error at the first line with `what` at or around the one with `entry`: below it, else
+    /// above.
+    fn error_below(&self, entry: &str, what: &str, message: impl fmt::Display) -> Error {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let holds = |line: &str, text: &str| !line.trim().starts_with('#') && line.contains(text);
+        let start = lines.iter().position(|line| holds(line, entry)).unwrap_or(0);
+        let below = (start..lines.len()).find(|at| holds(lines[*at], what));
+        let at = below.or_else(|| (0..start).rev().find(|at| holds(lines[*at], what)));
+        let at = at.unwrap_or(start) + 1;
+        Error::bad_input(format!("{}:{at}: {message}", self.file.display()))
+    }
+}
+
+/// What a written spec means on the day `today`.
+pub(super) fn resolve(
+    raw: RawSpec,
+    text: &str,
+    file: &Path,
+    data: &DataDir,
+    today: jiff::civil::Date,
+) -> Result<Spec> {
     let place = Place { file, text };
     let RawSpec {
         version,
@@ -282,6 +261,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         probes,
         gates,
         predictions,
+        known_splats,
     } = raw;
     if version != VERSION {
         let message = format!("version {version} of the format is not known; this is {VERSION}");
@@ -341,7 +321,13 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
                     return Err(place.error(profile, message));
                 }
             }
-            if resolved_probes.iter().any(|other| other.label() == probe.label()) {
+            // The same may be asked of another profile with other numbers.
+            let meets = |other: &Probe| {
+                probe.profiles.is_empty()
+                    || other.profiles.is_empty()
+                    || probe.profiles.iter().any(|profile| other.profiles.contains(profile))
+            };
+            if resolved_probes.iter().any(|o| o.label() == probe.label() && meets(o)) {
                 return Err(place.error("probes", format!("{} stands here twice", probe.label())));
             }
             resolved_probes.push(probe);
@@ -364,6 +350,15 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
     for gate in &gates {
         check_gate(gate, &resolved_probes, &place)?;
     }
+    for (index, known) in known_splats.iter().enumerate() {
+        if let Some((at, why)) = known.complaint(today) {
+            return Err(place.error_below(&known.pattern, at, why));
+        }
+        if known_splats[..index].iter().any(|other| other.pattern == known.pattern) {
+            let why = format!("the known splat `{}` stands here twice", known.pattern);
+            return Err(place.error_below(&known.pattern, &known.pattern, why));
+        }
+    }
     Ok(Spec {
         file: file.to_owned(),
         dir,
@@ -377,6 +372,7 @@ pub(super) fn resolve(raw: RawSpec, text: &str, file: &Path, data: &DataDir) -> 
         profiles,
         probes: resolved_probes,
         gates,
+        known_splats,
     })
 }
 

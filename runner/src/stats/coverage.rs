@@ -15,7 +15,7 @@ use std::f64::consts::TAU;
 use bakeoff_fuzz::stop;
 use bakeoff_fuzz::wire::{Block, Context, Counts, Interface, Score, Stack, Step, Stop, Stress};
 
-use super::{CONFIDENCE, Cluster, Estimate, FEW_BLOCKS};
+use super::{CONFIDENCE, Cluster, Estimate};
 
 /// Throws coins, the same ones for the same seed (splitmix64; Steele, Lea & Flood,
 /// OOPSLA 2014).
@@ -219,8 +219,7 @@ impl Scenario {
             let assumed = u32::from(estimate.independence_assumed);
             tally.covered += covered;
             tally.assumed += assumed;
-            let few = estimate.rarer_in < FEW_BLOCKS && !estimate.independence_assumed;
-            tally.few += u32::from(few);
+            tally.few += u32::from(estimate.rests_on_few());
             tally.blocks += estimate.trials / u64::from(self.calls.max(1));
         }
         tally

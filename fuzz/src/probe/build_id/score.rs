@@ -2,13 +2,12 @@
 //! Judging a sample: eligible or not, from the right context or not, answered
 //! or not, rightly or not. Pure: words in, counts out.
 
-use std::ops::Range;
-
 use super::sample::slot;
+use super::scene::Legal;
 use crate::elf::BUILD_ID_LENGTH;
+use crate::held::{RWSEM_KEEPS_READERS_OUT, spinlock_is_taken};
 use crate::interrupt::{self, Layout, Level};
 use crate::sys;
-use crate::sys::sampled::DEPTH;
 use crate::wire::Counts;
 
 /// `IRQ_WORK_BUSY`: the kernel does not try the lock while it is set.
@@ -17,6 +16,8 @@ const IRQ_WORK_BUSY: u64 = 2;
 /// Status of a frame, as the kernel numbers them.
 const STATUS_VALID: u32 = 1;
 const STATUS_IP: u32 = 2;
+/// Behind the last frame of a stack in a map.
+const STATUS_EMPTY: u32 = 0;
 
 /// One frame, `struct bpf_stack_build_id`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,28 +55,92 @@ impl Frame {
     }
 }
 
+/// The frames of a stack, as words; it ends with the first one that has no status.
+pub fn frames(words: &[u64]) -> Vec<Frame> {
+    words
+        .chunks_exact(4)
+        .filter_map(|chunk| Some(Frame::from_words(chunk.try_into().ok()?)))
+        .take_while(|frame| frame.status != STATUS_EMPTY)
+        .collect()
+}
+
+/// Whether a stack has a frame that was not answered.
+pub fn has_fallback(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| frame.status == STATUS_IP)
+}
+
+/// What the helper answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A user stack.
+    Stack(Vec<Frame>),
+    /// No user stack; 0 for an empty one.
+    Nothing(i32),
+    /// There was a user stack, but the map has another one in its place.
+    Exists,
+    /// Nothing that the helper could answer.
+    Impossible,
+}
+
+impl Answer {
+    /// A helper's that writes frames: their bytes, or an errno. `word` reads at
+    /// an offset in the slot, which has room for `depth` frames.
+    pub fn of_bytes(answer: i64, depth: usize, word: impl Fn(usize) -> u64) -> Self {
+        let Ok(bytes) = usize::try_from(answer) else {
+            return Self::Nothing(errno(answer));
+        };
+        match (bytes, bytes / slot::FRAME) {
+            (0, _) => Self::Nothing(0),
+            (_, count) if bytes.is_multiple_of(slot::FRAME) && count <= depth => {
+                let at = slot::FRAMES as usize;
+                let words: Vec<u64> = (0..bytes / 8).map(|index| word(at + index * 8)).collect();
+                let frame = |chunk: &[u64]| chunk.try_into().ok().map(Frame::from_words);
+                Self::Stack(words.chunks_exact(4).filter_map(frame).collect())
+            }
+            _ => Self::Impossible,
+        }
+    }
+
+    /// `bpf_get_stackid`'s: an id, or an errno. `stack` gives what is under the id.
+    pub fn of_id(answer: i64, stack: impl FnOnce(u32) -> Option<Vec<Frame>>) -> Self {
+        match u32::try_from(answer) {
+            Ok(id) => stack(id).map_or(Self::Impossible, Self::Stack),
+            Err(_) if answer == -i64::from(libc::EEXIST) => Self::Exists,
+            Err(_) if answer < 0 => Self::Nothing(errno(answer)),
+            Err(_) => Self::Impossible,
+        }
+    }
+}
+
+fn errno(answer: i64) -> i32 {
+    i32::try_from(-answer.max(-4096)).unwrap_or(0)
+}
+
 /// One sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    answer: i64,
-    count: u64,
-    work: u64,
-    frames: [Frame; slot::DEPTH],
+    /// What the helper answered.
+    pub answer: Answer,
+    /// The preempt count.
+    pub count: u64,
+    /// Flags of the unlock work.
+    pub work: u64,
+    /// The count of `mmap_lock` before and after the call.
+    pub lock: [u64; 2],
+    /// The context's own proof.
+    pub proof: u64,
 }
 
 impl Sample {
-    /// Decodes what the program wrote; `word` reads at a byte offset.
-    pub fn read(word: impl Fn(usize) -> u64) -> Self {
-        let mut frames = [Frame::default(); slot::DEPTH];
-        for (index, frame) in frames.iter_mut().enumerate() {
-            let at = slot::FRAMES as usize + index * slot::FRAME;
-            *frame = Frame::from_words([word(at), word(at + 8), word(at + 16), word(at + 24)]);
-        }
+    /// Decodes what the program wrote, beside the answer; `word` reads at a byte
+    /// offset.
+    pub fn read(answer: Answer, word: impl Fn(i16) -> u64) -> Self {
         Self {
-            answer: word(slot::ANSWER as usize).cast_signed(),
-            count: word(slot::COUNT as usize),
-            work: word(slot::WORK as usize),
-            frames,
+            answer,
+            count: word(slot::COUNT),
+            work: word(slot::WORK),
+            lock: [word(slot::BEFORE), word(slot::AFTER)],
+            proof: word(slot::PROOF),
         }
     }
 }
@@ -87,67 +152,83 @@ pub struct Eligible {
     pub level: Level,
     /// How to read the preempt count.
     pub layout: Layout,
+    /// The page that is touched, where a page fault is asked for.
+    pub page: Option<u64>,
 }
 
 impl Eligible {
-    /// The frames of an eligible call; any other is counted as what it is.
+    /// The frames of an eligible call, none if it was refused with EEXIST; any
+    /// other call is counted as what it is.
     pub fn frames<'a>(&self, sample: &'a Sample, counts: &mut Counts) -> Option<&'a [Frame]> {
-        let bytes = match usize::try_from(sample.answer) {
-            Err(_) => {
-                let errno = i32::try_from(-sample.answer.max(-4096)).unwrap_or(0);
-                *counts.ineligible.entry(sys::errno_name(errno)).or_default() += 1;
+        let frames: &[Frame] = match &sample.answer {
+            Answer::Stack(frames) => frames,
+            Answer::Exists => &[],
+            Answer::Nothing(errno) => {
+                let name = if *errno == 0 { "0".to_owned() } else { sys::errno_name(*errno) };
+                *counts.ineligible.entry(name).or_default() += 1;
                 return None;
             }
-            Ok(0) => {
-                *counts.ineligible.entry("0".to_owned()).or_default() += 1;
+            Answer::Impossible => {
+                counts.errors += 1;
                 return None;
             }
-            Ok(bytes) => bytes,
         };
-        let frames = bytes
-            .is_multiple_of(slot::FRAME)
-            .then(|| sample.frames.get(..bytes / slot::FRAME))
-            .flatten();
-        if frames.is_none() {
-            counts.errors += 1;
-            return None;
-        }
-        let level = self.layout.level(sample.count);
+        let level = self.level_of(sample);
         if level != self.level {
             *counts.wrong_context.entry(level.to_string()).or_default() += 1;
             return None;
         }
-        frames
+        Some(frames)
+    }
+
+    /// The level a sample came from. A count cannot tell a context switch or a
+    /// page fault from any other task's doing; the proof can.
+    fn level_of(&self, sample: &Sample) -> Level {
+        match (self.layout.level(sample.count), self.level) {
+            (Level::Process, Level::RqLock) if spinlock_is_taken(sample.proof) => Level::RqLock,
+            (Level::Process, Level::PageFault) if Some(sample.proof) == self.page => {
+                Level::PageFault
+            }
+            (level, _) => level,
+        }
     }
 }
 
 /// What a right answer looks like.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// The level that was asked for.
-    pub level: Level,
-    /// How to read the preempt count.
-    pub layout: Layout,
-    /// The executable's own.
-    pub build_id: [u8; BUILD_ID_LENGTH],
-    /// File offsets, innermost frame first.
-    pub frames: [Range<u64>; DEPTH],
+    /// Which samples count.
+    pub eligible: Eligible,
+    /// The whole stack, innermost frame first.
+    pub frames: Vec<Legal>,
     /// Whether the flags of the unlock work were read with interrupts off, so
     /// that they are what the helper saw a moment later.
     pub work_is_known: bool,
+    /// Whether the count of `mmap_lock` was read.
+    pub lock_is_known: bool,
 }
 
 impl Expected {
+    /// Counts of a block in which nothing has happened yet: what can be told
+    /// apart is 0, the rest is not known.
+    pub fn nothing_yet(&self) -> Counts {
+        Counts {
+            slot_busy: self.work_is_known.then_some(0),
+            lock_failed: self.lock_is_known.then_some(0),
+            ..Counts::default()
+        }
+    }
+
     fn is_correct(&self, index: usize, frame: &Frame) -> bool {
-        frame.status == STATUS_VALID
-            && frame.build_id == self.build_id
-            && self.frames.get(index).is_some_and(|legal| legal.contains(&frame.offset))
+        frame.is_valid()
+            && self.frames.get(index).is_some_and(|legal| {
+                legal.build_id == frame.build_id && legal.offsets.contains(&frame.offset)
+            })
     }
 
     /// Adds one sample to the counts.
     pub fn score(&self, sample: &Sample, counts: &mut Counts) {
-        let wanted = Eligible { level: self.level, layout: self.layout };
-        let Some(frames) = wanted.frames(sample, counts) else {
+        let Some(frames) = self.eligible.frames(sample, counts) else {
             return;
         };
         counts.calls += 1;
@@ -157,70 +238,112 @@ impl Expected {
             counts.top.valid += u64::from(valid(top));
             counts.top.correct += u64::from(self.is_correct(0, top));
         }
-        counts.all.valid += u64::from(frames.iter().all(valid));
+        counts.all.valid += u64::from(!frames.is_empty() && frames.iter().all(valid));
         // A stack cut short, or too long, is not a right answer.
         counts.all.correct += u64::from(
-            frames.len() == DEPTH
+            frames.len() == self.frames.len()
                 && frames.iter().enumerate().all(|(index, frame)| self.is_correct(index, frame)),
         );
-        if self.work_is_known && sample.work != interrupt::UNREADABLE {
-            // Only a busy work makes the whole call fall back *and* shows here.
-            let fell_back = frames.iter().all(|frame| frame.status == STATUS_IP);
-            let busy = sample.work & IRQ_WORK_BUSY != 0;
-            *counts.slot_busy.get_or_insert(0) += u64::from(fell_back && busy);
+        // Work and lock are the whole call's: if they fail, every frame does. None
+        // at all: refused, for what it found was not what is in the map.
+        let fell_back = frames.iter().all(|frame| frame.status == STATUS_IP);
+        self.explain(sample, fell_back, counts);
+    }
+
+    /// Why a call fell back as a whole, where the program saw it.
+    fn explain(&self, sample: &Sample, fell_back: bool, counts: &mut Counts) {
+        // One reading that failed, and the block's numbers would be too low.
+        if sample.work == interrupt::UNREADABLE {
+            counts.slot_busy = None;
+        }
+        if sample.lock.contains(&interrupt::UNREADABLE) {
+            counts.lock_failed = None;
+        }
+        let busy = self.work_is_known && sample.work & IRQ_WORK_BUSY != 0;
+        let locked = sample.lock.iter().any(|count| count & RWSEM_KEEPS_READERS_OUT != 0);
+        if let Some(slot_busy) = &mut counts.slot_busy {
+            *slot_busy += u64::from(fell_back && busy);
+        }
+        if let Some(lock_failed) = &mut counts.lock_failed {
+            *lock_failed += u64::from(fell_back && !busy && locked);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::wire::Score;
     use std::collections::BTreeMap;
 
     const ID: [u8; BUILD_ID_LENGTH] = [7; BUILD_ID_LENGTH];
+    const OTHER: [u8; BUILD_ID_LENGTH] = [8; BUILD_ID_LENGTH];
     const HARDIRQ: u64 = 0x0001_0000;
+    const DEPTH: usize = 8;
 
-    fn expected() -> Expected {
+    pub fn expected() -> Expected {
+        let legal = |build_id, offsets| Legal { build_id, offsets };
         Expected {
-            level: Level::Hardirq,
-            layout: Layout::Classic,
-            build_id: ID,
-            frames: [0x100..0x110, 0x120..0x121, 0x130..0x131, 0x140..0x141],
+            eligible: Eligible { level: Level::Hardirq, layout: Layout::Classic, page: None },
+            frames: vec![
+                legal(ID, 0x100..0x110),
+                legal(OTHER, 0x120..0x121),
+                legal(ID, 0x130..0x131),
+                legal(ID, 0x140..0x141),
+            ],
             work_is_known: true,
+            lock_is_known: true,
         }
     }
 
     /// A hardirq sample with these frames.
-    fn sample(frames: &[Frame]) -> Sample {
-        let mut sample = Sample {
-            answer: i64::try_from(frames.len() * slot::FRAME).unwrap(),
-            count: HARDIRQ,
-            work: 0,
-            frames: [Frame::default(); slot::DEPTH],
-        };
-        sample.frames[..frames.len()].copy_from_slice(frames);
-        sample
-    }
-
-    fn valid(offset: u64) -> Frame {
-        Frame { status: STATUS_VALID, build_id: ID, offset }
+    pub fn sample(frames: &[Frame]) -> Sample {
+        let answer = Answer::Stack(frames.to_vec());
+        Sample { answer, count: HARDIRQ, work: 0, lock: [0, 0x100], proof: 0 }
     }
 
     fn fallback(ip: u64) -> Frame {
         Frame { status: STATUS_IP, build_id: [0; BUILD_ID_LENGTH], offset: ip }
     }
 
-    fn right() -> [Frame; 4] {
-        [0x10f, 0x120, 0x130, 0x140].map(valid)
+    pub fn right() -> [Frame; 4] {
+        [
+            Frame::valid(ID, 0x10f),
+            Frame::valid(OTHER, 0x120),
+            Frame::valid(ID, 0x130),
+            Frame::valid(ID, 0x140),
+        ]
+    }
+
+    pub fn fallen_back() -> [Frame; 4] {
+        [0x1, 0x2, 0x3, 0x4].map(fallback)
+    }
+
+    /// The words of frames, as the kernel writes them.
+    pub fn words(frames: &[Frame]) -> Vec<u64> {
+        let mut words = Vec::new();
+        for frame in frames {
+            let mut bytes = [0_u8; 32];
+            bytes[..4].copy_from_slice(&frame.status.to_ne_bytes());
+            bytes[4..24].copy_from_slice(&frame.build_id);
+            bytes[24..].copy_from_slice(&frame.offset.to_ne_bytes());
+            words.extend(
+                bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())),
+            );
+        }
+        words
+    }
+
+    fn score_as(expected: &Expected, samples: &[Sample]) -> Counts {
+        let mut counts = expected.nothing_yet();
+        for sample in samples {
+            expected.score(sample, &mut counts);
+        }
+        counts
     }
 
     fn score(samples: &[Sample]) -> Counts {
-        let mut counts = Counts::default();
-        for sample in samples {
-            expected().score(sample, &mut counts);
-        }
-        counts
+        score_as(&expected(), samples)
     }
 
     const NONE: Score = Score { valid: 0, correct: 0 };
@@ -241,22 +364,26 @@ mod tests {
         let mut off = right();
         off[0].offset = 0x110;
         let mut other = right();
-        other[0].build_id[19] ^= 1;
+        other[0].build_id = OTHER;
         for frames in [off, other] {
             let counts = score(&[sample(&frames)]);
             assert_eq!((counts.top, counts.all), (VALID, VALID));
         }
         let mut caller = right();
         caller[2].offset += 1;
-        let counts = score(&[sample(&caller)]);
-        assert_eq!((counts.top, counts.all), (BOTH, VALID));
+        let mut file = right();
+        file[1].build_id = ID;
+        for frames in [caller, file] {
+            let counts = score(&[sample(&frames)]);
+            assert_eq!((counts.top, counts.all), (BOTH, VALID));
+        }
     }
 
     /// A stack cut short or too long has a right top, but not all frames right.
     #[test]
     fn the_depth_counts() {
         let mut long = right().to_vec();
-        long.push(valid(0x140));
+        long.push(Frame::valid(ID, 0x140));
         for frames in [&right()[..3], &long] {
             let counts = score(&[sample(frames)]);
             assert_eq!((counts.top, counts.all), (BOTH, VALID));
@@ -267,30 +394,62 @@ mod tests {
     /// one that fell back otherwise, or in part, is not.
     #[test]
     fn a_busy_slot_is_told_apart() {
-        let fell_back = sample(&[0x1, 0x2, 0x3, 0x4].map(fallback));
-        let busy = Sample { work: 3, ..fell_back.clone() };
+        let fell_back = sample(&fallen_back());
+        // A writer as well: the lock was not even tried.
+        let busy = Sample { work: 3, lock: [1, 1], ..fell_back.clone() };
         let counts = score(&[busy, fell_back]);
-        assert_eq!((counts.calls, counts.slot_busy), (2, Some(1)));
+        assert_eq!((counts.calls, counts.slot_busy, counts.lock_failed), (2, Some(1), Some(0)));
         assert_eq!((counts.top, counts.all), (NONE, NONE));
         let mut partly = right();
         partly[3] = fallback(1);
-        let partly = Sample { work: 2, ..sample(&partly) };
+        let partly = Sample { work: 2, lock: [1, 1], ..sample(&partly) };
         let counts = score(&[partly]);
-        assert_eq!((counts.top, counts.all, counts.slot_busy), (BOTH, NONE, Some(0)));
+        assert_eq!((counts.top, counts.all), (BOTH, NONE));
+        assert_eq!((counts.slot_busy, counts.lock_failed), (Some(0), Some(0)));
     }
 
-    /// Flags that could not be read say nothing.
+    /// A writer or a waiter, seen before or after, explains a call that fell back
+    /// as a whole; readers do not, and nothing explains one that did not.
     #[test]
-    fn unread_flags_are_no_answer() {
-        let unread = Sample { work: interrupt::UNREADABLE, ..sample(&right()) };
-        assert_eq!(score(&[unread]).slot_busy, None);
-        assert_eq!(score(&[]).lock_failed, None);
+    fn a_lock_that_was_not_to_be_had_is_told_apart() {
+        let lock = |before, after| Sample { lock: [before, after], ..sample(&fallen_back()) };
+        let explained = [lock(1, 0), lock(0, 1), lock(0x102, 0x100), lock(0x104, 0x104)];
+        assert_eq!(score(&explained).lock_failed, Some(4));
+        let unexplained = [lock(0, 0), lock(0x100, 0x300)];
+        let counts = score(&unexplained);
+        assert_eq!((counts.lock_failed, counts.slot_busy), (Some(0), Some(0)));
+        let answered = Sample { lock: [1, 1], ..sample(&right()) };
+        assert_eq!(score(&[answered]).lock_failed, Some(0));
+        let unknown = Expected { lock_is_known: false, ..expected() };
+        assert_eq!(score_as(&unknown, &explained).lock_failed, None);
+    }
+
+    /// With interrupts on the work's flags say nothing, and a lock may.
+    #[test]
+    fn flags_that_do_not_matter_are_no_answer() {
+        let on = Expected { work_is_known: false, ..expected() };
+        let busy = Sample { work: 2, lock: [1, 1], ..sample(&fallen_back()) };
+        let counts = score_as(&on, &[busy]);
+        assert_eq!((counts.slot_busy, counts.lock_failed), (None, Some(1)));
+    }
+
+    /// What could not be read once makes the block's numbers no numbers.
+    #[test]
+    fn unread_words_are_no_answer() {
+        let unread = interrupt::UNREADABLE;
+        let work = Sample { work: unread, ..sample(&right()) };
+        let counts = score(&[sample(&right()), work, sample(&right())]);
+        assert_eq!((counts.slot_busy, counts.lock_failed), (None, Some(0)));
+        let lock = Sample { lock: [0, unread], ..sample(&right()) };
+        let counts = score(&[lock, sample(&right())]);
+        assert_eq!((counts.slot_busy, counts.lock_failed), (Some(0), None));
     }
 
     /// No stack: ineligible by errno, and nothing else is counted.
     #[test]
     fn ineligible_calls_are_named() {
-        let answers = [-14, -14, 0, -22, -9999].map(|answer| Sample { answer, ..sample(&[]) });
+        let answers = [-14, -14, 0, -22, -9999]
+            .map(|answer| Sample { answer: Answer::of_bytes(answer, DEPTH, |_| 0), ..sample(&[]) });
         let counts = score(&answers);
         assert_eq!(counts.calls, 0);
         assert_eq!(
@@ -307,7 +466,8 @@ mod tests {
     /// An answer longer than the buffer, or no whole number of frames, is our error.
     #[test]
     fn impossible_answers_are_errors() {
-        let samples = [33, 288, i64::MAX].map(|answer| Sample { answer, ..sample(&right()) });
+        let samples = [33, 288, i64::MAX]
+            .map(|answer| Sample { answer: Answer::of_bytes(answer, DEPTH, |_| 0), ..sample(&[]) });
         let counts = score(&samples);
         assert_eq!((counts.errors, counts.calls), (3, 0));
     }
@@ -327,17 +487,52 @@ mod tests {
         );
     }
 
-    /// The kernel's struct: status, 20 bytes of id, offset at 24.
+    /// A context switch is one only with the run queue's lock taken, a page fault
+    /// only on the page that is touched, and neither inside an interrupt.
+    #[test]
+    fn contexts_without_a_count_need_their_proof() {
+        let asked = |level, page| Expected {
+            eligible: Eligible { level, page, layout: Layout::Classic },
+            ..expected()
+        };
+        let switch = asked(Level::RqLock, None);
+        let fault = asked(Level::PageFault, Some(0x7000));
+        for (expected, proof) in [(switch, 1), (fault, 0x7000)] {
+            let with = |count, proof| Sample { count, proof, ..sample(&right()) };
+            let samples = [with(2, proof), with(2, 0), with(2, u64::MAX), with(HARDIRQ, proof)];
+            let counts = score_as(&expected, &samples);
+            assert_eq!(counts.calls, 1);
+            assert_eq!(
+                counts.wrong_context,
+                BTreeMap::from([("process".to_owned(), 2), ("hardirq".to_owned(), 1)])
+            );
+        }
+    }
+
+    /// The kernel's struct: status, 20 bytes of id, offset at 24; a slot holds as
+    /// many as the answer says.
     #[test]
     fn frames_are_decoded() {
-        let mut bytes = [0_u8; 32];
-        bytes[..4].copy_from_slice(&1_u32.to_ne_bytes());
-        bytes[4..24].copy_from_slice(&ID);
-        bytes[24..].copy_from_slice(&0x123_u64.to_ne_bytes());
-        let mut words = [0; 4];
-        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = u64::from_ne_bytes(chunk.try_into().unwrap());
-        }
-        assert_eq!(Frame::from_words(words), valid(0x123));
+        let words = words(&right());
+        let word = |at: usize| words[(at - slot::FRAMES as usize) / 8];
+        assert_eq!(Answer::of_bytes(128, DEPTH, word), Answer::Stack(right().to_vec()));
+        assert_eq!(Answer::of_bytes(64, DEPTH, word), Answer::Stack(right()[..2].to_vec()));
+        let padded: Vec<u64> = words.iter().copied().chain([0; 8]).collect();
+        assert_eq!(frames(&padded), right());
+        assert_eq!(frames(&[]), []);
+    }
+
+    /// An id stands for what is under it; EEXIST is a user stack without an answer.
+    #[test]
+    fn ids_are_decoded() {
+        let stack = |id| (id == 7).then(|| right().to_vec());
+        assert_eq!(Answer::of_id(7, stack), Answer::Stack(right().to_vec()));
+        assert_eq!(Answer::of_id(8, stack), Answer::Impossible);
+        assert_eq!(Answer::of_id(-17, stack), Answer::Exists);
+        assert_eq!(Answer::of_id(-14, stack), Answer::Nothing(14));
+        assert_eq!(Answer::of_id(1 << 40, stack), Answer::Impossible);
+        let refused = Sample { answer: Answer::Exists, lock: [1, 1], ..sample(&[]) };
+        let counts = score(&[refused]);
+        assert_eq!((counts.calls, counts.all, counts.lock_failed), (1, NONE, Some(1)));
     }
 }

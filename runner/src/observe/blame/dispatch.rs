@@ -41,7 +41,11 @@ pub const DISPATCHERS: &[Area] = &[
             "__sys_getsockopt*", "do_sock_setsockopt*", "do_sock_getsockopt*", "sock_write_iter*",
             "sock_read_iter*", "sock_do_ioctl*", "sock_ioctl*", "__sock_release*", "sock_release*",
             "sock_common_*", "SYSC_connect*", "SYSC_bind*", "SYSC_sendto*", "SYSC_setsockopt*",
-            "SYSC_getsockopt*", "SYSC_accept*", "sock_poll*",
+            "SYSC_getsockopt*", "SYSC_accept*", "sock_poll*", "sock_recvmsg*", "__sys_listen*",
+            "__sys_shutdown*", "__sys_socketpair*", "sock_splice_*", "sock_mmap*",
+            "compat_sock_ioctl*", "sk_common_release*", "kernel_accept*", "kernel_bind*",
+            "kernel_connect*", "kernel_listen*", "kernel_sendmsg*", "kernel_recvmsg*",
+            "kernel_setsockopt*", "kernel_sock_shutdown*",
         ],
         except: &[],
         reason: "the protocol's operations",
@@ -51,6 +55,24 @@ pub const DISPATCHERS: &[Area] = &[
         functions: &["rtnetlink_rcv_msg*", "nfnetlink_rcv*"],
         except: &[],
         reason: "netlink's tables of message types",
+    },
+    Area {
+        name: "memory mappings",
+        functions: &["do_mmap*", "mmap_file*", "vm_mmap_pgoff*", "unmap_region*", "remove_vma*"],
+        except: &[],
+        reason: "the mapped file's operations",
+    },
+    Area {
+        name: "block devices",
+        functions: &["blkdev_ioctl*", "blkdev_driver_ioctl*", "compat_blkdev_ioctl*"],
+        except: &[],
+        reason: "the disk driver's operations",
+    },
+    Area {
+        name: "idle",
+        functions: &["cpu_startup_entry*", "start_secondary*", "secondary_start_kernel*", "rest_init*"],
+        except: &[],
+        reason: "a CPU without work: what ran on it stands above",
     },
     Area {
         name: "received packets",
@@ -79,10 +101,28 @@ pub const DISPATCHERS: &[Area] = &[
             "process_one_work*", "worker_thread*", "kthread", "ret_from_fork*",
             "kernel_thread_helper*", "task_work_run*", "get_signal*", "do_exit_work*",
             "smpboot_thread_fn*", "kthread_worker_fn*", "exit_to_usermode_loop*",
+            "exit_to_user_mode_loop*", "exit_to_user_mode_prepare*", "do_notify_resume*",
             "do_one_initcall*", "really_probe*", "usb_probe_interface*", "call_usermodehelper*",
         ],
         except: &[],
         reason: "the work's or the thread's own function stands above",
+    },
+];
+
+/// Dispatchers of a stack that has no other: a fault in user space enters the kernel by itself, one
+/// in a system call belongs to the call.
+#[rustfmt::skip]
+pub(super) const FAULTS: &[Area] = &[
+    Area {
+        name: "page faults",
+        functions: &[
+            "__do_fault*", "handle_mm_fault*", "__handle_mm_fault*", "do_user_addr_fault*",
+            "do_page_fault*", "__do_page_fault*", "exc_page_fault*", "asm_exc_page_fault*",
+            "page_fault", "async_page_fault", "do_mem_abort*", "do_translation_fault*", "el0_da*",
+            "el0_ia*",
+        ],
+        except: &[],
+        reason: "a fault is resolved by the file system or driver that the memory is mapped from",
     },
 ];
 

@@ -7,7 +7,7 @@ use super::Area;
 pub const MACHINERY: &[Area] = &[
     Area {
         name: "reporting",
-        functions: &[
+        functions: &["unwind_*", "__unwind_start*", "get_stack_info*", "kernel_text_address", "__kernel_text_address", "in_task_stack*", "stack_access_ok*", "deref_stack_reg*", "orc_find*", "update_stack_state*", 
             "trigger_single_cpu_backtrace", "trigger_all_cpu_backtrace", "__stack_chk_fail",
             "__panic", "panic_*", "dump_stack*", "__dump_stack*", "show_stack*", "show_trace*",
             "dump_backtrace*", "unwind_backtrace*", "walk_stackframe*", "print_*", "panic",
@@ -25,7 +25,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "printk",
-        functions: &[
+        functions: &["netdev_printk*", "__netdev_printk*", "netdev_emerg", "netdev_alert", "netdev_crit", "netdev_err", "netdev_warn", "netdev_notice", "netdev_info", "dev_emerg", "dev_alert", "dev_crit", "dev_err", "dev_warn", "dev_notice", "dev_info", "dev_err_probe*", "devkmsg_emit*", 
             "printk*", "_printk*", "vprintk*", "__printk*", "console_unlock*", "console_flush*",
             "console_emit*", "console_trylock*", "console_cont*", "call_console_drivers*",
             "dev_printk*", "_dev_*", "__dev_printk*", "dev_vprintk*", "pr_cont*", "bust_spinlocks",
@@ -139,7 +139,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "memory and strings",
-        functions: &[
+        functions: &["read_word_at_a_time", "sg_init_*", "sg_copy_*", "sg_miter_*", "sg_alloc_table*", 
             "csum_partial_copy*", "csum_and_copy*", "bstr_printf", "vbin_printf", "bprintf",
             "va_format", "check_pointer*", "pointer_string", "ip4_addr_string*", "ip6_addr_string*",
             "ip4_string", "ip6_string", "ip_addr_string", "ip6_compressed_string",
@@ -167,7 +167,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "copies from and to user space",
-        functions: &[
+        functions: &["get_user", "put_user", "probe_kernel_read*", "probe_kernel_write*", "copy_from_sockptr*", "copy_from_bpfptr*", 
             "copy_folio_to_iter*", "copy_folio_from_iter*", "import_iovec*", "__import_iovec*",
             "iovec_from_user*", "copy_iovec_from_user", "copy_compat_iovec_from_user",
             "import_ubuf*", "copy_from_kernel_nofault*", "copy_to_kernel_nofault*",
@@ -188,7 +188,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "lists and trees",
-        functions: &[
+        functions: &["_refcount_*", "list_lru_*", "list_sort*", 
             "find_first_bit", "find_first_zero_bit", "find_next_bit", "find_next_zero_bit",
             "_find_first_*", "_find_next_*", "_find_last_*", "__find_nth_*", "__xas_*", "__mt_*",
             "mast_*", "mab_*", "__percpu_ref_*", "bucket_table_*", "nested_bucket_table_*",
@@ -227,7 +227,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "lockdep",
-        functions: &[
+        functions: &["trace_lock_*", 
             "zap_class", "__free_zapped_classes", "free_zapped_rcu", "count_matching_names",
             "alloc_chain_hlocks", "alloc_list_entry", "remove_class_from_*", "find_usage_*",
             "__lock_contended", "__lock_downgrade", "lock_acquire*", "lock_release*",
@@ -251,7 +251,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "spinlocks",
-        functions: &[
+        functions: &["raw_read_*", "raw_write_*", "double_lock_balance*", 
             "__pv_*", "_raw_spin_*", "_raw_read_*", "_raw_write_*", "__raw_spin_*", "__raw_read_*",
             "__raw_write_*", "raw_spin_*", "do_raw_*", "spin_lock*", "spin_unlock*",
             "spin_trylock*", "_spin_*", "__spin_*", "spin_bug*", "spin_dump*", "rwlock_bug*",
@@ -334,7 +334,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "work and timers",
-        functions: &[
+        functions: &["hrtimer_active*", "hrtimer_forward*", "hrtimer_setup*", "timer_reduce*", "timer_init_key*", "timer_pending", "queue_rcu_work*", "flush_rcu_work*", "rcu_work_*", "del_singleshot_timer*", 
             "alloc_workqueue*", "__alloc_workqueue*", "apply_workqueue_attrs*",
             "check_flush_dependency*", "disable_work*", "disable_delayed_work*",
             "insert_wq_barrier*", "hrtimer_fixup_*", "hrtimer_debug_hint", "raise_softirq*",
@@ -544,7 +544,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "mappings for devices",
-        functions: &[
+        functions: &["dma_free_*", "vm_unmap_ram*", 
             "ioremap*", "__ioremap*", "iounmap*", "memremap*", "memunmap*", "debug_dma_*",
             "check_unmap*", "check_for_stack*", "dma_map_*", "__dma_map_*", "dma_unmap_*",
             "add_dma_entry*",
@@ -554,7 +554,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "USB requests",
-        functions: &[
+        functions: &["usb_interrupt_msg*", "usb_anchor_urb*", "*_urb_enqueue", 
             "usb_kill_urb*", "usb_unlink_urb*", "usb_poison_urb*", "usb_free_urb*",
             "usb_kill_anchored*", "usb_control_msg*", "usb_bulk_msg*", "usb_start_wait_urb*",
             "usb_hcd_submit_urb*", "usb_hcd_unlink_urb*", "usb_put_dev", "usb_get_dev",
@@ -579,7 +579,7 @@ pub const MACHINERY: &[Area] = &[
     },
     Area {
         name: "unregistering network devices",
-        functions: &[
+        functions: &["unregister_netdev", 
             "unregister_netdevice_many*", "unregister_netdevice_queue*", "rollback_registered*",
             "dev_close_many*", "__dev_close_many*", "netdev_run_todo_*",
         ],

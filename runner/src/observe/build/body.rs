@@ -170,6 +170,7 @@ pub(crate) fn instruction_pointer(text: &[u8], body: &mut Body<'_>) {
         .strip_prefix(b"PC is at ")
         .or_else(|| text.strip_prefix(b"pc : "))
         .or_else(|| text.strip_prefix(b"epc : "))
+        .or_else(|| text.strip_prefix(b"epc   : "))
         .or_else(|| text.strip_prefix(b"IP: "))
         .or_else(|| text.strip_prefix(b"NIP "))
     {

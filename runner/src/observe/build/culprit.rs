@@ -75,7 +75,10 @@ pub(crate) fn blamed(
     let trace: &[Frame] = body.main().map_or(&[], |stack| &stack.frames);
     match row.blame {
         Blame::Nobody => None,
-        Blame::Trace | Blame::Waiter => blame::first(trace.iter(), also).cloned(),
+        Blame::Trace => blame::first(trace.iter(), also).cloned(),
+        Blame::Waiter => {
+            blame::bottleneck(trace).or_else(|| blame::first(trace.iter(), also).cloned())
+        }
         Blame::Fault => {
             let all: Vec<&Frame> = body.ip.iter().chain(trace).collect();
             blame::first(all.iter().copied(), also).cloned()

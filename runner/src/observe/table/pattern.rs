@@ -1,7 +1,7 @@
 //! Heads are matched without regular expressions: a scan for a handful of words finds the few lines
 //! worth a look, and their patterns are literals with holes.
 
-use super::{Row, rows};
+use super::{Role, Row, rows};
 use crate::observe::frame::location;
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
 use std::ops::Range;
@@ -50,8 +50,16 @@ const NEEDLES: &[&str] = &[
     "invalid opcode: ",
     "stack segment: ",
     "int3: 0000",
+    "invalid TSS: ",
+    "segment not present: ",
+    "coprocessor segment overrun: ",
+    "alignment check: 0000 [#",
+    "bounds: 0000 [#",
+    "overflow: 0000 [#",
+    "VFS: Close: file count is 0",
+    "Booting the kernel",
     "Oops",
-    "PANIC: double fault",
+    "PANIC: ",
     "hard LOCKUP",
     "Alignment trap: ",
     "VFS: Busy inodes",
@@ -111,7 +119,9 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
         let at = from + found.start();
         let heads = BY_NEEDLE.get(found.pattern().as_usize())?;
         for (row, head) in heads {
-            if row.role.only_at_start() && !opens_message(&text[..at]) {
+            if row.role.only_at_start() && !opens_message(&text[..at])
+                || row.role == Role::NeedsStack && is_detail(&text[at..])
+            {
                 continue;
             }
             let mut captures = Captures::default();
@@ -127,6 +137,22 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
         from = at + 1;
     }
     oops
+}
+
+/// Lines that begin like a report of an unknown kind, but are part of another one or no report.
+const DETAILS: &[(&[u8], &str)] = &[
+    (b"INFO: lockdep is turned off", "a remark within reports"),
+    (b"INFO: NMI handler ", "an NMI took long: common in guests, whatever the kernel does"),
+    (b"INFO: Stall ended before", "the stall it speaks of is over"),
+    (b"INFO: Slab 0x", "a detail of SLUB's reports"),
+    (b"INFO: Object 0x", "a detail of SLUB's reports"),
+    (b"INFO: recovery required", "a file system's journal is replayed"),
+    (b"WARNING: can't access registers at", "the unwinder is stuck in assembly code"),
+    (b"WARNING: stack recursion", "the unwinder is stuck within a report"),
+];
+
+fn is_detail(text: &[u8]) -> bool {
+    DETAILS.iter().any(|(words, _)| text.starts_with(words))
 }
 
 /// What may stand before a head that opens a message: the tag of the part of the kernel that always
@@ -187,7 +213,6 @@ fn fill(pattern: &'static str, text: &[u8], at: usize, captures: &mut Captures) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::Role;
     use super::*;
     use std::collections::HashSet;
 

@@ -5,7 +5,7 @@ use crate::observe::Kind;
 
 use Blame::{Fault, Head, Nobody, Stall, Trace};
 use KindRule::Is;
-use Role::{Exception, Opens, Panic};
+use Role::{AtStart, Exception, Opens, Panic};
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
@@ -86,6 +86,24 @@ pub(super) const ROWS: &[Row] = &[
         reason: "x86: a bad address reached through the stack pointer",
     },
     Row {
+        name: "cpu-trap",
+        heads: &[
+            "invalid TSS: ",
+            "segment not present: ",
+            "coprocessor segment overrun: ",
+            "alignment check: 0000 [#",
+            "bounds: 0000 [#",
+            "overflow: 0000 [#",
+        ],
+        kind: Is(Kind::DenialOfService),
+        title: "trap in {F}",
+        class: "",
+        blame: Fault,
+        also: &[],
+        role: Exception,
+        reason: "x86: the traps that are left, each by the name arch/x86/kernel/traps.c gives it",
+    },
+    Row {
         name: "int3",
         heads: &["int3: 0000"],
         kind: Is(Kind::DenialOfService),
@@ -119,12 +137,19 @@ pub(super) const ROWS: &[Row] = &[
         reason: "x86: a fault while delivering a fault, usually a stack overflow",
     },
     Row {
+        name: "early-panic",
+        heads: &["PANIC: early exception ", "PANIC: invalid or fatal FRED event"],
+        kind: Is(Kind::DenialOfService),
+        title: "PANIC: early exception",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: AtStart,
+        reason: "before there are handlers, an exception can only be printed",
+    },
+    Row {
         name: "stack-guard",
-        heads: &[
-            "BUG: stack guard page was hit",
-            "BUG: IRQ stack guard page was hit",
-            "BUG: TASK stack guard page was hit",
-        ],
+        heads: &["BUG: stack guard page was hit", "BUG: {what} stack guard page was hit"],
         kind: Is(Kind::Other),
         title: "BUG: stack guard page was hit in {F}",
         class: "stack-overflow in {F}",
@@ -277,6 +302,17 @@ pub(super) const ROWS: &[Row] = &[
         also: &[],
         role: Panic,
         reason: "the end of an oops; alone if the oops itself was lost",
+    },
+    Row {
+        name: "panic-tty",
+        heads: &["Kernel panic - not syncing: Couldn't open N_TTY ldisc for "],
+        kind: Is(Kind::DenialOfService),
+        title: "kernel panic: Couldn't open N_TTY ldisc",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: Panic,
+        reason: "the terminal it names differs from boot to boot",
     },
     Row {
         name: "panic",

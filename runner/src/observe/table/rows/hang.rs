@@ -7,8 +7,26 @@ use Blame::{LastFunction, Nobody, Stall, Waiter};
 use KindRule::Is;
 use Role::Opens;
 
-/// Printing takes this one for whoever opens or writes a terminal.
-const CONSOLE: &[&str] = &["console_lock*"];
+/// How a task waits: whatever the lock, the queue or the grace period is called, and whichever
+/// subsystem wrapped it in a name of its own. A wait for RCU and for the network's one lock is kept:
+/// all of the kernel hangs there when they do, and that is one bug, not hundreds.
+const WAITING: &[&str] = &[
+    "console_lock*",
+    "*_lock",
+    "*_lock_*",
+    "*slowlock*",
+    "*_wait",
+    "*_wait_*",
+    "wait_*",
+    "__wait_*",
+    "*_waiting*",
+    "*completion*",
+    "*sched*",
+    "down",
+    "down_*",
+    "__down_*",
+    "kthread_*",
+];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
@@ -46,6 +64,9 @@ pub(super) const ROWS: &[Row] = &[
             "INFO: {what} detected expedited stalls on CPUs/tasks",
             "INFO: {what} detected stall on CPU",
             "INFO: {what} detected stalls on",
+            "INFO: {what} detected stalls?",
+            "INFO: {what} detected stall, but suppressed",
+            "INFO: {what} detected expedited stalls, but suppressed",
         ],
         kind: Is(Kind::Hang),
         title: "INFO: rcu detected stall in {F}",
@@ -65,7 +86,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "INFO: task hung in {F}",
         class: "hang in {F}",
         blame: Waiter,
-        also: CONSOLE,
+        also: WAITING,
         role: Opens,
         reason: "a task waits uninterruptibly: what it waits for is the first frame that is not a \
                  way of waiting",
@@ -77,7 +98,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "INFO: task can't die in {F}",
         class: "hang in {F}",
         blame: Waiter,
-        also: &[],
+        also: WAITING,
         role: Opens,
         reason: "a task that was killed goes on waiting",
     },

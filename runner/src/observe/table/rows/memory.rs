@@ -8,14 +8,14 @@ use KindRule::Is;
 use Role::{AtStart, OneLine, Opens};
 
 /// A constructor allocates for its caller, and only the caller can forget the object.
-const ALLOCATES: &[&str] = &["*alloc*"];
+const ALLOCATES: &[&str] = &["*alloc*", "*strdup*", "*strndup*", "*memdup*", "list_lru_init*"];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
     // ---- sanitizers ----
     Row {
         name: "kasan",
-        heads: &["BUG: KASAN: {what} in {func}", "BUG: KASAN: {what} on {}"],
+        heads: &["BUG: KASAN: {what} in {func}", "BUG: KASAN: {what} on {}", "BUG: KASAN: {what}"],
         kind: KindRule::Kasan,
         title: "KASAN: {what}{access} in {F}",
         class: "bad-access in {F}",
@@ -38,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "kmsan",
-        heads: &["BUG: KMSAN: {what} in {func}"],
+        heads: &["BUG: KMSAN: {what} in {func}", "BUG: KMSAN: {what}"],
         kind: KindRule::Kmsan,
         title: "KMSAN: {what} in {F}",
         class: "bad-access in {F}",
@@ -140,14 +140,15 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "pgtables-bytes",
-        heads: &["BUG: non-zero pgtables_bytes on freeing mm"],
+        heads: &["BUG: non-zero {what} on freeing mm"],
         kind: Is(Kind::Other),
-        title: "BUG: non-zero pgtables_bytes on freeing mm",
+        title: "BUG: non-zero {what} on freeing mm",
         class: "",
         blame: Nobody,
         also: &[],
         role: OneLine,
-        reason: "an address space dies with page tables unaccounted for; no stack is printed",
+        reason: "an address space dies with page tables unaccounted for (nr_ptes, nr_pmds before 4.16); no \
+                 stack is printed",
     },
     Row {
         name: "slab-history",

@@ -34,6 +34,17 @@ pub(super) const ROWS: &[Row] = &[
         reason: "inodes outlive their superblock: whatever touches them next touches freed memory",
     },
     Row {
+        name: "file-closed-twice",
+        heads: &["VFS: Close: file count is 0"],
+        kind: Is(Kind::DenialOfService),
+        title: "VFS: Close: file count is zero (use-after-free)",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: OneLine,
+        reason: "a file is closed that nobody holds: its memory is free already",
+    },
+    Row {
         name: "netdevice-leak",
         heads: &["unregister_netdevice: waiting for {} to become free"],
         kind: Is(Kind::Other),
@@ -68,6 +79,18 @@ pub(super) const ROWS: &[Row] = &[
         role: OneLine,
         reason: "the program that drove the kernel gave up: the run proves nothing",
     },
+    Row {
+        name: "reboot",
+        heads: &["Booting the kernel"],
+        kind: Is(Kind::UnexpectedReboot),
+        title: "unexpected kernel reboot",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: OneLine,
+        reason: "the decompressor speaks on a console on which a kernel ran already, and that one \
+                 announced neither a restart nor a panic: it was reset",
+    },
     // ---- anything else that calls itself a bug ----
     Row {
         name: "other-bug",
@@ -91,5 +114,16 @@ pub(super) const ROWS: &[Row] = &[
         role: NeedsStack,
         reason: "drivers and daemons say WARNING about all and sundry: only a stack makes it a \
                  report",
+    },
+    Row {
+        name: "other-info",
+        heads: &["INFO: {text}"],
+        kind: Is(Kind::Other),
+        title: "INFO: {text}",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: NeedsStack,
+        reason: "the kernel words some reports as information; most lines that say INFO are just that, so only a stack makes one a report",
     },
 ];

@@ -76,6 +76,20 @@ pub(super) const ROWS: &[Row] = &[
         reason: "a name in /proc was registered twice, or removed without being there",
     },
     Row {
+        name: "usercopy-warning",
+        heads: &[
+            "WARNING: CPU: {cpu} PID: {pid} at mm/usercopy.c:{line} {func}",
+            "WARNING: mm/usercopy.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+        ],
+        kind: Is(Kind::Warning),
+        title: "WARNING: bad usercopy in {F}",
+        class: "",
+        blame: Head,
+        also: &[],
+        role: Opens,
+        reason: "hardened usercopy only warned (4.16 to 5.x): the copier is to blame, as with the BUG",
+    },
+    Row {
         name: "vmalloc-zero",
         heads: &[
             "WARNING: CPU: {cpu} PID: {pid} at mm/vmalloc.c:{line} __vmalloc_node_range{}",
