@@ -89,7 +89,7 @@ pub struct Cluster {
 }
 
 /// Where all failures lie in fewer blocks than these, the interval is to be read with
-/// that in mind: its coverage was seen to fall to 85% where failures clump hard.
+/// that in mind: its coverage was seen to fall to 61% where failures clump hard.
 pub const FEW_BLOCKS: usize = 10;
 
 /// Boots below this number cannot tell how much boots disagree; blocks must do.
