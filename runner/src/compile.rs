@@ -16,6 +16,8 @@ mod sandbox;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +160,7 @@ pub struct Compiler<'a> {
     cancel: &'a Cancel,
     options: Options,
     sandbox: Sandbox,
+    bin: Bin,
 }
 
 impl<'a> Compiler<'a> {
@@ -174,7 +177,7 @@ impl<'a> Compiler<'a> {
     ) -> Result<Self> {
         let sandbox = Sandbox::probe(&cache.work_dir()?, cancel)?;
         remove_leftovers(cache)?;
-        Ok(Compiler { cache, data, events, cancel, options, sandbox })
+        Ok(Compiler { cache, data, events, cancel, options, sandbox, bin: Bin::default() })
     }
 
     /// Whether foreign series can be built safely.
@@ -287,7 +290,7 @@ impl Job<'_> {
         let start = if self.patches.is_empty() { None } else { self.stock_build()? };
         cache.require_free(BUILD_BYTES, "building a kernel")?;
         let task = events.start(Stage::Build, self.request.what, None);
-        let workspace = Workspace::new(cache, &key)?;
+        let workspace = Workspace::new(cache, &key, &self.compiler.bin)?;
         let mut seconds = BuildSeconds::default();
         let outcome =
             self.compile(&workspace.tree, start.as_deref(), sandboxed, &task, &mut seconds)?;
@@ -392,7 +395,7 @@ impl Job<'_> {
         let _lock = cache.lock(Kind::Kernel, key, cancel)?;
         cache.require_free(BUILD_BYTES, "building a kernel")?;
         let task = events.start(Stage::Build, self.request.what, None);
-        let workspace = Workspace::new(cache, key)?;
+        let workspace = Workspace::new(cache, key, &self.compiler.bin)?;
         let mut seconds = BuildSeconds::default();
         let outcome = self.compile(&workspace.tree, None, false, &task, &mut seconds)?;
         if matches!(outcome, Outcome::Built { .. }) {
@@ -572,19 +575,20 @@ fn kernel_at(key: &str, entry: &Path) -> Kernel {
 
 /// A folder to build in, gone when done. Its place follows from the key, and the
 /// caller holds the key's lock: what lies there is left over from a crash.
-struct Workspace {
+struct Workspace<'a> {
     dir: PathBuf,
     tree: PathBuf,
+    bin: &'a Bin,
 }
 
-impl Workspace {
-    fn new(cache: &Cache, key: &str) -> Result<Workspace> {
+impl Workspace<'_> {
+    fn new<'a>(cache: &Cache, key: &str, bin: &'a Bin) -> Result<Workspace<'a>> {
         let dir = cache.work_dir()?.join(key);
         if dir.exists() {
             fs::remove_dir_all(&dir).at_path("remove", &dir)?;
         }
         fs::create_dir_all(&dir).at_path("create", &dir)?;
-        Ok(Workspace { tree: dir.join(TREE), dir })
+        Ok(Workspace { tree: dir.join(TREE), dir, bin })
     }
 }
 
@@ -599,15 +603,50 @@ fn remove_leftovers(cache: &Cache) -> Result<()> {
         if dir.join(TREE).is_dir()
             && let Some(_lock) = cache.try_lock(Kind::Kernel, &name)?
         {
-            fs::remove_dir_all(&dir).at_path("remove", &dir)?;
+            let removed = fs::remove_dir_all(&dir);
+            // Somebody else may be at it.
+            if dir.exists() {
+                removed.at_path("remove", &dir)?;
+            }
         }
     }
     Ok(())
 }
 
-impl Drop for Workspace {
+impl Drop for Workspace<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
+        self.bin.remove(&self.dir);
+    }
+}
+
+/// Removes folders while others work: eighty thousand links and a gigabyte of
+/// objects take seconds. Whoever drops it waits for the rest.
+#[derive(Debug, Default)]
+struct Bin {
+    busy: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Bin {
+    /// The name is free at once. A folder that a crash leaves half removed has the
+    /// name of a workspace still, of a key that nobody has.
+    fn remove(&self, dir: &Path) {
+        let gone = dir.with_extension("gone");
+        if fs::rename(dir, &gone).is_err() {
+            let _ = fs::remove_dir_all(dir);
+            return;
+        }
+        let thread = std::thread::spawn(move || drop(fs::remove_dir_all(gone)));
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+    }
+}
+
+impl Drop for Bin {
+    fn drop(&mut self) {
+        let busy = self.busy.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in busy.drain(..) {
+            // A thread that panicked leaves a folder for the next run to remove.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -197,19 +197,25 @@ pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Res
     // A guest that is not needed after all does not end the run: who waits for it does.
     std::thread::scope(|scope| {
         let (give, coming) = mpsc::channel();
+        let (go, may_go) = mpsc::channel();
         if is_boot_left(store, &run.plan)? {
             let archs = archs.values();
-            scope.spawn(move || prepare_guests(archs, machinery, tools, &give));
+            scope.spawn(move || {
+                // A run that ends before it has its sources needs no guests.
+                if may_go.recv().is_ok() {
+                    prepare_guests(archs, machinery, tools, &give);
+                }
+            });
         }
-        go_on(store, machinery, tools, &run, &archs, coming)
+        go_on(store, machinery, tools, &run, &archs, coming, &go)
     })
 }
 
 /// The guest binaries of one architecture, or why there are none.
 type Prepared = (String, Result<GuestBinaries>);
 
-/// Finds or builds the guest binaries, beside the source's unpacking and the first
-/// make, which leave a CPU idle now and then.
+/// Finds or builds the guest binaries, beside the first make, which leaves a CPU idle
+/// now and then; unpacking the source before it uses them all.
 fn prepare_guests<'a>(
     archs: impl Iterator<Item = &'a Arch>,
     machinery: &Machinery,
@@ -259,6 +265,7 @@ fn go_on(
     run: &RunJson,
     archs: &BTreeMap<String, Arch>,
     coming: mpsc::Receiver<Prepared>,
+    go: &mpsc::Sender<()>,
 ) -> Result<()> {
     let mut crew = Crew {
         store,
@@ -285,6 +292,8 @@ fn go_on(
     tools
         .events
         .send(&Event::RunStarted { cells: run.plan.cells.len(), expected: Some(crew.expected()?) });
+    // Nobody listens where no boot is left.
+    let _ = go.send(());
     let mut done = 0;
     for group in groups(&run.plan) {
         for cell in &group {
