@@ -22,13 +22,16 @@
 //! | exercise | guest + workload → console, records, end | [`exercise`], [`watch`] |
 //! | observe | console → splats; run directory → observations | [`observe`], [`records`], [`assemble`], [`observation`] |
 //! | compare | observations → rates, splats, findings, verdicts | [`compare`], [`stats`] |
-//! | report | comparison → text, JSON, markdown | [`report`], [`judge`] |
+//! | report | comparison → text, JSON, markdown, HTML | [`report`], [`judge`] |
 //!
-//! [`fuzzing`] boots guests that fuzz themselves. [`run`] carries out a plan and [`schedule`] says what the next boot has to
-//! do; [`store`] and [`cache`] are the only modules that know paths; [`freeze`]
-//! keeps the spec as it was; [`command`] starts and ends every child process;
-//! [`event`] and [`progress`] tell what goes on; [`prereq`] knows what has to be
-//! installed; [`mod@bench`] measures what all this costs.
+//! [`run`] carries out a plan and [`schedule`] says what the next boot has to do;
+//! [`store`] and [`cache`] are the only modules that know paths; [`freeze`] keeps
+//! the spec as it was; [`command`] starts and ends every child process; [`event`]
+//! and [`progress`] tell what goes on; [`prereq`] knows what has to be installed.
+//!
+//! Two modules doubt the others: [`verify`] recounts a report by another path, and
+//! [`calibrate`] sets the reference against itself. [`mod@bench`] measures what all
+//! this costs. [`fuzzing`] boots guests that fuzz themselves.
 
 pub mod accel;
 pub mod arch;
