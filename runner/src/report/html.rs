@@ -88,6 +88,11 @@ fn class(verdict: Verdict) -> &'static str {
     }
 }
 
+/// A rate that is not judged says nothing about its candidate.
+fn rate_class(row: &RateRow) -> &'static str {
+    if row.judged { class(row.verdict) } else { "same" }
+}
+
 fn verdicts(report: &Report) -> Markup {
     let mut targets: Vec<String> = Vec::new();
     for row in &report.verdicts {
@@ -155,9 +160,9 @@ fn availability(report: &Report) -> Markup {
                 @for row in report.rates.iter().filter(|row| heading(row) == *at) {
                     tr {
                         td { (text(&row.place.candidate)) }
-                        td class=(class(row.verdict)) { (interval(row)) }
+                        td class=(rate_class(row)) { (interval(row)) }
                         td.number { @if row.calls > 0 { (shown(row)) } @else { "0 calls" } }
-                        td class=(class(row.verdict)) {
+                        td class=(rate_class(row)) {
                             @if row.place.candidate == reference(report) || !row.judged { "-" }
                             @else { (word(row.verdict)) }
                         }
