@@ -38,8 +38,9 @@ pub use nmi::Injected;
 use nmi::Injector;
 pub use protocol::Protocol;
 
-/// Boots of which one has to bring up a guest that is fit to be measured.
-const TRIES: u32 = 5;
+/// Boots of which one has to bring up a guest that is fit to be measured, and keep it
+/// so. Long boots on x86_64 were seen to be lost to TCG about once in three.
+const TRIES: u32 = 12;
 
 /// Looks at the console while it comes.
 pub trait ConsoleWatch {
