@@ -198,16 +198,14 @@ pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Res
     std::thread::scope(|scope| {
         let (give, coming) = mpsc::channel();
         let (go, may_go) = mpsc::channel();
-        if is_boot_left(store, &run.plan)? {
-            let archs = archs.values();
-            scope.spawn(move || {
-                // A run that ends before it has its sources needs no guests.
-                if may_go.recv().is_ok() {
-                    prepare_guests(archs, machinery, tools, &give);
-                }
-            });
-        }
-        go_on(store, machinery, tools, &run, &archs, coming, &go)
+        let all = archs.values();
+        scope.spawn(move || {
+            // A run that ends before it has its sources, or boots nothing, needs no guests.
+            if may_go.recv().is_ok() {
+                prepare_guests(all, machinery, tools, &give);
+            }
+        });
+        go_on(store, machinery, tools, &run, &archs, coming, go)
     })
 }
 
@@ -233,19 +231,6 @@ fn prepare_guests<'a>(
     }
 }
 
-/// Whether any step of any cell is unsettled, builds not considered.
-fn is_boot_left(store: &Store, plan: &Plan) -> Result<bool> {
-    for cell in plan.cells.iter().filter(|cell| cell.not_portable.is_none()) {
-        let steps: Vec<Planned> = plan.steps_of(cell).cloned().collect();
-        for round in 0..cell.rounds {
-            if next_boot(&steps, &boots(store, cell, round)?).is_some() {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
-}
-
 /// The complete boots of one round of a cell.
 fn boots(store: &Store, cell: &Cell, round: u32) -> Result<Vec<BootObservation>> {
     let mut boots = Vec::new();
@@ -265,7 +250,7 @@ fn go_on(
     run: &RunJson,
     archs: &BTreeMap<String, Arch>,
     coming: mpsc::Receiver<Prepared>,
-    go: &mpsc::Sender<()>,
+    go: mpsc::Sender<()>,
 ) -> Result<()> {
     let mut crew = Crew {
         store,
@@ -289,11 +274,15 @@ fn go_on(
         )?,
         kernels: BTreeMap::new(),
     };
-    tools
-        .events
-        .send(&Event::RunStarted { cells: run.plan.cells.len(), expected: Some(crew.expected()?) });
-    // Nobody listens where no boot is left.
-    let _ = go.send(());
+    let left = crew.expected()?;
+    let expected = Some(left.builds + left.boots);
+    tools.events.send(&Event::RunStarted { cells: run.plan.cells.len(), expected });
+    if !left.boots.is_zero() {
+        // The thread that waits for it outlives this function.
+        let _ = go.send(());
+    }
+    // Where nothing is to come, waiting for it is an error and no hang.
+    drop(go);
     let mut done = 0;
     for group in groups(&run.plan) {
         for cell in &group {
@@ -345,20 +334,28 @@ struct Crew<'a> {
     kernels: BTreeMap<CellId, Kernel>,
 }
 
+/// How long what is left to do is expected to take.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    builds: Duration,
+    /// Zero if no boot is left.
+    boots: Duration,
+}
+
 impl Crew<'_> {
     /// How long what is left is expected to take.
-    fn expected(&mut self) -> Result<Duration> {
-        let mut total = Duration::ZERO;
+    fn expected(&mut self) -> Result<Left> {
+        let mut total = Left::default();
         for cell in &self.run.plan.cells {
             if cell.not_portable.is_some() {
                 continue;
             }
             if !self.store.kernel_json(&cell.id).is_file() && !self.is_cached(cell)? {
-                total += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
+                total.builds += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
             for round in 0..cell.rounds {
                 let left = self.planned(cell);
-                total += expect::boots(&left, &boots(self.store, cell, round)?);
+                total.boots += expect::boots(&left, &boots(self.store, cell, round)?);
             }
         }
         Ok(total)
