@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | interval of one rate | exact binomial, [`clopper_pearson`] | Clopper & Pearson, Biometrika 26 (1934) 404 |
 //! | … with clustered calls | the exact interval at the effective sample size, [`Estimate`] | Korn & Graubard, Survey Methodology 24 (1998) 193; design effect: Kish, *Survey Sampling* (1965) |
+//! | … of boots that differ | intra-boot correlation over all rates of one kind, [`Between`] | Donner & Koval, Biometrics 36 (1980) 19 (analysis of variance); degrees of freedom: Satterthwaite, Biometrics Bulletin 2 (1946) 110 |
 //!
 //! With no failure (or nothing but failures) blocks cannot disagree and the
 //! design effect is 1: the interval then *assumes* independent calls, and says so
@@ -88,6 +89,69 @@ pub struct Cluster {
     pub successes: u64,
 }
 
+/// How much boots of one kernel differ, as many boots tell together.
+///
+/// Two or three boots of one condition tell next to nothing of how boots differ, and
+/// an interval from the blocks of each speaks of those boots only. But the boots of
+/// all candidates in all conditions of one kind are many.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Between {
+    /// Correlation of two calls of one boot: 0 if boots differ by chance only.
+    pub correlation: f64,
+    /// Degrees of freedom that it was estimated with.
+    pub freedom: f64,
+}
+
+/// Degrees of freedom below which nothing is said of how boots differ.
+const LEAST_FREEDOM: f64 = 4.0;
+/// What is left of them at least, however much rates differ in how their boots do.
+const FEWEST_FREEDOM: f64 = 2.0;
+
+impl Between {
+    /// From the boots of several rates, each rate's apart. A rate without failures, or
+    /// without successes, or with one boot, tells nothing. `None`: all together tell
+    /// too little.
+    ///
+    /// Of each rate the variance between its boots, over that of independent calls, is
+    /// one more than the correlation times the calls of a boot less one; those ratios
+    /// are pooled by their degrees of freedom. Where they differ by more than chance
+    /// has them, the degrees of freedom of their sum are fewer (Satterthwaite).
+    #[must_use]
+    pub fn pooled(rates: &[Vec<Cluster>]) -> Option<Between> {
+        let (mut excess, mut room, mut all, mut squares, mut freedom) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for boots in rates {
+            let used: Vec<Cluster> = boots.iter().copied().filter(|c| c.trials > 0).collect();
+            let trials: u64 = used.iter().map(|c| c.trials).sum();
+            let successes: u64 = used.iter().map(|c| c.successes).sum();
+            if used.len() < 2 || successes == 0 || successes == trials {
+                continue;
+            }
+            let effect = design_effect(&used, float(trials), float(successes));
+            let df = float(used.len() as u64 - 1);
+            excess += df * (effect - 1.0);
+            room += df * (calls_of_a_boot(&used) - 1.0).max(0.0);
+            all += df * effect;
+            squares += df * effect * effect;
+            freedom += df;
+        }
+        if freedom < LEAST_FREEDOM || room <= 0.0 || squares <= 0.0 {
+            return None;
+        }
+        // A ratio with one degree of freedom has three times its mean squared as the
+        // mean of its square, by chance alone.
+        let freedom = (3.0 * all * all / squares).clamp(FEWEST_FREEDOM, freedom);
+        let correlation = (excess / room).clamp(0.0, 1.0);
+        Some(Between { correlation, freedom })
+    }
+}
+
+/// Calls that a call's boot has on average: boots of unequal size weigh by their size.
+fn calls_of_a_boot(boots: &[Cluster]) -> f64 {
+    let all: u64 = boots.iter().map(|c| c.trials).sum();
+    let squares: f64 = boots.iter().map(|c| float(c.trials).powi(2)).sum();
+    squares / float(all.max(1))
+}
+
 /// Where all failures lie in fewer blocks than these, the interval is to be read with
 /// that in mind: its coverage was seen to fall to 61% where failures clump hard.
 pub const FEW_BLOCKS: usize = 10;
@@ -120,6 +184,10 @@ pub struct Estimate {
     /// The part of the error its intervals may make: less than 1 where the
     /// sampling could have stopped earlier, see [`stop`](crate::stop).
     pub error_share: f64,
+    /// Calls of a boot, for [`Between`].
+    pub calls_of_a_boot: f64,
+    /// How much boots differ, where that is known.
+    pub between: Option<Between>,
 }
 
 impl Estimate {
@@ -143,6 +211,8 @@ impl Estimate {
             rarer_in: rarer_in(blocks),
             independence_assumed: true,
             error_share: 1.0,
+            calls_of_a_boot: calls_of_a_boot(boots),
+            between: None,
         };
         let levels = [(blocks, 2), (boots, FEWEST_BOOTS)];
         for (clusters, fewest) in levels {
@@ -162,6 +232,19 @@ impl Estimate {
             estimate.independence_assumed = false;
         }
         Some(estimate)
+    }
+
+    /// The same, knowing how much boots differ.
+    #[must_use]
+    pub fn among_boots(self, between: Option<Between>) -> Estimate {
+        Estimate { between, ..self }
+    }
+
+    /// How many times the variance of independent calls boots make of it.
+    #[must_use]
+    pub fn boot_effect(&self) -> Option<f64> {
+        let of = |b: Between| 1.0 + (self.calls_of_a_boot - 1.0).max(0.0) * b.correlation;
+        self.between.map(of)
     }
 
     /// The same with so much of the error to spend.
@@ -197,12 +280,18 @@ impl Estimate {
         let alpha = (1.0 - confidence) * self.error_share;
         let trials = float(self.trials) * factor;
         let mut effective = trials;
+        // Few clusters know their variance badly: Korn and Graubard take that into
+        // account by the ratio of the two t quantiles.
+        let widened = |effect: f64, freedom: f64| {
+            let ratio = student_t(alpha, (trials - 1.0).max(1.0)) / student_t(alpha, freedom);
+            (trials / effect * ratio * ratio).min(trials)
+        };
         if !self.independence_assumed {
             let told_by = (self.told_by * factor).max(2.0);
-            // Few clusters know their variance badly: Korn and Graubard take that
-            // into account by the ratio of the two t quantiles.
-            let ratio = student_t(alpha, (trials - 1.0).max(1.0)) / student_t(alpha, told_by - 1.0);
-            effective = (trials / self.design_effect * ratio * ratio).min(trials);
+            effective = widened(self.design_effect, told_by - 1.0);
+        }
+        if let (Some(between), Some(effect)) = (self.between, self.boot_effect()) {
+            effective = effective.min(widened(effect, between.freedom));
         }
         exact(self.rate() * effective, effective, alpha / 2.0)
     }

@@ -11,6 +11,7 @@
 //! and exercises that did not run make a verdict *inconclusive*; they never count
 //! for or against a candidate.
 
+mod between;
 mod blind;
 mod cell;
 mod flip;
@@ -113,6 +114,13 @@ impl Subject {
         here.map(|planned| planned.step.clone()).collect()
     }
 
+    /// Below which difference rates of a step are the same.
+    fn margin(&self, step: u32, settings: &Settings) -> f64 {
+        let planned = self.steps.iter().find(|planned| planned.step.id == step);
+        let own = planned.and_then(|planned| planned.margin_ppm);
+        own.map_or(settings.margin, |ppm| f64::from(ppm) / 1e6)
+    }
+
     /// The reference's name.
     fn reference(&self) -> &str {
         let found = self.candidates.iter().find(|c| c.role == Role::Reference);
@@ -195,7 +203,11 @@ pub fn compare(subject: &Subject, observations: &[Observation], settings: &Setti
             let rates = match seen.cell.role {
                 Role::Sensitivity => Vec::new(),
                 Role::Reference | Role::Control | Role::Contender => {
-                    rate::measure(seen, &cell, &steps, subject.claim)
+                    let mut rates = rate::measure(seen, &cell, &steps, subject.claim);
+                    for rate in &mut rates {
+                        rate.row.margin = subject.margin(rate.row.step, settings);
+                    }
+                    rates
                 }
             };
             measured.push((seen.cell.role, rates));

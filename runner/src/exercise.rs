@@ -195,10 +195,18 @@ fn boot_once(
         injector: None,
     };
     let stop = session.listen(cancel)?;
-    if let Some(why) = session.misfit() {
-        return Ok(Boot::Unfit(why));
-    }
-    let end = session.end(stop)?;
+    let end = match (session.protocol.misfit(), session.stale_breakpoint()) {
+        (Some(why), _) => return Ok(Boot::Unfit(why.to_owned())),
+        (None, Some((why, _))) if session.progress.done.is_empty() => {
+            return Ok(Boot::Unfit(why));
+        }
+        // What it has finished was before that, and is worth having.
+        (None, Some((reason, console_offset))) => {
+            session.stop_now()?;
+            BootEnd::Lost { reason, console_offset }
+        }
+        (None, None) => session.end(stop)?,
+    };
     session.complete(end).map(|run| Boot::Done(Box::new(run)))
 }
 
@@ -259,19 +267,19 @@ impl Session<'_> {
         }
     }
 
-    /// Why this guest cannot be measured, if it cannot.
-    fn misfit(&self) -> Option<String> {
-        let own = self.protocol.misfit().map(str::to_owned);
-        own.or_else(|| match self.order.machine.accel {
+    /// Why its emulator cannot be believed any more, and from which byte of the console
+    /// on that shows.
+    fn stale_breakpoint(&self) -> Option<(String, u64)> {
+        match self.order.machine.accel {
             Accel::Tcg => self.console.stale_breakpoint(),
             Accel::Kvm => None,
-        })
+        }
     }
 
     /// Whether patience is at its end, and over what.
     fn reason_to_stop(&self, clock: &limits::Clock) -> Option<Stop> {
         let limits = &self.order.limits;
-        if self.misfit().is_some() {
+        if self.protocol.misfit().is_some() || self.stale_breakpoint().is_some() {
             return Some(Stop::Unfit);
         }
         if let Some(flood) = self.watch.flood() {
@@ -404,6 +412,13 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Ends the guest, and takes what it had said.
+    fn stop_now(&mut self) -> Result<()> {
+        self.injector = None;
+        self.guest.end();
+        self.drain()
+    }
+
     /// Ends the guest if it still runs, and says how the boot ended.
     fn end(&mut self, stop: Stop) -> Result<BootEnd> {
         self.injector = None;
@@ -415,8 +430,7 @@ impl Session<'_> {
             }
         }
         if !matches!(stop, Stop::Gone { .. }) {
-            self.guest.end();
-            self.drain()?;
+            self.stop_now()?;
         }
         ending::judge(&Seen {
             stop,
@@ -465,6 +479,7 @@ fn word_of(end: &BootEnd) -> String {
         BootEnd::DidNotBoot { reason } => format!("did not boot: {reason}"),
         BootEnd::EarlyExit { reason } => format!("ended early: {reason}"),
         BootEnd::Flood { title, count } => format!("flooded: {title}, {count} times"),
+        BootEnd::Lost { reason, .. } => format!("lost: {reason}"),
         BootEnd::OutOfTime { limit_seconds } => format!("out of time ({limit_seconds} s)"),
     }
 }

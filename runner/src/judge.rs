@@ -6,6 +6,7 @@ use crate::compare::{ClaimState, GateState, RateRow, Settings, Subject, VerdictR
 use crate::data::DataDir;
 use crate::error::{Context, Result, exit_code};
 use crate::freeze;
+use crate::fuzzing::rows;
 use crate::observation::Observation;
 use crate::report::{FORMATS, Report};
 use crate::store::{RunJson, Store, read_json, write_whole};
@@ -21,7 +22,9 @@ pub fn judge(store: &Store, data: &DataDir) -> Result<Report> {
     let observations: Vec<Observation> =
         run.plan.cells.iter().map(|cell| observe_cell(store, cell)).collect();
     let comparison = compare(&Subject::new(&spec, &run.plan), &observations, &Settings::default());
-    Ok(Report::new(&run, &spec, comparison))
+    let mut report = Report::new(&run, &spec, comparison);
+    report.fuzz = run.fuzz.map(|plan| rows::report(store, &plan)).transpose()?;
+    Ok(report)
 }
 
 /// Writes the report into the run, once in every format.

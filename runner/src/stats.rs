@@ -9,9 +9,10 @@
 //! |---|---|---|
 //! | interval of one rate | exact binomial, [`clopper_pearson`] | Clopper & Pearson, Biometrika 26 (1934) 404 |
 //! | … with clustered calls | the exact interval at the effective sample size, [`Estimate`] | Korn & Graubard, Survey Methodology 24 (1998) 193; design effect: Kish, *Survey Sampling* (1965) |
+//! | … of boots that differ | intra-boot correlation over all rates of one kind, [`Between`] | Donner & Koval, Biometrics 36 (1980) 19; Satterthwaite, Biometrics Bulletin 2 (1946) 110 |
 //! | difference of two rates | square-and-add over the two intervals, [`difference`] | Newcombe, Statistics in Medicine 17 (1998) 873; Zou & Donner, ibid. 27 (2008) 1693 |
 //! | same, better, worse | is the interval of the difference inside, above or below a margin, [`judge`] | Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15 (1987) 657 |
-//! | many comparisons | Bonferroni, [`corrected`] | Dunn, JASA 56 (1961) 52 |
+//! | many comparisons | better and worse: Bonferroni, [`corrected`]; same in all: no correction | Dunn, JASA 56 (1961) 52; Berger, Technometrics 24 (1982) 295 |
 //! | stopping early | error spent over looks, [`bakeoff_fuzz::stop`] | Lan & DeMets, Biometrika 70 (1983) 659; Kim & DeMets, ibid. 74 (1987) 149; Jennison & Turnbull, JRSS B 51 (1989) 305 |
 //! | is all this true | simulation, [`coverage`] | `cargo run --release --example coverage` |
 //! | calls for a claim | exact lower bound solved for n, [`calls_for_claim`] | as the first row |
@@ -31,8 +32,8 @@ mod tests;
 
 use bakeoff_fuzz::stats::special::bisect;
 pub use bakeoff_fuzz::stats::{
-    CONFIDENCE, Cluster, Estimate, FEW_BLOCKS, Interval, clopper_pearson, float, lower_bound,
-    upper_bound,
+    Between, CONFIDENCE, Cluster, Estimate, FEW_BLOCKS, Interval, clopper_pearson, float,
+    lower_bound, upper_bound,
 };
 
 /// Calls a one-sided claim "at least `rate`" takes when `failures` of them fail.
@@ -117,15 +118,30 @@ pub enum Judgement {
     Open,
 }
 
-/// Judges a difference. Each of the three answers is wrong with at most half the
-/// error of the interval's confidence, so "same" is shown, not assumed.
+/// How sure an answer has to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sure {
+    /// Confidence of one interval.
+    pub alone: f64,
+    /// The same, corrected for the number of comparisons.
+    pub of_many: f64,
+}
+
+/// Judges the difference of two rates by two intervals of it.
+///
+/// Higher and lower are blame, and one of many comparisons must not find some by
+/// chance: they rest on the interval `of_many`. "Same" is shown, not assumed, and
+/// rests on the one that stands `alone`: whoever is the same in all conditions had to
+/// be in each, so that more comparisons make that harder and not easier (an
+/// intersection-union test). Each answer is wrong with at most half the error of its
+/// interval's confidence.
 #[must_use]
-pub fn judge(difference: Interval, margin: f64) -> Judgement {
-    if difference.high < -margin {
+pub fn judge(of_many: Interval, alone: Interval, margin: f64) -> Judgement {
+    if of_many.high < -margin {
         Judgement::Lower
-    } else if difference.low > margin {
+    } else if of_many.low > margin {
         Judgement::Higher
-    } else if difference.low >= -margin && difference.high <= margin {
+    } else if alone.low >= -margin && alone.high <= margin {
         Judgement::Same
     } else {
         Judgement::Open
@@ -140,10 +156,11 @@ pub fn calls_for_judgement(
     ours: &Estimate,
     theirs: &Estimate,
     margin: f64,
-    confidence: f64,
+    sure: Sure,
 ) -> Option<u64> {
     let decided = |factor: f64| {
-        judge(difference_of_more(ours, theirs, factor, confidence), margin) != Judgement::Open
+        let of = |confidence| difference_of_more(ours, theirs, factor, confidence);
+        judge(of(sure.of_many), of(sure.alone), margin) != Judgement::Open
     };
     let mut high = 1.0;
     while !decided(high) {

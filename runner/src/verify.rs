@@ -155,14 +155,21 @@ fn count_cell(
         let end: Value = serde_json::from_slice(&end).unwrap_or_default();
         let records = fs::read(boot.join("records.jsonl")).unwrap_or_default();
         let number = usize::try_from(checked.boots).unwrap_or(usize::MAX);
-        let mut steps: Vec<u64> = list(&end["asked"]).iter().filter_map(Value::as_u64).collect();
+        // Of a boot that the emulator lost only what was finished counts.
+        let lost = end["end"]["end"] == "lost";
+        let counts = |step: u64| !lost || list(&end["done"]).iter().any(|done| *done == step);
+        let asked = list(&end["asked"]).iter().filter_map(Value::as_u64);
+        let mut steps: Vec<u64> = asked.filter(|step| counts(*step)).collect();
         for line in records.split(|byte| *byte == b'\n') {
             let Ok(record) = serde_json::from_slice::<Value>(line) else { continue };
             if record["record"] != "block" {
                 continue;
             }
-            checked.blocks += 1;
             let step = record["step"].as_u64().unwrap_or(u64::MAX);
+            if !counts(step) {
+                continue;
+            }
+            checked.blocks += 1;
             steps.push(step);
             let of_step = counted.entry((cell.to_owned(), step)).or_default();
             count_block(of_step, number, &record);
@@ -250,7 +257,7 @@ fn compare_rows(
         )
     };
     let nothing = Counted::default();
-    let of = |row: &Value, candidate: &str| -> (&Counted, Sample) {
+    let alone = |row: &Value, candidate: &str| -> (&Counted, Sample) {
         let step = row["step"].as_u64().unwrap_or(u64::MAX);
         let seen = counted.get(&(place(row, candidate), step)).unwrap_or(&nothing);
         let planned = list(&plan["plan"]["steps"])
@@ -260,6 +267,23 @@ fn compare_rows(
             .unwrap_or(&Value::Null);
         let top = is_top(row);
         (seen, Sample::new(&seen.blocks, top, planned))
+    };
+    // Rates of one kind tell together how much boots differ.
+    let kind = |row: &Value| {
+        let kinds = ["base", "arch", "profile", "metric", "context", "stress", "interface"];
+        kinds.map(|key| text(&row[key])).join("/")
+    };
+    let mut kinds: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
+    for row in rows {
+        let (_, sample) = alone(row, &text(&row["candidate"]));
+        kinds.entry(kind(row)).or_default().push(sample);
+    }
+    let known: BTreeMap<String, Option<(f64, f64)>> =
+        kinds.iter().map(|(kind, samples)| (kind.clone(), check::between(samples))).collect();
+    let of = |row: &Value, candidate: &str| -> (&Counted, Sample) {
+        let (seen, mut sample) = alone(row, candidate);
+        sample.between = known.get(&kind(row)).copied().flatten();
+        (seen, sample)
     };
     // All comparisons hold at once: the error is divided by their number.
     let compared = rows
@@ -323,14 +347,27 @@ fn compare_rows(
         let Some((low, high)) = check::difference(&sample, &theirs, each) else { continue };
         checked.same(&at, "difference.low", &said["low"], &low.into());
         checked.same(&at, "difference.high", &said["high"], &high.into());
-        let margin = margin + row["noise"].as_f64().unwrap_or(0.0);
+        let said = &row["alone"];
+        let Some((alone_low, alone_high)) = check::difference(&sample, &theirs, confidence) else {
+            continue;
+        };
+        checked.same(&at, "alone.low", &said["low"], &alone_low.into());
+        checked.same(&at, "alone.high", &said["high"], &alone_high.into());
+        let planned = list(&plan["plan"]["steps"]).iter();
+        let own = planned
+            .filter(|p| bare(p)["id"] == row["step"])
+            .find_map(|p| p["margin_ppm"].as_f64().map(|ppm| ppm / 1e6));
+        checked.same(&at, "margin", &row["margin"], &own.unwrap_or(margin).into());
+        let margin = own.unwrap_or(margin) + row["noise"].as_f64().unwrap_or(0.0);
         // On the very edge the ninth decimal decides; that is nobody's disagreement.
-        let edge = [low, high].iter().any(|x| (x.abs() - margin).abs() <= TOLERANCE);
+        let edge = [low, high, alone_low, alone_high]
+            .iter()
+            .any(|x| (x.abs() - margin).abs() <= TOLERANCE);
         let verdict = if high < -margin {
             "worse"
         } else if low > margin {
             "better"
-        } else if low >= -margin && high <= margin {
+        } else if alone_low >= -margin && alone_high <= margin {
             "same"
         } else {
             "inconclusive"

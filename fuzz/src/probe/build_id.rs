@@ -37,6 +37,7 @@ pub(super) use score::{Eligible, Frame, Sample};
 use super::{Emit, Failure, Next, Probe, Reach};
 use crate::guest::say;
 use crate::interrupt::{self, Place, Reader};
+use crate::landmarks::Landmarks;
 use crate::sys::bpf::{Program, SharedArray};
 use crate::sys::memory::Page;
 use crate::sys::sampled::{self, Leaf, Orders, Work};
@@ -428,15 +429,14 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Finds what the sampling program is to read. The calling thread is pinned.
 fn look_around(method: &Method, cpu: u32) -> Result<Facts, Failure> {
     let symbols = [interrupt::SYMBOLS, held::SYMBOLS, &[UNLOCK_WORK]].concat();
-    let symbols =
-        kernel::symbols(&symbols).map_err(|e| Failure::at("reading /proc/kallsyms", &e))?;
-    let mmap_lock = held::mmap_lock();
+    let Landmarks { symbols, count, mmap_lock } = Landmarks::find(&symbols, cpu)?;
+    let mmap_lock = mmap_lock.map_err(Failure::new).and_then(held::mmap_lock);
     if let Err(why) = &mmap_lock {
         say(format_args!("lock_failed cannot be told: {why}"));
     }
     Ok(Facts {
         reader: Reader::new(&symbols),
-        count: interrupt::locate(&symbols, cpu)?,
+        count,
         unlock_work: symbols.get(UNLOCK_WORK).map(|at| Place::PerCpu(at + UNLOCK_WORK_FLAGS)),
         mmap_lock: mmap_lock.ok().map(Place::At),
         run_queue: match method.source {

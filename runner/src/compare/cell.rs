@@ -187,6 +187,9 @@ fn boot_end(boot: &BootObservation) -> (CellEnd, Option<String>) {
             let text = format!("ended early by a flood: {title}, {} times", count(*times));
             (CellEnd::Ran, Some(text))
         }
+        BootEnd::Lost { reason, .. } => {
+            (CellEnd::Ran, Some(format!("a boot was lost, another went on: {reason}")))
+        }
         BootEnd::OutOfTime { limit_seconds } => {
             let limit = counted(*limit_seconds, "second");
             (CellEnd::Error, Some(format!("still at work when its {limit} were over")))

@@ -297,8 +297,13 @@ impl<'a> Target<'a> {
 
     /// What a splat is here; one that nobody has cannot be anything.
     fn splat_is(&self, title: &str, wanted: &[Change]) -> Answer {
-        let rows: Vec<&SplatRow> =
+        let mut rows: Vec<&SplatRow> =
             self.splats.iter().filter(|splat| splat.title == title).copied().collect();
+        // What was raised by printing another, or is cut, says nothing beside a whole one.
+        let whole = |row: &&SplatRow| row.change != Change::Secondary;
+        if rows.iter().any(whole) {
+            rows.retain(whole);
+        }
         let is = |row: &SplatRow| format!("{title} is {}: {}", word(row.change), row.reason);
         let decided =
             |row: &&&SplatRow| !wanted.contains(&row.change) && row.change != Change::Unclear;

@@ -11,11 +11,11 @@ use super::row::{
     Bounds, CellEnd, CellRow, ClaimRow, ClaimState, Effect, Place, RateRow, Verdict, small,
 };
 use super::words::{Round, count, counted, percent, rate, ratio};
-use super::{Settings, words};
+use super::{Settings, between, words};
 use crate::observation::{BootObservation, Observation};
 use crate::plan::{self, Claim, PRODUCTION};
 use crate::spec::Role;
-use crate::stats::{self, Cluster, Estimate, Judgement};
+use crate::stats::{self, Between, Cluster, Estimate, Judgement, Sure};
 
 /// A number that a probe's blocks answer.
 #[derive(Debug)]
@@ -54,8 +54,34 @@ pub const METRICS: &[Metric] = &[
 /// A row on its way, with the numbers a comparison needs.
 pub(super) struct Rate {
     pub(super) row: RateRow,
-    estimate: Option<Estimate>,
-    rounds: Vec<Estimate>,
+    pub(super) estimate: Option<Estimate>,
+    pub(super) rounds: Vec<Estimate>,
+    /// The calls of each boot.
+    pub(super) boots: Vec<Cluster>,
+}
+
+impl Rate {
+    /// Takes into account how much boots differ.
+    pub(super) fn among_boots(&mut self, between: Option<Between>) {
+        self.estimate = self.estimate.map(|estimate| estimate.among_boots(between));
+        for round in &mut self.rounds {
+            *round = round.among_boots(between);
+        }
+        self.show_interval();
+    }
+
+    fn show_interval(&mut self) {
+        let Some(estimate) = &self.estimate else { return };
+        let row = &mut self.row;
+        let interval = estimate.interval(stats::CONFIDENCE);
+        row.low = Some(words::round_down(interval.low));
+        row.high = Some(words::round_up(interval.high));
+        row.design_effect = Some(words::round_up(estimate.design_effect));
+        row.boot_effect = estimate.boot_effect().map(words::round_up);
+        row.independence_assumed = estimate.independence_assumed && estimate.between.is_none();
+        row.error_share = Some(words::round_up(estimate.error_share));
+        row.rarer_in = Some(small(estimate.rarer_in));
+    }
 }
 
 /// The rows of one cell, not yet compared.
@@ -89,7 +115,7 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
     };
     let mut row = empty(seen, step, metric);
     let (mut blocks, mut boots, mut by_round) =
-        (Vec::new(), Vec::new(), BTreeMap::<u32, (Vec<Cluster>, f64)>::new());
+        (Vec::new(), Vec::new(), BTreeMap::<u32, OneRound>::new());
     let mut share = 1.0;
     // Nanoseconds held or awaited, of nanoseconds watched.
     let mut writer: Option<(u64, u64)> = None;
@@ -106,8 +132,8 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
         // that over all ways they may have ended the whole error is spent once.
         let spent = stop::share(step.stop, step.blocks, small(taken.len()));
         share *= spent;
-        let round = by_round.entry(boot.round).or_insert_with(|| (Vec::new(), 1.0));
-        round.1 *= spent;
+        let round = by_round.entry(boot.round).or_default();
+        round.share *= spent;
         for block in &taken {
             if !proves(block) {
                 row.blocks_without_lockdep += 1;
@@ -129,8 +155,9 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
             whole.trials += calls;
             whole.successes += correct;
             blocks.push(cluster);
-            round.0.push(cluster);
+            round.blocks.push(cluster);
         }
+        round.boots.push(whole);
         boots.push(whole);
     }
     if evidence.is_empty() {
@@ -140,22 +167,33 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
     row.writer_duty =
         writer.filter(|(_, all)| *all > 0).map(|(busy, all)| words::round_up(ratio(busy, all)));
     let estimate = Estimate::new(&blocks, &boots).map(|estimate| estimate.spending(share));
-    if let Some(estimate) = &estimate {
-        let interval = estimate.interval(stats::CONFIDENCE);
-        row.low = Some(words::round_down(interval.low));
-        row.high = Some(words::round_up(interval.high));
-        row.design_effect = Some(words::round_up(estimate.design_effect));
-        row.independence_assumed = estimate.independence_assumed;
-        row.error_share = Some(words::round_up(share));
-        row.rarer_in = Some(small(estimate.rarer_in));
-    } else {
+    if estimate.is_none() {
         row.reason = why_none(seen, cell, step, &row);
     }
-    let rounds = by_round
-        .values()
-        .filter_map(|(blocks, share)| Some(Estimate::new(blocks, &[])?.spending(*share)))
-        .collect();
-    Rate { row, estimate, rounds }
+    let rounds = by_round.values().filter_map(OneRound::estimate).collect();
+    let mut rate = Rate { row, estimate, rounds, boots };
+    rate.show_interval();
+    rate
+}
+
+/// What one round of a cell gave for one metric.
+#[derive(Debug)]
+struct OneRound {
+    blocks: Vec<Cluster>,
+    boots: Vec<Cluster>,
+    share: f64,
+}
+
+impl Default for OneRound {
+    fn default() -> Self {
+        OneRound { blocks: Vec::new(), boots: Vec::new(), share: 1.0 }
+    }
+}
+
+impl OneRound {
+    fn estimate(&self) -> Option<Estimate> {
+        Some(Estimate::new(&self.blocks, &self.boots)?.spending(self.share))
+    }
 }
 
 fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
@@ -188,11 +226,14 @@ fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
         blocks: 0,
         blocks_without_lockdep: 0,
         design_effect: None,
+        boot_effect: None,
         rarer_in: None,
         independence_assumed: false,
         claim: None,
         judged: true,
         difference: None,
+        alone: None,
+        margin: 0.0,
         noise: None,
         needs: None,
         verdict: Verdict::Inconclusive,
@@ -346,6 +387,7 @@ fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> S
 /// judged are not among them.
 pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, name: &str) {
     set_aside(groups);
+    between::widen(groups);
     let comparisons: usize = groups.iter().map(|group| comparisons(group)).sum();
     let confidence = stats::corrected(settings.confidence, comparisons);
     for group in groups {
@@ -374,7 +416,8 @@ pub(super) fn judge(groups: &mut [Vec<(Role, Vec<Rate>)>], settings: &Settings, 
                 } else if *role == Role::Reference {
                     judge_reference(rate, theirs);
                 } else {
-                    judge_one(rate, theirs, confidence, settings.margin, name);
+                    let sure = Sure { alone: settings.confidence, of_many: confidence };
+                    judge_one(rate, theirs, sure, name);
                 }
             }
         }
@@ -451,13 +494,7 @@ fn judge_reference(rate: &mut Rate, itself: Option<&Reference>) {
     };
 }
 
-fn judge_one(
-    rate: &mut Rate,
-    theirs: Option<&Reference>,
-    confidence: f64,
-    margin: f64,
-    reference: &str,
-) {
+fn judge_one(rate: &mut Rate, theirs: Option<&Reference>, sure: Sure, reference: &str) {
     let (Some(ours), Some(theirs)) = (rate.estimate, theirs) else {
         return;
     };
@@ -465,21 +502,24 @@ fn judge_one(
         rate.row.reason = format!("{reference} has no number here: {}", theirs.row.reason);
         return;
     };
-    let margin = margin + theirs.noise;
-    let apart = stats::difference(&ours, &other, confidence);
-    rate.row.difference = Some(Bounds {
-        low: words::round_down(apart.low),
-        high: words::round_up(apart.high),
-        confidence: words::round_up(confidence),
-    });
-    let (verdict, text) = match stats::judge(apart, margin) {
+    let margin = rate.row.margin + theirs.noise;
+    let apart = |confidence| stats::difference(&ours, &other, confidence);
+    let bounds = |confidence| {
+        let apart = apart(confidence);
+        let (low, high) = (words::round_down(apart.low), words::round_up(apart.high));
+        Some(Bounds { low, high, confidence: words::round_up(confidence) })
+    };
+    rate.row.difference = bounds(sure.of_many);
+    rate.row.alone = bounds(sure.alone);
+    let judged = stats::judge(apart(sure.of_many), apart(sure.alone), margin);
+    let (verdict, text) = match judged {
         Judgement::Lower => (Verdict::Worse, format!("lower than {reference}'s")),
         Judgement::Higher => (Verdict::Better, format!("higher than {reference}'s")),
         Judgement::Same => {
             (Verdict::Same, format!("within {} of {reference}'s", words::points(margin)))
         }
         Judgement::Open => {
-            let needs = stats::calls_for_judgement(&ours, &other, margin, confidence);
+            let needs = stats::calls_for_judgement(&ours, &other, margin, sure);
             rate.row.needs = needs.map(|calls| calls.max(1));
             let needs = match rate.row.needs {
                 Some(calls) => format!("needs about {} more calls", count(calls)),

@@ -258,6 +258,11 @@ pub struct RateRow {
     pub blocks_without_lockdep: u32,
     /// How much more the blocks vary than independent calls would; at least 1.
     pub design_effect: Option<f64>,
+    /// The same of boots, as all rates of this kind tell together (metric, context,
+    /// stress and interface of this base, architecture and profile); `null` where too
+    /// few boots tell. The bounds take the larger of the two.
+    #[serde(default)]
+    pub boot_effect: Option<f64>,
     /// Blocks that hold a failure, or a success if those are fewer: below ten how
     /// failures clump is hardly known, and the bounds rest on that little.
     pub rarer_in: Option<u32>,
@@ -271,6 +276,13 @@ pub struct RateRow {
     /// Interval of this rate minus the reference's, corrected for the number of
     /// comparisons made.
     pub difference: Option<Bounds>,
+    /// The same as of one comparison alone: what "same" rests on, since more comparisons
+    /// make it harder to be the same in all of them.
+    #[serde(default)]
+    pub alone: Option<Bounds>,
+    /// Differences below this are none, for this condition.
+    #[serde(default)]
+    pub margin: f64,
     /// By how much the reference's own rounds differ; `null` if they agree.
     pub noise: Option<f64>,
     /// Calls more that would decide, if they went as these did; `null` if it is
@@ -334,7 +346,7 @@ pub struct Bounds {
     pub low: f64,
     /// Upper.
     pub high: f64,
-    /// Confidence of each such interval, such that all hold at once with 95%.
+    /// Confidence of the interval; of `difference` such that all hold at once with 95%.
     pub confidence: f64,
 }
 

@@ -117,7 +117,7 @@ fn predictions() -> Vec<Prediction> {
     ]
 }
 
-fn hello() -> Hello {
+pub(crate) fn hello() -> Hello {
     Hello {
         wire: 1,
         source_hash: "0".into(),
@@ -190,7 +190,15 @@ pub(crate) fn clean(candidate: &str, arch: &str) -> Observation {
     let boots = (0..rounds).map(|round| boot(&id, &format!("0-00{round}"), round)).collect();
     Observation {
         evidence: vec![format!("cells/6.12/{candidate}/{arch}/lockdep/kernel.json")],
-        cell: Cell { id, role, foreign: false, patches: Vec::new(), not_portable: None, rounds },
+        cell: Cell {
+            id,
+            role,
+            foreign: false,
+            patches: Vec::new(),
+            not_portable: None,
+            rounds,
+            boots: 1,
+        },
         kernel: Some(KernelJson {
             store_version: 1,
             outcome: KernelOutcome::Built {

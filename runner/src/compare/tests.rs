@@ -6,7 +6,7 @@ use bakeoff_fuzz::wire::{Score, StepOutcome};
 use super::testing::*;
 use super::untested::{CONTEXTS, STRESSES};
 use super::*;
-use crate::observation::Observation;
+use crate::observation::{BootObservation, Observation};
 use crate::spec::Gate;
 use crate::store::{BootEnd, KernelOutcome};
 

@@ -117,6 +117,9 @@ pub(crate) struct Console {
     line: String,
     last: String,
     lines: u64,
+    /// Bytes so far, and where the line that is being read begins.
+    bytes: u64,
+    line_at: u64,
     panic: Option<String>,
     gave_up: Option<String>,
     breakpoint: Breakpoint,
@@ -128,10 +131,11 @@ enum Breakpoint {
     /// There was none, or it was a real one.
     #[default]
     None,
-    /// Reported; the instruction bytes follow.
-    Reported,
-    /// The trap came from where there is no breakpoint.
-    Stale(String),
+    /// Reported, from this byte of the console on; the instruction bytes follow.
+    Reported(u64),
+    /// The trap came from where there is no breakpoint but this byte; reported from
+    /// there on.
+    Stale(String, u64),
 }
 
 /// How x86 reports such a trap.
@@ -155,8 +159,10 @@ impl Console {
             let room = LINE.saturating_sub(self.line.len());
             let text = String::from_utf8_lossy(part);
             self.line.extend(text.chars().filter(|c| !c.is_control()).take(room));
+            self.bytes += part.len() as u64;
             if part.ends_with(b"\n") {
                 self.end_of_line();
+                self.line_at = self.bytes;
             }
         }
     }
@@ -193,8 +199,10 @@ impl Console {
     /// the saved instruction pointer, as it is in memory, is not the breakpoint's.
     fn look_for_stale_breakpoint(&mut self, line: &str) {
         match &self.breakpoint {
-            Breakpoint::None if line.contains(INT3) => self.breakpoint = Breakpoint::Reported,
-            Breakpoint::Reported => {
+            Breakpoint::None if line.contains(INT3) => {
+                self.breakpoint = Breakpoint::Reported(self.line_at);
+            }
+            Breakpoint::Reported(at) => {
                 let Some((_, code)) = line.split_once("Code: ") else { return };
                 let mut before = None;
                 for byte in code.split_whitespace() {
@@ -205,20 +213,25 @@ impl Console {
                 }
                 self.breakpoint = match before {
                     None | Some(INT3_BYTE) => Breakpoint::None,
-                    Some(byte) => Breakpoint::Stale(byte.to_owned()),
+                    Some(byte) => Breakpoint::Stale(byte.to_owned(), *at),
                 };
             }
-            Breakpoint::None | Breakpoint::Stale(_) => {}
+            Breakpoint::None | Breakpoint::Stale(..) => {}
         }
     }
 
-    /// Why this guest's emulator cannot be believed, if that has shown.
-    pub(crate) fn stale_breakpoint(&self) -> Option<String> {
+    /// Why this guest's emulator cannot be believed, if that has shown, and the byte of
+    /// the console where it begins to.
+    pub(crate) fn stale_breakpoint(&self) -> Option<(String, u64)> {
         match &self.breakpoint {
-            Breakpoint::Stale(byte) => Some(format!(
-                "TCG ran into a breakpoint that was no longer in memory (there is {byte} instead)"
+            Breakpoint::Stale(byte, at) => Some((
+                format!(
+                    "TCG ran into a breakpoint that was no longer in memory (there is {byte} \
+                     instead)"
+                ),
+                *at,
             )),
-            Breakpoint::None | Breakpoint::Reported => None,
+            Breakpoint::None | Breakpoint::Reported(_) => None,
         }
     }
 
@@ -254,11 +267,13 @@ mod tests {
                  [   11.598890] RIP: 0010:__schedule+0x271/0x8a0\n\
                  [   11.599000] Code: {code} 44 00 00\n"
             );
+            console.push(b"[   11.0] fine\n");
             console.push(text.as_bytes());
             console
         };
         let stale = console("a6 02 00 00 0f 1f 44 00 00 0f <1f>");
-        assert!(stale.stale_breakpoint().unwrap().contains("there is 0f"));
+        let (why, from) = stale.stale_breakpoint().unwrap();
+        assert!(why.contains("there is 0f") && from == 15, "{why} {from}");
         assert_eq!(console("a6 02 00 00 0f 1f 44 00 00 cc <1f>").stale_breakpoint(), None);
         assert_eq!(console("<1f>").stale_breakpoint(), None);
     }

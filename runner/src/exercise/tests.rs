@@ -290,6 +290,22 @@ fn unfit_guests_are_booted_again() {
     );
 }
 
+/// What a guest had finished when its emulator failed it is kept, with the place on the
+/// console where that begins; one that had finished nothing is booted again.
+#[test]
+fn finished_steps_of_a_lost_boot_are_kept() {
+    let trial = Trial::new();
+    let run = trial.play(Scene::StaleBreakpoint).unwrap();
+    trial.check_traces(true);
+    assert_eq!(fake_qemu::boots(trial.dir.path()), 2);
+    let BootEnd::Lost { reason, console_offset } = &run.end.end else { panic!("{:?}", run.end) };
+    assert!(reason.contains("no longer in memory (there is 0f instead)"), "{reason}");
+    assert_eq!(run.end.done, [4]);
+    let console = trial.file(&trial.store.console(&trial.id));
+    let offset = usize::try_from(*console_offset).unwrap();
+    assert!(console[offset..].starts_with("[    2.0] Oops: int3"), "{console}");
+}
+
 /// A missing QEMU is a missing prerequisite.
 #[test]
 fn missing_qemu_is_a_missing_prerequisite() {

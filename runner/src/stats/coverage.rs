@@ -79,7 +79,8 @@ impl Coins {
         }
     }
 
-    fn beta(&mut self, a: f64, b: f64) -> f64 {
+    /// A beta deviate; `1 / (a + b + 1)` is the correlation of calls that share it.
+    pub fn beta(&mut self, a: f64, b: f64) -> f64 {
         let (x, y) = (self.gamma(a), self.gamma(b));
         // Both may underflow where a and b are tiny: then one of the ends it is.
         if x + y > 0.0 { x / (x + y) } else { f64::from(u8::from(self.unit() < a / (a + b))) }
@@ -202,6 +203,8 @@ impl Scenario {
             told_by: 0.0,
             rarer_in: 0,
             independence_assumed: true,
+            calls_of_a_boot: 0.0,
+            between: None,
             error_share: 1.0,
         };
         Estimate::new(&blocks, &[]).unwrap_or(nothing).spending(share)

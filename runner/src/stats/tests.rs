@@ -164,6 +164,88 @@ fn difference_intervals_cover() {
     }
 }
 
+/// A kind of rates: five conditions with a rate each, of four kernels with two boots
+/// each and one with four, every boot with a rate of its own around the condition's.
+fn boots_of_a_kind(coins: &mut Coins, correlation: f64) -> Vec<(f64, Vec<Cluster>)> {
+    let scale = 1.0 / correlation - 1.0;
+    let mut all = Vec::new();
+    for rate in [0.95, 0.9, 0.8, 0.65, 0.5] {
+        for count in [2, 2, 2, 2, 4] {
+            let boots = (0..count).map(|_| {
+                let here = coins.beta(rate * scale, (1.0 - rate) * scale);
+                Cluster { trials: 1000, successes: coins.heads(1000, here) }
+            });
+            all.push((rate, boots.collect()));
+        }
+    }
+    all
+}
+
+/// Two boots of a condition do not tell how boots differ, all boots of its kind do:
+/// the interval of each rate, and of differences that are none, holds what it promises.
+#[test]
+fn boots_of_one_kind_tell_together_how_they_differ() {
+    let mut coins = Coins(17);
+    let (mut alone, mut among, mut apart, mut times) = (0, 0, 0, 0);
+    for _ in 0..150 {
+        let kind = boots_of_a_kind(&mut coins, 0.01);
+        let boots: Vec<Vec<Cluster>> = kind.iter().map(|(_, boots)| boots.clone()).collect();
+        let between = Between::pooled(&boots).unwrap();
+        for five in kind.chunks(5) {
+            let of = |at: usize| {
+                // Blocks of a boot agree.
+                let blocks: Vec<Cluster> = five[at]
+                    .1
+                    .iter()
+                    .flat_map(|boot| {
+                        let tenth = Cluster { trials: 100, successes: boot.successes / 10 };
+                        let rest = boot.successes - 9 * tenth.successes;
+                        let last = Cluster { trials: 100, successes: rest.min(100) };
+                        std::iter::repeat_n(tenth, 9).chain([last])
+                    })
+                    .collect();
+                Estimate::new(&blocks, &five[at].1).unwrap()
+            };
+            let (rate, ours, theirs) = (five[0].0, of(0), of(4));
+            let holds = |i: Interval, truth: f64| u32::from(i.low <= truth && truth <= i.high);
+            alone += holds(ours.interval(0.95), rate);
+            let (ours, theirs) =
+                (ours.among_boots(Some(between)), theirs.among_boots(Some(between)));
+            among += holds(ours.interval(0.95), rate);
+            apart += holds(difference(&ours, &theirs, 0.95), 0.0);
+            times += 1;
+        }
+    }
+    let share = |count: u32| f64::from(count) / f64::from(times);
+    assert!(share(alone) < 0.75, "the simulation's boots do not differ: {}", share(alone));
+    assert!((0.93..=0.985).contains(&share(among)), "{}", share(among));
+    assert!((0.93..=0.99).contains(&share(apart)), "{}", share(apart));
+}
+
+/// Where boots differ by chance only, nothing is widened by much; where too few tell,
+/// nothing is said.
+#[test]
+fn boots_that_do_not_differ_widen_little() {
+    let mut coins = Coins(5);
+    let boots = |coins: &mut Coins, rate: f64, count: usize| -> Vec<Cluster> {
+        (0..count).map(|_| Cluster { trials: 1000, successes: coins.heads(1000, rate) }).collect()
+    };
+    let many: Vec<Vec<Cluster>> = (0..40).map(|_| boots(&mut coins, 0.8, 2)).collect();
+    let between = Between::pooled(&many).unwrap();
+    assert!(between.correlation < 0.001, "{between:?}");
+    let wide = |e: &Estimate| e.interval(0.95).high - e.interval(0.95).low;
+    let one = Estimate::new(&many[0], &many[0]).unwrap();
+    let (before, after) = (
+        wide(&Estimate { independence_assumed: true, ..one }),
+        wide(&one.among_boots(Some(between))),
+    );
+    assert!(after >= before && wide(&one.among_boots(None)) >= before, "{before} {after}");
+    assert_eq!(Between::pooled(&many[..3]), None);
+    let perfect = vec![vec![Cluster { trials: 1000, successes: 1000 }; 2]; 40];
+    assert_eq!(Between::pooled(&perfect), None);
+    assert_eq!(Between::pooled(&[]), None);
+}
+
 /// All failures in one block weigh more than the same failures spread out.
 #[test]
 fn failures_in_one_block_widen_the_interval() {
@@ -217,15 +299,20 @@ fn few_calls_leave_the_judgement_open() {
         Estimate::new(&vec![Cluster { trials: 100, successes }; blocks], &[]).unwrap()
     };
     let (few, many) = (rate(1, 100), rate(100, 100));
-    assert_eq!(judge(difference(&many, &many, 0.95), 0.01), Judgement::Same);
-    assert_eq!(judge(difference(&few, &many, 0.95), 0.01), Judgement::Open);
-    let more = calls_for_judgement(&few, &many, 0.01, 0.95).unwrap();
+    const SURE: Sure = Sure { alone: 0.95, of_many: 0.95 };
+    let judged = |ours: &Estimate, theirs: &Estimate| {
+        let apart = difference(ours, theirs, 0.95);
+        judge(apart, apart, 0.01)
+    };
+    assert_eq!(judged(&many, &many), Judgement::Same);
+    assert_eq!(judged(&few, &many), Judgement::Open);
+    let more = calls_for_judgement(&few, &many, 0.01, SURE).unwrap();
     assert!((200..400).contains(&more), "{more}");
     let none = rate(20, 0);
-    assert_eq!(judge(difference(&none, &many, 0.95), 0.01), Judgement::Lower);
-    assert_eq!(judge(difference(&many, &none, 0.95), 0.01), Judgement::Higher);
+    assert_eq!(judged(&none, &many), Judgement::Lower);
+    assert_eq!(judged(&many, &none), Judgement::Higher);
     let on_the_margin = rate(100, 99);
-    assert_eq!(calls_for_judgement(&on_the_margin, &many, 0.01, 0.95), None);
+    assert_eq!(calls_for_judgement(&on_the_margin, &many, 0.01, SURE), None);
 }
 
 /// Thirty-two comparisons at once keep the error of one.

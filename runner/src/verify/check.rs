@@ -28,6 +28,8 @@ pub(super) struct Sample {
     /// The same of each boot.
     boots: Vec<(f64, f64)>,
     share: f64,
+    /// Correlation of a boot's calls, and the degrees of freedom it is known with.
+    pub(super) between: Option<(f64, f64)>,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
@@ -37,8 +39,14 @@ fn float(count: u64) -> f64 {
 
 impl Sample {
     pub(super) fn new(blocks: &[Block], top: bool, step: &Value) -> Sample {
-        let mut sample =
-            Sample { calls: 0, correct: 0, parts: Vec::new(), boots: Vec::new(), share: 1.0 };
+        let mut sample = Sample {
+            calls: 0,
+            correct: 0,
+            parts: Vec::new(),
+            boots: Vec::new(),
+            share: 1.0,
+            between: None,
+        };
         let mut numbers: Vec<usize> = blocks.iter().map(|block| block.boot).collect();
         numbers.dedup();
         for boot in numbers {
@@ -101,6 +109,12 @@ impl Sample {
                 student(alpha, (calls - 1.0).max(1.0)) / student(alpha, told_by.max(2.0) - 1.0);
             effective = (calls / effect * ratio * ratio).min(calls);
         }
+        if let Some((correlation, freedom)) = self.between {
+            let squares: f64 = self.boots.iter().map(|(n, _)| n * n).sum();
+            let effect = 1.0 + (squares / calls - 1.0).max(0.0) * correlation;
+            let ratio = student(alpha, (calls - 1.0).max(1.0)) / student(alpha, freedom);
+            effective = effective.min((calls / effect * ratio * ratio).min(calls));
+        }
         let (good, bad) = (rate * effective, effective - rate * effective);
         let low = if self.correct == 0 { 0.0 } else { beta_quantile(alpha / 2.0, good, bad + 1.0) };
         let high = if self.correct == self.calls {
@@ -110,6 +124,33 @@ impl Sample {
         };
         Some((low, high))
     }
+}
+
+/// How much boots differ, from all samples of one kind: (correlation, degrees of freedom).
+pub(super) fn between(samples: &[Sample]) -> Option<(f64, f64)> {
+    let mut tells: Vec<(f64, f64, f64)> = Vec::new();
+    for sample in samples.iter().filter(|s| s.correct > 0 && s.correct < s.calls) {
+        let boots: Vec<(f64, f64)> = sample.boots.iter().copied().filter(|b| b.0 > 0.0).collect();
+        if boots.len() < 2 {
+            continue;
+        }
+        let (calls, rate) = (float(sample.calls), sample.rate());
+        let df = float(boots.len() as u64 - 1);
+        let squares: f64 = boots.iter().map(|(n, k)| (k - rate * n).powi(2)).sum();
+        let effect = (df + 1.0) / df * squares / (calls * rate * (1.0 - rate));
+        let of_a_boot = boots.iter().map(|(n, _)| n * n).sum::<f64>() / calls;
+        tells.push((df, effect, (of_a_boot - 1.0).max(0.0)));
+    }
+    let sum = |of: &dyn Fn(&(f64, f64, f64)) -> f64| tells.iter().map(of).sum::<f64>();
+    let freedom = sum(&|(df, _, _)| *df);
+    let all = sum(&|(df, effect, _)| df * effect);
+    let squares = sum(&|(df, effect, _)| df * effect * effect);
+    let room = sum(&|(df, _, more)| df * more);
+    if freedom < 4.0 || room <= 0.0 || squares <= 0.0 {
+        return None;
+    }
+    let correlation = (sum(&|(df, effect, _)| df * (effect - 1.0)) / room).clamp(0.0, 1.0);
+    Some((correlation, (3.0 * all * all / squares).max(2.0).min(freedom)))
 }
 
 /// The interval of `ours - theirs`.

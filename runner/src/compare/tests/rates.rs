@@ -48,6 +48,27 @@ fn gates_name_rates_splats_and_verdicts() {
     }
 }
 
+/// A report that was cut says nothing of its kind beside whole ones.
+#[test]
+fn cut_reports_decide_no_gate() {
+    let title = "WARNING in find_vma";
+    let control = clean("as-reported", "x86_64").splats(title, 3);
+    let cut = control.splats(title, 1).last_splat(|splat| {
+        splat.fingerprint = "corrupted".into();
+        splat.corrupted = true;
+        splat.secondary = true;
+    });
+    let rule = "{gate: splat-is, title: WARNING in find_vma, is: [control]}";
+    let gate: Gate = crate::spec::yaml(rule, "gate").unwrap();
+    let predictions =
+        vec![Prediction { candidate: "as-reported".into(), says: "splats".into(), holds_if: gate }];
+    let subject = Subject { predictions, ..subject() };
+    let all = [clean("landed", "x86_64"), cut];
+    let found = compare(&subject, &all, &Settings::default());
+    assert!(found.splats.iter().any(|row| row.change == Change::Secondary), "{:?}", found.splats);
+    assert_eq!(found.predictions[0].outcome, Outcome::Confirmed, "{:?}", found.predictions);
+}
+
 fn on_production(mut seen: Observation) -> Observation {
     for boot in &mut seen.boots {
         boot.hello.iter_mut().for_each(|hello| hello.debug_locks = None);
@@ -80,6 +101,60 @@ fn rates_of_debug_kernels_are_not_judged() {
     // Four comparisons in all, of the one candidate that has a production kernel.
     let each = of(&found, "production")[0].difference.unwrap().confidence;
     assert!((each - stats::corrected(0.95, 4)).abs() < 1e-8, "{each}");
+}
+
+/// Every boot has a rate of its own, whatever the kernel.
+fn restless(names: &[&str], boots: usize) -> Vec<Observation> {
+    let mut coins = Coins(3);
+    let mut all: Vec<Observation> = names.iter().map(|name| clean(name, "x86_64")).collect();
+    for seen in &mut all {
+        let more: Vec<BootObservation> = seen.boots.iter().cycle().take(boots).cloned().collect();
+        seen.boots = more;
+        for boot in &mut seen.boots {
+            let rate = 0.7 + 0.2 * coins.unit();
+            for block in &mut boot.blocks {
+                let right = coins.heads(block.counts.calls, rate);
+                block.counts.top = Score { valid: right, correct: right };
+                block.counts.all = block.counts.top;
+            }
+        }
+    }
+    all
+}
+
+/// Boots that differ, whatever the kernel, blame nobody where all of them are heard;
+/// blocks of single boots would. Who answers nothing is found all the same.
+#[test]
+fn boots_that_differ_blame_nobody() {
+    let names = ["landed", "as-reported", "no-check-helper", "lockless-tree"];
+    let blamed = |all: &[Observation]| {
+        let found = judged(all);
+        let blame = |row: &&RateRow| matches!(row.verdict, Verdict::Worse | Verdict::Better);
+        found.rates.iter().filter(blame).count()
+    };
+    assert!(blamed(&restless(&names, 1)) > 0, "the boots do not differ");
+    let mut all = restless(&names, 4);
+    assert_eq!(blamed(&all), 0);
+    let rows = judged(&all).rates;
+    assert!(rows.iter().all(|row| row.boot_effect.is_some_and(|effect| effect > 2.0)), "{rows:?}");
+    all.push(clean("peter-removal", "x86_64").answers(PROCESS, 0).answers(HARDIRQ, 0));
+    assert_eq!(verdict(&judged(&all), "peter-removal").verdict, Verdict::Worse);
+    assert_eq!(blamed(&all), 4);
+}
+
+/// A condition may have a margin of its own.
+#[test]
+fn conditions_have_margins() {
+    let mut subject = subject();
+    subject.steps[0].margin_ppm = Some(100_000);
+    let all = with(clean("no-check-helper", "x86_64").answers(PROCESS, 950).answers(HARDIRQ, 95));
+    let found = compare(&subject, &all, &Settings::default());
+    let of = |step: u32| {
+        let own = |r: &&RateRow| r.place.candidate == "no-check-helper" && r.step == step;
+        found.rates.iter().find(own).unwrap().clone()
+    };
+    assert_eq!((of(PROCESS).verdict, of(PROCESS).margin), (Verdict::Same, 0.1));
+    assert_eq!((of(HARDIRQ).verdict, of(HARDIRQ).margin), (Verdict::Worse, 0.01));
 }
 
 /// A step is done in its profiles only, and nobody misses it elsewhere.

@@ -74,12 +74,15 @@ pub enum Scene {
     UnfitOnce,
     /// A good boot's End, and then QEMU does not exit.
     DoesNotExit,
+    /// The emulator runs into a breakpoint that is gone: in the first boot before
+    /// anything is done, in the next one after that.
+    StaleBreakpoint,
 }
 
 use Scene::{
     Aborts, AgentGivesUp, BadArguments, Chatter, CutPanic, DoesNotExit, EarlyRestart, Flood,
-    Garbage, Good, Hang, Killed, LongLine, NoHello, OtherSources, Panic, Silence, Stopped,
-    StuckPanic, Terminated, TripleFault, Unfit, UnfitOnce,
+    Garbage, Good, Hang, Killed, LongLine, NoHello, OtherSources, Panic, Silence, StaleBreakpoint,
+    Stopped, StuckPanic, Terminated, TripleFault, Unfit, UnfitOnce,
 };
 
 /// Every scene; a scene that is not played by a test is a hole.
@@ -107,6 +110,7 @@ pub const SCENES: &[Scene] = &[
     DoesNotExit,
     Unfit,
     UnfitOnce,
+    StaleBreakpoint,
 ];
 
 /// An x86_64 whose QEMU plays `scene` and writes its process id to `DIR/pid`.
@@ -310,6 +314,16 @@ fn play(scene: Scene, argv: &str, dir: &str) -> ! {
             stage.send(&hello);
             let chunk = vec![b'x'; 1 << 20];
             (0..100).for_each(|_| stage.send(&chunk));
+            forever()
+        }
+        StaleBreakpoint => {
+            let done = if boots(Path::new(dir)) == 1 { 3 } else { 6 };
+            stage.send(&lines(&good[..done]));
+            // The records' socket is another than the console's.
+            std::thread::sleep(Duration::from_millis(200));
+            stage.say(
+                "[    2.0] Oops: int3: 0000 [#1] SMP\r\n[    2.1] Code: 1f 44 00 00 0f <1f> 44\r\n",
+            );
             forever()
         }
         OtherSources | Unfit | UnfitOnce => {
