@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use bakeoff_fuzz::fuzzing::worker::Worker;
 use bakeoff_fuzz::op::value::Seeded;
@@ -22,6 +22,8 @@ const COUNTERS: usize = 1 << 16;
 
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static EXTRA: [AtomicU8; COUNTERS] = [const { AtomicU8::new(0) }; COUNTERS];
+/// The counter for the next new address.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
@@ -50,7 +52,7 @@ fn fuzz(worker: Worker, seed: u32) -> ExitCode {
         "-rss_limit_mb=0",
         "-max_len=16384",
         "-len_control=0",
-        "-reload=5",
+        "-reload=10",
         // Both go through all features of each run, which takes longer than the
         // run where an emulator does it.
         "-entropic=0",
@@ -85,23 +87,15 @@ extern "C" fn run(data: *const u8, size: usize) -> c_int {
 }
 
 fn one(data: &[u8]) -> c_int {
-    let known = LAST.with_borrow(|(bytes, program)| {
-        (!data.is_empty() && bytes == data).then(|| program.clone())
-    });
-    let program = match known.map_or_else(|| text::read(data), Ok) {
-        Ok(program) => program,
-        Err(_) => return -1,
-    };
+    let Ok(program) = read(data) else { return -1 };
     let Ok(written) = std::str::from_utf8(data) else { return -1 };
     let ran = WORKER.with_borrow_mut(|worker| {
         let worker = worker.as_mut()?;
-        let ran = worker.run(&program, written, |pc| {
-            let hash = (pc ^ (pc >> 15)).wrapping_mul(0x9e37_79b1) >> 8;
-            let index = usize::try_from(hash).unwrap_or(0) % COUNTERS;
-            // One thread runs programs; the type only says that others may read.
-            let counter = &EXTRA[index];
-            let count = counter.load(Ordering::Relaxed);
-            counter.store(count.saturating_add(1), Ordering::Relaxed);
+        // A counter for each address, as long as there are any: only a new one
+        // tells libFuzzer anything, and it goes through all it is shown.
+        let ran = worker.run(&program, written, |_| {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNTERS;
+            EXTRA[next].store(1, Ordering::Relaxed);
         });
         let ended = worker.is_done() || ran.is_err();
         if ended {
@@ -127,7 +121,7 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, room: usize, s
     let buffer = unsafe { std::slice::from_raw_parts_mut(data, room) };
     let began = bakeoff_fuzz::sys::monotonic_ns();
     let mut dice = Seeded(seed.into());
-    let program = match text::read(buffer.get(..size).unwrap_or_default()) {
+    let program = match read(buffer.get(..size).unwrap_or_default()) {
         Ok(mut program) if !program.ops.is_empty() => {
             program.mutate(&mut dice);
             program
@@ -162,9 +156,17 @@ extern "C" fn LLVMFuzzerCustomCrossOver(
             std::slice::from_raw_parts_mut(out, room),
         )
     };
-    let (Ok(mut program), Ok(other)) = (text::read(first), text::read(second)) else { return 0 };
+    let (Ok(mut program), Ok(other)) = (read(first), read(second)) else { return 0 };
     program.splice(&other, &mut Seeded(seed.into()));
     put(program, out).unwrap_or(0)
+}
+
+/// Reads a program, which mostly is the last one made.
+fn read(data: &[u8]) -> Result<Program, text::TextError> {
+    let known = LAST.with_borrow(|(bytes, program)| {
+        (!data.is_empty() && bytes == data).then(|| program.clone())
+    });
+    known.map_or_else(|| text::read(data), Ok)
 }
 
 /// Writes a program into a buffer, and remembers it.

@@ -4,12 +4,15 @@
 //! A program starts with empty tables of resources and an empty arena, and all
 //! it made is released when it ends: at once, or by the reaper where that waits
 //! for RCU. What stays from program to program is the [`pool`] of maps and
-//! loaded BPF programs, the dispatchers that call armed programs, and one idle
-//! event of each software kind, without which every first event of a kind would
-//! patch the kernel's code anew. Two programs that do nothing hang on each
-//! tracepoint for the same reason, and for another: QEMU's translator runs
-//! patched code for a moment after the patch, on the other CPU, and the kernel
-//! then dies of a breakpoint it has removed already (`int3`).
+//! loaded BPF programs, the dispatchers that call armed programs, and the keepers:
+//! idle events of a thread that does nothing, one for each software kind and each
+//! probe that programs use, without which every first event of a kind would set
+//! things up anew, and every last one wait for RCU. Where probes patch the
+//! kernel's code keepers have another use: QEMU's translator may run patched code
+//! long after the patch was taken back, on the other CPU, and the kernel then
+//! dies of a breakpoint it has removed already (`int3`). So each tracepoint has
+//! two keepers (with one probe its call is patched to be that probe's, with more
+//! it goes through a list), and the function that kprobes are on has one.
 
 pub mod aside;
 pub mod assemble;
@@ -23,6 +26,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +38,7 @@ use crate::sys::kcov::Kcov;
 use crate::sys::memory::Mapping;
 use crate::sys::trigger;
 use aside::{Helper, Reaper};
+pub use events::{PROBED, SHORTEST};
 use files::Files;
 use pool::{Map, Pool};
 
@@ -54,6 +59,19 @@ pub struct Ran {
     pub stuck: bool,
     /// A stack lookup's answer that cannot be right.
     pub wrong: Option<String>,
+    /// What the last lookup of each operation's forged stacks answered.
+    pub lookups: Vec<Lookup>,
+}
+
+/// The answer of a lookup of a stack by build ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// Place of the operation in the program.
+    pub op: u32,
+    /// Frames with a build id.
+    pub valid: u8,
+    /// Frames with an address only.
+    pub address: u8,
 }
 
 /// Where time went.
@@ -66,6 +84,10 @@ pub struct Times {
     /// Nanoseconds.
     pub ns: u64,
 }
+
+/// What time was spent on: an operation's word and, where kinds differ much, its
+/// kind's; in parentheses what is no operation.
+pub type Spent = (&'static str, &'static str);
 
 /// A perf event of the running program.
 #[derive(Debug)]
@@ -84,8 +106,11 @@ struct Tables {
     progs: Vec<Option<Arc<OwnedFd>>>,
     links: Vec<Option<OwnedFd>>,
     armed: Vec<Place>,
+    /// Elements that hold an event or a program, by map and key.
+    filled: Vec<(Map, u32)>,
     arena: legal::Model,
     wrong: Option<String>,
+    lookup: Option<Lookup>,
     events_off: bool,
     moved: bool,
 }
@@ -105,9 +130,12 @@ pub struct Executor {
     btf: bool,
     kprobes: Option<u32>,
     uprobes: Option<u32>,
+    uprobe_at: u64,
     tracepoints: events::Tracepoints,
     cpu: u32,
-    times: BTreeMap<&'static str, Times>,
+    times: BTreeMap<Spent, Times>,
+    /// Whether the helper did not come back from the last program's tasks.
+    stuck: bool,
     // Held, not used: see the module's description.
     _keepers: Vec<OwnedFd>,
 }
@@ -165,9 +193,7 @@ impl Executor {
         }
         let nothing = pool::load(crate::op::ProgKind::RawTp, &assemble::nothing())
             .map_err(failed("the empty program"))?;
-        // With two of its own a tracepoint calls through its list, whoever else
-        // comes.
-        for name in events::TRACEPOINTS.iter().flat_map(|name| [name; 2]) {
+        for name in events::ALONE {
             let attributes =
                 Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, nothing.as_fd());
             keepers.extend(call::bpf_fd(17, attributes, 16).ok());
@@ -186,9 +212,11 @@ impl Executor {
             btf: std::path::Path::new("/sys/kernel/btf/vmlinux").exists(),
             kprobes: events::pmu("kprobe"),
             uprobes: events::pmu("uprobe"),
+            uprobe_at: events::uprobe_at(),
             tracepoints: events::Tracepoints::read(),
             cpu,
             times: BTreeMap::new(),
+            stuck: false,
             _keepers: keepers,
         })
     }
@@ -205,21 +233,27 @@ impl Executor {
         self.pool.loads
     }
 
+    /// Descriptors that stay from program to program in the pool.
+    #[must_use]
+    pub fn pooled(&self) -> usize {
+        self.pool.descriptors()
+    }
+
     /// Where the time went: for each operation how often, how often in vain, and
     /// nanoseconds.
     #[must_use]
-    pub fn times(&self) -> &BTreeMap<&'static str, Times> {
+    pub fn times(&self) -> &BTreeMap<Spent, Times> {
         &self.times
     }
 
     /// Notes time spent on something that is no operation.
     pub fn spent(&mut self, word: &'static str, ns: u64) {
-        let times = self.times.entry(word).or_default();
+        let times = self.times.entry((word, "")).or_default();
         times.count += 1;
         times.ns += ns;
     }
 
-    fn timed(&mut self, word: &'static str, began_ns: u64, failed: bool) -> u64 {
+    fn timed(&mut self, word: Spent, began_ns: u64, failed: bool) -> u64 {
         let now = sys::monotonic_ns();
         let Times { count, failures, ns } = self.times.entry(word).or_default();
         *count += 1;
@@ -228,8 +262,15 @@ impl Executor {
         now
     }
 
-    /// Runs a program, and hands out each kernel address it ran through.
-    pub fn run(&mut self, program: &Program, take: impl FnMut(u64)) -> Ran {
+    /// The kernel addresses that the last program ran through, in each of its
+    /// threads: repeats included.
+    pub fn traces(&self) -> impl Iterator<Item = &[AtomicU64]> {
+        let helper = self.helper.coverage.as_deref().filter(|_| !self.stuck);
+        self.coverage.iter().chain(helper).map(Kcov::traced)
+    }
+
+    /// Runs a program.
+    pub fn run(&mut self, program: &Program) -> Ran {
         let calls = call::count();
         let runs = self.counters.load(assemble::RUNS);
         if let Some(coverage) = &self.coverage {
@@ -240,39 +281,42 @@ impl Executor {
         }
         let mut clock = sys::monotonic_ns();
         let mut errnos = Vec::with_capacity(program.ops.len());
-        for op in &program.ops {
+        let mut lookups = Vec::new();
+        for (at, op) in (0..).zip(&program.ops) {
             let errno = match self.op(op) {
                 Ok(()) => 0,
                 Err(errno) => errno,
             };
-            clock = self.timed(op.word(), clock, errno != 0);
+            clock = self.timed((op.word(), op.detail()), clock, errno != 0);
             errnos.push(errno);
+            lookups.extend(self.tables.lookup.take().map(|lookup| Lookup { op: at, ..lookup }));
         }
         let settled = self.helper.settle();
+        self.stuck = !settled;
+        clock = self.timed(("(settle)", ""), clock, !settled);
         let wrong = self.tables.wrong.take();
         self.release();
-        clock = self.timed("(release)", clock, !settled);
-        if let Some(coverage) = &self.coverage {
-            let mut take = take;
-            coverage.each(&mut take);
-            if let Some(coverage) = self.helper.coverage.as_ref().filter(|_| settled) {
-                coverage.each(&mut take);
-            }
-        }
-        self.timed("(coverage)", clock, false);
+        self.timed(("(release)", ""), clock, false);
         Ran {
             calls: call::count().wrapping_sub(calls),
             bpf_runs: self.counters.load(assemble::RUNS).wrapping_sub(runs),
             errnos,
             stuck: !settled,
             wrong,
+            lookups,
         }
     }
 
     /// Releases what the program made.
     fn release(&mut self) {
-        let Tables { events, maps, progs, links, armed, arena: _, wrong: _, events_off, moved } =
+        let Tables { events, maps, progs, links, armed, filled, events_off, moved, .. } =
             std::mem::take(&mut self.tables);
+        // A map that stays would keep what was put into it.
+        for (map, key) in filled {
+            let key = key.to_ne_bytes();
+            let attributes = Attributes::default().fd(0, map.fd.as_fd()).input(8, &key);
+            let _ = call::bpf(3, attributes, 32);
+        }
         for place in armed {
             let _ = self.disarm(place);
         }
@@ -285,6 +329,7 @@ impl Executor {
         }
         drop(progs);
         drop(maps);
+        self.pool.trim();
         let _ = Part::all().unmap();
         if events_off {
             let _ = call::task_events(true);
@@ -302,7 +347,7 @@ impl Executor {
 
     /// Waits until everything is released; false if that takes too long.
     #[must_use]
-    pub fn settle(&self) -> bool {
+    pub fn settle(&mut self) -> bool {
         self.helper.settle() && self.reaper.settle()
     }
 
@@ -316,11 +361,18 @@ impl Executor {
     /// Compares the stack in the buffer with what the arena is mapped to.
     fn check_stack(&mut self, frames: &[u8]) {
         const VALID: u64 = 1;
+        const ADDRESS: u64 = 2;
+        let mut lookup = Lookup::default();
         for entry in 0..trigger::FRAMES + 2 {
             let word = |n: usize| self.counters.load(assemble::BUFFER + 32 * entry + 8 * n);
             let words = [word(0), word(1), word(2), word(3)];
-            if words[0] & 0xffff_ffff != VALID {
-                continue;
+            match words[0] & 0xffff_ffff {
+                VALID => lookup.valid += 1,
+                ADDRESS => {
+                    lookup.address += 1;
+                    continue;
+                }
+                _ => continue,
             }
             // Status (4 bytes), build id (20), offset (8).
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -329,6 +381,9 @@ impl Executor {
                 let what = format!("build id {:02x}…, offset {:#x}", id[0], words[3]);
                 self.tables.wrong.get_or_insert(what);
             }
+        }
+        if lookup != Lookup::default() {
+            self.tables.lookup = Some(lookup);
         }
     }
 

@@ -8,6 +8,7 @@
 //! the host ([`flight`]), for the guest may not live to tell.
 
 pub mod flight;
+mod leaks;
 mod pid1;
 pub mod worker;
 
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exec::Times;
+use crate::exec::{Lookup, Times};
 use crate::wire::Hello;
 
 pub use pid1::main;
@@ -47,7 +48,8 @@ pub struct Orders {
     pub mode: Mode,
     /// Programs to begin with, or to replay, as text.
     pub programs: Vec<String>,
-    /// A leak check after this many programs of a worker; 0: none.
+    /// A leak check after this many programs of a worker; 0: none. After a replay,
+    /// if not 0.
     pub leak_check_every: u32,
 }
 
@@ -105,6 +107,8 @@ pub enum Told {
         bpf_runs: u64,
         /// Distinct addresses it ran through.
         pcs: Vec<u64>,
+        /// What lookups of stacks by build ids answered.
+        lookups: Vec<Lookup>,
     },
     /// Something grew and did not shrink again.
     Leak {
@@ -112,7 +116,8 @@ pub enum Told {
         worker: u32,
         /// What grew, and by how much.
         what: String,
-        /// The programs run since the last check, newest last, as far as kept.
+        /// The program to blame, if it leaks again; else those run since the last
+        /// check, newest last.
         programs: Vec<String>,
     },
     /// A stack lookup answered what cannot be right.

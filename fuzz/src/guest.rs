@@ -201,7 +201,12 @@ impl Port {
     pub fn send(&mut self, record: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
         line.push(b'\n');
-        let mut rest = line.as_slice();
+        self.send_line(&line)
+    }
+
+    /// Sends a record that is written already, with the newline at its end.
+    pub fn send_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut rest = line;
         while !rest.is_empty() {
             if !sys::wait(self.file.as_fd(), Wait::Writable, WRITE_LIMIT)? {
                 return Err(io::Error::new(

@@ -67,39 +67,53 @@ impl Peek {
         Ok(Self { control, program })
     }
 
-    /// The words at an address while the thread is at `tracepoint`; `None` if it
-    /// did not come by, or the memory cannot be read. Address 0: the thread's
-    /// own `task_struct`, displaced by `offset`.
+    /// The words from an address on, as far as they can be read and the program
+    /// comes by. Address 0: the thread's own `task_struct`.
     fn words(
         &self,
-        tracepoint: &str,
-        provoke: impl Fn(),
         address: u64,
-        offset: usize,
-    ) -> Result<Option<Vec<u64>>, Failure> {
+        bytes: usize,
+        provoke: impl Fn() -> Result<(), Failure>,
+    ) -> Result<Vec<u64>, Failure> {
         let memory = self.control.memory();
-        let at = if address == 0 { 0 } else { address + offset as u64 };
-        memory.store(ADDRESS, if at == 0 { offset as u64 } else { at });
-        memory.store(SEEN, 0);
-        let link = self.program.attach_raw_tracepoint(tracepoint).map_err(|e| {
-            Failure::at(format!("attaching to the raw tracepoint {tracepoint}"), &e)
-        })?;
-        provoke();
-        drop(link);
-        Ok((memory.load(SEEN) == 1)
-            .then(|| (0..CHUNK / 8).map(|index| memory.load(READ + index * 8)).collect()))
+        let mut words = Vec::new();
+        for offset in (0..bytes).step_by(CHUNK) {
+            memory.store(ADDRESS, address + offset as u64);
+            memory.store(SEEN, 0);
+            provoke()?;
+            if memory.load(SEEN) != 1 {
+                break;
+            }
+            words.extend((0..CHUNK / 8).map(|index| memory.load(READ + index * 8)));
+        }
+        Ok(words)
     }
 
     /// Bytes from an address on, in a system call.
     fn in_a_system_call(&self, address: u64, bytes: usize) -> Result<Vec<u64>, Failure> {
-        let mut words = Vec::new();
-        for offset in (0..bytes).step_by(CHUNK) {
-            match self.words("sys_enter", sys::getppid, address, offset)? {
-                Some(chunk) => words.extend(chunk),
-                None => break,
-            }
-        }
-        Ok(words)
+        self.words(address, bytes, || {
+            let ran = self.program.run_in_a_system_call();
+            ran.map_err(|e| Failure::at("running a BPF program", &e))
+        })
+    }
+
+    /// The same while the thread is at `tracepoint`.
+    fn at(
+        &self,
+        tracepoint: &str,
+        provoke: impl Fn(),
+        address: u64,
+        bytes: usize,
+    ) -> Result<Vec<u64>, Failure> {
+        let link = self.program.attach_raw_tracepoint(tracepoint).map_err(|e| {
+            Failure::at(format!("attaching to the raw tracepoint {tracepoint}"), &e)
+        })?;
+        let words = self.words(address, bytes, || {
+            provoke();
+            Ok(())
+        });
+        drop(link);
+        words
     }
 
     fn task(&self) -> u64 {
@@ -149,34 +163,41 @@ const TASK_BYTES: usize = 8 << 10;
 /// As far into an `mm_struct` as is looked.
 const MM_BYTES: usize = 2 << 10;
 
-/// The address of this process's `mmap_lock`'s count; in words, why not.
-pub fn mmap_lock() -> Result<u64, Failure> {
-    let peek = Peek::new()?;
+/// The address and the words of this process's `mm_struct`.
+fn mm_struct(peek: &Peek) -> Result<(u64, Vec<u64>), Failure> {
     let task = peek.in_a_system_call(0, TASK_BYTES)?;
     let stat = std::fs::read_to_string("/proc/self/stat")
         .map_err(|e| Failure::at("reading /proc/self/stat", &e))?;
     let layout = addresses(&stat)
         .ok_or_else(|| Failure::new("/proc/self/stat does not show the process's addresses"))?;
     for mm in twins(&task, peek.task()) {
-        let free = peek.in_a_system_call(mm, MM_BYTES)?;
-        if !free.windows(layout.len()).any(|window| window == layout) {
-            continue;
+        let words = peek.in_a_system_call(mm, MM_BYTES)?;
+        if words.windows(layout.len()).any(|window| window == layout) {
+            return Ok((mm, words));
         }
-        let mut held = Vec::new();
-        for offset in (0..MM_BYTES).step_by(CHUNK) {
-            // A mapping made under our eyes, and let go again.
-            let map = || drop(Page::new());
-            held.extend(peek.words("vm_unmapped_area", map, mm, offset)?.unwrap_or_default());
-        }
-        return match write_locked(&free, &held, peek.task()).as_slice() {
-            [index] => Ok(mm + 8 * *index as u64),
-            found => Err(Failure::new(format!(
-                "{} places in mm_struct behave like mmap_lock",
-                found.len()
-            ))),
-        };
     }
     Err(Failure::new("no mm_struct was found in task_struct"))
+}
+
+/// Where `mmap_lock`'s count lies in every `mm_struct`; in words, why nobody knows.
+pub fn mmap_lock_in_mm() -> Result<u64, Failure> {
+    let peek = Peek::new()?;
+    let (mm, free) = mm_struct(&peek)?;
+    // A mapping made under our eyes, and let go again.
+    let map = || drop(Page::new());
+    let held = peek.at("vm_unmapped_area", map, mm, MM_BYTES)?;
+    match write_locked(&free, &held, peek.task()).as_slice() {
+        [index] => Ok(8 * *index as u64),
+        found => {
+            Err(Failure::new(format!("{} places in mm_struct behave like mmap_lock", found.len())))
+        }
+    }
+}
+
+/// The address of this process's `mmap_lock`'s count, from where it lies in an
+/// `mm_struct`.
+pub fn mmap_lock(in_mm: u64) -> Result<u64, Failure> {
+    mm_struct(&Peek::new()?).map(|(mm, _)| mm + in_mm)
 }
 
 /// Start and end of code and data, and the heap's start, as `mm_struct` has them
@@ -230,9 +251,14 @@ pub fn run_queue(symbols: &BTreeMap<String, u64>) -> Result<Place, Failure> {
     let mut free = false;
     for _ in 0..50 {
         // Another CPU may hold our run queue's lock for a moment.
-        free |= lock_word(reader, place, "sys_enter", sys::getppid)?
+        free |= lock_word(reader, place, |program| program.run_in_a_system_call())?
             .is_some_and(|word| word != UNREADABLE && !spinlock_is_taken(word));
-        let switching = lock_word(reader, place, "sched_switch", wait)?;
+        let switching = lock_word(reader, place, |program| {
+            let link = program.attach_raw_tracepoint("sched_switch")?;
+            wait();
+            drop(link);
+            Ok(())
+        })?;
         if switching.is_some_and(|word| !spinlock_is_taken(word)) {
             return Err(Failure::new(
                 "the run-queue lock cannot be located: the first word of runqueues is no taken \
@@ -249,12 +275,11 @@ pub fn run_queue(symbols: &BTreeMap<String, u64>) -> Result<Place, Failure> {
     ))
 }
 
-/// The 32 bits at `place` at a tracepoint of the calling thread.
+/// The 32 bits at `place` when the calling thread has the program run.
 fn lock_word(
     reader: Reader,
     place: Place,
-    tracepoint: &str,
-    provoke: impl Fn(),
+    provoke: impl Fn(&Program) -> std::io::Result<()>,
 ) -> Result<Option<u64>, Failure> {
     let control = SharedArray::new(64, 1).map_err(|e| Failure::at("making a BPF map", &e))?;
     control.memory().store(THREAD, u64::from(sys::thread_id()));
@@ -274,11 +299,7 @@ fn lock_word(
         .exit();
     let program = Program::load(ProgramKind::RawTracepoint, &asm.finish().map_err(Failure::new)?)
         .map_err(|e| Failure::at("loading the program that reads a lock", &e))?;
-    let link = program
-        .attach_raw_tracepoint(tracepoint)
-        .map_err(|e| Failure::at(format!("attaching to the raw tracepoint {tracepoint}"), &e))?;
-    provoke();
-    drop(link);
+    provoke(&program).map_err(|e| Failure::at("running the program that reads a lock", &e))?;
     Ok((control.memory().load(SEEN) != 0).then(|| control.memory().load(READ)))
 }
 

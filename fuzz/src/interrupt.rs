@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Insn, Reg, STACK, Width};
 use crate::probe::Failure;
 use crate::sys;
@@ -66,7 +68,7 @@ impl fmt::Display for Level {
 
 /// How the preempt count's bits are dealt out. 8 bits of preemption and 8 of
 /// softirq come first everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// Hardirq at 16, NMI at 20: every release so far.
     Classic,
@@ -109,7 +111,7 @@ impl Layout {
 }
 
 /// Where a preempt count may lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// A per-CPU variable.
     PerCpu(u64),
@@ -190,7 +192,7 @@ impl Reader {
 }
 
 /// The place of the preempt count, proven, and how to read it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Where.
     pub place: Place,
@@ -318,31 +320,29 @@ fn run_trial(
     place: Place,
     event: TrialEvent,
     filter: u32,
-    provoke: impl Fn(&SharedArray),
+    provoke: impl Fn(&Program, &SharedArray) -> Result<(), Failure>,
 ) -> Result<Option<u64>, Failure> {
     let control = SharedArray::new(64, 1).map_err(|e| Failure::at("making a BPF map", &e))?;
     control.memory().store(FILTER, u64::from(filter));
     let insns = trial(reader, place, &control, event)?;
     let program = Program::load(ProgramKind::RawTracepoint, &insns)
         .map_err(|e| Failure::at("loading the program that locates the preempt count", &e))?;
-    let tracepoint = match event {
-        TrialEvent::SystemCall => "sys_enter",
-        TrialEvent::Hrtimer => "hrtimer_expire_entry",
-    };
-    let link = program
-        .attach_raw_tracepoint(tracepoint)
-        .map_err(|e| Failure::at(format!("attaching to the raw tracepoint {tracepoint}"), &e))?;
-    provoke(&control);
-    drop(link);
+    provoke(&program, &control)?;
     Ok(value(&control))
 }
 
 fn in_process(reader: Reader, place: Place) -> Result<Option<u64>, Failure> {
-    run_trial(reader, place, TrialEvent::SystemCall, sys::thread_id(), |_| sys::getppid())
+    run_trial(reader, place, TrialEvent::SystemCall, sys::thread_id(), |program, _| {
+        program.run_in_a_system_call().map_err(|e| Failure::at("running a BPF program", &e))
+    })
 }
 
 fn in_hardirq(reader: Reader, place: Place, cpu: u32) -> Result<Option<u64>, Failure> {
-    run_trial(reader, place, TrialEvent::Hrtimer, cpu, |control| {
+    run_trial(reader, place, TrialEvent::Hrtimer, cpu, |program, control| {
+        let tracepoint = "hrtimer_expire_entry";
+        let link = program.attach_raw_tracepoint(tracepoint).map_err(|e| {
+            Failure::at(format!("attaching to the raw tracepoint {tracepoint}"), &e)
+        })?;
         // Each sleep ends with an hrtimer's expiry on this CPU.
         for _ in 0..40 {
             std::thread::sleep(Duration::from_micros(500));
@@ -350,6 +350,8 @@ fn in_hardirq(reader: Reader, place: Place, cpu: u32) -> Result<Option<u64>, Fai
                 break;
             }
         }
+        drop(link);
+        Ok(())
     })
 }
 

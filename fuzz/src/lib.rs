@@ -12,7 +12,7 @@
 //! | [`agent`] | PID 1 and its step processes |
 //! | [`guest`] | is this a guest of ours; its set-up, port and end |
 //! | [`probe`] | the table of probes, one file a probe |
-//! | [`interrupt`], [`held`] | which level a BPF program ran at, and under which locks, proven |
+//! | [`interrupt`], [`held`], [`landmarks`] | which level a BPF program ran at, and under which locks, proven |
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
 //! | [`object`] | shared objects of our own |
 //! | [`bpf`] | an assembler for BPF programs |
@@ -35,6 +35,7 @@ pub mod guest;
 pub mod held;
 pub mod interrupt;
 pub mod kernel;
+pub mod landmarks;
 pub mod object;
 pub mod op;
 pub mod probe;

@@ -277,7 +277,7 @@ operations! {
             again: Upto<3>,
         }
         /// Has the helper thread do something meanwhile.
-        Aside "aside" weight 5 {
+        Aside "aside" weight 3 {
             /// What.
             what: Aside,
             /// Where.
@@ -296,7 +296,7 @@ operations! {
             which: Upto<2>,
         }
         /// Runs on one CPU (0, 1), or on any (2).
-        Affinity "affinity" weight 2 {
+        Affinity "affinity" weight 1 {
             /// Which.
             cpu: Upto<2>,
         }
@@ -316,8 +316,33 @@ impl Op {
         }
     }
 
-    /// One of the operations, by its weight.
+    /// The word of the argument that decides what the operation costs; none
+    /// where all cost about the same.
+    #[must_use]
+    pub fn detail(&self) -> &'static str {
+        match self {
+            Self::PerfOpen { event, .. } => event.word(),
+            Self::Trigger { how, .. } => how.word(),
+            Self::Aside { what, .. } => what.word(),
+            Self::Fork { child } => child.word(),
+            Self::MapCreate { pooled, .. } if pooled.0 == 0 => "own",
+            _ => "",
+        }
+    }
+
+    /// One of the operations, by its weight; slow ones are rarer than that says,
+    /// for one of them takes as long as a program of others.
     pub fn any(dice: &mut dyn value::Dice) -> Self {
-        Self::roll(dice)
+        let op = Self::roll(dice);
+        if op.is_slow() && dice.below(3) > 0 {
+            return Self::roll(dice);
+        }
+        match op {
+            // A copy of the process takes as long as several programs.
+            Self::Fork { child: Child::Map } if dice.below(4) > 0 => {
+                Self::Fork { child: Child::Exit }
+            }
+            op => op,
+        }
     }
 }

@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use fuzz::{Fuzz, Minimize, Mutants, OnKernel, Replay};
+pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay};
 
 /// Settles kernel-patch disputes with evidence.
 ///
@@ -134,6 +134,12 @@ pub enum Command {
     /// and goes on with the corpus. Findings are kept in a folder each; the last
     /// line on standard output is a summary.
     Fuzz(Fuzz),
+    /// Choose the fewest fuzz programs that cover what all of them do
+    ///
+    /// Runs the programs of corpora in order, once each, and records the kernel
+    /// code each runs through. Of those that together cover the folders the
+    /// fuzzer is about, the ones that add most come first.
+    Distill(Distill),
     /// Run fuzz programs again, in fresh boots
     Replay(Replay),
     /// Make a fuzz program smaller while the report it causes stays
@@ -263,6 +269,10 @@ pub struct Run {
     /// Root seed; every boot's own seed is derived from it
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Carry out the spec's `fuzz:` section, also where it is only done if asked
+    /// for, or with --quick
+    #[arg(long)]
+    pub fuzz: bool,
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,

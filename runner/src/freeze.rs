@@ -117,6 +117,14 @@ fn files_of(spec: &Spec) -> Result<Files> {
             }
         }
     }
+    if let Some(fuzz) = &spec.fuzz
+        && let Some(corpus) = &fuzz.corpus
+    {
+        for program in &fuzz.programs_given {
+            let name = Path::new("spec").join(corpus).join(program.file_name().unwrap_or_default());
+            files.insert(name, fs::read(program).at_path("read", program)?);
+        }
+    }
     Ok(files)
 }
 
@@ -164,6 +172,7 @@ mod tests {
             bases: BTreeMap::new(),
             plan: Plan::new(&spec, &Selection::default(), 1).unwrap(),
             environment: Environment::default(),
+            fuzz: None,
         };
         (path, store, run)
     }

@@ -63,33 +63,67 @@ pub struct Cell {
     /// How often all steps are done, each time in fresh boots. The reference
     /// is run twice: what differs between its own runs is noise.
     pub rounds: u32,
+    /// Boots that a round takes at least: as many as one of its steps is spread over.
+    #[serde(default = "one")]
+    pub boots: u32,
+}
+
+impl Cell {
+    /// Numbers of the turns of a round: a turn is one of the boots that its steps are
+    /// spread over, or more if something cuts it short.
+    pub fn turns(&self, round: u32) -> std::ops::Range<u32> {
+        round * self.boots..(round + 1) * self.boots
+    }
+
+    /// The round that a turn belongs to.
+    #[must_use]
+    pub fn round_of(&self, turn: u32) -> u32 {
+        turn / self.boots.max(1)
+    }
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A step, and where it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "WrittenStep")]
 pub struct Planned {
-    /// What the guest does.
+    /// What the guest does, in each of its boots.
     pub step: Step,
     /// Profiles it is done in; empty: all.
     pub profiles: Vec<String>,
     /// It gets boots of its own.
     pub own_boot: bool,
+    /// Boots of a round that it is done in.
+    pub boots: u32,
+    /// Rates that differ by less millionths are the same; `None`: than the comparison's
+    /// own margin.
+    pub margin_ppm: Option<u32>,
 }
 
 /// A step as a run has it written: older runs have the bare step.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum WrittenStep {
-    Planned { step: Step, profiles: Vec<String>, own_boot: bool },
+    Planned {
+        step: Step,
+        profiles: Vec<String>,
+        own_boot: bool,
+        #[serde(default = "one")]
+        boots: u32,
+        #[serde(default)]
+        margin_ppm: Option<u32>,
+    },
     Bare(Step),
 }
 
 impl From<WrittenStep> for Planned {
     fn from(written: WrittenStep) -> Planned {
         match written {
-            WrittenStep::Planned { step, profiles, own_boot } => {
-                Planned { step, profiles, own_boot }
+            WrittenStep::Planned { step, profiles, own_boot, boots, margin_ppm } => {
+                Planned { step, profiles, own_boot, boots, margin_ppm }
             }
             WrittenStep::Bare(step) => step.into(),
         }
@@ -97,6 +131,17 @@ impl From<WrittenStep> for Planned {
 }
 
 impl Planned {
+    /// The same, as much of it as the role needs: whether a planted fault is found shows
+    /// in a few blocks, and a kernel full of delays takes its time for each.
+    fn sized_for(&self, role: Role) -> Planned {
+        let mut planned = self.clone();
+        match role {
+            Role::Reference | Role::Control | Role::Contender => {}
+            Role::Sensitivity => planned.step.blocks = planned.step.blocks.div_ceil(4),
+        }
+        planned
+    }
+
     /// Whether a candidate with this role does it in a profile. A kernel with a
     /// planted fault does the steps that have to find it: they need a mapping that
     /// changes.
@@ -112,7 +157,7 @@ impl Planned {
 
 impl From<Step> for Planned {
     fn from(step: Step) -> Planned {
-        Planned { step, profiles: Vec::new(), own_boot: false }
+        Planned { step, profiles: Vec::new(), own_boot: false, boots: 1, margin_ppm: None }
     }
 }
 
@@ -215,7 +260,13 @@ impl Plan {
     pub fn new(spec: &Spec, selection: &Selection, seed: u64) -> Result<Plan> {
         let claim = selection.claim.map(Claim::new).transpose()?;
         let archs = pick("architecture", &spec.architectures, &selection.archs)?;
-        let mut profiles = pick("profile", &spec.profiles, &selection.profiles)?;
+        let mut profiles = match selection.profiles.as_slice() {
+            [] => spec.profiles.clone(),
+            asked => {
+                let all = [spec.profiles.clone(), spec.on_request.clone()].concat();
+                pick("profile", &all, asked)?
+            }
+        };
         // A claim is about rates, and those are production's where there is such.
         if claim.is_some() && selection.profiles.is_empty() {
             let production = |profile: &String| profile == PRODUCTION;
@@ -234,11 +285,14 @@ impl Plan {
                 || probe.profiles.iter().any(|profile| profiles.contains(profile));
             if named && done && (probe.quick || !selection.quick) {
                 let mut step = step(id, probe);
+                let Probe { profiles, own_boot, mut boots, margin_ppm, .. } = probe.clone();
+                step.blocks = step.blocks.div_ceil(boots.max(1));
                 if let Some(claim) = claim {
+                    // Its rounds are boots enough.
+                    boots = 1;
                     claim.resize(&mut step);
                 }
-                let Probe { profiles, own_boot, .. } = probe.clone();
-                steps.push(Planned { step, profiles, own_boot });
+                steps.push(Planned { step, profiles, own_boot, boots, margin_ppm });
             }
         }
         if selection.quick && !spec.probes.iter().any(|probe| probe.quick) {
@@ -262,8 +316,11 @@ impl Plan {
                 for arch in &archs {
                     for candidate in &spec.candidates {
                         let role = candidate.role;
-                        let idle = !steps.iter().any(|planned| planned.is_for(role, profile));
-                        if idle || role == Role::Contender && !wanted.contains(&candidate.name) {
+                        let does = || steps.iter().filter(|planned| planned.is_for(role, profile));
+                        let Some(boots) = does().map(|planned| planned.boots).max() else {
+                            continue;
+                        };
+                        if role == Role::Contender && !wanted.contains(&candidate.name) {
                             continue;
                         }
                         let (patches, not_portable) = match candidate.on.get(&base.name) {
@@ -283,12 +340,21 @@ impl Plan {
                             patches,
                             not_portable,
                             rounds: rounds(role, claim),
+                            boots,
                         });
                     }
                 }
             }
         }
         Ok(Plan { seed, cells, steps, claim })
+    }
+
+    /// The steps of a turn of a cell.
+    #[must_use]
+    pub fn steps_of_turn(&self, cell: &Cell, turn: u32) -> Vec<Planned> {
+        let boot = turn % cell.boots.max(1);
+        let here = self.steps_of(cell).filter(|planned| boot < planned.boots);
+        here.map(|planned| planned.sized_for(cell.role)).collect()
     }
 
     /// The steps that a cell does.
@@ -357,6 +423,8 @@ pub(crate) fn step(id: usize, probe: &Probe) -> Step {
         block_ms,
         stop,
         profiles: _,
+        boots: _,
+        margin_ppm: _,
         own_boot: _,
         quick: _,
     } = probe.clone();
@@ -460,6 +528,10 @@ mod tests {
             .map(|p| p.step.probe.as_str())
             .collect();
         assert!(!did.is_empty() && did.iter().all(|probe| *probe == "flip"));
+        let planted = all.cells.iter().find(|cell| cell.role == Role::Sensitivity).unwrap();
+        let whole = all.steps_of(planted).map(|planned| planned.step.blocks);
+        let here = all.steps_of_turn(planted, 0);
+        assert!(here.iter().zip(whole).all(|(p, whole)| p.step.blocks == whole.div_ceil(4)));
         assert!(!has(&Plan::new(&spec(), &select(&[], &["build_id"]), 1).unwrap()));
         assert!(has(&Plan::new(&spec(), &select(&["lockless-tree"], &["flip"]), 1).unwrap()));
     }
@@ -521,8 +593,11 @@ mod tests {
         let read = |value: serde_json::Value| serde_json::from_value::<Planned>(value);
         let bare = serde_json::to_value(&planned.step).unwrap();
         assert_eq!(read(bare).unwrap(), Planned::from(planned.step.clone()));
-        let all = Planned { profiles: vec!["lockdep".into()], own_boot: true, ..planned };
-        assert_eq!(read(serde_json::to_value(&all).unwrap()).unwrap(), all);
+        let all = Planned { profiles: vec!["lockdep".into()], own_boot: true, boots: 2, ..planned };
+        let mut value = serde_json::to_value(&all).unwrap();
+        assert_eq!(read(value.clone()).unwrap(), all);
+        value.as_object_mut().unwrap().remove("boots");
+        assert_eq!(read(value).unwrap(), Planned { boots: 1, ..all });
         assert!(read(serde_json::json!({"step": 1})).is_err());
     }
 
@@ -567,6 +642,24 @@ mod tests {
         }
     }
 
+    /// Blocks are spread over boots, the sums stay, and a step that needs one boot is
+    /// not in the others.
+    #[test]
+    fn blocks_are_spread_over_boots() {
+        let mut spec = spec();
+        spec.probes.truncate(2);
+        spec.probes[0].blocks = 5;
+        spec.probes[0].boots = 2;
+        spec.probes[1].boots = 1;
+        let plan = Plan::new(&spec, &Selection::default(), 1).unwrap();
+        assert_eq!((plan.steps[0].step.blocks, plan.steps[0].boots), (3, 2));
+        let cell = plan.cells.iter().find(|cell| cell.role == Role::Reference).unwrap();
+        assert_eq!((cell.rounds, cell.boots, cell.turns(1)), (2, 2, 2..4));
+        let steps: Vec<usize> = (0..4).map(|turn| plan.steps_of_turn(cell, turn).len()).collect();
+        assert_eq!(steps, [2, 1, 2, 1]);
+        assert_eq!((0..4).map(|turn| cell.round_of(turn)).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    }
+
     /// A step is done in the profiles it names; where none of them is selected, not
     /// at all.
     #[test]
@@ -583,6 +676,19 @@ mod tests {
         assert_eq!((count(&plan, PRODUCTION), count(&plan, "lockdep")), (all, all - 1));
         let lockdep = Selection { profiles: vec!["lockdep".into()], ..Selection::default() };
         assert_eq!(Plan::new(&spec, &lockdep, 1).unwrap().steps.len(), all - 1);
+    }
+
+    /// A profile on request is done when it is asked for, and with nothing else's steps.
+    #[test]
+    fn some_profiles_wait_to_be_asked_for() {
+        let spec = spec();
+        let btf = Selection { profiles: vec!["btf".into()], ..Selection::default() };
+        let plan = Plan::new(&spec, &btf, 1).unwrap();
+        assert!(plan.cells.iter().all(|cell| cell.id.profile == "btf"));
+        let labels: Vec<String> = plan.steps.iter().map(|planned| label(&planned.step)).collect();
+        assert!(labels.iter().any(|label| label.ends_with("get-task-stack")), "{labels:?}");
+        let plan = Plan::new(&spec, &Selection::default(), 1).unwrap();
+        assert!(plan.cells.iter().all(|cell| cell.id.profile != "btf"));
     }
 
     /// Copies of the reference are contenders with the reference's own patches.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::arch::Arch;
 use crate::command::{Cancel, Command, find_program, quote};
+use crate::data::DataDir;
 use crate::error::{Context, Error, Result};
 use crate::event::Events;
 
@@ -57,7 +58,16 @@ pub struct Prerequisite {
     remedy: Remedy,
 }
 
+/// Makes BTF from debug info.
+const PAHOLE: &str = "pahole";
+
 impl Prerequisite {
+    /// Whether it is there for kernels that tell their types.
+    #[must_use]
+    pub fn is_for_btf(&self) -> bool {
+        self.name == PAHOLE
+    }
+
     /// The same, to be installed even if it is merely useful.
     #[must_use]
     pub fn wanted(self) -> Prerequisite {
@@ -92,6 +102,20 @@ impl Checked {
     }
 }
 
+/// Whether kernels of one of these profiles tell their types (BTF).
+///
+/// # Errors
+/// A fragment that cannot be read.
+pub fn tell_types(data: &DataDir, profiles: &[String]) -> Result<bool> {
+    for profile in profiles {
+        let fragment = data.read_text(&format!("kconfigs/{profile}.config"))?.unwrap_or_default();
+        if fragment.lines().any(|line| line.trim() == "CONFIG_DEBUG_INFO_BTF=y") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Everything that bake-offs on these architectures need; with `tests`, also
 /// what only the project's tests need.
 #[must_use]
@@ -118,6 +142,7 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
         program("bc", "bc", Need::Run, "the kernel's time constants"),
         program("git", "git", Need::Run, "applies patches; bases from git repositories"),
         file("libelf", "/usr/include/libelf.h", "libelf-dev", "objtool, for x86_64 kernels"),
+        program(PAHOLE, "pahole", Need::Useful, "kernels that tell their types (profile btf)"),
         program("ccache", "ccache", Need::Useful, "compiles what did not change only once"),
     ];
     for arch in archs {

@@ -7,6 +7,7 @@
 //! [`WIDTH`] columns, the verdict first. Output depends on the input alone.
 
 mod answer;
+mod fuzz;
 mod html;
 mod json;
 mod markdown;
@@ -27,6 +28,7 @@ use crate::compare::{
     RateRow, Settings, SplatRow, Subject, VerdictRow, label,
 };
 use crate::error::Result;
+use crate::fuzzing::rows::FuzzReport;
 use crate::spec::{Spec, Thread};
 use crate::store::{Environment, RunJson};
 
@@ -70,6 +72,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What nobody should conclude from all this.
     pub not_tested: Vec<NotTested>,
+    /// Fuzzing, where the run did some. No verdict rests on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuzz: Option<FuzzReport>,
 }
 
 /// What was done.
@@ -141,6 +146,7 @@ impl Report {
             rates,
             findings,
             not_tested,
+            fuzz: None,
         }
     }
 }

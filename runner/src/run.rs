@@ -25,9 +25,11 @@ use crate::event::{Event, Events};
 use crate::exercise::{self, Exercise, Limits};
 use crate::expect;
 use crate::freeze;
+use crate::fuzzing::plan::FuzzPlan;
+use crate::fuzzing::stage;
 use crate::guest::{GuestBinaries, Origins};
 use crate::observation::BootObservation;
-use crate::plan::{Cell, CellId, Plan, Planned, Selection, boot_seed};
+use crate::plan::{Cell, CellId, Plan, Selection, boot_seed};
 use crate::schedule::next_boot;
 use crate::source::{self, Fetch, Tree};
 use crate::spec::Spec;
@@ -83,6 +85,8 @@ pub struct Request {
     pub out: Option<PathBuf>,
     /// `--seed`.
     pub seed: u64,
+    /// `--fuzz`.
+    pub fuzz: bool,
 }
 
 impl Request {
@@ -115,6 +119,7 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
     let given = request.spec(tools.data)?;
     // A wrong word is found before anything is written.
     Plan::new(&given, &request.selection, request.seed)?;
+    FuzzPlan::new(&given, &request.selection, request.fuzz, request.seed)?;
     let now = jiff::Timestamp::now();
     let root = request.out.clone().unwrap_or_else(|| {
         Path::new("runs").join(format!("{}-{}", given.name, now.strftime("%Y%m%dT%H%M%SZ")))
@@ -131,6 +136,10 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
     for patch in plan.cells.iter_mut().flat_map(|cell| &mut cell.patches) {
         *patch = PathBuf::from(store.relative(patch));
     }
+    let fuzz = match request.against_itself {
+        None => FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?,
+        Some(_) => None,
+    };
     // From the spec as it was given: a relative folder means one beside that.
     let bases = given.bases.into_iter().map(|base| (base.name, base.source.absolute())).collect();
     let run = RunJson {
@@ -144,6 +153,7 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         bases,
         environment: environment(&plan, machinery, tools)?,
+        fuzz,
         plan,
     };
     write_json(&store.run_json(), &run)?;
@@ -206,7 +216,8 @@ pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Res
             }
         });
         go_on(store, machinery, tools, &run, &archs, coming, go)
-    })
+    })?;
+    stage::carry_out(store, &run, machinery, tools)
 }
 
 /// The guest binaries of one architecture, or why there are none.
@@ -231,12 +242,12 @@ fn prepare_guests<'a>(
     }
 }
 
-/// The complete boots of one round of a cell.
-fn boots(store: &Store, cell: &Cell, round: u32) -> Result<Vec<BootObservation>> {
+/// The complete boots of one turn of a cell.
+fn boots(store: &Store, cell: &Cell, turn: u32) -> Result<Vec<BootObservation>> {
     let mut boots = Vec::new();
     for id in store.boots(&cell.id)? {
         let (boot, _) = assemble::observe_boot(store, &id)?;
-        if boot.round == round {
+        if boot.round == turn {
             boots.push(boot);
         }
     }
@@ -288,15 +299,12 @@ fn go_on(
         for cell in &group {
             crew.kernel_json(cell)?;
         }
-        let rounds = group.iter().map(|cell| cell.rounds).max().unwrap_or(0);
-        for round in 0..rounds {
-            for cell in group.iter().filter(|cell| round < cell.rounds) {
-                crew.round(cell, round)?;
-                if round + 1 == cell.rounds {
-                    done += 1;
-                    let total = run.plan.cells.len();
-                    tools.events.send(&Event::CellDone { done, total });
-                }
+        for (cell, turn) in turns(&group) {
+            crew.turn(cell, turn)?;
+            if turn + 1 == cell.turns(cell.rounds - 1).end {
+                done += 1;
+                let total = run.plan.cells.len();
+                tools.events.send(&Event::CellDone { done, total });
             }
         }
     }
@@ -318,6 +326,21 @@ fn groups(plan: &Plan) -> Vec<Vec<&Cell>> {
         }
     }
     groups
+}
+
+/// The turns of all cells of a group, in the order in which they are taken: the first
+/// boot of everybody's first round, of the reference's second one, then the second
+/// boots. So the reference's stand among those that are compared with them.
+fn turns<'a>(group: &[&'a Cell]) -> Vec<(&'a Cell, u32)> {
+    let most = |of: fn(&Cell) -> u32| group.iter().map(|cell| of(cell)).max().unwrap_or(0);
+    let mut all = Vec::new();
+    for boot in 0..most(|cell| cell.boots) {
+        for round in 0..most(|cell| cell.rounds) {
+            let cells = group.iter().filter(|cell| boot < cell.boots && round < cell.rounds);
+            all.extend(cells.map(|cell| (*cell, round * cell.boots + boot)));
+        }
+    }
+    all
 }
 
 /// Everything a run in progress holds.
@@ -353,32 +376,24 @@ impl Crew<'_> {
             if !self.store.kernel_json(&cell.id).is_file() && !self.is_cached(cell)? {
                 total.builds += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
-            for round in 0..cell.rounds {
-                let left = self.planned(cell);
-                total.boots += expect::boots(&left, &boots(self.store, cell, round)?);
+            for turn in (0..cell.rounds).flat_map(|round| cell.turns(round)) {
+                let left = self.run.plan.steps_of_turn(cell, turn);
+                total.boots += expect::boots(&left, &boots(self.store, cell, turn)?);
             }
         }
         Ok(total)
     }
 
-    fn expected_boot(&self, steps: &[u32]) -> Duration {
-        expect::boot(&self.steps(steps))
-    }
-
-    /// What a round of the cell does.
-    fn planned(&self, cell: &Cell) -> Vec<Planned> {
-        self.run.plan.steps_of(cell).cloned().collect()
-    }
-
-    /// Boots the cell until all steps of the round are settled.
-    fn round(&mut self, cell: &Cell, round: u32) -> Result<()> {
+    /// Boots the cell until all steps of the turn are settled.
+    fn turn(&mut self, cell: &Cell, turn: u32) -> Result<()> {
         let kernel = self.kernel_json(cell)?;
         let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(()) };
-        while let Some(steps) = next_boot(&self.planned(cell), &boots(self.store, cell, round)?) {
+        let planned = self.run.plan.steps_of_turn(cell, turn);
+        while let Some(steps) = next_boot(&planned, &boots(self.store, cell, turn)?) {
             self.tools.cancel.check()?;
             let number = self.store.boots(&cell.id)?.len();
             let boot = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };
-            self.boot(cell, &boot, round, &steps)?;
+            self.boot(cell, &boot, turn, &steps)?;
         }
         Ok(())
     }
@@ -493,7 +508,7 @@ const SHARD: u32 = 0;
 
 impl Crew<'_> {
     /// One boot.
-    fn boot(&mut self, cell: &Cell, id: &BootId, round: u32, steps: &[u32]) -> Result<()> {
+    fn boot(&mut self, cell: &Cell, id: &BootId, turn: u32, steps: &[u32]) -> Result<()> {
         let known = self.kernel_json(cell)?;
         let kernel = self.kernel(cell, &known)?;
         self.guest_binaries(&cell.id.arch)?;
@@ -508,14 +523,14 @@ impl Crew<'_> {
             wire: wire::VERSION,
             boot: id.name.clone(),
             seed: boot_seed(self.run.plan.seed, &cell.id, &id.name),
-            steps: self.steps(steps),
+            steps: self.steps(cell, turn, steps),
         };
         let mut limits = Limits::new(accel, &workload);
-        limits.expected = self.expected_boot(steps);
+        limits.expected = expect::boot(&workload.steps);
         let exercise = Exercise {
             store: self.store,
             id,
-            round,
+            round: turn,
             machine: Machine::new(arch, accel, GUEST_CPUS),
             kernel: &kernel.image,
             binaries,
@@ -525,9 +540,9 @@ impl Crew<'_> {
         exercise::exercise(&exercise, &mut Watch::default(), events, cancel).map(|_| ())
     }
 
-    fn steps(&self, ids: &[u32]) -> Vec<Step> {
-        let steps = self.run.plan.steps.iter().map(|planned| &planned.step);
-        steps.filter(|step| ids.contains(&step.id)).cloned().collect()
+    fn steps(&self, cell: &Cell, turn: u32, ids: &[u32]) -> Vec<Step> {
+        let planned = self.run.plan.steps_of_turn(cell, turn).into_iter();
+        planned.map(|planned| planned.step).filter(|step| ids.contains(&step.id)).collect()
     }
 
     /// What the run began with; a resumed run does not change horses.

@@ -6,6 +6,7 @@
 //! read, names checked against each other. This module is the only user of the
 //! YAML library.
 
+mod fuzz;
 mod known;
 mod many;
 mod raw;
@@ -20,6 +21,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use fuzz::{Fuzz, RawFuzz, When};
 pub use known::KnownSplat;
 pub use many::Many;
 pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
@@ -54,6 +56,8 @@ pub struct Spec {
     pub architectures: Vec<String>,
     /// Names of profiles, each with a `kconfigs/<name>.config`.
     pub profiles: Vec<String>,
+    /// More of them, for runs that are asked for them by name.
+    pub on_request: Vec<String>,
     /// What is measured, in order; a step's number is its place here.
     pub probes: Vec<Probe>,
     /// What `--gate` insists on.
@@ -62,6 +66,8 @@ pub struct Spec {
     pub predictions: Vec<Prediction>,
     /// Splats that blame nobody.
     pub known_splats: Vec<KnownSplat>,
+    /// What is fuzzed.
+    pub fuzz: Option<Fuzz>,
 }
 
 /// A statement about a candidate that the run confirms or refutes.
@@ -239,8 +245,14 @@ pub struct Probe {
     pub calls_per_block: u32,
     /// Milliseconds a block may take.
     pub block_ms: u32,
+    /// Boots that the blocks are spread over: two boots of one kernel differ by more
+    /// than the blocks of either.
+    pub boots: u32,
     /// When it may end before its last block.
     pub stop: Stop,
+    /// Rates that differ by less millionths are the same; `None`: than the comparison's
+    /// own margin.
+    pub margin_ppm: Option<u32>,
     /// Profiles it is done in; empty: all of the bake-off's.
     pub profiles: Vec<String>,
     /// It gets boots of its own: what it leaves behind would spoil other steps.

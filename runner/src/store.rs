@@ -7,6 +7,8 @@
 //! RUN/bakeoff.log                     the event stream
 //! RUN/cells/<base>/<candidate>/<arch>/<profile>/kernel.json, build.log
 //!     …/boots/<shard>-<nnn>/{records.jsonl, console.log, console.times, end.json}
+//! RUN/fuzz/<base>/{corpus.json, summary.json, campaign/}   one corpus a base
+//! RUN/cells/…/<profile>/fuzz.json, fuzz/      that corpus on one kernel
 //! RUN/report.json, report.txt, report.md        derived, can be deleted
 //! ```
 //!
@@ -26,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::exercise::Injected;
+use crate::fuzzing::plan::FuzzPlan;
 use crate::plan::{CellId, Plan};
 use crate::spec::BaseSource;
 
@@ -59,6 +62,9 @@ pub struct RunJson {
     pub plan: Plan,
     /// The machine.
     pub environment: Environment,
+    /// What is fuzzed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuzz: Option<FuzzPlan>,
 }
 
 /// The machine and its tools.
@@ -209,6 +215,14 @@ pub enum BootEnd {
         /// How often it had been seen.
         count: u64,
     },
+    /// The emulator failed the guest after it had finished some steps. Those count;
+    /// nothing else of this boot does, and the other steps get another one.
+    Lost {
+        /// What the emulator did.
+        reason: String,
+        /// Where on the console that begins to show, in bytes.
+        console_offset: u64,
+    },
     /// It was still making progress when its time was up.
     OutOfTime {
         /// The limit, seconds.
@@ -336,6 +350,18 @@ impl Store {
     #[must_use]
     pub fn end_json(&self, id: &BootId) -> PathBuf {
         self.boot(id).join("end.json")
+    }
+
+    /// The folder of a base's campaign and corpus.
+    #[must_use]
+    pub fn fuzz(&self, base: &str) -> PathBuf {
+        self.root.join("fuzz").join(base)
+    }
+
+    /// What a cell made of the corpus; its presence completes the replay.
+    #[must_use]
+    pub fn fuzz_json(&self, id: &CellId) -> PathBuf {
+        self.cell(id).join("fuzz.json")
     }
 
     /// Names of a cell's complete boots, in order.

@@ -5,8 +5,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::op::Aside;
@@ -28,12 +28,15 @@ pub struct Task {
     pub file: Arc<OwnedFd>,
 }
 
+/// How long one of its tasks may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
 /// The helper thread.
 #[derive(Debug)]
 pub struct Helper {
     tasks: Sender<Task>,
     given: u64,
-    done: Arc<AtomicU64>,
+    done: Receiver<()>,
     /// Its thread id.
     pub thread: i32,
     /// What it ran through, if the kernel can tell.
@@ -45,15 +48,14 @@ impl Helper {
     pub fn start() -> io::Result<Self> {
         let (tasks, to_do) = channel::<Task>();
         let (ready, told) = channel();
-        let done = Arc::new(AtomicU64::new(0));
-        let finished = done.clone();
+        let (finished, done) = channel();
         std::thread::Builder::new().name("helper".into()).spawn(move || {
             let _ = affinity(u64::MAX);
             let coverage = Kcov::of_this_thread().ok().map(Arc::new);
             let _ = ready.send((sys::thread_id().cast_signed(), coverage));
             while let Ok(task) = to_do.recv() {
                 run(&task);
-                finished.fetch_add(1, Ordering::Release);
+                let _ = finished.send(());
             }
         })?;
         let (thread, coverage) = told.recv().map_err(io::Error::other)?;
@@ -68,13 +70,12 @@ impl Helper {
     }
 
     /// Waits until it has done everything; false if it takes too long.
-    pub fn settle(&self) -> bool {
-        let start = Instant::now();
-        while self.done.load(Ordering::Acquire) < self.given {
-            if start.elapsed() > Duration::from_secs(20) {
+    pub fn settle(&mut self) -> bool {
+        while self.given > 0 {
+            if self.done.recv_timeout(LIMIT).is_err() {
                 return false;
             }
-            std::thread::sleep(Duration::from_micros(50));
+            self.given -= 1;
         }
         true
     }

@@ -9,9 +9,10 @@ use crate::sys::call::{self, Answer, Attributes, Part};
 
 const SIZE: u32 = 128;
 
-/// Shortest period of a clock in nanoseconds: with one below what a sample
-/// takes, the guest does nothing else any more.
-const SHORTEST: u64 = 50_000;
+/// Shortest period of a clock in nanoseconds. A sample takes some 50 us of an
+/// emulated CPU with the lock validator: with a period like that the guest does
+/// nothing else any more.
+pub const SHORTEST: u64 = 250_000;
 
 /// Numbers of the tracepoints that programs may use.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,18 +26,20 @@ pub struct Tracepoints {
 impl Tracepoints {
     /// As tracefs tells them.
     pub fn read() -> Self {
-        let id = |name: &str| {
-            ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].iter().find_map(|top| {
-                fs::read_to_string(format!("{top}/events/{name}/id")).ok()?.trim().parse().ok()
-            })
-        };
         Self {
-            sys_enter: id("raw_syscalls/sys_enter"),
-            sched_switch: id("sched/sched_switch"),
-            softirq: id("irq/softirq_entry"),
-            file_lock: id("filelock/locks_get_lock_context"),
+            sys_enter: tracepoint("raw_syscalls/sys_enter"),
+            sched_switch: tracepoint("sched/sched_switch"),
+            softirq: tracepoint("irq/softirq_entry"),
+            file_lock: tracepoint("filelock/locks_get_lock_context"),
         }
     }
+}
+
+/// The number of a tracepoint.
+fn tracepoint(name: &str) -> Option<u64> {
+    ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].iter().find_map(|top| {
+        fs::read_to_string(format!("{top}/events/{name}/id")).ok()?.trim().parse().ok()
+    })
 }
 
 /// The number of a PMU.
@@ -48,9 +51,26 @@ pub fn pmu(name: &str) -> Option<u32> {
         .ok()
 }
 
-/// An idle event of each software kind, of a thread that does nothing: were they
-/// of the thread that runs programs, each turning on of its events would turn
-/// them on too, and each switch would have to deal with them.
+/// Where in the file of this program uprobes are: in the loop that triggers turn.
+/// 0 if that cannot be told.
+#[must_use]
+pub fn uprobe_at() -> u64 {
+    let address = crate::sys::trigger::spin_address();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines()
+        .find_map(|line| {
+            let mut words = line.split_whitespace();
+            let (start, end) = words.next()?.split_once('-')?;
+            let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+            let (start, end, offset) = (hex(start)?, hex(end)?, hex(words.nth(1)?)?);
+            (start..end).contains(&address).then_some(address - start + offset)
+        })
+        .unwrap_or(0)
+}
+
+/// The idle events, of a thread that does nothing: were they of the thread that
+/// runs programs, each turning on of its events would turn them on too, and each
+/// switch would have to deal with them.
 pub fn keepers() -> std::io::Result<Vec<OwnedFd>> {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("keeper".into()).spawn(move || {
@@ -63,23 +83,47 @@ pub fn keepers() -> std::io::Result<Vec<OwnedFd>> {
 }
 
 fn idle_events() -> Vec<OwnedFd> {
-    [0_u64, 1, 2, 3, 4, 5, 6, 7, 9, 10]
+    let software = [0_u64, 1, 2, 3, 4, 5, 6, 7, 9, 10].map(|config| (1, config));
+    let tracepoints = KEPT.into_iter().filter_map(|name| Some((2, tracepoint(name)?)));
+    let kprobe = pmu("kprobe").map(|kind| (kind, 0));
+    software
         .into_iter()
-        .filter_map(|config| {
-            let attributes = Attributes::default()
-                .word(0, 1)
+        .chain(tracepoints)
+        .chain(kprobe)
+        .filter_map(|(kind, config)| {
+            let mut attributes = Attributes::default()
+                .word(0, kind)
                 .word(4, SIZE)
                 .double(8, config)
                 .double(16, 1 << 40)
                 .double(40, 1);
+            if kind > 2 {
+                attributes = attributes.input(56, PROBED.to_bytes_with_nul());
+            }
             call::perf_event_open(&attributes, 0, -1, None).ok()
         })
         .collect()
 }
 
-/// Tracepoints that programs attach to: see [`super`] on keepers.
-pub const TRACEPOINTS: [&std::ffi::CStr; 3] =
-    [c"sched_process_exit", c"softirq_entry", c"locks_get_lock_context"];
+/// The function kprobes are on: on the way of a signal to a process, which
+/// programs send themselves, and of nothing else.
+pub const PROBED: &std::ffi::CStr = c"group_send_sig_info";
+
+/// Tracepoints that have an idle event. The one of a single system call is the
+/// second of `sys_enter`, and costs next to nothing there: a program, even one
+/// that does nothing, would cost each system call more than its own time.
+const KEPT: [&str; 7] = [
+    "raw_syscalls/sys_enter",
+    "syscalls/sys_enter_getppid",
+    "sched/sched_switch",
+    "sched/sched_process_exit",
+    "irq/softirq_entry",
+    "filelock/locks_get_lock_context",
+    "signal/signal_generate",
+];
+
+/// Those of them that nothing else of ours is on.
+pub const ALONE: [&std::ffi::CStr; 2] = [c"sched_process_exit", c"softirq_entry"];
 
 /// What is opened.
 pub struct Open<'a> {
@@ -93,12 +137,14 @@ pub struct Open<'a> {
     pub helper: i32,
     pub kprobes: Option<u32>,
     pub uprobes: Option<u32>,
+    pub uprobe_at: u64,
     pub tracepoints: Tracepoints,
 }
 
 /// `perf_event_open` of a program's event.
 pub fn open(what: &Open<'_>) -> Answer<OwnedFd> {
     let Open { event, period, target, flags, sample, group, page, helper, .. } = what;
+    let uprobe_at = &what.uprobe_at;
     let (kind, config) = number(what)?;
     let is_clock = matches!(event, EventKind::CpuClock | EventKind::TaskClock);
     let mut every: u64 = match period {
@@ -136,7 +182,6 @@ pub fn open(what: &Open<'_>) -> Answer<OwnedFd> {
     if sample.stack {
         attributes = attributes.word(88, 512);
     }
-    let name = c"find_vma";
     let path = c"/proc/self/exe";
     match event {
         EventKind::Breakpoint => {
@@ -145,9 +190,9 @@ pub fn open(what: &Open<'_>) -> Answer<OwnedFd> {
                 .double(56, Part::new(page.0, 1).address())
                 .double(64, 4);
         }
-        EventKind::Kprobe => attributes = attributes.input(56, name.to_bytes_with_nul()),
+        EventKind::Kprobe => attributes = attributes.input(56, PROBED.to_bytes_with_nul()),
         EventKind::Uprobe => {
-            attributes = attributes.input(56, path.to_bytes_with_nul()).double(64, 0x1000);
+            attributes = attributes.input(56, path.to_bytes_with_nul()).double(64, *uprobe_at);
         }
         _ => {}
     }

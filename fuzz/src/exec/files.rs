@@ -91,10 +91,58 @@ pub fn elf(build_id: [u8; 20], note_length: u32) -> Vec<u8> {
     file
 }
 
+/// The smallest program there is: it ends. Children of fuzz programs execute it.
+#[must_use]
+pub fn ends() -> Vec<u8> {
+    const BASE: u64 = 0x40_0000;
+    let code: &[u8] = if cfg!(target_arch = "x86_64") {
+        // xor edi, edi; mov eax, 60; syscall
+        &[0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05]
+    } else {
+        // mov x0, #0; mov x8, #93; svc #0
+        &[0, 0, 0x80, 0xd2, 0xa8, 0x0b, 0x80, 0xd2, 1, 0, 0, 0xd4]
+    };
+    let machine: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+    let begin = 64 + 56;
+    let length = (begin + code.len()) as u64;
+    let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for half in [2, machine] {
+        file.extend(half.to_le_bytes()); // ET_EXEC
+    }
+    file.extend(1_u32.to_le_bytes());
+    for word in [BASE + begin as u64, 64, 0] {
+        file.extend(word.to_le_bytes()); // e_entry, e_phoff, e_shoff
+    }
+    file.extend(0_u32.to_le_bytes());
+    for half in [64_u16, 56, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes());
+    }
+    for half in [1_u32, 5] {
+        file.extend(half.to_le_bytes()); // PT_LOAD, to be read and executed
+    }
+    for word in [0, BASE, BASE, length, length, 4096] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(code);
+    file
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::elf::Elf;
+
+    /// The smallest program runs, and ends well.
+    #[test]
+    fn the_smallest_program_ends() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("bakeoff-ends-{}", std::process::id()));
+        fs::write(&path, ends()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        let status = std::process::Command::new(&path).status();
+        fs::remove_file(&path).unwrap();
+        assert!(status.unwrap().success());
+    }
 
     /// The project's own reader finds the build id.
     #[test]

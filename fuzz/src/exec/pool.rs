@@ -17,6 +17,9 @@ const PROG_LOAD: u32 = 5;
 
 /// Programs kept loaded.
 const PROGRAMS: usize = 384;
+/// Maps kept between programs. Both together leave room for what programs make:
+/// a process may have 1,024 descriptors.
+const MAPS: usize = 300;
 
 /// A map and its kind.
 #[derive(Clone, Debug)]
@@ -163,6 +166,21 @@ impl Pool {
         Ok(fd)
     }
 
+    /// Empties a pool of too many maps, programs included: theirs are the maps'
+    /// numbers. Only between programs, which refer to both.
+    pub fn trim(&mut self) {
+        if self.maps.len() > MAPS {
+            self.programs.clear();
+            self.maps.clear();
+        }
+    }
+
+    /// Descriptors it holds.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        self.maps.len() + self.programs.len()
+    }
+
     /// Drops the quarter of the programs that was used longest ago.
     fn forget(&mut self) {
         let mut uses: Vec<u64> = self.programs.values().map(|loaded| loaded.used).collect();
@@ -207,5 +225,27 @@ impl Surroundings for Around<'_> {
 
     fn has_btf(&self) -> bool {
         self.btf
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool never holds more than a process may have open.
+    #[test]
+    fn pools_are_bounded() {
+        let mut pool = Pool::default();
+        let file = || Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        let mut most = 0;
+        for order in 0..=255 {
+            for flag in [true, false] {
+                let flags = MapFlags { mmapable: flag, ..MapFlags::default() };
+                pool.maps.insert((MapKind::Hash, flags, order), file());
+                pool.trim();
+                most = most.max(pool.descriptors());
+            }
+        }
+        assert_eq!(most, MAPS);
     }
 }

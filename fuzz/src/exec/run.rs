@@ -70,11 +70,11 @@ impl Executor {
             Op::MapElement { map, call, key, how } => self.element(*map, *call, key.0, how.0),
             Op::MapEvent { map, event } => {
                 let value = self.event(*event)?.as_raw_fd();
-                self.put(*map, 0, value)
+                self.fill(*map, 0, value)
             }
             Op::MapProg { map, prog } => {
                 let value = self.prog(*prog)?.as_raw_fd();
-                self.put(*map, 1, value)
+                self.fill(*map, 1, value)
             }
             Op::MapMmap { map } => {
                 let map = self.map(*map)?;
@@ -193,6 +193,7 @@ impl Executor {
                     helper: self.helper.thread,
                     kprobes: self.kprobes,
                     uprobes: self.uprobes,
+                    uprobe_at: self.uprobe_at,
                     tracepoints: self.tracepoints,
                 });
                 let slow = event.is_slow();
@@ -252,6 +253,14 @@ impl Executor {
         bytes[..4].copy_from_slice(&value.to_ne_bytes());
         let attributes = Attributes::default().fd(0, map.fd.as_fd()).input(8, &key);
         call::bpf(2, attributes.input(16, &bytes), 32).map(drop)
+    }
+
+    /// Puts something that is referred to into a map, and notes that.
+    fn fill(&mut self, map: MapRef, key: u32, value: i32) -> Answer<()> {
+        self.put(map, key, value)?;
+        let map = self.map(map)?.clone();
+        self.tables.filled.push((map, key));
+        Ok(())
     }
 
     fn element(&self, map: MapRef, which: MapCall, key: u8, how: u8) -> Answer<()> {

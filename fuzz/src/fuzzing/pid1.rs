@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! PID 1 of a guest that is fuzzed, and the entry of its workers.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::worker::{Worker, replay};
 use super::{Mode, ORDERS_PATH, Orders, Told, VERSION};
+use crate::exec::files;
 use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, Port, say};
 use crate::program::{Program, text};
 use crate::sys::child::ENDS;
@@ -30,8 +35,6 @@ const GRACE: Duration = Duration::from_secs(30);
 pub fn main(engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
-        // A child of a fuzz program, which wants to be executed, no more.
-        (Some(first), _) if Ok(first) == ENDS.to_str() => ExitCode::SUCCESS,
         (Some(WORKER), Some(number)) => match guest::check_step() {
             Ok(()) => work(&number, engine),
             Err(refusal) => refuse(&refusal),
@@ -70,6 +73,10 @@ fn serve() -> ExitCode {
         let coverage = fs::exists("/sys/kernel/debug/kcov")?;
         port.send(&Told::Hello { version: VERSION, hello, coverage })?;
         begin_corpus(&orders, &mut port)?;
+        // Once, before there are workers: a file that runs cannot be written to.
+        let ends = Path::new(OsStr::from_bytes(ENDS.to_bytes()));
+        fs::write(ends, files::ends())?;
+        fs::set_permissions(ends, fs::Permissions::from_mode(0o755))?;
         supervise(&orders, &mut port)?;
         sys::kill_all_others();
         port.send_last(&Told::End {
@@ -139,9 +146,9 @@ fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
     let until = Instant::now() + fuzzing + GRACE;
     loop {
         match heard.recv_timeout(Duration::from_millis(500)) {
-            Ok(told) => {
+            Ok(line) => {
                 last = Instant::now();
-                port.send(&told)?;
+                port.send_line(&line)?;
                 continue;
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
@@ -159,8 +166,8 @@ fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
             }
         }
         if children.iter().all(|(_, _, over)| *over) {
-            while let Ok(told) = heard.try_recv() {
-                port.send(&told)?;
+            while let Ok(line) = heard.try_recv() {
+                port.send_line(&line)?;
             }
             return Ok(());
         }
@@ -175,7 +182,9 @@ fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
     }
 }
 
-fn start(number: u32, tell: Sender<Told>) -> io::Result<Child> {
+/// Starts a worker. What it says is passed on as it is: to read it here would
+/// cost the workers a good part of their time.
+fn start(number: u32, tell: Sender<Vec<u8>>) -> io::Result<Child> {
     let mut child = Command::new("/proc/self/exe")
         .arg(WORKER)
         .arg(number.to_string())
@@ -185,13 +194,21 @@ fn start(number: u32, tell: Sender<Told>) -> io::Result<Child> {
         .spawn()?;
     if let Some(pipe) = child.stdout.take() {
         std::thread::Builder::new().name(format!("listener {number}")).spawn(move || {
-            for line in BufReader::new(pipe).lines() {
-                let Ok(line) = line else { return };
-                let told = serde_json::from_str(&line).unwrap_or_else(|error| Told::Lost {
-                    worker: number,
-                    how: format!("said {:?}: {error}", line.chars().take(80).collect::<String>()),
-                });
-                if tell.send(told).is_err() {
+            let mut pipe = BufReader::new(pipe);
+            loop {
+                let mut line = Vec::new();
+                match pipe.read_until(b'\n', &mut line) {
+                    Ok(length) if length > 0 => {}
+                    Ok(_) | Err(_) => return,
+                }
+                if !(line.starts_with(b"{\"told\":") && line.ends_with(b"}\n")) {
+                    let said: String = String::from_utf8_lossy(&line).chars().take(80).collect();
+                    let how = format!("said {said:?}");
+                    line =
+                        serde_json::to_vec(&Told::Lost { worker: number, how }).unwrap_or_default();
+                    line.push(b'\n');
+                }
+                if tell.send(line).is_err() {
                     return;
                 }
             }

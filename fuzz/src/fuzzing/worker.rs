@@ -2,61 +2,90 @@
 //! A worker: runs programs on its CPU, keeps count, and tells.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::flight::Slot;
+use super::leaks::{self, Held};
 use super::{STATS_SECONDS, Stats, Told};
-use crate::exec::{Executor, Ran};
+use crate::exec::{Executor, Ran, Spent};
 use crate::kernel;
 use crate::program::{Program, text};
 use crate::sys;
 
-/// Programs kept for a leak's report.
-const KEPT: usize = 64;
-/// Growth of unreclaimable slab, in KiB, that is called a leak.
-const LEAK_KIB: u64 = 4096;
+/// Programs kept for a leak's report: as many as run from check to check.
+const KEPT: usize = 3000;
+/// Growth of unreclaimable slab, in KiB, that is called a leak, if the slab grew
+/// between any two of so many checks.
+const LEAK_KIB: u64 = 8192;
+const SLAB_CHECKS: usize = 6;
+/// Passes over a list of programs, and the KiB that a leak takes in each.
+const PASSES: u32 = 4;
+const PASS_KIB: u64 = 256;
+/// Leaks whose programs are searched for: it takes seconds, and who leaks once
+/// may leak all the time.
+const HUNTS: u32 = 3;
+const NOT_RELEASED: &str = "what a program made is not released after 30 s";
 
-/// The kernel addresses seen, as a hash set without deletion: tens of
-/// thousands of lookups a program must cost next to nothing.
+/// Bits of the index into [`Seen`].
+const SEEN_BITS: u32 = 18;
+
+/// The kernel addresses seen, as a hash set without deletion. It is asked tens
+/// of thousands of times a program, so the question has to cost a few
+/// instructions: no growth, no bounds to check, and of an address the lower half,
+/// which no two addresses of a kernel's text share.
 #[derive(Debug)]
 struct Seen {
-    slots: Vec<u64>,
+    slots: Box<[u32; 1 << SEEN_BITS]>,
     used: usize,
 }
 
 impl Seen {
+    /// Further addresses count as seen: four times what was ever reached.
+    const ROOM: usize = (1 << SEEN_BITS) / 4 * 3;
+
     fn new() -> Self {
-        Self { slots: vec![0; 1 << 16], used: 0 }
+        let slots = vec![0; 1 << SEEN_BITS].into_boxed_slice();
+        // Its length is what the array's type says.
+        let slots = slots.try_into().unwrap_or_else(|_| Box::new([0; 1 << SEEN_BITS]));
+        Self { slots, used: 0 }
     }
 
-    fn index(&self, pc: u64) -> usize {
-        let hash = pc.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        usize::try_from(hash).unwrap_or(0) & (self.slots.len() - 1)
+    /// Adds the addresses of a trace; each new one is handed out.
+    fn add_all(&mut self, trace: &[AtomicU64], mut new: impl FnMut(u64)) {
+        for word in trace {
+            let pc = word.load(Ordering::Relaxed);
+            #[allow(clippy::cast_possible_truncation)] // the lower half, see above
+            let low = pc as u32;
+            if self.slots[Self::index(low)] != low && self.add(low) {
+                new(pc);
+            }
+        }
     }
 
-    /// Adds an address; true if it is new.
-    fn add(&mut self, pc: u64) -> bool {
-        let mut at = self.index(pc);
+    fn index(low: u32) -> usize {
+        (low.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEEN_BITS)) as usize
+    }
+
+    /// Adds the lower half of an address; true if it is new.
+    #[inline(never)]
+    fn add(&mut self, low: u32) -> bool {
+        let mut at = Self::index(low);
         loop {
             match self.slots.get(at).copied() {
-                Some(found) if found == pc => return false,
+                Some(found) if found == low => return false,
                 Some(0) => break,
-                _ => at = (at + 1) & (self.slots.len() - 1),
+                _ => at = (at + 1) % (1 << SEEN_BITS),
             }
+        }
+        if low == 0 || self.used >= Self::ROOM {
+            return false;
         }
         if let Some(slot) = self.slots.get_mut(at) {
-            *slot = pc;
+            *slot = low;
         }
         self.used += 1;
-        if self.used * 2 > self.slots.len() {
-            let old = std::mem::take(&mut self.slots);
-            self.slots = vec![0; old.len() * 2];
-            self.used = 0;
-            for pc in old.into_iter().filter(|pc| *pc != 0) {
-                self.add(pc);
-            }
-        }
         true
     }
 }
@@ -73,7 +102,9 @@ pub struct Worker {
     told_ns: u64,
     until_ns: u64,
     leak_check_every: u32,
-    slab_kib: Option<u64>,
+    held: Option<Held>,
+    slab_kib: VecDeque<u64>,
+    hunts: u32,
     recent: VecDeque<String>,
     ran_ns: Option<u64>,
 }
@@ -94,7 +125,9 @@ impl Worker {
             told_ns: now,
             until_ns: now + u64::from(seconds) * 1_000_000_000,
             leak_check_every,
-            slab_kib: None,
+            held: None,
+            slab_kib: VecDeque::new(),
+            hunts: HUNTS,
             recent: VecDeque::new(),
             ran_ns: None,
         })
@@ -106,8 +139,8 @@ impl Worker {
         sys::monotonic_ns() >= self.until_ns
     }
 
-    /// Runs a program; `feature` gets each address it ran through. What is new
-    /// is told.
+    /// Runs a program; `feature` gets each address that no program of this worker
+    /// ran through before, once. What is new is told.
     pub fn run(
         &mut self,
         program: &Program,
@@ -123,13 +156,13 @@ impl Worker {
         }
         self.executor.spent("(flight)", sys::monotonic_ns() - began);
         let mut new = Vec::new();
-        let seen = &mut self.seen;
-        let ran = self.executor.run(program, |pc| {
-            if seen.add(pc) {
-                new.push(pc);
-            }
-            feature(pc);
-        });
+        let ran = self.executor.run(program);
+        let ended = sys::monotonic_ns();
+        for trace in self.executor.traces() {
+            self.seen.add_all(trace, |pc| new.push(pc));
+        }
+        new.iter().copied().for_each(&mut feature);
+        self.executor.spent("(coverage)", sys::monotonic_ns() - ended);
         self.stats.execs += 1;
         self.stats.calls += ran.calls;
         self.stats.ops += program.ops.len() as u64;
@@ -173,6 +206,13 @@ impl Worker {
         Ok(ran)
     }
 
+    /// The addresses the last program ran through, repeats included.
+    #[must_use]
+    pub fn last_pcs(&self) -> Vec<u64> {
+        let words = self.executor.traces().flatten();
+        words.map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
     /// Notes time spent on changing programs, which is part of the engine's.
     pub fn spent_mutating(&mut self, ns: u64) {
         self.executor.spent("(mutate)", ns);
@@ -194,38 +234,132 @@ impl Worker {
     /// Tells where the time went; the rest was libFuzzer's and the telling's.
     pub fn tell_times(&self) -> io::Result<()> {
         let times = self.executor.times();
-        let times = times.iter().map(|(word, times)| ((*word).to_owned(), *times)).collect();
+        let name = |(word, detail): &Spent| format!("{word} {detail}").trim_end().to_owned();
+        let times = times.iter().map(|(spent, times)| (name(spent), *times)).collect();
         tell(&Told::Times { worker: self.number, times })
+    }
+
+    /// Tells if what programs made is not released.
+    fn check_release(&mut self) -> io::Result<()> {
+        if self.executor.settle() {
+            return Ok(());
+        }
+        tell(&Told::Leak {
+            worker: self.number,
+            what: NOT_RELEASED.to_owned(),
+            programs: self.recent.iter().cloned().collect(),
+        })
     }
 
     /// Waits until everything is released, and compares what is held with what
     /// was held at the last check.
     fn check_leaks(&mut self) -> io::Result<()> {
-        let settled = self.executor.settle();
-        let now = unreclaimable_kib();
-        let before = self.slab_kib.replace(now);
-        let grown = before.map_or(0, |before| now.saturating_sub(before));
-        let what = match (settled, grown > LEAK_KIB) {
-            (false, _) => "what a program made is not released after 30 s".to_owned(),
-            // Caches and the pool grow at first: the first checks only look.
-            (true, true) if self.stats.execs > 4 * u64::from(self.leak_check_every) => {
-                format!("unreclaimable slab: {grown} KiB more")
+        let began = sys::monotonic_ns();
+        if !self.executor.settle() {
+            let programs = self.recent.drain(..).collect();
+            let what = NOT_RELEASED.to_owned();
+            return tell(&Told::Leak { worker: self.number, what, programs });
+        }
+        let now = Held::now(self.executor.pooled());
+        let before = self.held.replace(now.clone());
+        let more = before.as_ref().and_then(|before| now.more_than(before));
+        if let Some(what) = more {
+            let suspects: Vec<String> = self.recent.iter().cloned().collect();
+            let what = what.to_owned();
+            let programs = match self.hunt(&suspects)? {
+                Some(program) => vec![program],
+                None => suspects,
+            };
+            tell(&Told::Leak { worker: self.number, what, programs })?;
+            self.held = Some(Held::now(self.executor.pooled()));
+        }
+        self.slab_kib.push_back(leaks::slab_kib());
+        if self.slab_kib.len() > SLAB_CHECKS {
+            self.slab_kib.pop_front();
+            if grows(self.slab_kib.make_contiguous()) {
+                let programs = self.recent.iter().cloned().collect();
+                let what = "unreclaimable slab, from check to check".to_owned();
+                tell(&Told::Leak { worker: self.number, what, programs })?;
+                self.slab_kib.clear();
             }
-            (true, _) => return Ok(()),
-        };
-        let programs = self.recent.iter().cloned().collect();
-        tell(&Told::Leak { worker: self.number, what, programs })
+        }
+        self.recent.clear();
+        self.executor.spent("(leak check)", sys::monotonic_ns() - began);
+        Ok(())
+    }
+
+    /// Runs programs that were run before, again and again. The pool holds all that
+    /// stays of them by now, so memory must not become more each time.
+    fn check_passes(&mut self, programs: &[String]) -> io::Result<()> {
+        // What a kernel that has warned or died holds proves nothing.
+        const WARNED: u64 = 1 << 7 | 1 << 9;
+        if kernel::tainted() & WARNED != 0 || kernel::debug_locks() == Some(false) {
+            return Ok(());
+        }
+        let (mut kib, mut grown) = (None, Vec::new());
+        for _ in 0..PASSES {
+            for written in programs {
+                let Ok(program) = text::read(written.as_bytes()) else { continue };
+                self.run(&program, written, |_| {})?;
+            }
+            self.check_release()?;
+            // What RCU and workers free comes some time later.
+            std::thread::sleep(Duration::from_millis(300));
+            let now = leaks::memory_kib();
+            if let Some(before) = kib.replace(now) {
+                let more = now.saturating_sub(before);
+                if more < PASS_KIB {
+                    return Ok(());
+                }
+                grown.push(format!("{more} KiB"));
+            }
+        }
+        tell(&Told::Leak {
+            worker: self.number,
+            what: format!("memory, each time the programs run ({})", grown.join(", ")),
+            programs: programs.to_vec(),
+        })
+    }
+
+    /// Of programs one of which leaks, the one that does: runs halves of them. None
+    /// if it does not leak again.
+    fn hunt(&mut self, suspects: &[String]) -> io::Result<Option<String>> {
+        if self.hunts == 0 {
+            return Ok(None);
+        }
+        self.hunts -= 1;
+        let mut rest = suspects;
+        while rest.len() > 1 {
+            let (first, second) = rest.split_at(rest.len() / 2);
+            rest = if self.leaks(first)? { first } else { second };
+        }
+        Ok(if self.leaks(rest)? { rest.first().cloned() } else { None })
+    }
+
+    /// Whether these programs, run again, leave anything behind.
+    fn leaks(&mut self, programs: &[String]) -> io::Result<bool> {
+        let before = Held::now(self.executor.pooled());
+        for written in programs {
+            let Ok(program) = text::read(written.as_bytes()) else { continue };
+            if let Some(slot) = &mut self.slot {
+                slot.put(written);
+            }
+            let ran = self.executor.run(&program);
+            self.stats.execs += 1;
+            self.stats.calls += ran.calls;
+        }
+        // The host is to know that we are alive.
+        self.tell_stats()?;
+        let settled = self.executor.settle();
+        Ok(!settled || Held::now(self.executor.pooled()).more_than(&before).is_some())
     }
 }
 
-fn unreclaimable_kib() -> u64 {
-    fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("SUnreclaim:"))?;
-            line.trim().trim_end_matches(" kB").parse().ok()
-        })
-        .unwrap_or(0)
+/// Whether the slab became more from each check to the next, and much more in all.
+fn grows(kib: &[u64]) -> bool {
+    let always = kib.windows(2).all(|pair| pair.first() < pair.last());
+    let by = kib.last().unwrap_or(&0).saturating_sub(*kib.first().unwrap_or(&0));
+    always && by > LEAK_KIB
 }
 
 /// Says a record on standard output, which PID 1 listens to.
@@ -243,14 +377,18 @@ pub fn replay(worker: &mut Worker, programs: &[String]) -> io::Result<()> {
         match text::read(written.as_bytes()) {
             Err(error) => tell(&Told::Skipped { index, why: error.to_string() })?,
             Ok(program) => {
-                let mut pcs = Vec::new();
-                let ran = worker.run(&program, written, |pc| pcs.push(pc))?;
+                let ran = worker.run(&program, written, |_| {})?;
+                let mut pcs = worker.last_pcs();
                 pcs.sort_unstable();
                 pcs.dedup();
-                let Ran { errnos, bpf_runs, .. } = ran;
-                tell(&Told::Replayed { index, errnos, bpf_runs, pcs })?;
+                let Ran { errnos, bpf_runs, lookups, .. } = ran;
+                tell(&Told::Replayed { index, errnos, bpf_runs, pcs, lookups })?;
             }
         }
+    }
+    worker.check_release()?;
+    if worker.leak_check_every > 0 {
+        worker.check_passes(programs)?;
     }
     worker.tell_stats()
 }
@@ -263,9 +401,32 @@ mod tests {
     #[test]
     fn addresses_are_new_once() {
         let mut seen = Seen::new();
-        let addresses: Vec<u64> = (1..200_000).map(|n| 0xffff_ffff_8100_0000 + n * 5).collect();
-        assert!(addresses.iter().all(|pc| seen.add(*pc)));
-        assert!(!addresses.iter().any(|pc| seen.add(*pc)));
-        assert_eq!(seen.used, addresses.len());
+        let trace: Vec<AtomicU64> = (1..100_000)
+            .flat_map(|n| [n, n])
+            .map(|n| AtomicU64::new(0xffff_ffff_8100_0000 + n * 5))
+            .collect();
+        let mut new = 0;
+        seen.add_all(&trace, |_| new += 1);
+        assert_eq!(new, trace.len() / 2);
+        seen.add_all(&trace, |_| new += 1);
+        assert_eq!(new, trace.len() / 2);
+    }
+
+    /// Only a slab that never shrinks is suspected, and only if it grows much.
+    #[test]
+    fn growing_slabs_are_suspected() {
+        assert!(grows(&[1000, 4000, 8000, 12_000]));
+        assert!(!grows(&[1000, 4000, 3999, 12_000]));
+        assert!(!grows(&[1000, 1001, 1002, 1003]));
+    }
+
+    /// A table that is full ends the search, too.
+    #[test]
+    fn a_full_table_takes_no_more() {
+        let mut seen = Seen::new();
+        let trace: Vec<AtomicU64> = (1..1 << SEEN_BITS).map(AtomicU64::new).collect();
+        let mut new = 0;
+        seen.add_all(&trace, |_| new += 1);
+        assert_eq!(new, Seen::ROOM);
     }
 }

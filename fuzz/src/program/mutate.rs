@@ -75,7 +75,11 @@ fn event(dice: &mut dyn Dice) -> Op {
         0 | 1 => EventKind::PageFaults,
         2 => EventKind::CpuClock,
         3 => EventKind::Switches,
-        _ => EventKind::roll(dice),
+        _ => match EventKind::roll(dice) {
+            // See Op::any.
+            slow if slow.is_slow() && dice.below(3) > 0 => EventKind::MinorFaults,
+            any => any,
+        },
     };
     let period = if event == EventKind::CpuClock { Period::Short } else { Period::Each };
     Op::PerfOpen {

@@ -13,6 +13,7 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_STACK_TRACE: u32 = 7;
@@ -243,6 +244,34 @@ impl Program {
     pub fn recursion_misses(&self) -> io::Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()))?;
         Ok(recursion_misses(&text))
+    }
+
+    /// Runs a raw tracepoint's program once in a system call of the calling thread,
+    /// on its CPU: by `BPF_PROG_TEST_RUN` (5.10), which patches no kernel text as
+    /// attaching does; before that at `sys_enter`.
+    pub fn run_in_a_system_call(&self) -> io::Result<()> {
+        #[repr(C)]
+        #[derive(Default)]
+        struct Attributes {
+            prog_fd: u32,
+            answer: u32,
+            data_sizes: [u32; 2],
+            data: [u64; 2],
+            repeat: u32,
+            duration: u32,
+            context_sizes: [u32; 2],
+            context: [u64; 2],
+            flags: u32,
+            cpu: u32,
+        }
+        let prog_fd = self.fd.as_raw_fd().cast_unsigned();
+        let run = bpf(BPF_PROG_TEST_RUN, &Attributes { prog_fd, ..Attributes::default() });
+        if run.is_err() {
+            let link = self.attach_raw_tracepoint("sys_enter")?;
+            super::getppid();
+            drop(link);
+        }
+        Ok(())
     }
 
     /// Runs the program at a raw tracepoint until the answer is dropped.

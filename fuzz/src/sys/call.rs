@@ -122,6 +122,21 @@ pub fn bpf_fd(command: u32, attributes: Attributes<'_>, size: u32) -> Answer<Own
     bpf(command, attributes, size).and_then(descriptor)
 }
 
+/// The BPF object with the next greater id, of the kind the command is about.
+pub fn bpf_next_id(command: u32, after: u32) -> Answer<u32> {
+    let mut attributes = [after, 0, 0];
+    // SAFETY: 12 bytes are valid for reads and writes.
+    answer(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            libc::c_long::from(command),
+            attributes.as_mut_ptr(),
+            size_of_val(&attributes),
+        )
+    })?;
+    Ok(attributes[1])
+}
+
 /// `perf_event_open(2)`.
 pub fn perf_event_open(
     attributes: &Attributes<'_>,

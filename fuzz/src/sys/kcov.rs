@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check;
 use super::memory::Mapping;
@@ -44,13 +44,12 @@ impl Kcov {
         self.memory.store(0, 0);
     }
 
-    /// Hands out the addresses traced since the last reset.
-    pub fn each(&self, mut take: impl FnMut(u64)) {
+    /// The addresses traced since the last reset, in order, repeats included.
+    #[must_use]
+    pub fn traced(&self) -> &[AtomicU64] {
         let words = self.memory.words();
-        let traced = words.first().map_or(0, |count| count.load(Ordering::Acquire));
-        let traced = usize::try_from(traced).unwrap_or(usize::MAX);
-        for word in words.iter().skip(1).take(traced) {
-            take(word.load(Ordering::Relaxed));
-        }
+        let count = words.first().map_or(0, |count| count.load(Ordering::Acquire));
+        let end = usize::try_from(count).unwrap_or(usize::MAX).saturating_add(1);
+        words.get(1..end.min(words.len())).unwrap_or_default()
     }
 }

@@ -107,6 +107,7 @@ unsafe extern "C" {
     fn bakeoff_fz_load(frame: *const u8, address: u64);
     fn bakeoff_fz_store(frame: *const u8, address: u64);
     fn bakeoff_fz_spin(frame: *const u8, turns: u64);
+    static bakeoff_fz_spin_at: u8;
     static bakeoff_fz_load_at: u8;
     static bakeoff_fz_load_done: u8;
     static bakeoff_fz_store_at: u8;
@@ -116,6 +117,7 @@ unsafe extern "C" {
 #[cfg(target_arch = "x86_64")]
 std::arch::global_asm!(
     ".globl bakeoff_fz_syscall, bakeoff_fz_load, bakeoff_fz_store, bakeoff_fz_spin",
+    ".globl bakeoff_fz_spin_at",
     ".globl bakeoff_fz_load_at, bakeoff_fz_load_done, bakeoff_fz_store_at, bakeoff_fz_store_done",
     "bakeoff_fz_syscall:",
     "push rbp",
@@ -145,6 +147,8 @@ std::arch::global_asm!(
     "bakeoff_fz_spin:",
     "push rbp",
     "mov rbp, rdi",
+    "bakeoff_fz_spin_at:",
+    "nop",
     "2:",
     "dec rsi",
     "jnz 2b",
@@ -155,6 +159,7 @@ std::arch::global_asm!(
 #[cfg(target_arch = "aarch64")]
 std::arch::global_asm!(
     ".globl bakeoff_fz_syscall, bakeoff_fz_load, bakeoff_fz_store, bakeoff_fz_spin",
+    ".globl bakeoff_fz_spin_at",
     ".globl bakeoff_fz_load_at, bakeoff_fz_load_done, bakeoff_fz_store_at, bakeoff_fz_store_done",
     "bakeoff_fz_syscall:",
     "stp x29, x30, [sp, #-16]!",
@@ -184,12 +189,20 @@ std::arch::global_asm!(
     "bakeoff_fz_spin:",
     "stp x29, x30, [sp, #-16]!",
     "mov x29, x0",
+    "bakeoff_fz_spin_at:",
+    "nop",
     "2:",
     "subs x1, x1, #1",
     "b.ne 2b",
     "ldp x29, x30, [sp], #16",
     "ret",
 );
+
+/// Where [`Stack::spin`] comes by once, with the forged stack in place.
+#[must_use]
+pub fn spin_address() -> u64 {
+    (&raw const bakeoff_fz_spin_at) as u64
+}
 
 /// The program counter of an interrupted thread.
 fn program_counter(context: &mut libc::ucontext_t) -> &mut u64 {

@@ -18,18 +18,48 @@ pub struct Fuzz {
     /// Programs to begin with; new ones are added [default: OUT/corpus]
     #[arg(long, value_name = "DIR")]
     pub corpus: Option<PathBuf>,
+    /// Programs to begin with, which stay as they are [default: the bake-off's corpus/]
+    #[arg(long, value_name = "DIR", conflicts_with = "empty")]
+    pub seeds: Option<PathBuf>,
+    /// Begin without the bake-off's corpus/
+    #[arg(long)]
+    pub empty: bool,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u32,
     /// End at the first finding
     #[arg(long)]
     pub until_finding: bool,
+    /// Findings that are brought about again, made smaller and written as C, the
+    /// first ones; the others are kept as they came
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub pursue: usize,
+    /// Another candidate on which the findings' programs are tried (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub also: Vec<String>,
+    /// How much is done about a finding.
+    #[command(flatten)]
+    pub effort: Effort,
     /// The kernel.
     #[command(flatten)]
     pub on: OnKernel,
     /// Format of the summary
     #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
     pub format: SplatFormat,
+}
+
+/// How much is done about a finding.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Effort {
+    /// Boots that are to bring a finding about again
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub again: u32,
+    /// Boots for making a program smaller, at most
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pub trials: u32,
+    /// Run each program this often in its boot
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub repeat: usize,
 }
 
 /// Which kernel fuzz programs are run on.
@@ -53,6 +83,25 @@ pub struct OnKernel {
     /// Machinery.
     #[command(flatten)]
     pub machinery: Machinery,
+}
+
+/// `bakeoff distill`
+#[derive(Args, Clone, Debug)]
+pub struct Distill {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// Programs, or folders of them
+    #[arg(required = true, value_name = "PROGRAM")]
+    pub programs: Vec<PathBuf>,
+    /// Where the chosen programs go
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Choose so many at most
+    #[arg(long, value_name = "N")]
+    pub most: Option<usize>,
+    /// The kernel.
+    #[command(flatten)]
+    pub on: OnKernel,
 }
 
 /// `bakeoff replay`
@@ -90,9 +139,9 @@ pub struct Minimize {
     /// Fingerprint of the report that has to stay [default: the first it causes]
     #[arg(long, value_name = "FINGERPRINT")]
     pub fingerprint: Option<String>,
-    /// Run each candidate program this often in its boot
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub repeat: usize,
+    /// How much is done.
+    #[command(flatten)]
+    pub effort: Effort,
     /// The kernel.
     #[command(flatten)]
     pub on: OnKernel,

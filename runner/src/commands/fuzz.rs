@@ -6,10 +6,15 @@ use std::path::{Path, PathBuf};
 
 use bakeoff::error::{Context, Error, Result};
 use bakeoff::fuzzing::bench::{Bench, Subject};
-use bakeoff::fuzzing::{self, Campaign, across, campaign, mutants, replay as again};
+use bakeoff::fuzzing::reproduce::{self, Effort};
+use bakeoff::fuzzing::{
+    self, Campaign, across, campaign, corpus, distill, mutants, replay as again,
+};
+use bakeoff::run::Tools;
+use bakeoff::store::write_json;
 use bakeoff_fuzz::program::text;
 
-use crate::cli::{self, Fuzz, OnKernel, SplatFormat};
+use crate::cli::{self, Distill, Fuzz, OnKernel, SplatFormat};
 use crate::commands::work::{ensure, machinery};
 use crate::commands::{Desk, print};
 
@@ -35,7 +40,12 @@ fn subject(spec: &Path, on: &OnKernel) -> Subject {
 }
 
 fn bench(spec: &Path, on: &OnKernel, out: &Path, desk: &Desk) -> Result<Bench> {
-    ensure(vec![on.arch.clone()], on.machinery.yes, desk)?;
+    ensure(
+        std::slice::from_ref(&on.arch),
+        std::slice::from_ref(&on.profile),
+        on.machinery.yes,
+        desk,
+    )?;
     let (subject, machinery) = (subject(spec, on), machinery(&on.machinery));
     Bench::prepare(&subject, &machinery, &out.join("build.log"), &desk.tools())
 }
@@ -49,13 +59,70 @@ pub fn fuzz(args: &Fuzz, desk: &Desk) -> Result<u8> {
         seed: args.seed,
         out,
         corpus: args.corpus.clone(),
+        seeds: match (&args.seeds, args.empty) {
+            (Some(seeds), _) => Some(seeds.clone()),
+            (None, true) => None,
+            (None, false) => Some(seeds(&args.spec)),
+        },
         until_finding: args.until_finding,
     };
-    let summary = fuzzing::fuzz(&bench, &campaign, &desk.tools())?;
+    let root = campaign.out.clone();
+    let mut summary = fuzzing::fuzz(&bench, &campaign, &desk.tools())?;
+    let mut others = Vec::new();
+    if !summary.findings.is_empty() {
+        for name in &args.also {
+            let on = OnKernel { candidate: name.clone(), patch: Vec::new(), ..args.on.clone() };
+            others.push(self::bench(&args.spec, &on, &root, desk)?);
+        }
+    }
+    summary.findings.sort_by_key(|finding| (finding.secondary, finding.boot, finding.at));
+    let first = summary.findings.iter_mut().filter(|finding| !finding.secondary);
+    for finding in first.take(args.pursue) {
+        reproduce::pursue(&bench, &others, finding, effort(args.effort), &root, &desk.tools())?;
+    }
+    write_json(&root.join("summary.json"), &summary)?;
     print(&match args.format {
         SplatFormat::Text => summary.text(),
         SplatFormat::Json => json_line(&summary)?,
     })
+}
+
+fn effort(typed: cli::Effort) -> Effort {
+    let cli::Effort { again, trials, repeat } = typed;
+    Effort { boots: again, trials, repeat }
+}
+
+/// The programs that come with a bake-off.
+fn seeds(spec: &Path) -> PathBuf {
+    let folder = if spec.is_dir() { spec } else { spec.parent().unwrap_or(spec) };
+    folder.join("corpus")
+}
+
+/// The programs of files and folders.
+fn programs_of(paths: &[PathBuf], tools: &Tools<'_>) -> Result<Vec<String>> {
+    let mut programs = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            programs.extend(campaign::read_programs(path, tools)?);
+        } else {
+            programs.push(read(path)?);
+        }
+    }
+    Ok(programs)
+}
+
+pub fn distill(args: &Distill, desk: &Desk) -> Result<u8> {
+    let out = folder(args.on.out.as_ref(), "distill")?;
+    let tools = desk.tools();
+    let programs = programs_of(&args.programs, &tools)?;
+    let bench = bench(&args.spec, &args.on, &out, desk)?;
+    let distilled = distill::distill(&bench, &programs, args.most, &out, &tools)?;
+    fs::create_dir_all(&args.into).at_path("create", &args.into)?;
+    for program in &distilled.programs {
+        let path = args.into.join(corpus::name(program));
+        fs::write(&path, program).at_path("write", &path)?;
+    }
+    print(&distilled.text())
 }
 
 fn json_line(value: &impl serde::Serialize) -> Result<String> {
@@ -66,15 +133,7 @@ fn json_line(value: &impl serde::Serialize) -> Result<String> {
 pub fn replay(args: &cli::Replay, desk: &Desk) -> Result<u8> {
     let out = folder(args.on.out.as_ref(), "replay")?;
     let tools = desk.tools();
-    let mut programs = Vec::new();
-    for path in &args.programs {
-        if path.is_dir() {
-            programs.extend(campaign::read_programs(path, &tools)?);
-        } else {
-            programs.push(read(path)?);
-        }
-    }
-    let programs = vec![programs; args.repeat.max(1)].concat();
+    let programs = vec![programs_of(&args.programs, &tools)?; args.repeat.max(1)].concat();
     let one = |on: &OnKernel, name: &str| {
         let out = out.join(name);
         fs::create_dir_all(&out).at_path("create", &out)?;
@@ -120,9 +179,11 @@ pub fn minimize(args: &cli::Minimize, desk: &Desk) -> Result<u8> {
         .map_err(|why| Error::bad_input(format!("{}: {why}", args.program.display())))?;
     let bench = bench(&args.spec, &args.on, &out, desk)?;
     let wanted = args.fingerprint.as_deref();
-    let smaller = again::minimize(&bench, &program, wanted, args.repeat, &out, &desk.tools())?;
+    let effort = effort(args.effort);
+    let smaller = reproduce::minimize(&bench, &program, wanted, effort, &out, &desk.tools())?;
+    let more = if smaller.smallest { "" } else { "; more boots may make it smaller yet" };
     desk.events.note(format!(
-        "{} of {} operations, after {} boots; {} stayed",
+        "{} of {} operations, after {} boots; {} stayed{more}",
         smaller.ops.0, smaller.ops.1, smaller.boots, smaller.fingerprint
     ));
     print(&smaller.program)
@@ -132,9 +193,20 @@ pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
     let out = folder(args.on.out.as_ref(), "mutants")?;
     let mut mutants = mutants::read(&args.mutants)?;
     mutants.retain(|mutant| args.only.is_empty() || args.only.contains(&mutant.name));
-    ensure(vec![args.on.arch.clone()], args.on.machinery.yes, desk)?;
-    let campaign =
-        Campaign { seconds: args.time, seed: args.seed, out, corpus: None, until_finding: true };
+    ensure(
+        std::slice::from_ref(&args.on.arch),
+        std::slice::from_ref(&args.on.profile),
+        args.on.machinery.yes,
+        desk,
+    )?;
+    let campaign = Campaign {
+        seconds: args.time,
+        seed: args.seed,
+        out,
+        corpus: None,
+        seeds: Some(seeds(&args.spec)),
+        until_finding: true,
+    };
     let subject = subject(&args.spec, &args.on);
     let machinery = machinery(&args.on.machinery);
     let tools = desk.tools();
@@ -147,7 +219,10 @@ pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
             let counted: Vec<_> = rows.iter().filter(|row| row.counts).collect();
             let found = counted.iter().filter(|row| !row.found.is_empty()).count();
             let mut text: String = rows.iter().map(|row| line(row) + "\n").collect();
-            text.push_str(&format!("{found} of {} found\n", counted.len()));
+            for mutants::Class { what, planted, tried, found } in mutants::classes(&rows) {
+                text.push_str(&format!("{what}: {found} of {tried} tried, {planted} planted\n"));
+            }
+            text.push_str(&format!("{found} of {} counted ones found\n", counted.len()));
             text
         }
     })
@@ -155,12 +230,22 @@ pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
 
 /// A mutant's row, for people.
 fn line(row: &mutants::Row) -> String {
+    let by = match row.by {
+        None | Some(mutants::By::Report) => "",
+        Some(mutants::By::Leak) => "leak: ",
+        Some(mutants::By::Replay) => "by replay: ",
+    };
+    let (reached, patched) = row.reached;
     let outcome = match (&row.not_tried, row.found.first(), row.seconds) {
         (Some(why), ..) => format!("not tried: {why}"),
-        (None, Some(title), Some(seconds)) => format!("found after {seconds:.0} s: {title}"),
-        (None, ..) => format!("nothing found in {} programs", row.execs),
+        (None, Some(title), Some(seconds)) => format!("found after {seconds:.0} s: {by}{title}"),
+        (None, Some(title), None) => format!("reports {title}"),
+        (None, None, _) => format!(
+            "nothing found in {} programs; {reached} of {patched} patched functions reached",
+            row.execs
+        ),
     };
-    format!("{:<34} {:<28} {:<12} {outcome}", row.name, row.class, row.shows_as)
+    format!("{:<30} {:<12} {outcome}", row.name, row.shows_as)
 }
 
 /// A program's text, checked.

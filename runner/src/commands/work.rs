@@ -5,9 +5,10 @@ use bakeoff::accel::Accel;
 use bakeoff::arch::Arch;
 use bakeoff::error::{Result, exit_code};
 use bakeoff::event::Stage;
+use bakeoff::fuzzing::plan::FuzzPlan;
 use bakeoff::judge;
-use bakeoff::plan::{Plan, Selection};
-use bakeoff::prereq;
+use bakeoff::plan::{CellId, Plan, Selection};
+use bakeoff::prereq::{self, Prerequisite};
 use bakeoff::report::{Format, Report};
 use bakeoff::run::{self, Machinery, Request, Tools};
 use bakeoff::store::{RunJson, Store, read_json};
@@ -43,19 +44,26 @@ pub(super) fn machinery(typed: &cli::Machinery) -> Machinery {
     Machinery { accel, guest_dir, trust, base_latest, without_ccache: false }
 }
 
-/// Makes sure that nothing is missing for these architectures.
-pub(super) fn ensure(archs: Vec<String>, yes: bool, desk: &Desk) -> Result<()> {
+/// Makes sure that nothing is missing for these architectures and profiles.
+pub(super) fn ensure(archs: &[String], profiles: &[String], yes: bool, desk: &Desk) -> Result<()> {
     let archs: Vec<Arch> =
         archs.iter().map(|name| Arch::load(&desk.data, name)).collect::<Result<_>>()?;
-    let all = prereq::prerequisites(&archs, false);
+    let mut all = prereq::prerequisites(&archs, false);
+    if prereq::tell_types(&desk.data, profiles)? {
+        let wanted = |what: Prerequisite| if what.is_for_btf() { what.wanted() } else { what };
+        all = all.into_iter().map(wanted).collect();
+    }
     prereq::ensure(all, yes, &mut ask, &desk.events, &desk.cancel)
 }
 
-fn archs_of(plan: &Plan) -> Vec<String> {
-    let mut archs: Vec<String> = plan.cells.iter().map(|cell| cell.id.arch.clone()).collect();
-    archs.sort();
-    archs.dedup();
-    archs
+fn ensure_for(plan: &Plan, machinery: &cli::Machinery, desk: &Desk) -> Result<()> {
+    let all = |of: fn(&CellId) -> &String| -> Vec<String> {
+        let mut all: Vec<String> = plan.cells.iter().map(|cell| of(&cell.id).clone()).collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    ensure(&all(|id| &id.arch), &all(|id| &id.profile), machinery.yes, desk)
 }
 
 fn request(typed: &cli::Run) -> Request {
@@ -66,6 +74,7 @@ fn request(typed: &cli::Run) -> Request {
         against_itself: None,
         out: typed.out.clone(),
         seed: typed.seed,
+        fuzz: typed.fuzz,
     }
 }
 
@@ -75,9 +84,11 @@ pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
     if args.dry_run {
-        return print(&dry_run::describe(&spec, &plan, &machinery, &desk.tools())?);
+        let fuzz = FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?;
+        let text = dry_run::describe(&spec, &plan, fuzz.as_ref(), &machinery, &desk.tools())?;
+        return print(&text);
     }
-    ensure(archs_of(&plan), args.machinery.yes, desk)?;
+    ensure_for(&plan, &args.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
     finish(&store, &machinery, args.gate, args.format, desk)
 }
@@ -95,9 +106,9 @@ pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
     if args.dry_run {
-        return print(&dry_run::describe(&spec, &plan, &machinery, &desk.tools())?);
+        return print(&dry_run::describe(&spec, &plan, None, &machinery, &desk.tools())?);
     }
-    ensure(archs_of(&plan), args.machinery.yes, desk)?;
+    ensure_for(&plan, &args.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
     carry_out(&store, &machinery, desk)?;
     calibrated(&store, desk)
@@ -121,7 +132,7 @@ pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let run: RunJson = read_json(&store.run_json())?;
     bakeoff::freeze::check_unchanged(&run, &desk.data)?;
-    ensure(archs_of(&run.plan), args.machinery.yes, desk)?;
+    ensure_for(&run.plan, &args.machinery, desk)?;
     let machinery = machinery(&args.machinery);
     if run.against_itself.is_some() {
         carry_out(&store, &machinery, desk)?;
@@ -180,7 +191,7 @@ pub fn bench(args: &cli::Bench, desk: &Desk) -> Result<u8> {
     };
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
-    ensure(archs_of(&plan), args.machinery.yes, desk)?;
+    ensure_for(&plan, &args.machinery, desk)?;
     print(&bench::run(&request, &machinery(&args.machinery), &desk.tools())?)?;
     Ok(exit_code::OK)
 }

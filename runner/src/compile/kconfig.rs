@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 use crate::data::DataDir;
 use crate::error::{Error, Result};
 
+/// A comment that begins so names an option that the fragment takes over from one
+/// before it; of two values Kconfig takes the last.
+const OVERRIDES: &str = "# overrides ";
+
 /// One line of a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requested {
@@ -53,6 +57,16 @@ impl Wanted {
     fn add(&mut self, file: &str, text: &str) -> Result<()> {
         for (n, line) in text.lines().enumerate() {
             let place = format!("{file}:{}", n + 1);
+            if let Some(option) = line.trim().strip_prefix(OVERRIDES) {
+                let before = self.requested.len();
+                self.requested.retain(|requested| requested.option != option.trim());
+                if self.requested.len() == before {
+                    return Err(Error::bad_input(format!(
+                        "{place}: nothing set `{option}` before"
+                    )));
+                }
+                continue;
+            }
             let Some((option, value)) = parse_line(line).map_err(|why| {
                 Error::bad_input(format!("{place}: {why}: `{}`", line.escape_debug()))
                     .hint("a line is CONFIG_X=value, `# CONFIG_X is not set` or a comment")
@@ -155,6 +169,19 @@ mod tests {
         );
     }
 
+    /// An option can be taken over from an earlier fragment, if that is said.
+    #[test]
+    fn overriding_is_said() {
+        let mut wanted = wanted("CONFIG_A=y\nCONFIG_B=y\n").unwrap();
+        wanted.add("p.config", "# overrides CONFIG_A\n# CONFIG_A is not set\n").unwrap();
+        assert_eq!(wanted.dropped("CONFIG_B=y\n"), Vec::<String>::new());
+        assert_eq!(
+            wanted.dropped("CONFIG_A=y\nCONFIG_B=y\n"),
+            ["CONFIG_A (p.config:2) is to be not set, but is y"]
+        );
+        assert!(wanted.add("p.config", "# overrides CONFIG_C\n").is_err());
+    }
+
     /// A line that is neither option nor comment is an error at its place.
     #[test]
     fn malformed_fragments_are_refused() {
@@ -177,7 +204,7 @@ mod tests {
         let data = DataDir::embedded();
         for arch in Arch::names(&data).unwrap() {
             let arch = Arch::load(&data, &arch).unwrap();
-            for profile in ["lockdep", "production"] {
+            for profile in ["lockdep", "production", "kcov", "kasan", "kasan-rcu"] {
                 let mut names = arch.kernel.kconfig.clone();
                 names.push(format!("{profile}.config"));
                 let wanted = Wanted::read(&data, &names).unwrap();

@@ -8,12 +8,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bakeoff_fuzz::exec::Lookup;
 use serde::{Deserialize, Serialize};
 
-use super::replay::{Replay, Reproduced};
+use super::replay::{Replay, Reproduced, Unstable};
+use crate::stats::clopper_pearson;
 
 /// What a candidate did to a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// Only the candidate reports it.
@@ -22,6 +26,23 @@ pub enum Change {
     Fixed,
     /// Both do.
     Everywhere,
+}
+
+/// What a corpus says about a candidate, in a word.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It has a report that the reference does not have.
+    Introduces,
+    /// It has no new report; calls or lookups answer differently.
+    AnswersDiffer,
+    /// It reports no more and answers the same.
+    NothingDiffers,
+    /// No program ran through a function that the candidates patch, or none came
+    /// to its end on both: nothing was tested, and nothing passed.
+    NotReached,
 }
 
 /// A report on either side.
@@ -50,6 +71,19 @@ pub struct ErrnoChange {
     pub candidate: i32,
 }
 
+/// Lookups of one operation's stack that answer differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupChange {
+    /// Place of the program in the corpus.
+    pub program: u32,
+    /// Place of the operation in the program.
+    pub op: u32,
+    /// Frames with a build id and with an address only, on the reference.
+    pub reference: (u8, u8),
+    /// The same on the candidate.
+    pub candidate: (u8, u8),
+}
+
 /// What a comparison has come to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Across {
@@ -61,41 +95,80 @@ pub struct Across {
     pub reports: BTreeMap<String, ReportChange>,
     /// Operations that answer differently, in every boot.
     pub errnos: Vec<ErrnoChange>,
-    /// Operations left out because their errno differs from boot to boot of one
-    /// kernel, as `program.operation`.
-    pub unstable: Vec<String>,
+    /// Lookups that answer differently, in every boot.
+    pub lookups: Vec<LookupChange>,
+    /// Frames that the compared lookups answered with a build id, and all of their
+    /// frames, on the reference.
+    pub reference_valid: (u64, u64),
+    /// The same on the candidate.
+    pub candidate_valid: (u64, u64),
+    /// Operations left out, with the reason, on either.
+    pub unstable: Vec<Unstable>,
     /// Programs that were run on both, in every boot.
     pub compared: usize,
+    /// What all this comes to.
+    pub outcome: Outcome,
+    /// Patched functions that programs reached on the candidate.
+    pub reached: Vec<String>,
     /// Patched functions that no program reached on the candidate.
     pub not_reached: Vec<String>,
 }
 
-/// Errnos that are the same in every boot, by program; what a boot did not come
-/// to is left out.
-fn stable(replay: &Replay) -> BTreeMap<u32, Vec<Option<i32>>> {
-    let mut programs: BTreeMap<u32, Vec<Option<i32>>> = BTreeMap::new();
-    let mut missing = BTreeSet::new();
-    for (number, boot) in replay.boots.iter().enumerate() {
-        for (program, replayed) in &boot.replayed {
-            match programs.get_mut(program) {
-                None if number == 0 => {
-                    let errnos = replayed.errnos.iter().copied().map(Some).collect();
-                    programs.insert(*program, errnos);
-                }
-                None => {}
-                Some(known) => {
-                    for (known, errno) in known.iter_mut().zip(&replayed.errnos) {
-                        if *known != Some(*errno) {
-                            *known = None;
-                        }
-                    }
+/// What is the same in every boot, by program; what a boot did not come to is
+/// left out.
+struct Stable {
+    /// Errno of each operation; `None` if it differs.
+    errnos: Vec<Option<i32>>,
+    /// Lookups by operation.
+    lookups: BTreeMap<u32, Lookup>,
+}
+
+fn stable(replay: &Replay) -> BTreeMap<u32, Stable> {
+    let mut boots = replay.boots.iter();
+    let Some(first) = boots.next() else { return BTreeMap::new() };
+    let mut programs: BTreeMap<u32, Stable> = first
+        .replayed
+        .iter()
+        .map(|(program, replayed)| {
+            let errnos = replayed.errnos.iter().copied().map(Some).collect();
+            let lookups = replayed.lookups.iter().map(|lookup| (lookup.op, *lookup)).collect();
+            (*program, Stable { errnos, lookups })
+        })
+        .collect();
+    for boot in boots {
+        programs.retain(|program, Stable { errnos, lookups }| {
+            let Some(replayed) = boot.replayed.get(program) else { return false };
+            for (known, errno) in errnos.iter_mut().zip(&replayed.errnos) {
+                if *known != Some(*errno) {
+                    *known = None;
                 }
             }
-        }
-        missing.extend(programs.keys().filter(|p| !boot.replayed.contains_key(p)).copied());
+            lookups.retain(|_, lookup| replayed.lookups.contains(lookup));
+            true
+        });
     }
-    programs.retain(|program, _| !missing.contains(program));
+    for Unstable { program, op, .. } in &replay.unstable {
+        if let Some(known) = programs.get_mut(program).and_then(|p| p.errnos.get_mut(*op)) {
+            *known = None;
+        }
+    }
     programs
+}
+
+fn compare_lookups(program: u32, theirs: &Stable, ours: &Stable, across: &mut Across) {
+    for (op, theirs) in &theirs.lookups {
+        let Some(ours) = ours.lookups.get(op) else { continue };
+        let count = |lookup: &Lookup, sum: &mut (u64, u64)| {
+            sum.0 += u64::from(lookup.valid);
+            sum.1 += u64::from(lookup.valid) + u64::from(lookup.address);
+        };
+        count(theirs, &mut across.reference_valid);
+        count(ours, &mut across.candidate_valid);
+        let (reference, candidate) = ((theirs.valid, theirs.address), (ours.valid, ours.address));
+        if reference != candidate {
+            across.lookups.push(LookupChange { program, op: *op, reference, candidate });
+        }
+    }
 }
 
 /// Compares a candidate's replay with the reference's.
@@ -125,38 +198,67 @@ pub fn compare(reference: &Replay, candidate: &Replay) -> Across {
             },
         );
     }
-    let (theirs, ours) = (stable(reference), stable(candidate));
-    let mut errnos = Vec::new();
-    let mut compared = 0;
-    for (program, theirs) in &theirs {
-        let Some(ours) = ours.get(program) else { continue };
-        compared += 1;
-        for (op, (theirs, ours)) in theirs.iter().zip(ours).enumerate() {
-            if let (Some(reference), Some(candidate)) = (*theirs, *ours)
-                && reference != candidate
-            {
-                errnos.push(ErrnoChange { program: *program, op, reference, candidate });
-            }
-        }
-    }
-    let noise: BTreeSet<&String> = reference.unstable.iter().chain(&candidate.unstable).collect();
-    Across {
+    let mut noise = [reference.unstable.clone(), candidate.unstable.clone()].concat();
+    noise.sort();
+    noise.dedup();
+    let mut across = Across {
         reference: reference.cell.clone(),
         candidate: candidate.cell.clone(),
         reports,
-        errnos,
-        unstable: noise.into_iter().cloned().collect(),
-        compared,
+        errnos: Vec::new(),
+        lookups: Vec::new(),
+        reference_valid: (0, 0),
+        candidate_valid: (0, 0),
+        unstable: noise,
+        compared: 0,
+        outcome: Outcome::NotReached,
+        reached: candidate.reached.clone(),
         not_reached: candidate.not_reached.clone(),
+    };
+    let (theirs, ours) = (stable(reference), stable(candidate));
+    for (program, theirs) in &theirs {
+        let Some(ours) = ours.get(program) else { continue };
+        across.compared += 1;
+        for (op, (theirs, ours)) in theirs.errnos.iter().zip(&ours.errnos).enumerate() {
+            if let (Some(reference), Some(candidate)) = (*theirs, *ours)
+                && reference != candidate
+            {
+                across.errnos.push(ErrnoChange { program: *program, op, reference, candidate });
+            }
+        }
+        compare_lookups(*program, theirs, ours, &mut across);
     }
+    across.outcome = across.outcome();
+    across
 }
 
 impl Across {
+    fn outcome(&self) -> Outcome {
+        let introduces = self.reports.values().any(|report| report.change == Change::Introduced);
+        // A patch of nothing that a kernel has has nothing to be reached.
+        let patched = !self.reached.is_empty() || !self.not_reached.is_empty();
+        if introduces {
+            Outcome::Introduces
+        } else if self.compared == 0 || (patched && self.reached.is_empty()) {
+            Outcome::NotReached
+        } else if self.errnos.is_empty() && self.lookups.is_empty() {
+            Outcome::NothingDiffers
+        } else {
+            Outcome::AnswersDiffer
+        }
+    }
+
     /// The comparison for people.
     #[must_use]
     pub fn text(&self) -> String {
+        let word = match self.outcome {
+            Outcome::Introduces => "it has a report that the reference has not",
+            Outcome::AnswersDiffer => "no new report; answers differ",
+            Outcome::NothingDiffers => "nothing differs",
+            Outcome::NotReached => "not reached: nothing was tested",
+        };
         let mut out = format!(
-            "{} against {}: {} programs compared\n",
+            "{} against {}\n{} programs compared: {word}\n",
             self.candidate, self.reference, self.compared
         );
         for (fingerprint, report) in &self.reports {
@@ -165,11 +267,24 @@ impl Across {
                 Change::Fixed => "fixed",
                 Change::Everywhere => "everywhere",
             };
-            let ((theirs, of_theirs), (ours, of_ours)) = (report.reference, report.candidate);
+            let counted = |(boots, of): (u64, u64)| {
+                let (low, high) = clopper_pearson(boots, of, 0.95)
+                    .map_or((0.0, 1.0), |interval| (interval.low, interval.high));
+                format!("{boots} of {of} boots ({low:.2} to {high:.2})")
+            };
             out.push_str(&format!(
-                "{word}: {fingerprint} {} (in {ours} of {of_ours} boots, reference {theirs} of \
-                 {of_theirs})\n",
-                report.title
+                "{word}: {fingerprint} {}\n  in {}, reference {}\n",
+                report.title,
+                counted(report.candidate),
+                counted(report.reference)
+            ));
+        }
+        let ((theirs, of_theirs), (ours, of_ours)) = (self.reference_valid, self.candidate_valid);
+        if of_theirs > 0 {
+            out.push_str(&format!(
+                "build ids: {ours} of {of_ours} frames, reference {theirs} of {of_theirs}; \
+                 {} lookups differ\n",
+                self.lookups.len()
             ));
         }
         for ErrnoChange { program, op, reference, candidate } in &self.errnos {
@@ -177,9 +292,12 @@ impl Across {
                 "errno: program {program}, operation {op}: {candidate}, reference {reference}\n"
             ));
         }
-        if !self.unstable.is_empty() {
-            let count = self.unstable.len();
-            out.push_str(&format!("{count} operations differ from boot to boot: not compared\n"));
+        for Unstable { program, op, answers, why } in &self.unstable {
+            let answers: Vec<String> = answers.iter().map(i32::to_string).collect();
+            out.push_str(&format!(
+                "not compared: program {program}, operation {op} (errno {}): {why}\n",
+                answers.join(", ")
+            ));
         }
         for function in &self.not_reached {
             out.push_str(&format!("not reached: {function}\n"));
@@ -193,6 +311,10 @@ mod tests {
     use super::*;
     use crate::fuzzing::replay::{Boot, Replayed};
 
+    fn replayed(errnos: &[i32]) -> Replayed {
+        Replayed { errnos: errnos.to_vec(), bpf_runs: 0, pcs: 0, lookups: Vec::new() }
+    }
+
     fn replay(cell: &str, boots: &[&[(u32, &[i32])]], reports: &[&str]) -> Replay {
         let boots: Vec<Boot> = boots
             .iter()
@@ -201,11 +323,10 @@ mod tests {
                 reports: BTreeMap::new(),
                 replayed: programs
                     .iter()
-                    .map(|(index, errnos)| {
-                        (*index, Replayed { errnos: errnos.to_vec(), bpf_runs: 0, pcs: 0 })
-                    })
+                    .map(|(index, errnos)| (*index, replayed(errnos)))
                     .collect(),
                 debug_locks: None,
+                wrong_by: None,
             })
             .collect();
         let of = boots.len() as u64;
@@ -221,7 +342,10 @@ mod tests {
             boots,
             reproduced,
             unstable: Vec::new(),
+            reached: vec!["find_vma".into()],
             not_reached: Vec::new(),
+            functions: BTreeMap::new(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -256,5 +380,40 @@ mod tests {
         let one = replay("r", &[&[(0, &[0, 1])]], &[]);
         let across = compare(&one, &one);
         assert!(across.errnos.is_empty() && across.reports.is_empty());
+        assert_eq!(across.outcome, Outcome::NothingDiffers);
+    }
+
+    /// Without coverage of what is patched the answer is neither yes nor no.
+    #[test]
+    fn not_reached_is_not_passed() {
+        let one = replay("r", &[&[(0, &[0, 1])]], &[]);
+        let mut other = one.clone();
+        other.not_reached = std::mem::take(&mut other.reached);
+        let across = compare(&one, &other);
+        assert_eq!(across.outcome, Outcome::NotReached);
+        assert!(across.text().contains("not reached: find_vma"), "{}", across.text());
+        let nothing = replay("c", &[&[]], &[]);
+        assert_eq!(compare(&one, &nothing).outcome, Outcome::NotReached);
+        // A report is one, reached or not.
+        let reports = Replay { reproduced: replay("c", &[&[]], &["x"]).reproduced, ..other };
+        assert_eq!(compare(&one, &reports).outcome, Outcome::Introduces);
+    }
+
+    /// Lookups are compared frame by frame, where each kernel is sure of itself.
+    #[test]
+    fn lookups_are_compared() {
+        let with = |answers: &[(u8, u8)]| {
+            let mut replay = replay("r", &[&[(0, &[0])], &[(0, &[0])]], &[]);
+            for (boot, (valid, address)) in replay.boots.iter_mut().zip(answers) {
+                let lookup = Lookup { op: 0, valid: *valid, address: *address };
+                boot.replayed.get_mut(&0).unwrap().lookups.push(lookup);
+            }
+            replay
+        };
+        let across = compare(&with(&[(2, 1), (2, 1)]), &with(&[(0, 3), (0, 3)]));
+        assert_eq!((across.reference_valid, across.candidate_valid), ((2, 3), (0, 3)));
+        assert_eq!((across.lookups.len(), across.outcome), (1, Outcome::AnswersDiffer));
+        let across = compare(&with(&[(2, 1), (2, 1)]), &with(&[(0, 3), (2, 1)]));
+        assert_eq!((across.lookups.len(), across.reference_valid), (0, (0, 0)));
     }
 }

@@ -13,7 +13,7 @@ use crate::guest::{GuestBinaries, Origins, Which};
 use crate::plan::CellId;
 use crate::run::{GUEST_CPUS, Machinery, Tools};
 use crate::source::{self, Fetch};
-use crate::spec::{Series, Spec};
+use crate::spec::{BaseSource, Series, Spec};
 use crate::store::KernelOutcome;
 
 /// Which kernel.
@@ -47,8 +47,10 @@ pub struct Bench {
     /// How it is run.
     pub accel: Accel,
     /// Functions that the spec's candidates change, by the names in their
-    /// patches' hunks.
+    /// patches' hunks; with extra patches only what those change.
     pub patched: Vec<String>,
+    /// The C files with these functions, as the kernel's tree names them.
+    pub patched_files: Vec<String>,
 }
 
 impl Bench {
@@ -64,6 +66,22 @@ impl Bench {
         tools: &Tools<'_>,
     ) -> Result<Bench> {
         let spec = Spec::load(&subject.spec, tools.data)?;
+        Bench::of(&spec, None, subject, machinery, log, tools)
+    }
+
+    /// The same for a spec that was read already; `source` is where its base comes
+    /// from, if that is not what the spec says.
+    ///
+    /// # Errors
+    /// As [`Bench::prepare`].
+    pub fn of(
+        spec: &Spec,
+        source: Option<&BaseSource>,
+        subject: &Subject,
+        machinery: &Machinery,
+        log: &Path,
+        tools: &Tools<'_>,
+    ) -> Result<Bench> {
         let base = match &subject.base {
             None => spec.bases.first(),
             Some(name) => spec.bases.iter().find(|base| base.name == *name),
@@ -102,7 +120,13 @@ impl Bench {
         };
         let arch = Arch::load(tools.data, &subject.arch)?;
         let fetch = Fetch { latest: machinery.base_latest, ..Fetch::default() };
-        let tree = source::obtain(&base.source, &fetch, tools.cache, tools.events, tools.cancel)?;
+        let tree = source::obtain(
+            source.unwrap_or(&base.source),
+            &fetch,
+            tools.cache,
+            tools.events,
+            tools.cancel,
+        )?;
         let options = compile::Options { trust: machinery.trust, ..compile::Options::default() };
         let compiler = Compiler::new(tools.cache, tools.data, options, tools.events, tools.cancel)?;
         let what = cell.to_string();
@@ -137,18 +161,25 @@ impl Bench {
             tools.cancel,
         )?;
         let accel = accel::choose(&arch, machinery.accel, tools.cancel)?.accel;
-        let mut patched = Vec::new();
-        for candidate in &spec.candidates {
-            if let Some(Series::Patches(patches)) = candidate.on.get(&base.name) {
-                for patch in patches {
-                    let text = fs::read_to_string(patch).at_path("read", patch)?;
-                    patched.extend(functions_of(&text));
+        let mut patches: Vec<&PathBuf> = subject.extra.iter().collect();
+        if patches.is_empty() {
+            for candidate in &spec.candidates {
+                if let Some(Series::Patches(theirs)) = candidate.on.get(&base.name) {
+                    patches.extend(theirs);
                 }
             }
         }
-        patched.sort();
-        patched.dedup();
-        Ok(Bench { cell, kernel, binaries, arch, accel, patched })
+        let (mut patched, mut patched_files) = (Vec::new(), Vec::new());
+        for patch in patches {
+            let text = fs::read_to_string(patch).at_path("read", patch)?;
+            patched.extend(functions_of(&text));
+            patched_files.extend(files_of(&text));
+        }
+        for list in [&mut patched, &mut patched_files] {
+            list.sort();
+            list.dedup();
+        }
+        Ok(Bench { cell, kernel, binaries, arch, accel, patched, patched_files })
     }
 
     /// The virtual machine.
@@ -178,6 +209,15 @@ fn functions_of(patch: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The C files that a patch changes.
+fn files_of(patch: &str) -> impl Iterator<Item = String> {
+    patch.lines().filter_map(|line| {
+        let file = line.strip_prefix("+++ ")?.split_whitespace().next()?;
+        let (_, name) = file.split_once('/')?;
+        name.ends_with(".c").then(|| name.to_owned())
+    })
 }
 
 /// The name in a line like `static int name(struct a *b,`.
@@ -216,5 +256,6 @@ mod tests {
 @@ -1,1 +1,2 @@ static inline void vma_in_a_header(int x)
 ";
         assert_eq!(functions_of(patch), ["stack_map_get_build_id_offset", "helper_of"]);
+        assert_eq!(files_of(patch).collect::<Vec<_>>(), ["kernel/bpf/stackmap.c"]);
     }
 }

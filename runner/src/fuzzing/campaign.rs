@@ -9,15 +9,13 @@ use std::time::Instant;
 
 use bakeoff_fuzz::exec::Times;
 use bakeoff_fuzz::fuzzing::{Mode, Orders, Stats, Told, VERSION};
-use bakeoff_fuzz::program::text;
-use sha2::{Digest, Sha256};
 
 use super::bench::Bench;
+use super::corpus::{self, Corpus};
 use super::coverage::{self, FOLDERS, Map};
 use super::finding::{Findings, WRONG};
 use super::session::{self, End, Session};
 use super::summary::Summary;
-use crate::cache::hex;
 use crate::error::{Context, Error, Result};
 use crate::event::Stage;
 use crate::run::{GUEST_CPUS, Tools};
@@ -26,7 +24,11 @@ use crate::store::{write_json, write_whole};
 /// Boots that may fail to bring up a guest before that is called our failure.
 const TRIES: u32 = 3;
 /// A leak check after this many programs of a worker.
-const LEAK_CHECK_EVERY: u32 = 5000;
+const LEAK_CHECK_EVERY: u32 = 3000;
+/// Boots in a row that may end within a second of fuzzing.
+const FRUITLESS: u32 = 5;
+/// Seconds of a boot after which its rates count as steady.
+const STEADY_AFTER: f64 = 10.0;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct Campaign {
     pub out: PathBuf,
     /// Programs to begin with, as texts; also where new ones are kept.
     pub corpus: Option<PathBuf>,
+    /// A folder of programs to begin with that stays as it is.
+    pub seeds: Option<PathBuf>,
     /// End at the first finding.
     pub until_finding: bool,
 }
@@ -46,14 +50,16 @@ pub struct Campaign {
 /// What is known so far.
 #[derive(Debug, Default)]
 struct Known {
-    corpus: Vec<String>,
     pcs: BTreeSet<u64>,
     /// When each address was first seen: seconds after its boot's power-on, plus
     /// what earlier boots fuzzed.
     first_seen: BTreeMap<u64, f64>,
     total: Totals,
+    steady: Steady,
     lost: BTreeMap<String, u64>,
     leaks: BTreeMap<String, u64>,
+    /// Leaks whose programs are not written down yet.
+    leaking: Vec<(usize, String, Vec<String>)>,
     skipped: Vec<String>,
     times: BTreeMap<String, Times>,
     /// Wrong answers of stack lookups, and the programs that got them.
@@ -85,6 +91,45 @@ impl Totals {
     }
 }
 
+/// What workers did after the first [`STEADY_AFTER`] seconds of their boots.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steady {
+    execs: u64,
+    calls: u64,
+    /// Seconds, times the workers of a boot.
+    worker_seconds: f64,
+}
+
+impl Steady {
+    /// With a boot's workers, from the first counts that matter to the last.
+    fn with(mut self, from: &BTreeMap<u32, Stats>, to: &BTreeMap<u32, Stats>) -> Steady {
+        for (worker, from) in from {
+            if let Some(to) = to.get(worker) {
+                self.execs += to.execs - from.execs;
+                self.calls += to.calls - from.calls;
+                self.worker_seconds += (to.run_ns - from.run_ns) as f64 / 1e9;
+            }
+        }
+        self
+    }
+
+    fn execs_per_s(self) -> f64 {
+        if self.worker_seconds > 0.0 {
+            f64::from(GUEST_CPUS) * self.execs as f64 / self.worker_seconds
+        } else {
+            0.0
+        }
+    }
+
+    fn calls_per_s(self) -> f64 {
+        if self.worker_seconds > 0.0 {
+            f64::from(GUEST_CPUS) * self.calls as f64 / self.worker_seconds
+        } else {
+            0.0
+        }
+    }
+}
+
 /// Fuzzes until the time is up.
 ///
 /// # Errors
@@ -93,10 +138,11 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
     let out = &campaign.out;
     fs::create_dir_all(out).at_path("create", out)?;
     let map = Map::open(&bench.kernel.vmlinux)?;
-    let mut known = Known { corpus: read_corpus(campaign, tools)?, ..Known::default() };
+    let mut corpus = begin(campaign, tools)?;
+    let mut known = Known::default();
     let mut findings = Findings::default();
     let began = Instant::now();
-    let (mut boots, mut failed, mut first_hello) = (0_u32, 0, None);
+    let (mut boots, mut failed, mut fruitless, mut first_hello) = (0_u32, 0, 0, None);
     loop {
         let left = f64::from(campaign.seconds) - known.total.seconds;
         if left < 1.0 {
@@ -109,10 +155,23 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             seconds: left.ceil() as u32,
             workers: GUEST_CPUS,
             mode: Mode::Fuzz,
-            programs: known.corpus.clone(),
+            programs: corpus.programs(),
             leak_check_every: LEAK_CHECK_EVERY,
         };
-        let session = one_boot(bench, &orders, campaign, &mut known, tools)?;
+        let told_before = known.total.seconds;
+        let session = match one_boot(bench, &orders, campaign, (&mut known, &mut corpus), tools) {
+            Ok(session) => session,
+            Err(error) => {
+                // Interrupted, mostly: what is known so far stays.
+                let known = (&known, corpus.len());
+                let summary = summarize(bench, &map, known, &findings, boots, first_hello);
+                write_json(&out.join("summary.json"), &summary)?;
+                return Err(error);
+            }
+        };
+        if !matches!(session.end, End::Ran) {
+            corpus.leave_out(&keep_in_flight(&session, &orders, out)?);
+        }
         first_hello = first_hello.or(session.hello_seconds);
         for fingerprint in findings.take(&session, boots, began.elapsed().as_secs_f64()) {
             findings.write(out, &fingerprint, &session.console)?;
@@ -121,6 +180,9 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             if findings.take_wrong(&what, &program, boots, began.elapsed().as_secs_f64()) {
                 findings.write(out, WRONG.0, &session.console)?;
             }
+        }
+        for (number, what, programs) in std::mem::take(&mut known.leaking) {
+            keep_leak(out, number, &what, &programs)?;
         }
         boots += 1;
         if campaign.until_finding && findings.iter().next().is_some() {
@@ -134,6 +196,13 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
                 )));
             }
         }
+        fruitless = if known.total.seconds - told_before < 1.0 { fruitless + 1 } else { 0 };
+        if fruitless >= FRUITLESS && known.total.execs > 0 {
+            tools.events.warning(format!(
+                "{FRUITLESS} boots in a row ended within a second of fuzzing: given up"
+            ));
+            break;
+        }
         if known.total.execs == 0 && boots >= TRIES {
             return Err(Error::failure(format!("no program was run in {boots} boots"))
                 .hint(format!("the consoles are in {}", out.display())));
@@ -142,8 +211,7 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
     for why in &known.skipped {
         tools.events.warning(why.clone());
     }
-    keep_corpus(&known, campaign)?;
-    let summary = summarize(bench, &map, &known, &findings, boots, first_hello);
+    let summary = summarize(bench, &map, (&known, corpus.len()), &findings, boots, first_hello);
     write_json(&out.join("summary.json"), &summary)?;
     Ok(summary)
 }
@@ -152,7 +220,7 @@ fn one_boot(
     bench: &Bench,
     orders: &Orders,
     campaign: &Campaign,
-    known: &mut Known,
+    (known, corpus): (&mut Known, &mut Corpus),
     tools: &Tools<'_>,
 ) -> Result<Session> {
     let dir = campaign.out.join("boots").join(&orders.boot);
@@ -163,27 +231,39 @@ fn one_boot(
         Some(std::time::Duration::from_secs(u64::from(orders.seconds) + 10)),
     );
     let before = known.total;
-    let mut workers = BTreeMap::new();
+    let (mut workers, mut steady_from) = (BTreeMap::new(), BTreeMap::new());
+    let mut not_kept = None;
     let until = campaign.until_finding;
     let session =
         session::boot(bench, orders, until, &dir, tools.cancel, |told, after| match told {
             Told::Entry { program, pcs, .. } => {
                 let new: Vec<u64> = pcs.into_iter().filter(|pc| known.pcs.insert(*pc)).collect();
-                if !new.is_empty() {
-                    known.corpus.push(program);
+                if !new.is_empty()
+                    && let Err(error) = corpus.add(program)
+                {
+                    not_kept.get_or_insert(error);
                 }
                 for pc in new {
                     known.first_seen.insert(pc, before.seconds + after);
                 }
             }
             Told::Stats(stats) => {
+                if stats.run_ns as f64 / 1e9 >= STEADY_AFTER {
+                    steady_from.entry(stats.worker).or_insert_with(|| stats.clone());
+                }
                 workers.insert(stats.worker, stats);
                 let so_far = before.with(&workers);
                 task.progress(so_far.execs, None, "programs");
             }
             Told::Lost { how, .. } => *known.lost.entry(how).or_default() += 1,
             Told::Wrong { what, program, .. } => known.wrong.push((what, program)),
-            Told::Leak { what, .. } => *known.leaks.entry(what).or_default() += 1,
+            Told::Leak { what, programs, .. } => {
+                let count = known.leaks.entry(what.clone()).or_default();
+                *count += 1;
+                if *count == 1 {
+                    known.leaking.push((known.leaks.len(), what, programs));
+                }
+            }
             Told::Skipped { index, why } => {
                 known.skipped.push(format!("program {index} of the corpus was left out: {why}"));
             }
@@ -197,66 +277,61 @@ fn one_boot(
                 }
             }
             Told::Hello { .. } | Told::Replayed { .. } | Told::End { .. } => {}
-        })?;
+        });
     known.total = before.with(&workers);
+    known.steady = known.steady.with(&steady_from, &workers);
+    if let Some(error) = not_kept {
+        return Err(error);
+    }
+    let session = session?;
     task.finish(format!("{:?}, {} programs", session.end, known.total.execs - before.execs));
     Ok(session)
 }
 
-/// The texts of a corpus; what is none is left out with a warning.
-fn read_corpus(campaign: &Campaign, tools: &Tools<'_>) -> Result<Vec<String>> {
-    let Some(dir) = campaign.corpus.as_deref().filter(|dir| dir.is_dir()) else {
-        return Ok(Vec::new());
-    };
-    read_programs(dir, tools)
+/// The corpus to begin with: the programs of the seeds, then those of its folder.
+fn begin(campaign: &Campaign, tools: &Tools<'_>) -> Result<Corpus> {
+    let dir = campaign.corpus.clone().unwrap_or_else(|| campaign.out.join("corpus"));
+    let mut programs = Vec::new();
+    for folder in campaign.seeds.iter().chain([&dir]).filter(|folder| folder.is_dir()) {
+        programs.extend(read_programs(folder, tools)?);
+    }
+    Corpus::new(dir, programs)
 }
 
-/// Programs of a folder, in the order of their names.
+/// Programs of a folder, in the order of their names; what is none is skipped with
+/// a warning that names it.
 ///
 /// # Errors
 /// The folder cannot be read.
 pub fn read_programs(dir: &Path, tools: &Tools<'_>) -> Result<Vec<String>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir).at_path("read the folder", dir)? {
-        let entry = entry.at_path("read the folder", dir)?;
-        // A pipe or a device would keep us waiting.
-        if entry.file_type().at_path("read the folder", dir)?.is_file() {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    let mut programs = Vec::new();
-    for path in paths {
-        let length = fs::metadata(&path).at_path("read", &path)?.len();
-        let read = if length > text::LONGEST as u64 {
-            Err(text::TextError::TooLong)
-        } else {
-            text::read(&fs::read(&path).at_path("read", &path)?)
-        };
-        match read {
-            Ok(program) => programs.push(text::write(&program)),
-            Err(why) => tools.events.warning(format!("{}: {why}; it is skipped", path.display())),
-        }
-    }
-    Ok(programs)
+    corpus::read(dir, |warning| tools.events.warning(warning))
 }
 
-/// Keeps the programs that ran through something first.
-fn keep_corpus(known: &Known, campaign: &Campaign) -> Result<()> {
-    let dir = campaign.corpus.clone().unwrap_or_else(|| campaign.out.join("corpus"));
+/// Writes the programs that leaked, or of which one did, into a folder.
+fn keep_leak(out: &Path, number: usize, what: &str, programs: &[String]) -> Result<()> {
+    let dir = out.join("leaks").join(format!("{number:02}"));
     fs::create_dir_all(&dir).at_path("create", &dir)?;
-    for program in &known.corpus {
-        let digest = hex(&Sha256::digest(program.as_bytes()));
-        let name = format!("{}.txt", digest.get(..16).unwrap_or(&digest));
-        write_whole(&dir.join(name), program.as_bytes())?;
+    write_whole(&dir.join("what"), format!("{what}\n").as_bytes())?;
+    for (index, program) in programs.iter().enumerate() {
+        write_whole(&dir.join(format!("{index:03}.txt")), program.as_bytes())?;
     }
     Ok(())
+}
+
+/// Writes the programs that were in flight when a guest died beside its console.
+fn keep_in_flight(session: &Session, orders: &Orders, out: &Path) -> Result<Vec<String>> {
+    let programs = session.suspects.last().map(|last| last.programs.clone()).unwrap_or_default();
+    for (worker, program) in programs.iter().enumerate() {
+        let file = out.join("boots").join(&orders.boot).join(format!("in-flight-{worker}.txt"));
+        write_whole(&file, program.as_bytes())?;
+    }
+    Ok(programs)
 }
 
 fn summarize(
     bench: &Bench,
     map: &Map,
-    known: &Known,
+    (known, corpus): (&Known, usize),
     findings: &Findings,
     boots: u32,
     hello_seconds: Option<f64>,
@@ -296,13 +371,15 @@ fn summarize(
         execs,
         execs_per_s: per(execs, seconds),
         calls_per_s: per(calls, seconds),
+        steady_execs_per_s: round(known.steady.execs_per_s()),
+        steady_calls_per_s: round(known.steady.calls_per_s()),
         calls_per_exec: per(calls, execs as f64),
         bpf_run_share: per(bpf_run, execs as f64),
         loads_per_s: per(loaded, seconds),
         pcs: covered.pcs,
         pcs_by_dir: covered.by_folder,
         pcs_at,
-        corpus: known.corpus.len(),
+        corpus,
         findings: findings.iter().cloned().collect(),
         patched_functions_reached: reached,
         lost: known.lost.clone(),
@@ -314,4 +391,31 @@ fn summarize(
 
 fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(worker: u32, execs: u64, seconds: u64) -> (u32, Stats) {
+        let run_ns = seconds * 1_000_000_000;
+        (worker, Stats { worker, execs, calls: 20 * execs, run_ns, ..Stats::default() })
+    }
+
+    /// Steady rates are of all workers together, whatever the boots they come from,
+    /// and leave the beginning of each boot out.
+    #[test]
+    fn steady_rates_leave_the_beginning_out() {
+        let from = BTreeMap::from([stats(0, 500, 10), stats(1, 700, 10)]);
+        let to = BTreeMap::from([stats(0, 2500, 20), stats(1, 3700, 20)]);
+        let once = Steady::default().with(&from, &to);
+        assert!((once.execs_per_s() - 500.0).abs() < 1e-9, "{}", once.execs_per_s());
+        assert!((once.calls_per_s() - 10_000.0).abs() < 1e-9);
+        let twice = once.with(&from, &to);
+        assert!((twice.execs_per_s() - 500.0).abs() < 1e-9);
+        // A boot that ended before counts for nothing.
+        let short = BTreeMap::from([stats(0, 100, 5)]);
+        assert!((twice.with(&BTreeMap::new(), &short).execs_per_s() - 500.0).abs() < 1e-9);
+        assert!(Steady::default().execs_per_s().abs() < 1e-9);
+    }
 }

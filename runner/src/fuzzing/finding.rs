@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::replay::Reproduced;
 use super::session::{End, Session};
 use crate::error::{Context, Result};
-use crate::observe::fingerprint;
+use crate::observe::{Note, fingerprint};
 use crate::store::write_json;
 
 /// Fingerprint and title of a stack lookup's wrong answer.
 pub const WRONG: (&str, &str) = ("wrong-build-id", "a stack lookup answered a wrong build id");
+
+/// Fingerprint and title of something that was not released.
+pub const LEAK: (&str, &str) = ("not-released", "something is not released");
 
 /// Programs kept with a finding.
 const KEPT: usize = 16;
@@ -30,12 +34,22 @@ pub struct Finding {
     pub count: u64,
     /// Number of the boot in which it came first.
     pub boot: u32,
+    /// Where on that boot's console it began, in bytes.
+    pub at: u64,
     /// Seconds after the first power-on of the campaign at which that boot ended.
     pub after_seconds: f64,
     /// Folder of the finding, within the campaign's.
     pub folder: PathBuf,
-    /// Boots in which it came again, of those that tried; `None`: not tried.
-    pub reproduced: Option<(u32, u32)>,
+    /// How often it came again in fresh boots; `None`: not tried.
+    pub reproduced: Option<Reproduced>,
+    /// Operations of its program, and of the one that was made smaller.
+    pub ops: Option<(usize, usize)>,
+    /// Whether its C file shows the report; `None`: there is none.
+    pub c_file: Option<CFile>,
+    /// Kernels on which its program was tried: boots with the report, and boots.
+    pub hits: BTreeMap<String, (u64, u64)>,
+    /// The printing of another report raised it: a consequence, no bug of its own.
+    pub secondary: bool,
     /// Programs in flight when it came, most likely first.
     #[serde(skip)]
     pub suspects: Vec<String>,
@@ -44,8 +58,27 @@ pub struct Finding {
     pub raw: String,
 }
 
+/// What became of a finding's C file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CFile {
+    /// There is no compiler for its architecture.
+    NoCompiler,
+    /// What was found is no report of the kernel's: it was not run.
+    NoReport,
+    /// It was run as the only program of a guest.
+    Ran {
+        /// Boots with the report.
+        shown: u64,
+        /// Boots.
+        of: u64,
+        /// Other reports, by fingerprint, and boots with them.
+        others: BTreeMap<String, u64>,
+    },
+}
+
 /// Findings of a campaign, by fingerprint.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Findings {
     found: BTreeMap<String, Finding>,
 }
@@ -59,7 +92,8 @@ impl Findings {
     /// Takes in a boot; answers with the fingerprints that are new.
     pub fn take(&mut self, session: &Session, boot: u32, after_seconds: f64) -> Vec<String> {
         let mut new = Vec::new();
-        for (fingerprint, title, at, raw) in reports(session) {
+        for report in reports(session) {
+            let Report { fingerprint, title, at, raw, secondary } = report;
             let finding = self.found.entry(fingerprint.clone()).or_insert_with(|| {
                 new.push(fingerprint.clone());
                 Finding {
@@ -68,8 +102,13 @@ impl Findings {
                     title,
                     count: 0,
                     boot,
+                    at,
                     after_seconds,
                     reproduced: None,
+                    ops: None,
+                    c_file: None,
+                    hits: BTreeMap::new(),
+                    secondary,
                     suspects: suspects(session, at),
                     raw,
                 }
@@ -87,9 +126,14 @@ impl Findings {
             title: title.into(),
             count: 0,
             boot,
+            at: 0,
             after_seconds: after,
             folder: Path::new("findings").join(fingerprint),
             reproduced: None,
+            ops: None,
+            c_file: None,
+            hits: BTreeMap::new(),
+            secondary: false,
             suspects: Vec::new(),
             raw: String::new(),
         });
@@ -101,54 +145,142 @@ impl Findings {
         finding.count == 1
     }
 
-    /// Writes a finding's folder.
+    /// Writes a finding's folder, with the console it came on.
     ///
     /// # Errors
     /// A full disk.
     pub fn write(&self, root: &Path, fingerprint: &str, console: &Path) -> Result<()> {
         let Some(finding) = self.found.get(fingerprint) else { return Ok(()) };
-        let dir = root.join(&finding.folder);
+        finding.write(root)?;
+        let to = root.join(&finding.folder).join("console.log");
+        fs::copy(console, &to).at_path("copy to", &to).map(drop)
+    }
+}
+
+impl Finding {
+    /// Writes its folder: the report, its programs, and what is known of it.
+    ///
+    /// # Errors
+    /// A full disk.
+    pub fn write(&self, root: &Path) -> Result<()> {
+        let dir = root.join(&self.folder);
         fs::create_dir_all(&dir).at_path("create", &dir)?;
         let put = |name: &str, text: &str| {
             let path = dir.join(name);
             fs::write(&path, text).at_path("write", &path)
         };
-        put("splat.txt", &finding.raw)?;
-        for (index, program) in finding.suspects.iter().enumerate() {
+        put("splat.txt", &self.raw)?;
+        for (index, program) in self.suspects.iter().enumerate() {
             let name =
                 if index == 0 { "program.txt".into() } else { format!("suspect-{index}.txt") };
             put(&name, program)?;
         }
-        let to = dir.join("console.log");
-        fs::copy(console, &to).at_path("copy to", &to)?;
-        write_json(&dir.join("finding.json"), finding)
+        write_json(&dir.join("finding.json"), self)
+    }
+
+    /// The finding for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Finding { fingerprint, title, count, folder, ops, c_file, hits, .. } = self;
+        let mut out = format!("{fingerprint} {title}\n  {count} times; {}", self.how_often());
+        if let Some((small, large)) = ops {
+            out.push_str(&format!("; {small} of {large} operations"));
+        }
+        out.push_str(&match c_file {
+            None => String::new(),
+            Some(CFile::NoCompiler) => "\n  repro.c was not run: no compiler".into(),
+            Some(CFile::NoReport) => "\n  repro.c was not run: it shows no report".into(),
+            Some(CFile::Ran { shown, of, others: _ }) => {
+                format!("\n  repro.c shows it in {shown} of {of} boots")
+            }
+        });
+        for (cell, (boots, of)) in hits {
+            out.push_str(&format!("\n  {cell}: in {boots} of {of} boots"));
+        }
+        if self.secondary {
+            out.push_str("\n  raised by the printing of another report");
+        }
+        out.push_str(&format!("\n  {}\n", folder.display()));
+        out
+    }
+
+    /// Whether the kernel reported it itself.
+    #[must_use]
+    pub fn is_splat(&self) -> bool {
+        !self.raw.is_empty() && self.fingerprint.chars().all(|c| c.is_ascii_hexdigit())
+    }
+
+    /// How often it came again, in words.
+    #[must_use]
+    pub fn how_often(&self) -> String {
+        match &self.reproduced {
+            None => "not tried again".into(),
+            Some(Reproduced { boots, of, interval, .. }) => {
+                let (low, high) = interval.unwrap_or((0.0, 1.0));
+                format!("again in {boots} of {of} boots ({low:.2} to {high:.2})")
+            }
+        }
     }
 }
 
-/// Fingerprint, title, where on the console, and text of all that a boot
-/// reported. A guest that ended without a report is one of its own.
-pub fn reports(session: &Session) -> Vec<(String, String, u64, String)> {
-    let mut reports: Vec<_> = session
+/// One report of a boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Identity.
+    pub fingerprint: String,
+    /// Title.
+    pub title: String,
+    /// Where on the console it began, in bytes.
+    pub at: u64,
+    /// As it was printed.
+    pub raw: String,
+    /// It was raised by the printing of another.
+    pub secondary: bool,
+}
+
+/// All that a boot reported. A guest that ended without a report is one of its
+/// own.
+#[must_use]
+pub fn reports(session: &Session) -> Vec<Report> {
+    let mut reports: Vec<Report> = session
         .splats
         .iter()
-        .map(|splat| (fingerprint(splat), splat.title.clone(), splat.start, splat.raw.clone()))
+        .map(|splat| Report {
+            fingerprint: fingerprint(splat),
+            title: splat.title.clone(),
+            at: splat.start,
+            raw: splat.raw.clone(),
+            secondary: splat.notes.contains(&Note::Secondary),
+        })
         .collect();
     if reports.is_empty() {
         let silent = match &session.end {
             End::Hung => Some(("hung-without-a-report", "the guest hung without a report")),
             End::Gone => Some(("gone-without-a-report", "the guest went away without a report")),
             End::Panicked(_) => Some(("panic-without-a-report", "the guest panicked")),
-            End::Ran | End::LockdepOff | End::Reported | End::Flood | End::NoHello(_) => None,
+            End::Ran
+            | End::LockdepOff
+            | End::Reported
+            | End::Flood
+            | End::Emulator(_)
+            | End::NoHello(_) => None,
         };
         if let Some((fingerprint, title)) = silent {
-            reports.push((fingerprint.into(), title.into(), u64::MAX, title.into()));
+            reports.push(Report {
+                fingerprint: fingerprint.into(),
+                title: title.into(),
+                at: u64::MAX,
+                raw: title.into(),
+                secondary: false,
+            });
         }
     }
     reports
 }
 
 /// The programs that were in flight when the console had come to a place.
-fn suspects(session: &Session, at: u64) -> Vec<String> {
+#[must_use]
+pub fn suspects(session: &Session, at: u64) -> Vec<String> {
     let mut programs: Vec<String> = Vec::new();
     let first = session.suspects.partition_point(|s| s.at < at);
     // What was noted at the report's head, then what came after it, then before.

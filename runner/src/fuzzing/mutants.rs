@@ -2,14 +2,18 @@
 //! Is the net tight? Bugs are planted, one a kernel, and fuzzing has to find
 //! them in a fixed time; the kernel without any must raise nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::across::{Across, Change, compare};
 use super::bench::{Bench, Subject};
-use super::campaign::{Campaign, fuzz};
+use super::campaign::{Campaign, fuzz, read_programs};
+use super::finding::Finding;
+use super::replay::{Replay, replay};
 use crate::error::{Context, Error, Result};
 use crate::run::{Machinery, Tools};
 
@@ -72,6 +76,18 @@ pub fn read(dir: &Path) -> Result<Vec<Mutant>> {
     paths.iter().map(|path| Mutant::read(path)).collect()
 }
 
+/// How a planted bug was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// A report while fuzzing, a wrong answer, or a guest that died.
+    Report,
+    /// Something that was not released while fuzzing.
+    Leak,
+    /// The stock kernel's corpus answers differently on it.
+    Replay,
+}
+
 /// What became of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -83,17 +99,89 @@ pub struct Row {
     pub shows_as: String,
     /// Whether it counts.
     pub counts: bool,
-    /// Titles of what was found and is not the stock kernel's.
+    /// What was found and is not the stock kernel's.
     pub found: Vec<String>,
+    /// How.
+    pub by: Option<By>,
     /// Seconds until the boot with the finding ended; `None`: nothing was found.
     pub seconds: Option<f64>,
     /// Programs run.
     pub execs: u64,
+    /// Patched functions of the mutant that were reached, and all of them.
+    pub reached: (usize, usize),
     /// Why it was not tried.
     pub not_tried: Option<String>,
 }
 
-/// Fuzzes the stock kernel and each mutant for the same time.
+impl Row {
+    fn new(name: String, class: &str, shows_as: &str, counts: bool) -> Row {
+        Row {
+            name,
+            class: class.into(),
+            shows_as: shows_as.into(),
+            counts,
+            found: Vec::new(),
+            by: None,
+            seconds: None,
+            execs: 0,
+            reached: (0, 0),
+            not_tried: None,
+        }
+    }
+}
+
+/// How the rows of one class came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// What is in it, in words.
+    pub what: String,
+    /// Planted bugs.
+    pub planted: usize,
+    /// Of these, those that were tried.
+    pub tried: usize,
+    /// Of these, those that were found.
+    pub found: usize,
+}
+
+/// The classes, as the folder's README has them, with their counts; those that
+/// are not counted come last.
+#[must_use]
+pub fn classes(rows: &[Row]) -> Vec<Class> {
+    let what = [
+        ("detectable when reached", ["lockdep", "build-id", "errno", "leak"].as_slice()),
+        ("with KASAN only", &["kasan"]),
+        ("conditional", &["conditional"]),
+        ("undetectable here (not counted)", &["undetectable"]),
+    ];
+    what.into_iter()
+        .map(|(what, words)| {
+            let mut class = Class { what: what.to_owned(), ..Class::default() };
+            for row in rows.iter().filter(|row| words.contains(&row.shows_as.as_str())) {
+                class.planted += 1;
+                class.tried += usize::from(row.not_tried.is_none());
+                class.found += usize::from(!row.found.is_empty());
+            }
+            class
+        })
+        .collect()
+}
+
+/// What the stock kernel is like: what a mutant must go beyond.
+#[derive(Debug, Default)]
+struct Stock {
+    reports: BTreeSet<String>,
+    leaks: BTreeSet<String>,
+    corpus: Vec<String>,
+    replayed: Option<Replay>,
+}
+
+/// Programs of the stock kernel's corpus that are replayed on mutants.
+const REPLAYED: usize = 150;
+/// Boots of that replay.
+const REPLAYS: u32 = 2;
+
+/// Fuzzes the stock kernel and each mutant for the same time; where that finds
+/// nothing, the stock kernel's corpus is replayed on both and compared.
 ///
 /// # Errors
 /// What is ours. A mutant that does not build is a row.
@@ -106,42 +194,21 @@ pub fn run(
     mut tell: impl FnMut(&Row),
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let profiles: BTreeSet<&str> = mutants.iter().map(Mutant::profile).collect();
-    let mut known = BTreeSet::new();
-    for profile in profiles {
-        let mut row = Row {
-            name: format!("stock/{profile}"),
-            class: "no planted bug".into(),
-            shows_as: "nothing".into(),
-            counts: false,
-            found: Vec::new(),
-            seconds: None,
-            execs: 0,
-            not_tried: None,
-        };
-        let subject = Subject { profile: profile.into(), ..subject.clone() };
-        let campaign = Campaign {
-            out: campaign.out.join(format!("stock-{profile}")),
-            until_finding: false,
-            ..campaign.clone()
-        };
-        one(&subject, &campaign, machinery, tools, &BTreeSet::new(), &mut row, &mut known)?;
-        tell(&row);
-        rows.push(row);
-    }
+    let mut stocks: BTreeMap<&str, Stock> = BTreeMap::new();
     for mutant in mutants {
-        let mut row = Row {
-            name: mutant.name.clone(),
-            class: mutant.class.clone(),
-            shows_as: mutant.shows_as.clone(),
-            counts: mutant.counts(),
-            found: Vec::new(),
-            seconds: None,
-            execs: 0,
-            not_tried: None,
-        };
+        let profile = mutant.profile();
+        if !stocks.contains_key(profile) {
+            let subject = Subject { profile: profile.into(), ..subject.clone() };
+            let (row, stock) = stock(&subject, campaign, machinery, tools)?;
+            tell(&row);
+            rows.push(row);
+            stocks.insert(profile, stock);
+        }
+        let stock = stocks.get(profile).map_or(&NOTHING, |stock| stock);
+        let mut row =
+            Row::new(mutant.name.clone(), &mutant.class, &mutant.shows_as, mutant.counts());
         let subject = Subject {
-            profile: mutant.profile().into(),
+            profile: profile.into(),
             extra: vec![mutant.patch.clone()],
             ..subject.clone()
         };
@@ -150,42 +217,139 @@ pub fn run(
             until_finding: true,
             ..campaign.clone()
         };
-        let mut new = BTreeSet::new();
-        one(&subject, &campaign, machinery, tools, &known, &mut row, &mut new)?;
+        one(&subject, &campaign, machinery, tools, stock, &mut row)?;
         tell(&row);
         rows.push(row);
     }
     Ok(rows)
 }
 
-/// Fuzzes one kernel; what it reports beyond `known` goes into `row` and `new`.
+/// A stock kernel of which nothing is known.
+static NOTHING: Stock =
+    Stock { reports: BTreeSet::new(), leaks: BTreeSet::new(), corpus: Vec::new(), replayed: None };
+
+/// The kernel of a subject; `None`, and why in the row, if there is none.
+fn prepare(
+    subject: &Subject,
+    out: &Path,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+    row: &mut Row,
+) -> Result<Option<Bench>> {
+    fs::create_dir_all(out).at_path("create", out)?;
+    match Bench::prepare(subject, machinery, &out.join("build.log"), tools) {
+        Ok(bench) => Ok(Some(bench)),
+        Err(error) if error.kind() == crate::error::Kind::BadInput => {
+            row.not_tried = Some(error.chain());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn stock(
+    subject: &Subject,
+    campaign: &Campaign,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+) -> Result<(Row, Stock)> {
+    let name = format!("stock/{}", subject.profile);
+    let mut row = Row::new(name, "no planted bug", "nothing", false);
+    let out = campaign.out.join(format!("stock-{}", subject.profile));
+    let campaign = Campaign { out: out.clone(), until_finding: false, ..campaign.clone() };
+    let mut stock = Stock::default();
+    let Some(bench) = prepare(subject, &out, machinery, tools, &mut row)? else {
+        return Ok((row, stock));
+    };
+    let summary = fuzz(&bench, &campaign, tools)?;
+    row.execs = summary.execs;
+    for finding in &summary.findings {
+        stock.reports.insert(finding.fingerprint.clone());
+        row.found.push(finding.title.clone());
+        row.by = Some(By::Report);
+    }
+    stock.leaks = summary.leaks.keys().map(|leak| kind_of(leak)).collect();
+    row.found.extend(summary.leaks.keys().cloned());
+    let corpus = campaign.corpus.unwrap_or_else(|| out.join("corpus"));
+    stock.corpus = read_programs(&corpus, tools)?;
+    stock.corpus.truncate(REPLAYED);
+    if !stock.corpus.is_empty() {
+        stock.replayed = Some(replay(&bench, &stock.corpus, REPLAYS, &out, tools)?);
+    }
+    Ok((row, stock))
+}
+
+/// A leak without its number.
+fn kind_of(leak: &str) -> String {
+    leak.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+/// Fuzzes one kernel; what it does beyond what the stock kernel does goes into
+/// the row.
 fn one(
     subject: &Subject,
     campaign: &Campaign,
     machinery: &Machinery,
     tools: &Tools<'_>,
-    known: &BTreeSet<String>,
+    stock: &Stock,
     row: &mut Row,
-    new: &mut BTreeSet<String>,
 ) -> Result<()> {
-    fs::create_dir_all(&campaign.out).at_path("create", &campaign.out)?;
-    let bench = match Bench::prepare(subject, machinery, &campaign.out.join("build.log"), tools) {
-        Ok(bench) => bench,
-        Err(error) if error.kind() == crate::error::Kind::BadInput => {
-            row.not_tried = Some(error.chain());
-            return Ok(());
-        }
-        Err(error) => return Err(error),
+    let Some(bench) = prepare(subject, &campaign.out, machinery, tools, row)? else {
+        return Ok(());
     };
+    let began = Instant::now();
     let summary = fuzz(&bench, campaign, tools)?;
     row.execs = summary.execs;
-    for finding in summary.findings.iter().filter(|f| !known.contains(&f.fingerprint)) {
-        new.insert(finding.fingerprint.clone());
+    let patched = &summary.patched_functions_reached;
+    row.reached = (patched.values().flatten().count(), patched.len());
+    let new = |finding: &&Finding| !stock.reports.contains(&finding.fingerprint);
+    for finding in summary.findings.iter().filter(new) {
+        row.by = Some(By::Report);
         row.found.push(finding.title.clone());
         let first = row.seconds.map_or(finding.after_seconds, |s| s.min(finding.after_seconds));
         row.seconds = Some(first);
     }
+    if row.by.is_some() {
+        return Ok(());
+    }
+    for leak in summary.leaks.keys().filter(|leak| !stock.leaks.contains(&kind_of(leak))) {
+        row.by = Some(By::Leak);
+        row.found.push(leak.clone());
+    }
+    if let Some(reference) = stock.replayed.as_ref().filter(|_| row.by.is_none()) {
+        let replayed = replay(&bench, &stock.corpus, REPLAYS, &campaign.out, tools)?;
+        let across = compare(reference, &replayed);
+        row.found = differences(&across, stock);
+        row.by = (!row.found.is_empty()).then_some(By::Replay);
+    }
+    row.seconds = row.by.map(|_| began.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// What a replay shows beyond the stock kernel's, in words.
+fn differences(across: &Across, stock: &Stock) -> Vec<String> {
+    let introduced = across.reports.iter().filter(|(fingerprint, report)| {
+        report.change == Change::Introduced && !stock.reports.contains(*fingerprint)
+    });
+    let mut found: Vec<String> = introduced.map(|(_, report)| report.title.clone()).collect();
+    let Across { errnos, lookups, .. } = across;
+    if let Some(first) = errnos.first() {
+        found.push(format!(
+            "{} calls answer differently; the first {} instead of {}",
+            errnos.len(),
+            first.candidate,
+            first.reference
+        ));
+    }
+    if let Some(first) = lookups.first() {
+        found.push(format!(
+            "{} lookups answer differently; the first has {} build ids instead of {}",
+            lookups.len(),
+            first.candidate.0,
+            first.reference.0
+        ));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -205,5 +369,22 @@ mod tests {
             assert!(!mutant.class.is_empty());
         }
         assert!(mutants.iter().filter(|m| m.counts()).count() >= 15);
+    }
+
+    /// Every word a patch may use is in a class, and only one.
+    #[test]
+    fn classes_count_each_row_once() {
+        let words =
+            ["lockdep", "kasan", "build-id", "errno", "leak", "conditional", "undetectable"];
+        let mut rows: Vec<Row> = words
+            .iter()
+            .map(|word| Row::new((*word).into(), "c", word, *word != "undetectable"))
+            .collect();
+        rows[0].found.push("a report".into());
+        rows[1].not_tried = Some("it does not build".into());
+        let classes = classes(&rows);
+        assert_eq!(classes.iter().map(|c| c.planted).sum::<usize>(), words.len());
+        assert_eq!((classes[0].planted, classes[0].tried, classes[0].found), (4, 4, 1));
+        assert_eq!((classes[1].planted, classes[1].tried), (1, 0));
     }
 }

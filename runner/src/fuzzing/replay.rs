@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Programs run again: in order, the same way on every kernel, in fresh boots.
-//! And made smaller, while the report they cause stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use bakeoff_fuzz::exec::Lookup;
 use bakeoff_fuzz::fuzzing::{Mode, Orders, Told, VERSION};
-use bakeoff_fuzz::program::{Program, text};
 use serde::{Deserialize, Serialize};
 
 use super::bench::Bench;
-use super::coverage::Map;
-use super::finding::{WRONG, reports};
-use super::session::{self, End};
+use super::coverage::{self, Map};
+use super::finding::{LEAK, Report, WRONG, reports};
+use super::session::{self, End, Session};
 use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::run::Tools;
@@ -20,6 +19,8 @@ use crate::stats::clopper_pearson;
 
 /// Seconds a replay may take in the guest, for the host's limits.
 const SECONDS: u32 = 120;
+/// Boots that the emulator may lose before that is called our failure.
+const LOST: u32 = 5;
 /// Confidence of the interval of a reproduction's rate.
 const CONFIDENCE: f64 = 0.95;
 
@@ -32,6 +33,8 @@ pub struct Replayed {
     pub bpf_runs: u64,
     /// Distinct addresses.
     pub pcs: usize,
+    /// What lookups of stacks by build ids answered.
+    pub lookups: Vec<Lookup>,
 }
 
 /// One boot.
@@ -45,6 +48,9 @@ pub struct Boot {
     pub replayed: BTreeMap<u32, Replayed>,
     /// Lockdep's `debug_locks` at the end.
     pub debug_locks: Option<bool>,
+    /// The first program whose stack lookup was answered wrongly.
+    #[serde(skip)]
+    pub wrong_by: Option<String>,
 }
 
 /// All boots of a replay.
@@ -57,10 +63,29 @@ pub struct Replay {
     /// For each report: title, boots in which it came, boots, and the interval
     /// of that rate at 95%.
     pub reproduced: BTreeMap<String, Reproduced>,
-    /// Operations whose errno differed from boot to boot: `program.operation`.
-    pub unstable: Vec<String>,
-    /// Patched functions of this kernel that no program reached.
+    /// Operations that answer one thing in one boot and another in the next.
+    pub unstable: Vec<Unstable>,
+    /// Patched functions of this kernel that a program reached.
+    pub reached: Vec<String>,
+    /// Those that none did.
     pub not_reached: Vec<String>,
+    /// Distinct addresses of each patched function.
+    pub functions: BTreeMap<String, u64>,
+    /// Distinct addresses of each file with patched functions.
+    pub files: BTreeMap<String, u64>,
+}
+
+/// An operation that cannot be compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Unstable {
+    /// Place of the program in the list.
+    pub program: u32,
+    /// Place of the operation in the program.
+    pub op: usize,
+    /// Errnos it answered; 0 is success, -1 no call.
+    pub answers: BTreeSet<i32>,
+    /// Why it is not compared.
+    pub why: String,
 }
 
 /// How often a report came again.
@@ -76,22 +101,20 @@ pub struct Reproduced {
     pub interval: Option<(f64, f64)>,
 }
 
-/// Boots once and runs the programs in order.
+/// Boots once and runs the programs in order; adds the addresses that were run
+/// through. With `until_report` the boot ends soon after the first report. The
+/// boot as it was listened to is the second half of the answer.
 ///
 /// # Errors
 /// What is ours.
-pub fn once(bench: &Bench, programs: &[String], dir: &Path, tools: &Tools<'_>) -> Result<Boot> {
-    once_tracing(bench, programs, dir, tools, &mut BTreeSet::new())
-}
-
-/// The same; adds the addresses that were run through.
-fn once_tracing(
+pub fn once(
     bench: &Bench,
     programs: &[String],
+    until_report: bool,
     dir: &Path,
     tools: &Tools<'_>,
     traced: &mut BTreeSet<u64>,
-) -> Result<Boot> {
+) -> Result<(Boot, Session)> {
     let orders = Orders {
         version: VERSION,
         boot: "replay".into(),
@@ -100,38 +123,48 @@ fn once_tracing(
         workers: 1,
         mode: Mode::Replay,
         programs: programs.to_vec(),
-        leak_check_every: 0,
+        // At the end only; a boot that ends with the first report has no time for it.
+        leak_check_every: if until_report { 0 } else { u32::MAX },
     };
     let (mut replayed, mut debug_locks) = (BTreeMap::new(), None);
-    let mut wrong = BTreeSet::new();
-    let session = session::boot(bench, &orders, false, dir, tools.cancel, |told, _| match told {
-        Told::Replayed { index, errnos, bpf_runs, pcs } => {
-            replayed.insert(index, Replayed { errnos, bpf_runs, pcs: pcs.len() });
+    let (mut wrong, mut wrong_by) = (BTreeSet::new(), None);
+    let mut leaks = BTreeSet::new();
+    let listened = |told, _| match told {
+        Told::Replayed { index, errnos, bpf_runs, pcs, lookups } => {
+            replayed.insert(index, Replayed { errnos, bpf_runs, pcs: pcs.len(), lookups });
             traced.extend(pcs);
         }
         Told::End { debug_locks: locks, .. } => debug_locks = locks,
         Told::Skipped { index, why } => {
             tools.events.warning(format!("program {index} is skipped: {why}"));
         }
-        Told::Wrong { what, .. } => drop(wrong.insert(what)),
+        Told::Wrong { what, program, .. } => {
+            wrong.insert(what);
+            wrong_by.get_or_insert(program);
+        }
         Told::Lost { how, .. } => tools.events.warning(format!("the worker {how}")),
-        Told::Hello { .. }
-        | Told::Entry { .. }
-        | Told::Stats(_)
-        | Told::Leak { .. }
-        | Told::Times { .. } => {}
-    })?;
+        Told::Leak { what, .. } => drop(leaks.insert(what)),
+        Told::Hello { .. } | Told::Entry { .. } | Told::Stats(_) | Told::Times { .. } => {}
+    };
+    let session = session::boot(bench, &orders, until_report, dir, tools.cancel, listened)?;
     if let End::NoHello(line) = &session.end {
         return Err(Error::failure(format!("the guest did not come up; it last said: {line}")));
     }
     let mut reports: BTreeMap<String, String> = reports(&session)
         .into_iter()
-        .map(|(fingerprint, title, ..)| (fingerprint, title))
+        .map(|Report { fingerprint, title, secondary, .. }| {
+            let note = if secondary { " (while another report was printed)" } else { "" };
+            (fingerprint, title + note)
+        })
         .collect();
     if let Some(what) = wrong.first() {
         reports.insert(WRONG.0.into(), format!("{}: {what}", WRONG.1));
     }
-    Ok(Boot { end: format!("{:?}", session.end), reports, replayed, debug_locks })
+    if let Some(what) = leaks.first() {
+        reports.insert(LEAK.0.into(), format!("{}: {what}", LEAK.1));
+    }
+    let end = format!("{:?}", session.end);
+    Ok((Boot { end, reports, replayed, debug_locks, wrong_by }, session))
 }
 
 /// Runs the programs in `boots` fresh boots.
@@ -147,19 +180,36 @@ pub fn replay(
 ) -> Result<Replay> {
     let task = tools.events.start(Stage::Boot, format!("{} replay", bench.cell), None);
     let (mut done, mut traced) = (Vec::new(), BTreeSet::new());
-    for number in 0..boots {
-        let dir = out.join("boots").join(format!("replay-{number:03}"));
-        done.push(once_tracing(bench, programs, &dir, tools, &mut traced)?);
-        task.progress(u64::from(number) + 1, Some(boots.into()), "boots");
+    let mut lost = 0;
+    while done.len() < boots as usize {
+        let dir = out.join("boots").join(format!("replay-{:03}", done.len()));
+        let (boot, session) = once(bench, programs, false, &dir, tools, &mut traced)?;
+        if let End::Emulator(why) = session.end {
+            lost += 1;
+            if lost > LOST {
+                return Err(Error::failure(format!("{}: {why}, {lost} times", bench.cell)));
+            }
+            continue;
+        }
+        done.push(boot);
+        task.progress(done.len() as u64, Some(boots.into()), "boots");
     }
     task.finish(format!("{} boots", done.len()));
     let map = Map::open(&bench.kernel.vmlinux)?;
-    let reached: BTreeSet<String> =
-        traced.into_iter().flat_map(|pc| map.place(pc).functions).collect();
-    let patched = bench.patched.iter().filter(|name| map.has_symbol(name));
+    let covered = coverage::count(&map, traced.into_iter());
+    let patched = bench.patched.iter().filter(|name| map.has_symbol(name)).cloned();
+    let (reached, not_reached): (Vec<String>, Vec<String>) =
+        patched.partition(|name| covered.by_function.contains_key(name));
+    let of = |counted: &BTreeMap<String, u64>, names: &[String]| -> BTreeMap<String, u64> {
+        let count = |name: &String| counted.get(name).copied().unwrap_or(0);
+        names.iter().map(|name| (name.clone(), count(name))).collect()
+    };
     Ok(Replay {
         cell: bench.cell.to_string(),
-        not_reached: patched.filter(|name| !reached.contains(*name)).cloned().collect(),
+        functions: of(&covered.by_function, &[reached.clone(), not_reached.clone()].concat()),
+        files: of(&covered.by_file, &bench.patched_files),
+        reached,
+        not_reached,
         reproduced: reproduced(&done),
         unstable: unstable(&done),
         boots: done,
@@ -185,104 +235,36 @@ fn reproduced(boots: &[Boot]) -> BTreeMap<String, Reproduced> {
     counted
 }
 
-/// Operations whose errno is not the same in every boot that reached them.
-fn unstable(boots: &[Boot]) -> Vec<String> {
-    let mut seen: BTreeMap<(u32, usize), i32> = BTreeMap::new();
-    let mut differ = BTreeSet::new();
+/// An answer that is the executor's own limit, not the kernel's.
+const TIMED_OUT: i32 = 110;
+
+/// Operations whose errno is not the same in every boot that reached them, and
+/// those that ran into a limit of time.
+fn unstable(boots: &[Boot]) -> Vec<Unstable> {
+    let mut seen: BTreeMap<(u32, usize), BTreeSet<i32>> = BTreeMap::new();
     for boot in boots {
         for (program, replayed) in &boot.replayed {
             for (op, errno) in replayed.errnos.iter().enumerate() {
-                if *seen.entry((*program, op)).or_insert(*errno) != *errno {
-                    differ.insert((*program, op));
-                }
+                seen.entry((*program, op)).or_default().insert(*errno);
             }
         }
     }
-    differ.into_iter().map(|(program, op)| format!("{program}.{op}")).collect()
-}
-
-/// What minimizing has come to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Minimized {
-    /// The smaller program.
-    pub program: String,
-    /// Its operations, and those of the one it came from.
-    pub ops: (usize, usize),
-    /// Boots it took.
-    pub boots: u32,
-    /// The report that stayed.
-    pub fingerprint: String,
-}
-
-/// Drops operations of a program while the report stays. Each trial runs the
-/// candidate program `repeat` times in a fresh boot.
-///
-/// # Errors
-/// What is ours; the program does not cause that report.
-pub fn minimize(
-    bench: &Bench,
-    program: &Program,
-    fingerprint: Option<&str>,
-    repeat: usize,
-    out: &Path,
-    tools: &Tools<'_>,
-) -> Result<Minimized> {
-    let task = tools.events.start(Stage::Boot, format!("{} minimize", bench.cell), None);
-    let mut boots = 0;
-    let mut reports_of = |program: &Program| -> Result<BTreeMap<String, String>> {
-        let written = text::write(program);
-        let dir = out.join("boots").join(format!("minimize-{boots:03}"));
-        boots += 1;
-        task.progress(boots.into(), None, "boots");
-        Ok(once(bench, &vec![written; repeat.max(1)], &dir, tools)?.reports)
+    let why = |answers: &BTreeSet<i32>| match (answers.contains(&TIMED_OUT), answers.len()) {
+        (true, _) => Some("it took longer than the executor waits"),
+        (false, 2..) => Some("it answers differently from boot to boot"),
+        (false, _) => None,
     };
-    let first = reports_of(program)?;
-    let wanted = match fingerprint {
-        Some(wanted) if first.contains_key(wanted) => wanted.to_owned(),
-        None if !first.is_empty() => first.keys().next().cloned().unwrap_or_default(),
-        _ => {
-            return Err(Error::bad_input("the program does not cause that report on this kernel")
-                .hint("give --repeat a larger number, if it comes now and then only"));
-        }
-    };
-    let smaller = shrink(program, |candidate| Ok(reports_of(candidate)?.contains_key(&wanted)))?;
-    task.finish(format!("{} of {} operations", smaller.ops.len(), program.ops.len()));
-    Ok(Minimized {
-        ops: (smaller.ops.len(), program.ops.len()),
-        program: text::write(&smaller),
-        boots,
-        fingerprint: wanted,
-    })
-}
-
-/// Delta debugging over operations: ever smaller pieces are left out, as long as
-/// `still` holds for what is left (Zeller and Hildebrandt, 2002).
-fn shrink(program: &Program, mut still: impl FnMut(&Program) -> Result<bool>) -> Result<Program> {
-    let mut best = program.clone();
-    let mut piece = best.ops.len().div_ceil(2);
-    while piece > 0 {
-        let mut at = 0;
-        while at < best.ops.len() {
-            let mut candidate = best.clone();
-            let end = (at + piece).min(candidate.ops.len());
-            candidate.ops.drain(at..end);
-            candidate.fixup();
-            if candidate.ops.len() < best.ops.len() && still(&candidate)? {
-                best = candidate;
-            } else {
-                at += piece;
-            }
-        }
-        piece /= 2;
-    }
-    Ok(best)
+    seen.into_iter()
+        .filter_map(|((program, op), answers)| {
+            let why = why(&answers)?.to_owned();
+            Some(Unstable { program, op, answers, why })
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bakeoff_fuzz::op::Op;
-    use bakeoff_fuzz::op::value::Seeded;
 
     fn boot(reports: &[&str], errnos: &[i32]) -> Boot {
         Boot {
@@ -290,9 +272,10 @@ mod tests {
             reports: reports.iter().map(|f| ((*f).to_owned(), format!("title of {f}"))).collect(),
             replayed: BTreeMap::from([(
                 0,
-                Replayed { errnos: errnos.to_vec(), bpf_runs: 0, pcs: 0 },
+                Replayed { errnos: errnos.to_vec(), bpf_runs: 0, pcs: 0, lookups: Vec::new() },
             )]),
             debug_locks: None,
+            wrong_by: None,
         }
     }
 
@@ -305,26 +288,21 @@ mod tests {
         assert_eq!(counted["b"].boots, 1);
         let (low, high) = counted["a"].interval.unwrap();
         assert!(low > 0.09 && low < 0.1 && high > 0.99, "{low} {high}");
-        assert_eq!(unstable(&boots), ["0.1"]);
     }
 
-    /// Only the operations that matter are left, and what is left runs.
+    /// What differs from boot to boot, or took too long, is listed with the reason.
     #[test]
-    fn shrinking_keeps_what_matters() {
-        let mut tried = 0;
-        for seed in 0..50 {
-            let program = Program::roll(&mut Seeded(seed));
-            let matters = |p: &Program| p.ops.iter().any(|op| matches!(op, Op::Trigger { .. }));
-            if !matters(&program) {
-                continue;
-            }
-            tried += 1;
-            let small = shrink(&program, |p| Ok(matters(p))).unwrap();
-            assert_eq!(small.ops.len(), 1, "{small:?}");
-            let mut fixed = small.clone();
-            fixed.fixup();
-            assert_eq!(fixed, small);
-        }
-        assert!(tried > 10);
+    fn noise_has_its_reason() {
+        let boots = [boot(&[], &[0, 22, 110]), boot(&[], &[0, 11, 110])];
+        let unstable = unstable(&boots);
+        let places: Vec<_> = unstable.iter().map(|u| (u.program, u.op, u.why.as_str())).collect();
+        assert_eq!(
+            places,
+            [
+                (0, 1, "it answers differently from boot to boot"),
+                (0, 2, "it took longer than the executor waits"),
+            ]
+        );
+        assert_eq!(unstable[0].answers, BTreeSet::from([11, 22]));
     }
 }

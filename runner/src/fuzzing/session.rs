@@ -38,6 +38,8 @@ pub enum End {
     Reported,
     /// It was ended because its console was flooded.
     Flood,
+    /// The emulator lost it: nothing is known of the kernel. Why.
+    Emulator(String),
     /// No Hello came.
     NoHello(String),
 }
@@ -150,6 +152,22 @@ pub fn boot(
     }
     let mut splats = listening.splats;
     splats.extend(listening.parser.finish());
+    let stale = match bench.accel {
+        Accel::Tcg => listening.console.stale_breakpoint(),
+        Accel::Kvm => None,
+    };
+    if let Some((why, _)) = stale {
+        // Reports of a kernel that ran into what is not there are none.
+        splats.clear();
+        fs::remove_file(&initramfs).at_path("remove", &initramfs)?;
+        return Ok(Session {
+            end: End::Emulator(why),
+            splats,
+            suspects: Vec::new(),
+            console,
+            hello_seconds: listening.hello.map(|time| time.as_secs_f64()),
+        });
+    }
     let end = match (end, listening.console.panic_line()) {
         (End::Ran, _) => End::Ran,
         (_, Some(line)) => End::Panicked(line.to_owned()),

@@ -23,6 +23,11 @@ pub struct Summary {
     pub execs_per_s: f64,
     /// System calls of programs, a second.
     pub calls_per_s: f64,
+    /// Programs a second after the first ten seconds of each boot; 0 if no boot
+    /// took longer.
+    pub steady_execs_per_s: f64,
+    /// The same of system calls.
+    pub steady_calls_per_s: f64,
     /// System calls a program.
     pub calls_per_exec: f64,
     /// Share of the programs in which a BPF program ran.
@@ -88,13 +93,7 @@ impl Summary {
             out.push_str("no findings\n");
         }
         for finding in &self.findings {
-            out.push_str(&format!(
-                "{} {} ({} times) {}\n",
-                finding.fingerprint,
-                finding.title,
-                finding.count,
-                finding.folder.display()
-            ));
+            out.push_str(&finding.text());
         }
         out
     }

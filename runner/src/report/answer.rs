@@ -251,8 +251,10 @@ fn add(words: &mut Vec<String>, word: String) {
 /// What stayed, and what cannot be told.
 fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     let mut all = Vec::new();
+    let open = open_rates(report, candidate);
+    let is_open = |row: &&RateRow| open.iter().any(|(open, _)| *open == condition(row));
     let same: Vec<&RateRow> =
-        rates(report, candidate).filter(|r| r.verdict == Verdict::Same).collect();
+        rates(report, candidate).filter(|r| r.verdict == Verdict::Same && !is_open(r)).collect();
     let distinct = |words: Vec<String>| {
         let mut once: Vec<String> = Vec::new();
         words.into_iter().for_each(|word| add(&mut once, word));
@@ -272,39 +274,22 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
             count(calls)
         ));
     }
-    let open = report.rates.iter().filter(|row| {
-        row.place.candidate == candidate.name
-            && row.judged
-            && row.verdict == Verdict::Inconclusive
-            && (row.calls > 0 || only_here(report, row))
-    });
-    // One part for each condition, with what each target lacks.
-    type Lacks = Vec<(String, Vec<String>)>;
-    let mut lacking: Vec<(String, Lacks)> = Vec::new();
-    for row in open {
-        let why = match row.needs {
-            Some(calls) => format!("needs about {} more calls", count(calls)),
-            None => plain(&row.reason, TITLE),
-        };
-        let (condition, place) = (condition(row), target(report, &row.place));
-        let at = match lacking.iter().position(|(known, _)| *known == condition) {
-            Some(at) => at,
-            None => {
-                lacking.push((condition, Vec::new()));
-                lacking.len() - 1
-            }
-        };
-        let Some((_, lacks)) = lacking.get_mut(at) else { continue };
-        match lacks.iter_mut().find(|(known, _)| *known == why) {
-            Some((_, places)) => add(places, place),
-            None => lacks.push((why, vec![place])),
-        }
-    }
-    let more = lacking.len().saturating_sub(MOST_CONDITIONS);
-    let mut open: Vec<String> = lacking
+    let more = open.len().saturating_sub(MOST_CONDITIONS);
+    let mut open: Vec<String> = open
         .into_iter()
         .take(MOST_CONDITIONS)
-        .map(|(condition, lacks)| {
+        .map(|(condition, rows)| {
+            let mut lacks: Vec<(String, Vec<String>)> = Vec::new();
+            for (place, row) in rows {
+                let why = match row.needs {
+                    Some(calls) => format!("needs about {} more calls", count(calls)),
+                    None => plain(&row.reason, TITLE),
+                };
+                match lacks.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, places)) => add(places, place),
+                    None => lacks.push((why, vec![place])),
+                }
+            }
             let told: Vec<String> = lacks
                 .iter()
                 .map(|(why, places)| format!("on {} ({why})", place_list(report, places)))
@@ -317,6 +302,39 @@ fn unmoved(report: &Report, candidate: &CandidateInfo) -> Vec<String> {
     }
     if !open.is_empty() {
         all.push(format!("Cannot tell for {}.", list(&open)));
+    }
+    all
+}
+
+/// Conditions of which something cannot be told, each with the targets where that is so
+/// and, of the metrics that the same calls answer, the one that lacks most.
+fn open_rates<'a>(
+    report: &'a Report,
+    candidate: &CandidateInfo,
+) -> Vec<(String, Vec<(String, &'a RateRow)>)> {
+    let open = report.rates.iter().filter(|row| {
+        row.place.candidate == candidate.name
+            && row.judged
+            && row.verdict == Verdict::Inconclusive
+            && (row.calls > 0 || only_here(report, row))
+    });
+    let lack = |row: &RateRow| row.needs.unwrap_or(u64::MAX);
+    let mut all: Vec<(String, Vec<(String, &RateRow)>)> = Vec::new();
+    for row in open {
+        let (condition, place) = (condition(row), target(report, &row.place));
+        let at = match all.iter().position(|(known, _)| *known == condition) {
+            Some(at) => at,
+            None => {
+                all.push((condition, Vec::new()));
+                all.len() - 1
+            }
+        };
+        let Some((_, rows)) = all.get_mut(at) else { continue };
+        match rows.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, known)) if lack(row) > lack(known) => *known = row,
+            Some(_) => {}
+            None => rows.push((place, row)),
+        }
     }
     all
 }

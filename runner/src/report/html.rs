@@ -4,10 +4,10 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::Report;
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
-use super::text::untested_line;
-use crate::compare::words::{count, plain, points, ratio};
+use super::text::{how_judged, untested_line};
+use super::{Report, fuzz};
+use crate::compare::words::{count, plain, ratio};
 use crate::compare::{
     Outcome, Place, RateRow, SplatRow, Verdict, VerdictRow, claim_words, condition, end_words,
     shown,
@@ -18,7 +18,7 @@ use crate::spec::word;
 const STYLE: &str = include_str!("html.css");
 
 /// The longest piece of foreign text that is shown.
-const MOST: usize = 400;
+const MOST: usize = 2_000;
 
 /// Files of one row that are linked; the rest is in `report.json`.
 const LINKS: usize = 6;
@@ -41,6 +41,7 @@ pub(super) fn render(report: &Report) -> String {
                 (availability(report))
                 (splats(report))
                 (blind(report))
+                (fuzz::in_html(report))
                 (cells(report))
                 (gates(report))
                 (predictions(report))
@@ -177,8 +178,7 @@ fn availability(report: &Report) -> Markup {
         }
         @if !headings.is_empty() {
             p.dim {
-                "Same: the interval of the difference, corrected for the number of comparisons, "
-                "lies within " (points(report.settings.margin)) ". The axis goes from 0 to 100%."
+                (how_judged(report)) " The axis goes from 0 to 100%."
             }
         }
     }

@@ -2,15 +2,15 @@
 //! The report for a web page or a merge request.
 
 use super::answer::{cell, headline, reference, sentences, target, verdict_word};
-use super::text::{build_seconds, untested_line};
-use super::{Report, sweep};
+use super::text::{build_seconds, how_judged, untested_line};
+use super::{Report, fuzz, sweep};
 use crate::compare::words::{count, plain};
 use crate::compare::{claim_words, condition, end_words, shown};
 use crate::observe::diff::Edit;
 use crate::spec::word;
 
 /// The longest piece of foreign text that is shown.
-const MOST: usize = 300;
+const MOST: usize = 2_000;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -83,6 +83,7 @@ pub(super) fn render(report: &Report) -> String {
         ]
     });
     table(&mut out, &["on", "condition", "metric", "candidate", "rate", "verdict", "reason"], rows);
+    out.push_str(&format!("\n{}\n", text(&how_judged(report))));
 
     section(&mut out, "Splats");
     let rows = report.splats.iter().map(|row| {
@@ -127,6 +128,11 @@ pub(super) fn render(report: &Report) -> String {
         });
         let heads = ["candidate", "on", "what", "times", "boots", "first", "so"];
         table(&mut out, &heads, rows);
+    }
+
+    if let Some(part) = fuzz::in_markdown(report, &text) {
+        section(&mut out, "Fuzzing: one corpus on every kernel");
+        out.push_str(&part);
     }
 
     section(&mut out, "Cells");

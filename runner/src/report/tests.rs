@@ -46,10 +46,12 @@ fn spec() -> Spec {
             .collect(),
         architectures: Vec::new(),
         profiles: Vec::new(),
+        on_request: Vec::new(),
         probes: Vec::new(),
         gates: subject.gates,
         predictions: subject.predictions,
         known_splats: subject.known,
+        fuzz: None,
     }
 }
 
@@ -86,6 +88,7 @@ pub(crate) fn run_of(all: &[Observation]) -> RunJson {
             guest_cpus: 2,
             host_kernel: "6.1.0".into(),
         },
+        fuzz: None,
     }
 }
 
@@ -292,6 +295,12 @@ fn swept() -> Report {
     Report::new(&run_of(&all), &spec(), comparison)
 }
 
+/// A run that fuzzed as well.
+fn fuzzed() -> Report {
+    let all = [clean("landed", "x86_64"), clean("as-reported", "x86_64")];
+    Report { fuzz: Some(super::fuzz::tests::fuzzed()), ..report_of(&all) }
+}
+
 fn text_of(report: &Report) -> String {
     format("text").unwrap().render(report).unwrap()
 }
@@ -305,6 +314,7 @@ fn all_reports() -> Vec<(&'static str, Report)> {
         ("matrix", matrix()),
         ("swept", swept()),
         ("empty", report_of(&[])),
+        ("fuzzed", fuzzed()),
     ]
 }
 
@@ -314,9 +324,12 @@ fn reports_read_like_this() {
     for (name, report) in all_reports() {
         insta::assert_snapshot!(format!("text-{name}"), text_of(&report));
     }
-    for (name, report) in
-        [("predicted", both_architectures()), ("hostile", hostile()), ("splats", splat_stories())]
-    {
+    for (name, report) in [
+        ("predicted", both_architectures()),
+        ("hostile", hostile()),
+        ("splats", splat_stories()),
+        ("fuzzed", fuzzed()),
+    ] {
         let text = format("markdown").unwrap().render(&report).unwrap();
         insta::assert_snapshot!(format!("markdown-{name}"), text);
     }

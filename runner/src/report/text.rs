@@ -8,7 +8,7 @@ use bakeoff_fuzz::wire::Stress;
 use super::answer::{cell, headline, place_list, reference, sentences, target, verdict_word};
 use super::splats::{blind, splats};
 use super::wrap::{table, wrap};
-use super::{Report, WIDTH, sweep};
+use super::{Report, WIDTH, fuzz, sweep};
 use crate::compare::words::{count, list, plain, points};
 use crate::compare::{
     CandidateInfo, CellEnd, CellRow, Change, GateState, Outcome, RateRow, Verdict, claim_words,
@@ -32,6 +32,7 @@ pub(super) fn render(report: &Report) -> String {
     buckets(&mut out, report);
     splats(&mut out, report);
     blind(&mut out, report);
+    fuzz::in_text(&mut out, report);
     cells(&mut out, report);
     gates(&mut out, report);
     predictions(&mut out, report);
@@ -243,12 +244,7 @@ fn availability(out: &mut String, report: &Report) {
             out.push('\n');
         }
     }
-    let margin = points(report.settings.margin);
-    let text = format!(
-        "Same: the interval of the difference, corrected for the number of comparisons, lies \
-         within {margin}. Better, worse: it lies beyond."
-    );
-    line(out, &text);
+    line(out, &how_judged(report));
     if report.rates.iter().any(|row| row.independence_assumed && row.calls > 0) {
         line(out, "Where no call failed, or all did, intervals assume independent calls.");
     }
@@ -278,6 +274,34 @@ fn same_numbers(a: &[&RateRow], b: &[&RateRow]) -> bool {
     let numbers =
         |row: &RateRow| (row.place.candidate.clone(), row.calls, row.correct, row.verdict);
     a.iter().map(|row| numbers(row)).eq(b.iter().map(|row| numbers(row)))
+}
+
+/// What the words for rates rest on.
+pub(super) fn how_judged(report: &Report) -> String {
+    let mut text = format!(
+        "Same: the 95% interval of the difference lies within {}",
+        points(report.settings.margin)
+    );
+    let judged = report.rates.iter().filter(|row| row.judged);
+    let mut own: Vec<String> = judged
+        .filter(|row| row.margin > 0.0 && row.margin != report.settings.margin)
+        .map(|row| format!("{} under {}", points(row.margin), word(row.stress)))
+        .collect();
+    own.sort();
+    own.dedup();
+    if !own.is_empty() {
+        text.push_str(&format!(" ({})", list(&own)));
+    }
+    text.push_str(
+        ". Better, worse: the interval corrected for the number of comparisons lies beyond.",
+    );
+    if report.rates.iter().any(|row| row.boot_effect.is_some_and(|effect| effect > 1.0)) {
+        text.push_str(
+            " Intervals take into account how much boots of one kernel differ, as all rates of \
+             one context, stress and interface tell together.",
+        );
+    }
+    text
 }
 
 fn rate_row(report: &Report, row: &RateRow) -> Vec<String> {
@@ -515,6 +539,9 @@ fn not_tested(out: &mut String, report: &Report) {
 fn evidence(out: &mut String, report: &Report) {
     title(out, "EVIDENCE, in the directory of the run");
     line(out, "  cells/BASE/CANDIDATE/ARCH/PROFILE/boots/*/{console.log, records.jsonl}");
+    if report.fuzz.is_some() {
+        line(out, "  fuzz/BASE/, cells/BASE/CANDIDATE/ARCH/PROFILE/fuzz/");
+    }
     line(out, "  report.json names the files behind every row.");
     let firsts = report.splats.iter().filter(|s| {
         matches!(s.change, Change::Control | Change::Added | Change::Changed | Change::Unclear)

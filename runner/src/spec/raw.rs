@@ -13,8 +13,8 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::many::Many;
 use super::{
-    Base, BaseSource, Candidate, Gate, KnownSplat, Prediction, Probe, Role, Series, Spec, Thread,
-    VERSION, did_you_mean,
+    Base, BaseSource, Candidate, Gate, KnownSplat, Prediction, Probe, RawFuzz, Role, Series, Spec,
+    Thread, VERSION, did_you_mean,
 };
 use crate::compare::ORACLES;
 use crate::data::DataDir;
@@ -41,6 +41,9 @@ pub struct RawSpec {
     pub architectures: Vec<String>,
     /// Names of profiles.
     pub profiles: Vec<String>,
+    /// Names of profiles that a run does only if it is asked for them.
+    #[serde(default)]
+    pub on_request: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
     /// What was expected before anything was measured.
@@ -52,6 +55,9 @@ pub struct RawSpec {
     /// Splats that blame nobody.
     #[serde(default, rename = "known_splats", alias = "known-splats")]
     pub known_splats: Vec<KnownSplat>,
+    /// What is fuzzed.
+    #[serde(default)]
+    pub fuzz: Option<RawFuzz>,
 }
 
 /// Where a base comes from: exactly one of the keys.
@@ -145,10 +151,17 @@ pub struct RawProbe {
     pub calls_per_block: u32,
     /// Milliseconds a block may take.
     pub block_ms: u32,
+    /// Boots that the blocks are spread over.
+    #[serde(default = "one")]
+    pub boots: u32,
     /// Half the width of the interval at which a rate is known well enough: the step
     /// then ends before its last block.
     #[serde(default)]
     pub precise_to: Option<f64>,
+    /// Rates that differ by less than this are the same; left out: than the margin of
+    /// the comparison.
+    #[serde(default)]
+    pub margin: Option<f64>,
     /// Profiles it is done in; left out: all.
     #[serde(default)]
     pub profiles: Vec<String>,
@@ -258,10 +271,12 @@ pub(super) fn resolve(
         candidates,
         architectures,
         profiles,
+        on_request,
         probes,
         gates,
         predictions,
         known_splats,
+        fuzz,
     } = raw;
     if version != VERSION {
         let message = format!("version {version} of the format is not known; this is {VERSION}");
@@ -307,16 +322,20 @@ pub(super) fn resolve(
 
     let known = crate::arch::Arch::names(data)?;
     check_words("architecture", &architectures, &known, &place)?;
-    let known = profile_names(data)?;
-    check_words("profile", &profiles, &known, &place)?;
+    let known_profiles = profile_names(data)?;
+    check_words("profile", &profiles, &known_profiles, &place)?;
+    let all_profiles = [profiles.clone(), on_request.clone()].concat();
+    if !on_request.is_empty() {
+        check_words("profile", &all_profiles, &known_profiles, &place)?;
+    }
 
     let mut resolved_probes: Vec<Probe> = Vec::new();
     for raw in probes {
         for probe in measurements(raw).map_err(|why| place.error("precise-to", why))? {
             crate::plan::check_probe(&probe).map_err(|why| place.error("probes", why))?;
             for profile in &probe.profiles {
-                if !profiles.contains(profile) {
-                    let near = did_you_mean(profile, profiles.iter().map(String::as_str));
+                if !all_profiles.contains(profile) {
+                    let near = did_you_mean(profile, all_profiles.iter().map(String::as_str));
                     let message = format!("the bake-off has no profile `{profile}`; {near}");
                     return Err(place.error(profile, message));
                 }
@@ -359,6 +378,14 @@ pub(super) fn resolve(
             return Err(place.error_below(&known.pattern, &known.pattern, why));
         }
     }
+    let around = super::fuzz::Around {
+        dir: &dir,
+        candidates: &resolved,
+        architectures: &architectures,
+        profiles: &known_profiles,
+    };
+    let fuzz = fuzz.map(|raw| super::fuzz::resolve(raw, &around)).transpose();
+    let fuzz = fuzz.map_err(|(at, why)| place.error_below("fuzz:", &at, why))?;
     Ok(Spec {
         file: file.to_owned(),
         dir,
@@ -370,9 +397,11 @@ pub(super) fn resolve(
         predictions,
         architectures,
         profiles,
+        on_request,
         probes: resolved_probes,
         gates,
         known_splats,
+        fuzz,
     })
 }
 
@@ -434,6 +463,10 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
     Ok(())
 }
 
+fn one() -> u32 {
+    1
+}
+
 /// One measurement for each period and duty of a written one.
 fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
     let RawProbe {
@@ -447,7 +480,9 @@ fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
         blocks,
         calls_per_block,
         block_ms,
+        boots,
         precise_to,
+        margin,
         profiles,
         own_boot,
         quick,
@@ -461,6 +496,15 @@ fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
         }
         Some(half) => return Err(format!("precise-to {half} is not between 0 and 0.5")),
     };
+    let margin_ppm = match margin {
+        None => None,
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1e6")]
+        Some(margin) if margin > 0.0 && margin < 1.0 => Some((margin * 1e6).round() as u32),
+        Some(margin) => return Err(format!("margin {margin} is not between 0 and 1")),
+    };
+    if boots == 0 || boots > blocks.max(1) {
+        return Err(format!("boots {boots} is not between 1 and the number of blocks, {blocks}"));
+    }
     let mut all = Vec::new();
     for writer_duty in writer_duty.each() {
         for period_us in period_us.each() {
@@ -475,7 +519,9 @@ fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
                 blocks,
                 calls_per_block,
                 block_ms,
+                boots,
                 stop,
+                margin_ppm,
                 profiles: profiles.clone(),
                 own_boot,
                 quick,
