@@ -2,10 +2,15 @@
 //! Whether KVM really works here.
 //!
 //! That `/dev/kvm` opens and creates a virtual machine proves nothing: on some
-//! hosts (nested ones above all) the first guest then hangs or QEMU aborts. So
-//! a guest of a few instructions, made here, has to run and end within seconds,
-//! on the very machine and CPU model the boots will use. Otherwise the guests
-//! are emulated (TCG), with the reason in words.
+//! hosts (nested ones above all) the first guest then hangs or QEMU aborts; on
+//! others real mode runs, because it is emulated, and a kernel does not. So
+//! a small guest, made here, has to do what a kernel does first (paging, an
+//! exception, timer interrupts, a loop at the CPU's speed) within seconds, on
+//! the very machine and CPU model the boots will use ([`choose`]). Once there is a
+//! kernel, that has to run, too ([`confirm`]). Otherwise the guests are emulated
+//! (TCG), with the reason in words.
+
+mod kernel;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,10 +21,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::arch::Arch;
+use crate::boot::Machine;
 use crate::command::{Cancel, Command, last_lines};
 use crate::error::{Context, Error, Result};
+use crate::guest::GuestBinaries;
 
-/// Time for the tiny guest; it needs a tenth of a second.
+/// Time for the test guest; it needs a fifth of a second.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// How guests are run.
@@ -57,13 +64,22 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// The accelerator for guests of `arch`; `wanted` is `--accel`. What was found
-/// out is kept for the life of the process.
+/// What was found out of an architecture.
+#[derive(Clone, Debug)]
+struct Found {
+    choice: Choice,
+    /// No kernel has to prove it any more.
+    confirmed: bool,
+}
+
+/// What was found out, for the life of the process.
+static FOUND: Mutex<BTreeMap<String, Found>> = Mutex::new(BTreeMap::new());
+
+/// The accelerator for guests of `arch`; `wanted` is `--accel`.
 ///
 /// # Errors
 /// `--accel kvm` for a foreign architecture; interrupted.
 pub fn choose(arch: &Arch, wanted: Option<Accel>, cancel: &Cancel) -> Result<Choice> {
-    static FOUND: Mutex<BTreeMap<String, Choice>> = Mutex::new(BTreeMap::new());
     match wanted {
         Some(Accel::Kvm) if !arch.is_native() => {
             return Err(Error::bad_input(format!(
@@ -76,15 +92,48 @@ pub fn choose(arch: &Arch, wanted: Option<Accel>, cancel: &Cancel) -> Result<Cho
         None => {}
     }
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(choice) = found.get(&arch.name) {
-        return Ok(choice.clone());
+    if let Some(found) = found.get(&arch.name) {
+        return Ok(found.choice.clone());
     }
     let choice = match prove(arch, cancel)? {
         Ok(()) => Choice { accel: Accel::Kvm, reason: "a test guest ran under KVM".into() },
         Err(reason) => Choice { accel: Accel::Tcg, reason },
     };
-    found.insert(arch.name.clone(), choice.clone());
+    let confirmed = choice.accel == Accel::Tcg;
+    found.insert(arch.name.clone(), Found { choice: choice.clone(), confirmed });
     Ok(choice)
+}
+
+/// The same before a kernel is booted: if KVM was found and not asked for, the kernel
+/// has to reach user space under it first, once in the life of the process.
+///
+/// # Errors
+/// As [`choose`]; a full disk.
+pub fn confirm(
+    arch: &Arch,
+    cpus: u32,
+    wanted: Option<Accel>,
+    kernel: &Path,
+    binaries: &GuestBinaries,
+    cancel: &Cancel,
+) -> Result<Choice> {
+    let choice = choose(arch, wanted, cancel)?;
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(found) = found.get_mut(&arch.name).filter(|_| wanted.is_none()) else {
+        return Ok(choice);
+    };
+    if !found.confirmed {
+        let machine = Machine::new(arch, found.choice.accel, cpus);
+        found.choice = match kernel::runs(&machine, kernel, binaries, cancel)? {
+            Ok(()) => Choice { accel: Accel::Kvm, reason: "a kernel ran under KVM".into() },
+            Err(why) => Choice {
+                accel: Accel::Tcg,
+                reason: format!("a kernel did not run under KVM: {why}"),
+            },
+        };
+        found.confirmed = true;
+    }
+    Ok(found.choice.clone())
 }
 
 /// Runs the test guest; the inner error is why KVM is of no use.
@@ -109,7 +158,7 @@ fn prove(arch: &Arch, cancel: &Cancel) -> Result<std::result::Result<(), String>
     }
 }
 
-/// A guest of a few instructions that ends by itself.
+/// A small guest that ends by itself.
 struct TestGuest {
     /// [`std::env::consts::ARCH`] of the hosts it is for.
     host: &'static str,
@@ -124,6 +173,7 @@ struct TestGuest {
 }
 
 const TEST_GUESTS: &[TestGuest] = &[
+    #[cfg(target_arch = "x86_64")]
     TestGuest {
         host: "x86_64",
         image: x86_64_image,
@@ -141,25 +191,26 @@ const TEST_GUESTS: &[TestGuest] = &[
     },
 ];
 
-/// A 64 KiB ROM. At the reset vector: count to 0x2a in a loop (so a branch is
-/// taken and memory is read and written), then out to the debug-exit port.
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(include_str!("accel/test_guest_x86_64.s"), options(att_syntax));
+
+/// A 64 KiB ROM with the code of `test_guest_x86_64.s`. KVM without the CPU's own
+/// virtualization emulates what comes before long mode, so a guest has to get there.
+#[cfg(target_arch = "x86_64")]
 fn x86_64_image() -> Vec<u8> {
-    const CODE: usize = 0xff00;
+    const CODE: usize = 0xf000;
+    const RESET: usize = 0xfff0;
+    unsafe extern "C" {
+        static bakeoff_test_guest_begin: u8;
+        static bakeoff_test_guest_end: u8;
+    }
+    let (begin, end) = (&raw const bakeoff_test_guest_begin, &raw const bakeoff_test_guest_end);
+    // SAFETY: both symbols bound one piece of read-only data, the assembled code.
+    let code = unsafe { std::slice::from_raw_parts(begin, end.offset_from_unsigned(begin)) };
     let mut rom = vec![0xf4; 0x1_0000]; // hlt
-    let code = [
-        0x31, 0xc0, //             xor  ax, ax
-        0x8e, 0xd8, //             mov  ds, ax
-        0xc6, 0x06, 0x00, 0x05, 0x00, // movb [0x500], 0
-        0xfe, 0x06, 0x00, 0x05, // incb [0x500]
-        0x80, 0x3e, 0x00, 0x05, 0x2a, // cmpb [0x500], 0x2a
-        0x75, 0xf5, //             jne  incb
-        0xa0, 0x00, 0x05, //       mov  al, [0x500]
-        0xe6, 0xf4, //             out  0xf4, al
-        0xf4, //                   hlt
-    ];
-    rom[CODE..CODE + code.len()].copy_from_slice(&code);
-    // jmp near to CODE from the reset vector, f000:fff0.
-    rom[0xfff0..0xfff3].copy_from_slice(&[0xe9, 0x0d, 0xff]);
+    rom[CODE..CODE + code.len()].copy_from_slice(code);
+    // ljmp 0xf000:CODE
+    rom[RESET..RESET + 5].copy_from_slice(&[0xea, 0x00, 0xf0, 0x00, 0xf0]);
     rom
 }
 
@@ -219,8 +270,8 @@ mod tests {
     /// where one does not end under KVM, KVM is to blame.
     #[test]
     fn test_guests_run_under_emulation() {
-        for (name, host) in [("x86_64", "x86_64"), ("arm64", "aarch64")] {
-            let test = TEST_GUESTS.iter().find(|test| test.host == host).unwrap();
+        for test in TEST_GUESTS {
+            let name = if test.host == "aarch64" { "arm64" } else { test.host };
             assert_eq!(
                 test.run(&arch(name), Accel::Tcg, &Cancel::new()).unwrap(),
                 Ok(()),

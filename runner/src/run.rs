@@ -284,6 +284,7 @@ fn go_on(
             tools.cancel,
         )?,
         kernels: BTreeMap::new(),
+        accels: BTreeMap::new(),
     };
     let left = crew.expected()?;
     let expected = Some(left.builds + left.boots);
@@ -355,6 +356,8 @@ struct Crew<'a> {
     coming: mpsc::Receiver<Prepared>,
     compiler: Compiler<'a>,
     kernels: BTreeMap<CellId, Kernel>,
+    /// Accelerators that are decided.
+    accels: BTreeMap<String, Accel>,
 }
 
 /// How long what is left to do is expected to take.
@@ -512,13 +515,10 @@ impl Crew<'_> {
         let known = self.kernel_json(cell)?;
         let kernel = self.kernel(cell, &known)?;
         self.guest_binaries(&cell.id.arch)?;
+        let accel = self.accel(&cell.id.arch, &kernel.image)?;
         let arch = self.arch(&cell.id.arch)?;
-        let binaries = self
-            .guests
-            .get(&cell.id.arch)
-            .ok_or_else(|| Error::failure(format!("no guest binaries for {}", cell.id.arch)))?;
+        let binaries = self.binaries(&cell.id.arch)?;
         let Tools { events, cancel, .. } = self.tools;
-        let accel = self.accel(arch)?;
         let workload = Workload {
             wire: wire::VERSION,
             boot: id.name.clone(),
@@ -545,16 +545,53 @@ impl Crew<'_> {
         planned.map(|planned| planned.step).filter(|step| ids.contains(&step.id)).collect()
     }
 
-    /// What the run began with; a resumed run does not change horses.
-    fn accel(&self, arch: &Arch) -> Result<Accel> {
-        let known = self.run.environment.accel.get(&arch.name).map(String::as_str);
-        let began = if known == Some(Accel::Kvm.word()) { Accel::Kvm } else { Accel::Tcg };
-        let now = accel::choose(arch, self.machinery.accel, self.tools.cancel)?;
-        if now.accel == began || began == Accel::Tcg {
-            return Ok(began);
+    /// What the run began with; a run that has boots does not change horses.
+    fn accel(&mut self, arch: &str, kernel: &Path) -> Result<Accel> {
+        if let Some(accel) = self.accels.get(arch) {
+            return Ok(*accel);
         }
-        Err(Error::failure(format!("this run began with KVM for {}: {}", arch.name, now.reason))
-            .hint("resume it where KVM works, or start a new run"))
+        let known = self.run.environment.accel.get(arch).map(String::as_str);
+        let began = if known == Some(Accel::Kvm.word()) { Accel::Kvm } else { Accel::Tcg };
+        let accel = match began {
+            Accel::Tcg => began,
+            Accel::Kvm => {
+                let binaries = self.binaries(arch)?;
+                let wanted = self.machinery.accel;
+                let cancel = self.tools.cancel;
+                let now = self.arch(arch).and_then(|arch| {
+                    accel::confirm(arch, GUEST_CPUS, wanted, kernel, binaries, cancel)
+                })?;
+                if now.accel == Accel::Tcg {
+                    self.emulate(arch, &now.reason)?;
+                }
+                now.accel
+            }
+        };
+        self.accels.insert(arch.to_owned(), accel);
+        Ok(accel)
+    }
+
+    /// Notes that KVM is of no use after all.
+    fn emulate(&self, arch: &str, reason: &str) -> Result<()> {
+        for cell in self.run.plan.cells.iter().filter(|cell| cell.id.arch == arch) {
+            if !self.store.boots(&cell.id)?.is_empty() {
+                return Err(Error::failure(format!(
+                    "this run began with KVM for {arch}: {reason}"
+                ))
+                .hint("resume it where KVM works, or start a new run"));
+            }
+        }
+        self.tools.events.warning(format!("{arch} guests are emulated: {reason}"));
+        // Others may have been changed before.
+        let mut run: RunJson = read_json(&self.store.run_json())?;
+        run.environment.accel.insert(arch.to_owned(), Accel::Tcg.word().to_owned());
+        run.environment.accel_reason.insert(arch.to_owned(), reason.to_owned());
+        write_json(&self.store.run_json(), &run)
+    }
+
+    fn binaries(&self, arch: &str) -> Result<&GuestBinaries> {
+        let binaries = self.guests.get(arch);
+        binaries.ok_or_else(|| Error::failure(format!("no guest binaries for {arch}")))
     }
 
     /// Waits for the guest binaries of an architecture.

@@ -389,3 +389,58 @@ fn a_full_disk_is_our_error_and_resumes() {
     assert_eq!(read("second.code").trim(), exit_code::OK.to_string(), "{}", read("second"));
     assert_nothing_left(&[&disk]);
 }
+
+/// A QEMU under which KVM runs what is small and no kernel, as on hosts that emulate
+/// what a CPU would do: the test guest has what it needs, a kernel never begins.
+const KVM_WITHOUT_KERNELS: &str = r#"#!/bin/bash
+words=() kernel= kvm=
+while (($#)); do
+    case "$1 $2" in
+    "-accel kvm") kvm=1; words+=(-accel tcg); shift ;;
+    "-cpu host") words+=(-cpu max); shift ;;
+    "-kernel "*) kernel=1; words+=("$1" "$2"); shift ;;
+    *) words+=("$1") ;;
+    esac
+    shift
+done
+if [ "$kernel$kvm" = 11 ]; then
+    kept=()
+    for ((i = 0; i < ${#words[@]}; i++)); do
+        case "${words[i]}" in -kernel | -initrd | -append) ((i++)) ;; *) kept+=("${words[i]}") ;; esac
+    done
+    words=("${kept[@]}")
+fi
+exec "$REAL_QEMU" "${words[@]}"
+"#;
+
+/// Where KVM does not take a kernel to user space, guests are emulated, no boot is lost
+/// or blamed on anybody, and the report says why.
+#[test]
+fn kvm_that_runs_no_kernel_is_not_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("qemu-system-x86_64");
+    fs::write(&program, KVM_WITHOUT_KERNELS).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let real = path.split(':').map(|dir| Path::new(dir).join("qemu-system-x86_64"));
+    let real = real.into_iter().find(|path| path.is_file()).expect("QEMU is installed");
+    let run = dir.path().join("run");
+    let output = small_run(&run)
+        .env("PATH", format!("{}:{path}", dir.path().display()))
+        .env("REAL_QEMU", real)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let report = report(&run);
+    assert_eq!(end(&report, "landed", "x86_64"), "ran");
+    assert_eq!(report["environment"]["accel"]["x86_64"], "tcg");
+    let opens = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+    if opens && cfg!(target_arch = "x86_64") {
+        let reason = report["environment"]["accel_reason"]["x86_64"].as_str().unwrap();
+        assert!(reason.starts_with("a kernel did not run under KVM: 15 s after"), "{reason}");
+        assert!(said(&output).contains("warning: x86_64 guests are emulated"), "{}", said(&output));
+    }
+}

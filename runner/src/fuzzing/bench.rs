@@ -160,7 +160,15 @@ impl Bench {
             tools.events,
             tools.cancel,
         )?;
-        let accel = accel::choose(&arch, machinery.accel, tools.cancel)?.accel;
+        let accel = accel::confirm(
+            &arch,
+            GUEST_CPUS,
+            machinery.accel,
+            &kernel.image,
+            &binaries,
+            tools.cancel,
+        )?
+        .accel;
         let mut patches: Vec<&PathBuf> = subject.extra.iter().collect();
         if patches.is_empty() {
             for candidate in &spec.candidates {
