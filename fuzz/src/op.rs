@@ -338,9 +338,25 @@ impl Op {
             return Self::roll(dice);
         }
         match op {
-            // A copy of the process takes as long as several programs.
-            Self::Fork { child: Child::Map } if dice.below(4) > 0 => {
+            // Either takes as long as several programs.
+            Self::PerfOpen {
+                event: EventKind::Uprobe,
+                period,
+                target,
+                flags,
+                sample,
+                group,
+                page,
+            } if dice.below(4) > 0 => {
+                let event = EventKind::MinorFaults;
+                Self::PerfOpen { event, period, target, flags, sample, group, page }
+            }
+            Self::Fork { child: Child::Map } if dice.below(8) > 0 => {
                 Self::Fork { child: Child::Exit }
+            }
+            // The processor does nothing meanwhile.
+            Self::Trigger { how: How::Sleep, page, frames, again } if dice.below(8) > 0 => {
+                Self::Trigger { how: How::Syscall, page, frames, again }
             }
             op => op,
         }

@@ -15,6 +15,9 @@ use crate::sys::call::ARENA;
 pub const SCRATCH: u32 = 16 << 10;
 /// Where in the scratch map the runs are counted.
 pub const RUNS: usize = 0;
+/// Where in the scratch map runs in other threads than [`Surroundings::thread`] are
+/// counted, of programs that write a stack to [`BUFFER`].
+pub const FOREIGN: usize = 8;
 /// Where in the scratch map the indices of [`dispatcher`] lie: read from memory,
 /// so that the verifier does not make direct jumps of them, which would have to
 /// be patched, with interrupts to all CPUs, at each change.
@@ -38,6 +41,8 @@ pub trait Surroundings {
     fn scratch(&self) -> i32;
     /// Whether this kernel has BTF, without which some helpers do not exist.
     fn has_btf(&self) -> bool;
+    /// The thread whose stacks are compared with what they should be, if any are.
+    fn thread(&self) -> Option<u32>;
 }
 
 const STACKS: &[MapKind] = &[MapKind::BuildIds, MapKind::Stacks];
@@ -62,6 +67,9 @@ pub fn assemble(
 ) -> Vec<Insn> {
     let mut code = Code { insns: Vec::new(), around, kind, flaw };
     code.prologue();
+    if body.0.iter().any(|step| matches!(step, Step::GetStack { .. })) {
+        code.note_foreign();
+    }
     code.steps(&body.0);
     code.flaw();
     code.mov_imm(0, 0);
@@ -91,6 +99,9 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
         }
         fn has_btf(&self) -> bool {
             false
+        }
+        fn thread(&self) -> Option<u32> {
+            None
         }
     }
     let mut nothing = Nothing;
@@ -180,6 +191,17 @@ impl Code<'_> {
         for slot in 1..=10 {
             self.push(0x7a, 10, 0, -8 * slot, 0);
         }
+    }
+
+    /// An event may fire in any thread, and its stack is then another's.
+    fn note_foreign(&mut self) {
+        let Some(thread) = self.around.thread() else { return };
+        self.call(14); // get_current_pid_tgid
+        let ours = self.jump_if(0x16, 0, thread.cast_signed()); // if w0 == thread
+        self.scratch(1, i32::try_from(FOREIGN).unwrap_or(0));
+        self.mov_imm(2, 1);
+        self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
+        self.land(ours);
     }
 
     fn steps(&mut self, steps: &[Step]) {
@@ -449,6 +471,9 @@ mod tests {
         }
         fn has_btf(&self) -> bool {
             false
+        }
+        fn thread(&self) -> Option<u32> {
+            Some(77)
         }
     }
 

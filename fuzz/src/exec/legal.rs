@@ -8,9 +8,12 @@
 //! id: `find_vma()` has always done so.
 
 use crate::op::{ARENA_PAGES, Backing};
+use crate::sys::call::ARENA;
 
 const PAGE: u64 = 4096;
 const PAGES: usize = ARENA_PAGES as usize;
+/// Below the arena, and as far from it as no wrong offset of ours gets.
+const NEAR: u64 = 1 << 20;
 
 /// What a page is mapped to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,7 +129,19 @@ impl Model {
                 }
             }
         }
-        about.then_some(false)
+        (about && !self.is_from_below(first, offset)).then_some(false)
+    }
+
+    /// Whether this may be the answer about an address far below the arena, for which
+    /// the arena's first mapping is the next one. A walk that begins where no stack
+    /// was forged reads such addresses out of anything, and the low bits of some
+    /// look like a frame's.
+    fn is_from_below(&self, first: u8, offset: u64) -> bool {
+        let mut pages = (0_u64..).zip(&self.pages);
+        let begin = pages.find(|(_, mapped)| **mapped != Mapped::Nothing);
+        let Some((distance, Mapped::Elf { id, page })) = begin else { return false };
+        let arena_at = u64::from(*page).wrapping_sub(distance).wrapping_mul(PAGE);
+        *id == first && offset.wrapping_sub(arena_at).wrapping_add(ARENA) < ARENA - NEAR
     }
 }
 
@@ -163,6 +178,21 @@ mod tests {
         let before_start = 0_u64.wrapping_sub(4096) + 23;
         assert_eq!(model.is_legal(&[7], [0xbb; 20], before_start), Some(true));
         assert_eq!(model.is_legal(&[7], [0xaa; 20], before_start), Some(false));
+    }
+
+    /// Words that are no return addresses lie anywhere below the arena.
+    #[test]
+    fn addresses_below_the_arena_are_not_judged() {
+        let mut model = Model::default();
+        model.mapped(19, 4, Backing::ElfFresh, 4, true);
+        model.mapped(30, 1, Backing::ElfA, 0, true);
+        let about = |address: u64| address.wrapping_sub(ARENA + 19 * PAGE).wrapping_add(4 * PAGE);
+        assert_eq!(model.is_legal(&[19], [0xdd; 20], about(0xd023)), None);
+        assert_eq!(about(0xd023), 0xffff_efff_ffff_e023);
+        // Not the first mapping's, or not below the arena.
+        assert_eq!(model.is_legal(&[19], [0xaa; 20], about(0xd023)), Some(false));
+        assert_eq!(model.is_legal(&[19], [0xdd; 20], ARENA + 0x13023), Some(false));
+        assert_eq!(model.is_legal(&[19], [0xdd; 20], about(ARENA + 0x13023) - PAGE), Some(false));
     }
 
     /// What cannot be told is not judged.

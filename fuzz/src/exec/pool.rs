@@ -15,11 +15,13 @@ use crate::sys::call::{self, Answer, Attributes};
 const MAP_CREATE: u32 = 0;
 const PROG_LOAD: u32 = 5;
 
-/// Programs kept loaded.
-const PROGRAMS: usize = 384;
-/// Maps kept between programs. Both together leave room for what programs make:
-/// a process may have 1,024 descriptors.
-const MAPS: usize = 300;
+/// Programs kept loaded: those of a corpus of some hundred programs, and the last
+/// changes of them.
+const PROGRAMS: usize = 1000;
+/// Maps kept between programs.
+const MAPS: usize = 600;
+/// Descriptors of a process that has both, and what programs make.
+pub const DESCRIPTORS: u64 = 4096;
 
 /// A map and its kind.
 #[derive(Clone, Debug)]
@@ -107,9 +109,11 @@ pub fn load(kind: ProgKind, insns: &[Insn]) -> Answer<OwnedFd> {
     call::bpf_fd(PROG_LOAD, attributes, 72)
 }
 
+/// What became of instructions, and when that was asked last. The verifier refuses
+/// what it has refused before.
 #[derive(Debug)]
 struct Loaded {
-    fd: Arc<OwnedFd>,
+    answer: Answer<Arc<OwnedFd>>,
     used: u64,
 }
 
@@ -155,15 +159,18 @@ impl Pool {
         if let Some(loaded) = self.programs.get_mut(&key) {
             loaded.used = self.clock;
             self.loads.1 += 1;
-            return Ok(loaded.fd.clone());
+            return loaded.answer.clone();
         }
         self.loads.0 += 1;
-        let fd = Arc::new(load(kind, &key.1)?);
-        if self.programs.len() >= PROGRAMS {
-            self.forget();
+        let answer = load(kind, &key.1).map(Arc::new);
+        // Anything else may pass: no memory, a signal.
+        if let Ok(_) | Err(libc::EINVAL | libc::EACCES | libc::EPERM) = answer {
+            if self.programs.len() >= PROGRAMS {
+                self.forget();
+            }
+            self.programs.insert(key, Loaded { answer: answer.clone(), used: self.clock });
         }
-        self.programs.insert(key, Loaded { fd: fd.clone(), used: self.clock });
-        Ok(fd)
+        answer
     }
 
     /// Empties a pool of too many maps, programs included: theirs are the maps'
@@ -178,7 +185,7 @@ impl Pool {
     /// Descriptors it holds.
     #[must_use]
     pub fn descriptors(&self) -> usize {
-        self.maps.len() + self.programs.len()
+        self.maps.len() + self.programs.values().filter(|loaded| loaded.answer.is_ok()).count()
     }
 
     /// Drops the quarter of the programs that was used longest ago.
@@ -226,6 +233,11 @@ impl Surroundings for Around<'_> {
     fn has_btf(&self) -> bool {
         self.btf
     }
+
+    fn thread(&self) -> Option<u32> {
+        // Programs run in a worker's first thread.
+        Some(std::process::id())
+    }
 }
 
 #[cfg(test)]
@@ -239,13 +251,13 @@ mod tests {
         let file = || Arc::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
         let mut most = 0;
         for order in 0..=255 {
-            for flag in [true, false] {
-                let flags = MapFlags { mmapable: flag, ..MapFlags::default() };
-                pool.maps.insert((MapKind::Hash, flags, order), file());
+            for kind in [MapKind::Hash, MapKind::Array, MapKind::LruHash] {
+                pool.maps.insert((kind, MapFlags::default(), order), file());
                 pool.trim();
                 most = most.max(pool.descriptors());
             }
         }
         assert_eq!(most, MAPS);
+        assert!((MAPS + PROGRAMS) as u64 * 2 < DESCRIPTORS);
     }
 }

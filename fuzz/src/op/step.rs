@@ -204,7 +204,7 @@ pub const STEPS: usize = 12;
 
 impl Value for Body {
     fn roll(dice: &mut dyn Dice) -> Self {
-        Self((0..=dice.below(4)).map(|_| Step::roll(dice)).collect())
+        Self((0..=dice.below(3)).map(|_| Step::roll(dice)).collect())
     }
 
     fn write(&self, out: &mut String) {

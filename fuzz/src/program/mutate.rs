@@ -4,7 +4,7 @@
 use super::Program;
 use crate::op::Op;
 use crate::op::step::{Body, Flaw, MaybeFlaw, Size, StackFlags, Step};
-use crate::op::value::{Dice, EventRef, MapRef, ProgRef, Upto, Value};
+use crate::op::value::{Dice, EventRef, MapRef, ProgRef, Seeded, Upto, Value};
 use crate::op::{
     ARENA_PAGES, Backing, EventFlags, EventKind, How, MapFlags, MapKind, Period, Place, ProgKind,
     Protection, SampleFlags, Target,
@@ -27,7 +27,11 @@ pub(super) fn op_for(position: u32, dice: &mut dyn Dice) -> Op {
             entries: Upto::roll(dice),
             pooled: Upto(15),
         },
-        1 | 2 => program(dice),
+        1 => usual(dice),
+        2 => match dice.below(4) {
+            0 => program(dice),
+            _ => usual(dice),
+        },
         3 | 4 => event(dice),
         5 => Op::PerfBpf { event: EventRef::roll(dice), prog: ProgRef::roll(dice) },
         6 | 7 => mapping(dice),
@@ -55,6 +59,47 @@ fn program(dice: &mut dyn Dice) -> Op {
     }
 }
 
+/// Distinct programs that most new operations load one of.
+const USUAL: u32 = 48;
+
+/// One of them.
+fn usual(dice: &mut dyn Dice) -> Op {
+    program(&mut Seeded(dice.below(USUAL).into()))
+}
+
+/// Any operation; if it loads a program, mostly one of those that stay loaded, for
+/// to verify a new one takes as long as all else together.
+fn any(dice: &mut dyn Dice) -> Op {
+    match Op::any(dice) {
+        Op::ProgLoad { .. } if dice.below(8) > 0 => usual(dice),
+        op => op,
+    }
+}
+
+/// Operations up to which a program gets cheap ones with its other changes.
+const ROOMY: usize = 18;
+
+/// A call that takes little and asks or tells what is there already.
+fn cheap(dice: &mut dyn Dice) -> Op {
+    let event = EventRef::roll(dice);
+    match dice.below(4) {
+        0 => Op::Trigger {
+            how: How::Syscall,
+            page: Upto(0),
+            frames: vec![Upto::roll(dice)],
+            again: Upto::roll(dice),
+        },
+        1 => Op::PerfIoctl { event, call: Value::roll(dice) },
+        2 => Op::PerfRead { event },
+        _ => Op::MapElement {
+            map: MapRef::roll(dice),
+            call: Value::roll(dice),
+            key: Upto::roll(dice),
+            how: Upto::roll(dice),
+        },
+    }
+}
+
 /// One of a few programs that stay loaded.
 fn common(dice: &mut dyn Dice) -> Op {
     let flags = StackFlags { user: true, build_id: dice.below(3) > 0, ..StackFlags::default() };
@@ -77,6 +122,7 @@ fn event(dice: &mut dyn Dice) -> Op {
         3 => EventKind::Switches,
         _ => match EventKind::roll(dice) {
             // See Op::any.
+            EventKind::Uprobe if dice.below(8) > 0 => EventKind::MinorFaults,
             slow if slow.is_slow() && dice.below(3) > 0 => EventKind::MinorFaults,
             any => any,
         },
@@ -104,8 +150,13 @@ fn mapping(dice: &mut dyn Dice) -> Op {
 }
 
 fn trigger(dice: &mut dyn Dice) -> Op {
+    let how = match How::roll(dice) {
+        // As in `Op::any`.
+        How::Sleep if dice.below(8) > 0 => How::Syscall,
+        how => how,
+    };
     Op::Trigger {
-        how: How::roll(dice),
+        how,
         page: Upto::roll(dice),
         frames: (0..=dice.below(4)).map(|_| Upto::roll(dice)).collect(),
         again: Upto::roll(dice),
@@ -234,6 +285,10 @@ impl Program {
         for _ in 0..=dice.below(3) {
             self.change(dice);
         }
+        // What was set up costs most; what is asked of it costs little.
+        while self.ops.len() < ROOMY && dice.below(4) > 0 {
+            self.ops.push(cheap(dice));
+        }
         self.fixup();
         // Now and then as chance has it, for the kernel has to refuse that too.
         if dice.below(5) > 0 {
@@ -247,10 +302,10 @@ impl Program {
         let at = pick(dice, ops.len());
         match dice.below(18) {
             16 | 17 => self.run_bpf(dice),
-            0..=3 => ops.insert(at, Op::any(dice)),
+            0..=3 => ops.insert(at, any(dice)),
             // The end is where things are set up already.
-            4 => ops.push(trigger(dice)),
-            5 => ops.push(Op::any(dice)),
+            4 => ops.push(cheap(dice)),
+            5 => ops.push(any(dice)),
             6 | 7 if ops.len() > 2 => drop(ops.remove(at)),
             8 if ops.len() > 2 => {
                 let other = pick(dice, ops.len());
@@ -263,11 +318,10 @@ impl Program {
                 }
             }
             _ => match ops.get_mut(at) {
-                // A changed program has to be verified, which takes as long as
-                // all else together.
-                Some(Op::ProgLoad { .. }) if dice.below(2) == 0 => ops.push(trigger(dice)),
+                // As in `any`.
+                Some(Op::ProgLoad { .. }) if dice.below(8) > 0 => ops.push(cheap(dice)),
                 Some(op) => op.tweak(dice),
-                None => ops.push(Op::any(dice)),
+                None => ops.push(any(dice)),
             },
         }
     }
@@ -285,7 +339,6 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::value::Seeded;
 
     /// Mutants and splices run as they are, and are mostly something new.
     #[test]

@@ -197,6 +197,15 @@ pub fn affinity(mask: u64) -> Answer<i64> {
     answer(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &raw const mask) })
 }
 
+/// Lets the process have this many descriptors open.
+pub fn allow_descriptors(count: u64) -> Answer<i64> {
+    let limit = [count, count];
+    // SAFETY: two words are valid for reads; nothing is written.
+    answer(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, limit.as_ptr(), 0_u64)
+    })
+}
+
 /// A signal to the calling thread; [`super::trigger::catch_signals`] takes it.
 pub fn signal_self(signal: i32) -> Answer<i64> {
     // SAFETY: no memory is passed.

@@ -9,6 +9,7 @@
 
 use std::cell::UnsafeCell;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::call::{Answer, counted};
 
@@ -238,6 +239,39 @@ extern "C" fn recover(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::
 
 extern "C" fn ignore(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
+/// Traps that a program may get; see [`trap`].
+const TRAPS: u32 = 64;
+static TRAPPED: AtomicU32 = AtomicU32::new(0);
+
+/// An event with `sigtrap` that samples system calls samples the one the handler
+/// returns with, too, for ever. So after some traps the thread goes on with them
+/// blocked.
+extern "C" fn trap(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if TRAPPED.fetch_add(1, Ordering::Relaxed) >= TRAPS {
+        // SAFETY: the kernel passes a valid context, and nobody else has it; the set
+        // is a part of it.
+        unsafe {
+            let context = &mut *context.cast::<libc::ucontext_t>();
+            libc::sigaddset(&raw mut context.uc_sigmask, libc::SIGTRAP);
+        }
+    }
+}
+
+/// Ends what a storm of traps left behind: the next program may get some again.
+/// True if there was one.
+pub fn allow_traps() -> bool {
+    let stormy = TRAPPED.swap(0, Ordering::Relaxed) > TRAPS;
+    if stormy {
+        // SAFETY: the set is made here and valid for reads; no old one is asked for.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigaddset(&raw mut set, libc::SIGTRAP);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        }
+    }
+    stormy
+}
+
 /// Signals a program may send itself.
 pub const HARMLESS: [i32; 3] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG];
 
@@ -259,9 +293,10 @@ pub fn catch_signals() -> std::io::Result<()> {
     };
     set(libc::SIGSEGV, recover)?;
     set(libc::SIGBUS, recover)?;
-    for signal in HARMLESS.into_iter().chain([libc::SIGTRAP, libc::SIGIO]) {
+    for signal in HARMLESS.into_iter().chain([libc::SIGIO]) {
         set(signal, ignore)?;
     }
+    set(libc::SIGTRAP, trap)?;
     Ok(())
 }
 
@@ -281,6 +316,23 @@ mod tests {
         stack.store(super::super::call::Part::new(3, 1));
         stack.spin(1000);
         assert_eq!(stack.sleep(), Ok(0));
+    }
+
+    /// Traps without end end, and the next program gets traps again.
+    #[test]
+    fn a_storm_of_traps_is_sat_out() {
+        catch_signals().unwrap();
+        let trap = || {
+            let before = TRAPPED.load(Ordering::Relaxed);
+            // SAFETY: a signal to this thread, whose handler touches only its context.
+            unsafe { libc::raise(libc::SIGTRAP) };
+            TRAPPED.load(Ordering::Relaxed) - before
+        };
+        assert_eq!((0..1000).map(|_| trap()).sum::<u32>(), TRAPS + 1);
+        assert!(allow_traps());
+        // The one that was pending, and a new one.
+        assert_eq!((TRAPPED.load(Ordering::Relaxed), trap()), (1, 1));
+        assert!(!allow_traps());
     }
 
     /// The chain ends where the addresses end.

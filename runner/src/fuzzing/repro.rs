@@ -145,6 +145,11 @@ impl Surroundings for Named<'_> {
     fn has_btf(&self) -> bool {
         false
     }
+
+    fn thread(&self) -> Option<u32> {
+        // `REPRO_SHOW` prints every answer.
+        None
+    }
 }
 
 /// The expression that makes a map of this shape.
