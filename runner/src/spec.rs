@@ -10,6 +10,7 @@ mod fuzz;
 mod known;
 mod many;
 mod raw;
+mod resolve;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -414,7 +415,7 @@ impl Spec {
                 .because(cause)
         })?;
         let raw: RawSpec = yaml(&text, &file.display().to_string())?;
-        raw::resolve(raw, &text, &file, data, today)
+        resolve::resolve(raw, &text, &file, data, today)
     }
 
     /// The reference.
@@ -448,12 +449,12 @@ impl Spec {
             .ok()
             .and_then(|d| Some(d.file_name()?.to_string_lossy().into_owned()))
             .ok_or_else(|| Error::bad_input(format!("there is no folder {}", dir.display())))?;
-        raw::check_name("candidate", &name)?;
+        resolve::check_name("candidate", &name)?;
         if self.candidates.iter().any(|c| c.name == name) {
             return Err(Error::bad_input(format!("there is a candidate `{name}` already"))
                 .hint("rename the folder given to --add"));
         }
-        let patches = raw::patches_in(dir)?;
+        let patches = resolve::patches_in(dir)?;
         let on = self
             .bases
             .iter()
