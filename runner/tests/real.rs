@@ -444,3 +444,33 @@ fn kvm_that_runs_no_kernel_is_not_used() {
         assert!(said(&output).contains("warning: x86_64 guests are emulated"), "{}", said(&output));
     }
 }
+
+/// Fuzzing the control finds its splat, brings it about again, makes it smaller, says it
+/// as C that shows it without us, and that the reference does not have it.
+#[test]
+fn fuzzing_finds_what_the_control_has() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let output = command(&["fuzz", "patches/find-vma", "--candidate", "as-reported"])
+        .args(["--arch", "x86_64", "--time", "20", "--until-finding", "--also", "landed"])
+        .args(["--again", "3", "--trials", "4", "--format", "json", "--out"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), exit_code::OK, "{}", said(&output));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let findings = summary["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["title"] == "WARNING in find_vma");
+    let finding = finding.unwrap_or_else(|| panic!("{text}\n{}", said(&output)));
+    assert_eq!(finding["reproduced"]["of"], 3, "{finding}");
+    assert!(finding["reproduced"]["boots"].as_u64().unwrap() > 0, "{finding}");
+    assert_eq!(finding["hits"]["6.12/landed/x86_64/kcov"][0], 0, "{finding}");
+    assert!(finding["c_file"]["ran"]["shown"].as_u64().unwrap() > 0, "{finding}");
+    let folder = dir.path().join(finding["folder"].as_str().unwrap());
+    for file in ["program.txt", "repro.c", "console.log", "splat.txt"] {
+        assert!(folder.join(file).is_file(), "{file} is not in {}", folder.display());
+    }
+    let reached = &summary["patched_functions_reached"]["stack_map_get_build_id_offset"];
+    assert!(reached.is_number(), "{summary}");
+}

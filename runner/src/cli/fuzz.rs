@@ -164,6 +164,10 @@ pub struct Mutants {
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u32,
+    /// Also run the quick part of the bake-off on each, with the profile lockdep, as its
+    /// contenders against the reference
+    #[arg(long)]
+    pub probes: bool,
     /// The kernel; its profile is each mutant's own.
     #[command(flatten)]
     pub on: OnKernel,

@@ -210,19 +210,38 @@ pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
     let subject = subject(&args.spec, &args.on);
     let machinery = machinery(&args.on.machinery);
     let tools = desk.tools();
-    let rows = mutants::run(&subject, &mutants, &campaign, &machinery, &tools, |row| {
+    let mut rows = mutants::run(&subject, &mutants, &campaign, &machinery, &tools, |row| {
         desk.events.note(line(row));
     })?;
+    // What fuzzing took long to find out must not be lost with the probes.
+    let kept = campaign.out.join("mutants.json");
+    write_json(&kept, &rows)?;
+    if args.probes {
+        let out = &campaign.out;
+        mutants::run_probes(&subject, &mutants, out, &machinery, &tools, &mut rows)?;
+        write_json(&kept, &rows)?;
+    }
     print(&match args.format {
         SplatFormat::Json => json_line(&rows)?,
         SplatFormat::Text => {
             let counted: Vec<_> = rows.iter().filter(|row| row.counts).collect();
             let found = counted.iter().filter(|row| !row.found.is_empty()).count();
+            let in_all = counted.iter().filter(|row| row.is_found()).count();
             let mut text: String = rows.iter().map(|row| line(row) + "\n").collect();
-            for mutants::Class { what, planted, tried, found } in mutants::classes(&rows) {
-                text.push_str(&format!("{what}: {found} of {tried} tried, {planted} planted\n"));
+            for class in mutants::classes(&rows) {
+                let mutants::Class { what, planted, tried, found, in_all } = class;
+                text.push_str(&format!("{what}: {found} of {tried} tried, {planted} planted"));
+                text.push_str(&if args.probes {
+                    format!("; with the probes {in_all}\n")
+                } else {
+                    "\n".to_owned()
+                });
             }
-            text.push_str(&format!("{found} of {} counted ones found\n", counted.len()));
+            text.push_str(&format!("{found} of {} counted ones found by fuzzing\n", counted.len()));
+            if args.probes {
+                let counted = counted.len();
+                text.push_str(&format!("{in_all} of {counted} by fuzzing or the probes\n"));
+            }
             text
         }
     })
@@ -245,7 +264,11 @@ fn line(row: &mutants::Row) -> String {
             row.execs
         ),
     };
-    format!("{:<30} {:<12} {outcome}", row.name, row.shows_as)
+    let probes = match row.probes.as_deref() {
+        None => String::new(),
+        Some(why) => format!("\n{:<43} probes: {why}", ""),
+    };
+    format!("{:<30} {:<12} {outcome}{probes}", row.name, row.shows_as)
 }
 
 /// A program's text, checked.

@@ -2,6 +2,8 @@
 //! Is the net tight? Bugs are planted, one a kernel, and fuzzing has to find
 //! them in a fixed time; the kernel without any must raise nothing.
 
+mod probes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -111,9 +113,18 @@ pub struct Row {
     pub reached: (usize, usize),
     /// Why it was not tried.
     pub not_tried: Option<String>,
+    /// What the probes of the bake-off said; `None` where they were not asked, or
+    /// did not call it worse.
+    pub probes: Option<String>,
 }
 
 impl Row {
+    /// By fuzzing or by the probes.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        !self.found.is_empty() || self.probes.is_some()
+    }
+
     fn new(name: String, class: &str, shows_as: &str, counts: bool) -> Row {
         Row {
             name,
@@ -126,6 +137,7 @@ impl Row {
             execs: 0,
             reached: (0, 0),
             not_tried: None,
+            probes: None,
         }
     }
 }
@@ -139,8 +151,10 @@ pub struct Class {
     pub planted: usize,
     /// Of these, those that were tried.
     pub tried: usize,
-    /// Of these, those that were found.
+    /// Of these, those that fuzzing found.
     pub found: usize,
+    /// Of these, those that fuzzing or the probes found.
+    pub in_all: usize,
 }
 
 /// The classes, as the folder's README has them, with their counts; those that
@@ -160,6 +174,7 @@ pub fn classes(rows: &[Row]) -> Vec<Class> {
                 class.planted += 1;
                 class.tried += usize::from(row.not_tried.is_none());
                 class.found += usize::from(!row.found.is_empty());
+                class.in_all += usize::from(row.is_found());
             }
             class
         })
@@ -222,6 +237,36 @@ pub fn run(
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// Runs the probes of the bake-off on kernels with the mutants, and adds what they
+/// said to the rows.
+///
+/// # Errors
+/// What is ours.
+pub fn run_probes(
+    subject: &Subject,
+    mutants: &[Mutant],
+    out: &Path,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+    rows: &mut [Row],
+) -> Result<()> {
+    let tried = |mutant: &&Mutant| {
+        rows.iter().any(|row| row.name == mutant.name && row.not_tried.is_none())
+    };
+    let tried: Vec<&Mutant> = mutants.iter().filter(tried).collect();
+    if tried.is_empty() {
+        return Ok(());
+    }
+    let out = out.join("probes");
+    let said = probes::run(&subject.spec, &subject.arch, &tried, &out, machinery, tools)?;
+    for (mutant, said) in tried.into_iter().zip(said) {
+        for row in rows.iter_mut().filter(|row| row.name == mutant.name) {
+            row.probes.clone_from(&said);
+        }
+    }
+    Ok(())
 }
 
 /// A stock kernel of which nothing is known.
@@ -381,10 +426,12 @@ mod tests {
             .map(|word| Row::new((*word).into(), "c", word, *word != "undetectable"))
             .collect();
         rows[0].found.push("a report".into());
+        rows[2].probes = Some("a splat".into());
         rows[1].not_tried = Some("it does not build".into());
         let classes = classes(&rows);
         assert_eq!(classes.iter().map(|c| c.planted).sum::<usize>(), words.len());
         assert_eq!((classes[0].planted, classes[0].tried, classes[0].found), (4, 4, 1));
+        assert_eq!(classes.iter().map(|c| c.in_all).sum::<usize>(), 2);
         assert_eq!((classes[1].planted, classes[1].tried), (1, 0));
     }
 }
