@@ -330,7 +330,7 @@ impl Executor {
         }
         drop(progs);
         drop(maps);
-        trigger::allow_traps();
+        trigger::allow_signals();
         self.pool.trim();
         let _ = Part::all().unmap();
         if events_off {

@@ -15,7 +15,7 @@ use crate::program::{Program, text};
 use crate::sys;
 
 /// Programs kept for a leak's report: as many as run from check to check.
-const KEPT: usize = 4500;
+const KEPT: usize = 6000;
 /// Growth of unreclaimable slab, in KiB, that is called a leak, if the slab grew
 /// between any two of so many checks.
 const LEAK_KIB: u64 = 8192;

@@ -237,37 +237,40 @@ extern "C" fn recover(signal: i32, _: *mut libc::siginfo_t, context: *mut libc::
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-extern "C" fn ignore(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+/// Signals that a program may get; see [`catch`].
+const CATCHES: u32 = 128;
+static CAUGHT: AtomicU32 = AtomicU32::new(0);
 
-/// Traps that a program may get; see [`trap`].
-const TRAPS: u32 = 64;
-static TRAPPED: AtomicU32 = AtomicU32::new(0);
-
-/// An event with `sigtrap` that samples system calls samples the one the handler
-/// returns with, too, for ever. So after some traps the thread goes on with them
-/// blocked.
-extern "C" fn trap(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    if TRAPPED.fetch_add(1, Ordering::Relaxed) >= TRAPS {
-        // SAFETY: the kernel passes a valid context, and nobody else has it; the set
-        // is a part of it.
-        unsafe {
-            let context = &mut *context.cast::<libc::ucontext_t>();
-            libc::sigaddset(&raw mut context.uc_sigmask, libc::SIGTRAP);
-        }
+/// Adds what a program may get besides a fault.
+fn add_caught(set: &mut libc::sigset_t) {
+    for signal in HARMLESS.into_iter().chain([libc::SIGTRAP, libc::SIGIO]) {
+        // SAFETY: a valid set of which the signal's bit is written, in the first word.
+        unsafe { libc::sigaddset(set, signal) };
     }
 }
 
-/// Ends what a storm of traps left behind: the next program may get some again.
+/// Ignores a signal, up to a point: an event with `sigtrap`, or a BPF program that
+/// sends signals, may sample system calls, and so the one the handler returns with,
+/// for ever. So after some signals the thread goes on with them blocked.
+extern "C" fn catch(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if CAUGHT.fetch_add(1, Ordering::Relaxed) >= CATCHES {
+        // SAFETY: the kernel passes a valid context, and nobody else has it.
+        let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        // The kernel's set is one word, libc's are sixteen: no assignment.
+        add_caught(&mut context.uc_sigmask);
+    }
+}
+
+/// Ends what a storm of signals left behind: the next program may get some again.
 /// True if there was one.
-pub fn allow_traps() -> bool {
-    let stormy = TRAPPED.swap(0, Ordering::Relaxed) > TRAPS;
+pub fn allow_signals() -> bool {
+    let stormy = CAUGHT.swap(0, Ordering::Relaxed) > CATCHES;
     if stormy {
-        // SAFETY: the set is made here and valid for reads; no old one is asked for.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigaddset(&raw mut set, libc::SIGTRAP);
-            libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
-        }
+        // SAFETY: all zeroes is a valid, empty set.
+        let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+        add_caught(&mut set);
+        // SAFETY: the set is valid for reads; no old one is asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
     }
     stormy
 }
@@ -275,7 +278,7 @@ pub fn allow_traps() -> bool {
 /// Signals a program may send itself.
 pub const HARMLESS: [i32; 3] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG];
 
-/// Has faults of the two accesses skipped, and harmless signals ignored by a
+/// Has faults of the two accesses skipped, and harmless signals caught by a
 /// handler (a signal that is delivered runs more of the kernel than one that is
 /// dropped).
 pub fn catch_signals() -> std::io::Result<()> {
@@ -293,10 +296,9 @@ pub fn catch_signals() -> std::io::Result<()> {
     };
     set(libc::SIGSEGV, recover)?;
     set(libc::SIGBUS, recover)?;
-    for signal in HARMLESS.into_iter().chain([libc::SIGIO]) {
-        set(signal, ignore)?;
+    for signal in HARMLESS.into_iter().chain([libc::SIGTRAP, libc::SIGIO]) {
+        set(signal, catch)?;
     }
-    set(libc::SIGTRAP, trap)?;
     Ok(())
 }
 
@@ -318,21 +320,22 @@ mod tests {
         assert_eq!(stack.sleep(), Ok(0));
     }
 
-    /// Traps without end end, and the next program gets traps again.
+    /// Signals without end end, and the next program gets some again.
     #[test]
-    fn a_storm_of_traps_is_sat_out() {
+    fn a_storm_of_signals_is_sat_out() {
         catch_signals().unwrap();
-        let trap = || {
-            let before = TRAPPED.load(Ordering::Relaxed);
+        let raise = |signal| {
+            let before = CAUGHT.load(Ordering::Relaxed);
             // SAFETY: a signal to this thread, whose handler touches only its context.
-            unsafe { libc::raise(libc::SIGTRAP) };
-            TRAPPED.load(Ordering::Relaxed) - before
+            unsafe { libc::raise(signal) };
+            CAUGHT.load(Ordering::Relaxed) - before
         };
-        assert_eq!((0..1000).map(|_| trap()).sum::<u32>(), TRAPS + 1);
-        assert!(allow_traps());
-        // The one that was pending, and a new one.
-        assert_eq!((TRAPPED.load(Ordering::Relaxed), trap()), (1, 1));
-        assert!(!allow_traps());
+        assert_eq!((0..1000).map(|_| raise(libc::SIGTRAP)).sum::<u32>(), CATCHES + 1);
+        assert_eq!(raise(libc::SIGUSR1), 0);
+        assert!(allow_signals());
+        // Those that were pending, and a new one.
+        assert_eq!((CAUGHT.load(Ordering::Relaxed), raise(libc::SIGTRAP)), (2, 1));
+        assert!(!allow_signals());
     }
 
     /// The chain ends where the addresses end.

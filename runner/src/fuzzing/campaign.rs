@@ -24,7 +24,7 @@ use crate::store::{write_json, write_whole};
 /// Boots that may fail to bring up a guest before that is called our failure.
 const TRIES: u32 = 3;
 /// A leak check after this many programs of a worker.
-const LEAK_CHECK_EVERY: u32 = 4500;
+const LEAK_CHECK_EVERY: u32 = 6000;
 /// Boots in a row that may end within a second of fuzzing.
 const FRUITLESS: u32 = 5;
 /// Seconds of a boot after which its rates count as steady.
