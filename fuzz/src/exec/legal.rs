@@ -50,6 +50,8 @@ pub fn id_of(what: Backing) -> Option<u8> {
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pages: [Mapped; PAGES],
+    /// Pages of which another thread may change the mapping at any time.
+    shared: [bool; PAGES],
 }
 
 /// A range of pages, cut at the arena's end.
@@ -60,9 +62,18 @@ fn range(page: u8, pages: u8) -> std::ops::Range<usize> {
 
 impl Model {
     fn set(&mut self, page: u8, pages: u8, mut what: impl FnMut(u8) -> Mapped) {
-        for (nth, slot) in (0..).zip(self.pages.get_mut(range(page, pages)).unwrap_or_default()) {
-            *slot = what(nth);
+        let range = range(page, pages);
+        let shared = self.shared.get(range.clone()).unwrap_or_default();
+        let slots = self.pages.get_mut(range).unwrap_or_default();
+        for ((nth, slot), shared) in (0..).zip(slots).zip(shared) {
+            *slot = if *shared { Mapped::Unknown } else { what(nth) };
         }
+    }
+
+    /// Another thread changes the mapping here, now or later: nobody knows any more.
+    pub fn share(&mut self, page: u8, pages: u8) {
+        self.shared.get_mut(range(page, pages)).unwrap_or_default().fill(true);
+        self.unknown(page, pages);
     }
 
     /// Something was mapped, or not.
@@ -80,7 +91,7 @@ impl Model {
     }
 
     /// Nobody knows any more.
-    pub fn unknown(&mut self, page: u8, pages: u8) {
+    fn unknown(&mut self, page: u8, pages: u8) {
         self.set(page, pages, |_| Mapped::Unknown);
     }
 
@@ -193,6 +204,18 @@ mod tests {
         assert_eq!(model.is_legal(&[19], [0xaa; 20], about(0xd023)), Some(false));
         assert_eq!(model.is_legal(&[19], [0xdd; 20], ARENA + 0x13023), Some(false));
         assert_eq!(model.is_legal(&[19], [0xdd; 20], about(ARENA + 0x13023) - PAGE), Some(false));
+    }
+
+    /// What another thread has been told to map may come after what is mapped here.
+    #[test]
+    fn shared_pages_stay_unknown() {
+        let mut model = Model::default();
+        model.share(3, 2);
+        model.mapped(2, 4, Backing::ElfB, 2, true);
+        assert_eq!(model.is_legal(&[3], [0xaa; 20], 16 + 3), None);
+        assert_eq!(model.is_legal(&[2], [0xaa; 20], 16 + 2), Some(false));
+        model.unmapped(2, 4, true);
+        assert_eq!(model.is_legal(&[1], [0xaa; 20], 16 + 1), None);
     }
 
     /// What cannot be told is not judged.

@@ -150,7 +150,7 @@ impl Executor {
                 triggered
             }
             Op::Aside { what, page, again } => {
-                self.tables.arena.unknown(page.0, 2);
+                self.tables.arena.share(page.0, 2);
                 let file = if again.0 % 2 == 0 { &self.files.a } else { &self.files.b };
                 self.helper.give(Task {
                     what: *what,
