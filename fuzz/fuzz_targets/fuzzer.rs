@@ -99,8 +99,7 @@ fn one(data: &[u8]) -> c_int {
         });
         let ended = worker.is_done() || ran.is_err();
         if ended {
-            let told =
-                ran.is_ok() && worker.tell_times().and_then(|()| worker.tell_stats()).is_ok();
+            let told = ran.is_ok() && worker.finish().is_ok();
             let code = if told {
                 bakeoff_fuzz::guest::EXIT_STEP_REPORTED
             } else {

@@ -240,6 +240,11 @@ impl Executor {
         self.pool.descriptors()
     }
 
+    /// Closes what the pool holds, for what is held beside it to show.
+    pub fn empty_pool(&mut self) {
+        self.pool.empty();
+    }
+
     /// Where the time went: for each operation how often, how often in vain, and
     /// nanoseconds.
     #[must_use]

@@ -20,6 +20,8 @@ const PROG_LOAD: u32 = 5;
 const PROGRAMS: usize = 1000;
 /// Maps kept between programs.
 const MAPS: usize = 600;
+/// Entries, as a power of two, of a map that one call needs for itself.
+pub const OWN_ORDER: u8 = 2;
 /// Descriptors of a process that has both, and what programs make.
 pub const DESCRIPTORS: u64 = 4096;
 
@@ -177,9 +179,14 @@ impl Pool {
     /// numbers. Only between programs, which refer to both.
     pub fn trim(&mut self) {
         if self.maps.len() > MAPS {
-            self.programs.clear();
-            self.maps.clear();
+            self.empty();
         }
+    }
+
+    /// Empties it. Only between programs.
+    pub fn empty(&mut self) {
+        self.programs.clear();
+        self.maps.clear();
     }
 
     /// Descriptors it holds.

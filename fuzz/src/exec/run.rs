@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::aside::Task;
 use super::assemble::assemble;
 use super::events::{self, Open};
-use super::pool::{self, Around, Map};
+use super::pool::{self, Around, Map, OWN_ORDER};
 use super::{Event, Executor, GONE, place_index};
 use crate::op::value::{EventRef, LinkRef, MapRef, ProgRef, Upto};
-use crate::op::{Advice, Ask, Backing, Child, How, MapCall, Op, Page, Protection, RawTp};
+use crate::op::{Advice, Ask, Backing, Child, How, MapCall, MapFlags, Op, Page, Protection, RawTp};
 use crate::sys::call::{self, Answer, Attributes, Part, Region};
 use crate::sys::child::{self, Errand};
 use crate::sys::trigger::{HARMLESS, Stack};
@@ -30,6 +30,16 @@ fn keep<T>(table: &mut Vec<Option<T>>, made: Answer<T>) -> Answer<()> {
 
 fn close<T>(table: &mut [Option<T>], index: u8) -> Answer<T> {
     table.get_mut(usize::from(index)).and_then(Option::take).ok_or(GONE)
+}
+
+/// Freezes a map, for an odd `how` twice: the second call shows what the first left.
+fn freeze(map: BorrowedFd<'_>, how: u8) -> Answer<i64> {
+    let freeze = || call::bpf(22, Attributes::default().fd(0, map), 4);
+    let first = freeze();
+    if how % 2 == 1 {
+        let _ = freeze();
+    }
+    first
 }
 
 fn protection(word: Protection) -> i32 {
@@ -279,8 +289,12 @@ impl Executor {
             MapCall::Delete => call::bpf(3, attributes.input(8, &key), 32),
             MapCall::Next => call::bpf(4, attributes.input(8, &key).output(16, &mut out), 32),
             MapCall::Take => call::bpf(21, attributes.input(8, &key).output(16, &mut out), 32),
-            MapCall::Freeze if map.pooled => Err(GONE),
-            MapCall::Freeze => call::bpf(22, attributes, 4),
+            // A frozen map would stay frozen in the pool: another one is.
+            MapCall::Freeze if map.pooled => {
+                let own = pool::create(map.kind, MapFlags::default(), OWN_ORDER)?;
+                freeze(own.as_fd(), how)
+            }
+            MapCall::Freeze => freeze(fd, how),
             MapCall::Batch => {
                 let (mut position, mut keys) = ([0; 16], [0; 64]);
                 let attributes = Attributes::default()

@@ -53,7 +53,7 @@ impl Held {
     #[must_use]
     pub fn more_than(&self, before: &Self) -> Option<&'static str> {
         if self.orphans.difference(&before.orphans).next().is_some() {
-            Some("a BPF object that nobody has a descriptor of")
+            Some(ORPHAN)
         } else if self.files > before.files {
             Some("descriptors")
         } else if self.pinned_kib > before.pinned_kib {
@@ -82,6 +82,15 @@ pub fn slab_kib() -> u64 {
 pub fn memory_kib() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     ["SUnreclaim:", "VmallocUsed:", "Percpu:"].iter().map(|word| kib(&text, word)).sum()
+}
+
+/// What it is called where such objects are counted.
+pub const ORPHAN: &str = "a BPF object that nobody has a descriptor of";
+
+/// Whether any object has no descriptor, and keeps on existing.
+#[must_use]
+pub fn has_orphans() -> bool {
+    !lasting_orphans().is_empty()
 }
 
 /// Orphans that stay orphans: another worker's come and go.

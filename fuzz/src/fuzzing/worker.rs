@@ -232,7 +232,7 @@ impl Worker {
     }
 
     /// Tells where the time went; the rest was libFuzzer's and the telling's.
-    pub fn tell_times(&self) -> io::Result<()> {
+    fn tell_times(&self) -> io::Result<()> {
         let times = self.executor.times();
         let name = |(word, detail): &Spent| format!("{word} {detail}").trim_end().to_owned();
         let times = times.iter().map(|(spent, times)| (name(spent), *times)).collect();
@@ -251,6 +251,23 @@ impl Worker {
         })
     }
 
+    /// The end of all programs: empties the pool, too, for it has descriptors of
+    /// programs that the kernel may have forgotten to let go.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if self.leak_check_every > 0 && self.executor.settle() {
+            self.executor.empty_pool();
+            if leaks::has_orphans() {
+                tell(&Told::Leak {
+                    worker: self.number,
+                    what: leaks::ORPHAN.to_owned(),
+                    programs: self.recent.iter().cloned().collect(),
+                })?;
+            }
+        }
+        self.tell_times()?;
+        self.tell_stats()
+    }
+
     /// Waits until everything is released, and compares what is held with what
     /// was held at the last check.
     fn check_leaks(&mut self) -> io::Result<()> {
@@ -265,12 +282,13 @@ impl Worker {
         let more = before.as_ref().and_then(|before| now.more_than(before));
         if let Some(what) = more {
             let suspects: Vec<String> = self.recent.iter().cloned().collect();
-            let what = what.to_owned();
-            let programs = match self.hunt(&suspects)? {
-                Some(program) => vec![program],
-                None => suspects,
-            };
-            tell(&Told::Leak { worker: self.number, what, programs })?;
+            // The search may take longer than there is time.
+            let worker = self.number;
+            let tell = |programs| tell(&Told::Leak { worker, what: what.to_owned(), programs });
+            tell(suspects.clone())?;
+            if let Some(program) = self.hunt(&suspects)? {
+                tell(vec![program])?;
+            }
             self.held = Some(Held::now(self.executor.pooled()));
         }
         self.slab_kib.push_back(leaks::slab_kib());
@@ -390,7 +408,7 @@ pub fn replay(worker: &mut Worker, programs: &[String]) -> io::Result<()> {
     if worker.leak_check_every > 0 {
         worker.check_passes(programs)?;
     }
-    worker.tell_stats()
+    worker.finish()
 }
 
 #[cfg(test)]

@@ -311,9 +311,10 @@ impl Program {
                 let other = pick(dice, ops.len());
                 ops.swap(at, other);
             }
-            9 => {
+            9 | 10 => {
                 if let Some(op) = ops.get(at).cloned() {
-                    let to = pick(dice, ops.len() + 1);
+                    // The same call again shows what the first one left behind.
+                    let to = if dice.below(2) == 0 { at + 1 } else { pick(dice, ops.len() + 1) };
                     ops.insert(to, op);
                 }
             }

@@ -180,7 +180,7 @@ impl Bench {
         let (mut patched, mut patched_files) = (Vec::new(), Vec::new());
         for patch in patches {
             let text = fs::read_to_string(patch).at_path("read", patch)?;
-            patched.extend(functions_of(&text));
+            patched.extend(functions_of(&text, &tree.dir));
             patched_files.extend(files_of(&text));
         }
         for list in [&mut patched, &mut patched_files] {
@@ -199,17 +199,23 @@ impl Bench {
 
 /// The functions that a patch of C files changes: those named by its hunks'
 /// heads, and those whose first line it touches.
-fn functions_of(patch: &str) -> Vec<String> {
+fn functions_of(patch: &str, tree: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    let mut in_c = false;
+    // The lines of the file in hand, if it is one of C.
+    let mut file: Option<Vec<String>> = None;
     for line in patch.lines() {
-        if let Some(file) = line.strip_prefix("+++ ") {
-            in_c = file.ends_with(".c");
-        } else if in_c
-            && let Some((_, head)) = line.strip_prefix("@@ ").and_then(|l| l.split_once("@@"))
+        if let Some(name) = line.strip_prefix("+++ ") {
+            let name = name.split_whitespace().next().and_then(|name| name.split_once('/'));
+            let name = name.map(|(_, name)| name).filter(|name| name.ends_with(".c"));
+            file = name.map(|name| {
+                let text = fs::read_to_string(tree.join(name)).unwrap_or_default();
+                text.lines().map(str::to_owned).collect()
+            });
+        } else if let Some(file) = &file
+            && let Some((places, head)) = line.strip_prefix("@@ ").and_then(|l| l.split_once("@@"))
         {
-            found.extend(function_name(head));
-        } else if in_c
+            found.extend(function_name(head).or_else(|| enclosing(file, places)));
+        } else if file.is_some()
             && let Some(text) = line.strip_prefix(['+', '-'])
             && !text.starts_with(char::is_whitespace)
         {
@@ -217,6 +223,23 @@ fn functions_of(patch: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Unchanged lines before the first changed one of a hunk.
+const CONTEXT: usize = 3;
+
+/// The function in which a hunk changes something, by the file before the change:
+/// some tools leave the name out of the hunk's head.
+fn enclosing(file: &[String], places: &str) -> Option<String> {
+    let first = places.trim().strip_prefix('-')?.split([',', ' ']).next()?;
+    let changed = first.parse::<usize>().ok()? - 1 + CONTEXT;
+    let before = file.get(..changed.min(file.len()))?;
+    before
+        .iter()
+        .rev()
+        .filter(|line| line.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+        .find(|line| !line.ends_with(':') && !line.ends_with(';'))
+        .and_then(|line| function_name(line))
 }
 
 /// The C files that a patch changes.
@@ -243,6 +266,20 @@ fn function_name(line: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Where a hunk's head names no function, the file does.
+    #[test]
+    fn functions_come_from_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = "int before(void)\n{\n}\n\nstatic long asked(struct a *a,\n\t\t  int b)\n{\n\
+                    \tint c = b;\n\n\told();\nout:\n\treturn c;\n}\n";
+        fs::create_dir(dir.path().join("mm")).unwrap();
+        fs::write(dir.path().join("mm/mmap.c"), file).unwrap();
+        let patch = "--- a/mm/mmap.c\n+++ b/mm/mmap.c\n@@ -7,7 +7,7 @@\n {\n \tint c = b;\n \n\
+                     -\told();\n+\tnew();\n out:\n \treturn c;\n }\n";
+        assert_eq!(functions_of(patch, dir.path()), ["asked"]);
+        assert!(functions_of(patch, Path::new("/nowhere")).is_empty());
+    }
+
     /// Functions come from the heads of hunks in C files, and from definitions
     /// that the patch adds.
     #[test]
@@ -263,7 +300,9 @@ mod tests {
 +++ b/include/linux/mm.h
 @@ -1,1 +1,2 @@ static inline void vma_in_a_header(int x)
 ";
-        assert_eq!(functions_of(patch), ["stack_map_get_build_id_offset", "helper_of"]);
+        let nowhere = Path::new("/nowhere");
+        let found = functions_of(patch, nowhere);
+        assert_eq!(found, ["stack_map_get_build_id_offset", "helper_of"]);
         assert_eq!(files_of(patch).collect::<Vec<_>>(), ["kernel/bpf/stackmap.c"]);
     }
 }

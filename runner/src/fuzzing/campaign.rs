@@ -58,6 +58,8 @@ struct Known {
     steady: Steady,
     lost: BTreeMap<String, u64>,
     leaks: BTreeMap<String, u64>,
+    /// Folders of leaks.
+    leaks_kept: usize,
     /// Leaks whose programs are not written down yet.
     leaking: Vec<(usize, String, Vec<String>)>,
     skipped: Vec<String>,
@@ -260,8 +262,10 @@ fn one_boot(
             Told::Leak { what, programs, .. } => {
                 let count = known.leaks.entry(what.clone()).or_default();
                 *count += 1;
-                if *count == 1 {
-                    known.leaking.push((known.leaks.len(), what, programs));
+                // All that may be to blame comes first, then the one that is.
+                if *count == 1 || programs.len() == 1 {
+                    known.leaks_kept += 1;
+                    known.leaking.push((known.leaks_kept, what, programs));
                 }
             }
             Told::Skipped { index, why } => {

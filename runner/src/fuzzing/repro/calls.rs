@@ -3,10 +3,11 @@
 
 use bakeoff_fuzz::exec::SHORTEST;
 use bakeoff_fuzz::exec::assemble::assemble;
+use bakeoff_fuzz::exec::pool::OWN_ORDER;
 use bakeoff_fuzz::op::value::MapRef;
 use bakeoff_fuzz::op::{
-    Advice, Aside, Ask, Backing, Child, EventIoctl, How, MapCall, MapKind, Op, Protection, RawTp,
-    Target,
+    Advice, Aside, Ask, Backing, Child, EventIoctl, How, MapCall, MapFlags, MapKind, Op,
+    Protection, RawTp, Target,
 };
 
 use super::attributes::attributes;
@@ -240,9 +241,7 @@ impl Writer {
                     MapCall::Next => "BPF_MAP_GET_NEXT_KEY",
                     MapCall::Take => "BPF_MAP_LOOKUP_AND_DELETE_ELEM",
                     MapCall::Batch => "BPF_MAP_LOOKUP_BATCH",
-                    // A frozen map would stay frozen.
-                    MapCall::Freeze if self.is_pooled(*map) => return,
-                    MapCall::Freeze => "BPF_MAP_FREEZE",
+                    MapCall::Freeze => return self.freeze(*map, how.0),
                 };
                 self.line(format!("element({command}, map[{}], {}, {});", map.0, key.0, how.0));
             }
@@ -270,8 +269,20 @@ impl Writer {
         }
     }
 
-    fn is_pooled(&self, map: MapRef) -> bool {
-        self.maps.get(usize::from(map.0)).is_some_and(|map| map.pooled)
+    /// A pooled map would stay frozen: another one is.
+    fn freeze(&mut self, map: MapRef, how: u8) {
+        let times = 1 + how % 2;
+        match self.maps.get(usize::from(map.0)) {
+            Some(KnownMap { kind, pooled: true }) => {
+                let own = create(*kind, MapFlags::default(), OWN_ORDER);
+                self.line(format!("freeze_new({own}, {times});"));
+            }
+            _ => {
+                for _ in 0..times {
+                    self.line(format!("element(BPF_MAP_FREEZE, map[{}], 0, 0);", map.0));
+                }
+            }
+        }
     }
 
     pub(super) fn map_close(&mut self, map: usize) {

@@ -84,6 +84,15 @@ static long put(int map, uint64_t key, int fd)
 	return update(map, &key, value, 0);
 }
 
+/* Freezes a map that nobody else uses. */
+static void freeze_new(int map, unsigned times)
+{
+	union bpf_attr attr = { .map_fd = map };
+	while (times--)
+		sys_bpf(BPF_MAP_FREEZE, &attr, 4);
+	close(map);
+}
+
 static long element(int command, int map, uint64_t key, uint64_t how)
 {
 	static char value[4096];
