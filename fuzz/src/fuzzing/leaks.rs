@@ -77,11 +77,30 @@ pub fn slab_kib() -> u64 {
     kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "SUnreclaim:")
 }
 
-/// Memory that nobody can take back, in KiB: slab, vmalloc, per-CPU.
+/// Memory that the kernel keeps for itself, in KiB: all that is not free, less what
+/// user space has and what can be taken back. Slab, vmalloc and per-CPU memory are in
+/// it, and what is in no line of its own, as larger pieces of kmalloc().
 #[must_use]
 pub fn memory_kib() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    ["SUnreclaim:", "VmallocUsed:", "Percpu:"].iter().map(|word| kib(&text, word)).sum()
+    let others = ["MemFree:", "Buffers:", "Cached:", "AnonPages:", "SReclaimable:", "PageTables:"];
+    let others = others.iter().map(|word| kib(&text, word)).sum();
+    kib(&text, "MemTotal:").saturating_sub(others)
+}
+
+/// The same once it no longer shrinks: what RCU and workers free comes some time later.
+#[must_use]
+pub fn settled_kib() -> u64 {
+    let mut kib = memory_kib();
+    for _ in 0..LOOKS {
+        std::thread::sleep(3 * BETWEEN);
+        let now = memory_kib();
+        if now >= kib {
+            break;
+        }
+        kib = now;
+    }
+    kib
 }
 
 /// What it is called where such objects are counted.

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::flight::Slot;
 use super::leaks::{self, Held};
@@ -306,8 +305,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Runs programs that were run before, again and again. The pool holds all that
-    /// stays of them by now, so memory must not become more each time.
+    /// Runs programs that were run before, again and again, each time with an empty
+    /// pool: all that they make is made and released anew, so memory must not become
+    /// more each time.
     fn check_passes(&mut self, programs: &[String]) -> io::Result<()> {
         // What a kernel that has warned or died holds proves nothing.
         const WARNED: u64 = 1 << 7 | 1 << 9;
@@ -321,9 +321,8 @@ impl Worker {
                 self.run(&program, written, |_| {})?;
             }
             self.check_release()?;
-            // What RCU and workers free comes some time later.
-            std::thread::sleep(Duration::from_millis(300));
-            let now = leaks::memory_kib();
+            self.executor.empty_pool();
+            let now = leaks::settled_kib();
             if let Some(before) = kib.replace(now) {
                 let more = now.saturating_sub(before);
                 if more < PASS_KIB {
