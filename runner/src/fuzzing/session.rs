@@ -141,6 +141,7 @@ pub fn boot(
         lockdep_off: None,
         misfit: None,
         alarmed: None,
+        wrong: None,
         until_report,
     };
     let total = Duration::from_secs(u64::from(orders.seconds) * 2) + HELLO * 3;
@@ -200,6 +201,8 @@ struct Listening {
     misfit: Option<String>,
     /// When the console last said a word of [`ALARMS`].
     alarmed: Option<Instant>,
+    /// When a lookup was answered wrongly: a finding, though the kernel says nothing.
+    wrong: Option<Instant>,
     until_report: bool,
 }
 
@@ -265,6 +268,9 @@ impl Listening {
                     return Ok(End::Reported);
                 }
             }
+            if self.until_report && self.wrong.is_some_and(|at| at.elapsed() > AFTER_REPORT) {
+                return Ok(End::Reported);
+            }
             if self.lockdep_off.is_some_and(|since| since.elapsed() > AFTER_LOCKDEP) {
                 return Ok(End::LockdepOff);
             }
@@ -326,12 +332,12 @@ impl Listening {
                 self.lockdep_off.get_or_insert_with(Instant::now);
             }
             Told::End { .. } => self.ended = true,
+            Told::Wrong { .. } => self.wrong = self.wrong.or_else(|| Some(Instant::now())),
             Told::Stats(_)
             | Told::Entry { .. }
             | Told::Replayed { .. }
             | Told::Leak { .. }
             | Told::Lost { .. }
-            | Told::Wrong { .. }
             | Told::Times { .. }
             | Told::Skipped { .. } => {}
         }
