@@ -21,9 +21,14 @@ const KINDS: [(u32, &str); 3] = [(11, "prog_id"), (12, "map_id"), (31, "link_id"
 /// A BPF object: its word, and its id.
 pub type Object = (&'static str, u32);
 
-/// Objects are freed some time after their last reference is gone.
-const LOOKS: u32 = 20;
-const BETWEEN: Duration = Duration::from_millis(100);
+/// Objects are freed some time after their last reference is gone. A look goes through
+/// all descriptors of all processes, which takes longer than the wait where both
+/// workers' pools are full.
+const LOOKS: u32 = 6;
+const BETWEEN: Duration = Duration::from_millis(400);
+/// How often, and after which time, memory is looked at that may still be freed.
+const MEMORY_LOOKS: u32 = 20;
+const BETWEEN_MEMORY: Duration = Duration::from_millis(300);
 
 /// What can be counted exactly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,8 +97,8 @@ pub fn memory_kib() -> u64 {
 #[must_use]
 pub fn settled_kib() -> u64 {
     let mut kib = memory_kib();
-    for _ in 0..LOOKS {
-        std::thread::sleep(3 * BETWEEN);
+    for _ in 0..MEMORY_LOOKS {
+        std::thread::sleep(BETWEEN_MEMORY);
         let now = memory_kib();
         if now >= kib {
             break;

@@ -28,7 +28,7 @@ pub const CORPUS: &str = "/tmp/corpus";
 /// A worker that says nothing for this long is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 /// What workers may take beyond their time.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_secs(45);
 
 /// The fuzzer, or one of its workers. `engine` makes programs until the
 /// worker's time is up, and does not come back.
