@@ -445,15 +445,15 @@ fn kvm_that_runs_no_kernel_is_not_used() {
     }
 }
 
-/// Fuzzing the control finds its splat, brings it about again, makes it smaller, says it
-/// as C that shows it without us, and that the reference does not have it.
+/// Fuzzing the control finds its splat within seconds, keeps what was in flight, and says
+/// which patched functions were reached.
 #[test]
 fn fuzzing_finds_what_the_control_has() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let output = command(&["fuzz", "patches/find-vma", "--candidate", "as-reported"])
-        .args(["--arch", "x86_64", "--time", "20", "--until-finding", "--also", "landed"])
-        .args(["--again", "3", "--trials", "4", "--format", "json", "--out"])
+        .args(["--arch", "x86_64", "--time", "20", "--until-finding", "--pursue", "0"])
+        .args(["--format", "json", "--out"])
         .arg(dir.path())
         .output()
         .unwrap();
@@ -463,14 +463,12 @@ fn fuzzing_finds_what_the_control_has() {
     let findings = summary["findings"].as_array().unwrap();
     let finding = findings.iter().find(|finding| finding["title"] == "WARNING in find_vma");
     let finding = finding.unwrap_or_else(|| panic!("{text}\n{}", said(&output)));
-    assert_eq!(finding["reproduced"]["of"], 3, "{finding}");
-    assert!(finding["reproduced"]["boots"].as_u64().unwrap() > 0, "{finding}");
-    assert_eq!(finding["hits"]["6.12/landed/x86_64/kcov"][0], 0, "{finding}");
-    assert!(finding["c_file"]["ran"]["shown"].as_u64().unwrap() > 0, "{finding}");
     let folder = dir.path().join(finding["folder"].as_str().unwrap());
-    for file in ["program.txt", "repro.c", "console.log", "splat.txt"] {
+    for file in ["program.txt", "console.log", "splat.txt"] {
         assert!(folder.join(file).is_file(), "{file} is not in {}", folder.display());
     }
+    let program = fs::read_to_string(folder.join("program.txt")).unwrap();
+    assert!(program.starts_with("bakeoff program "), "{program}");
     let reached = &summary["patched_functions_reached"]["stack_map_get_build_id_offset"];
     assert!(reached.is_number(), "{summary}");
 }

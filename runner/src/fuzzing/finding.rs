@@ -110,9 +110,15 @@ impl Findings {
                     hits: BTreeMap::new(),
                     secondary,
                     suspects: suspects(session, at),
-                    raw,
+                    raw: raw.clone(),
                 }
             });
+            // Two CPUs may print at once; one report that stands alone is enough.
+            if finding.secondary && !secondary {
+                finding.secondary = false;
+                (finding.boot, finding.at, finding.raw) = (boot, at, raw);
+                finding.suspects = suspects(session, at);
+            }
             finding.count += 1;
         }
         new
