@@ -16,6 +16,7 @@
 
 pub mod aside;
 pub mod assemble;
+mod buckets;
 mod events;
 pub mod files;
 pub mod legal;
@@ -39,6 +40,7 @@ use crate::sys::memory::Mapping;
 use crate::sys::trigger;
 use aside::{Helper, Reaper};
 pub use events::{PROBED, SHORTEST};
+pub use buckets::LOST_BUCKETS;
 use files::Files;
 use pool::{Map, Pool};
 
@@ -59,6 +61,8 @@ pub struct Ran {
     pub stuck: bool,
     /// A stack lookup's answer that cannot be right.
     pub wrong: Option<String>,
+    /// Whether a stack map was found to have lost its buckets: see [`LOST_BUCKETS`].
+    pub lost_buckets: bool,
     /// What the last lookup of each operation's forged stacks answered.
     pub lookups: Vec<Lookup>,
 }
@@ -309,6 +313,7 @@ impl Executor {
             errnos,
             stuck: !settled,
             wrong,
+            lost_buckets: self.lost_buckets(),
             lookups,
         }
     }

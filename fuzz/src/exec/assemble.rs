@@ -18,6 +18,9 @@ pub const RUNS: usize = 0;
 /// Where in the scratch map runs in other threads than [`Surroundings::thread`] are
 /// counted, of programs that write a stack to [`BUFFER`].
 pub const FOREIGN: usize = 8;
+/// Where in the scratch map a stack map is noted by its descriptor when
+/// `bpf_get_stackid()` finds no free bucket in it.
+pub const NO_BUCKET: usize = 16;
 /// Where in the scratch map the indices of [`dispatcher`] lie: read from memory,
 /// so that the verifier does not make direct jumps of them, which would have to
 /// be patched, with interrupts to all CPUs, at each change.
@@ -252,10 +255,16 @@ impl Code<'_> {
                 self.call(67);
             }
             Step::GetStackid { map, flags } => {
+                let fd = self.around.map(map.0, STACKS);
                 self.mov(1, 6);
-                self.load_map(2, map.0, STACKS);
+                self.load_wide(2, 1, fd, 0);
                 self.mov_imm(3, stack_flags(*flags));
                 self.call(27);
+                let other = self.jump_if(0x55, 0, -libc::ENOMEM); // if r0 != -ENOMEM
+                self.scratch(1, i32::try_from(NO_BUCKET).unwrap_or(0));
+                self.mov_imm(2, fd);
+                self.push(0x7b, 1, 2, 0, 0); // *(u64 *)(r1) = r2
+                self.land(other);
             }
             Step::GetTaskStack { flags, size } if self.around.has_btf() => {
                 self.call(158); // get_current_task_btf

@@ -4,7 +4,7 @@
 //! by their instructions.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use super::assemble::Surroundings;
@@ -142,6 +142,16 @@ impl Pool {
             }
         };
         Ok(Map { fd, kind, pooled: true })
+    }
+
+    /// The stack map with this descriptor, and how many buckets it has, if it is one
+    /// that stays and that is written to.
+    #[must_use]
+    pub fn stack_map(&self, fd: RawFd) -> Option<(Map, u32)> {
+        let mut maps = self.maps.iter();
+        let (&(kind, flags, order), fd) = maps.find(|(_, map)| map.as_raw_fd() == fd)?;
+        let stacks = matches!(kind, MapKind::Stacks | MapKind::BuildIds) && !flags.rdonly;
+        stacks.then(|| (Map { fd: fd.clone(), kind, pooled: true }, 1 << order.min(10)))
     }
 
     /// A loaded program. It is kept only if all its maps are: the number of a

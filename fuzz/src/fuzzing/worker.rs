@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::flight::Slot;
 use super::leaks::{self, Held};
 use super::{STATS_SECONDS, Stats, Told};
-use crate::exec::{Executor, Ran, Spent};
+use crate::exec::{LOST_BUCKETS, Executor, Ran, Spent};
 use crate::kernel;
 use crate::program::{Program, text};
 use crate::sys;
@@ -182,6 +182,14 @@ impl Worker {
                 what: what.clone(),
                 program: written.to_owned(),
             })?;
+        }
+        if ran.lost_buckets {
+            // Any program that used the map may have lost them, this one most likely.
+            let mut programs: Vec<String> = self.recent.iter().cloned().collect();
+            programs.push(written.to_owned());
+            let what = LOST_BUCKETS.to_owned();
+            tell(&Told::Leak { worker: self.number, what, programs })?;
+            self.executor.empty_pool();
         }
         if ran.stuck {
             tell(&Told::Lost {

@@ -14,7 +14,7 @@ use super::bench::Bench;
 use super::corpus::{self, Corpus};
 use super::coverage::{self, FOLDERS, Map};
 use super::finding::{Findings, WRONG};
-use super::session::{self, End, Session};
+use super::session::{self, End, Session, Until};
 use super::summary::Summary;
 use crate::error::{Context, Error, Result};
 use crate::event::Stage;
@@ -235,7 +235,7 @@ fn one_boot(
     let before = known.total;
     let (mut workers, mut steady_from) = (BTreeMap::new(), BTreeMap::new());
     let mut not_kept = None;
-    let until = campaign.until_finding;
+    let until = if campaign.until_finding { Until::Report } else { Until::End };
     let session =
         session::boot(bench, orders, until, &dir, tools.cancel, |told, after| match told {
             Told::Entry { program, pcs, .. } => {

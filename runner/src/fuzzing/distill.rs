@@ -78,7 +78,7 @@ pub fn distill(
         let task = tools.events.start(Stage::Boot, format!("{} distill", bench.cell), None);
         let mut done = 0;
         let dir = dir.join("boots").join(&orders.boot);
-        let session = session::boot(bench, &orders, false, &dir, tools.cancel, |told, _| {
+        let session = session::boot(bench, &orders, session::Until::End, &dir, tools.cancel, |told, _| {
             if let Told::Replayed { index, pcs, .. } = told {
                 done = index as usize + 1;
                 if let Some(trace) = traces.get_mut(from + index as usize) {

@@ -42,6 +42,10 @@ pub struct Finding {
     pub folder: PathBuf,
     /// How often it came again in fresh boots; `None`: not tried.
     pub reproduced: Option<Reproduced>,
+    /// Its programs bring it about only together, one after the other: how many of
+    /// them it takes, as far as that was tried.
+    #[serde(default)]
+    pub together: Option<u64>,
     /// Operations of its program, and of the one that was made smaller.
     pub ops: Option<(usize, usize)>,
     /// Whether its C file shows the report; `None`: there is none.
@@ -105,6 +109,7 @@ impl Findings {
                     at,
                     after_seconds,
                     reproduced: None,
+                    together: None,
                     ops: None,
                     c_file: None,
                     hits: BTreeMap::new(),
@@ -136,6 +141,7 @@ impl Findings {
             after_seconds: after,
             folder: Path::new("findings").join(fingerprint),
             reproduced: None,
+                    together: None,
             ops: None,
             c_file: None,
             hits: BTreeMap::new(),
@@ -187,8 +193,11 @@ impl Finding {
     /// The finding for people.
     #[must_use]
     pub fn text(&self) -> String {
-        let Finding { fingerprint, title, count, folder, ops, c_file, hits, .. } = self;
+        let Finding { fingerprint, title, count, folder, together, ops, c_file, hits, .. } = self;
         let mut out = format!("{fingerprint} {title}\n  {count} times; {}", self.how_often());
+        if let Some(together) = together {
+            out.push_str(&format!(", by {together} programs one after the other"));
+        }
         if let Some((small, large)) = ops {
             out.push_str(&format!("; {small} of {large} operations"));
         }

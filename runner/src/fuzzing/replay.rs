@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bench::Bench;
 use super::coverage::{self, Map};
 use super::finding::{LEAK, Report, WRONG, reports};
-use super::session::{self, End, Session};
+use super::session::{self, End, Session, Until};
 use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::run::Tools;
@@ -102,15 +102,14 @@ pub struct Reproduced {
 }
 
 /// Boots once and runs the programs in order; adds the addresses that were run
-/// through. With `until_report` the boot ends soon after the first report. The
-/// boot as it was listened to is the second half of the answer.
+/// through. The boot as it was listened to is the second half of the answer.
 ///
 /// # Errors
 /// What is ours.
 pub fn once(
     bench: &Bench,
     programs: &[String],
-    until_report: bool,
+    until: Until<'_>,
     dir: &Path,
     tools: &Tools<'_>,
     traced: &mut BTreeSet<u64>,
@@ -124,7 +123,7 @@ pub fn once(
         mode: Mode::Replay,
         programs: programs.to_vec(),
         // At the end only; a boot that ends with the first report has no time for it.
-        leak_check_every: if until_report { 0 } else { u32::MAX },
+        leak_check_every: if until == Until::End { u32::MAX } else { 0 },
     };
     let (mut replayed, mut debug_locks) = (BTreeMap::new(), None);
     let (mut wrong, mut wrong_by) = (BTreeSet::new(), None);
@@ -146,7 +145,7 @@ pub fn once(
         Told::Leak { what, .. } => drop(leaks.insert(what)),
         Told::Hello { .. } | Told::Entry { .. } | Told::Stats(_) | Told::Times { .. } => {}
     };
-    let session = session::boot(bench, &orders, until_report, dir, tools.cancel, listened)?;
+    let session = session::boot(bench, &orders, until, dir, tools.cancel, listened)?;
     if let End::NoHello(line) = &session.end {
         return Err(Error::failure(format!("the guest did not come up; it last said: {line}")));
     }
@@ -183,7 +182,7 @@ pub fn replay(
     let mut lost = 0;
     while done.len() < boots as usize {
         let dir = out.join("boots").join(format!("replay-{:03}", done.len()));
-        let (boot, session) = once(bench, programs, false, &dir, tools, &mut traced)?;
+        let (boot, session) = once(bench, programs, Until::End, &dir, tools, &mut traced)?;
         if let End::Emulator(why) = session.end {
             lost += 1;
             if lost > LOST {

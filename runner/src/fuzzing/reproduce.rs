@@ -13,7 +13,7 @@ use super::finding::{self, CFile, Finding};
 use super::native;
 use super::replay::{self, Boot, Reproduced};
 use super::repro::{About, c_file};
-use super::session::Session;
+use super::session::{Session, Until};
 use super::smaller::{Minimized, Trials, shrink};
 use crate::error::{Context, Error, Result};
 use crate::event::Stage;
@@ -28,6 +28,9 @@ const C_BOOTS: u64 = 2;
 const C_PROCESSES: u32 = 2;
 /// How often each of them runs the program.
 const C_TIMES: u32 = 200;
+
+/// What is wanted if any report is: no fingerprint.
+const ANY: &str = "any";
 
 /// How much is done about one finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +67,11 @@ impl Asking<'_> {
             programs.iter().flat_map(|program| vec![program.clone(); repeat]).collect();
         let dir = self.dir.join("boots").join(format!("{}-{:03}", self.wanted, self.boots));
         self.boots += 1;
-        let asked = replay::once(self.bench, &list, true, &dir, self.tools, &mut BTreeSet::new());
+        let until = match self.wanted {
+            ANY => Until::Report,
+            wanted => Until::Wanted(wanted),
+        };
+        let asked = replay::once(self.bench, &list, until, &dir, self.tools, &mut BTreeSet::new());
         // Dozens of consoles of the same report are of no use to anybody.
         if dir.is_dir() {
             fs::remove_dir_all(&dir).at_path("remove", &dir)?;
@@ -109,7 +116,7 @@ pub fn minimize(
 ) -> Result<Minimized> {
     let mut asking = Asking {
         bench,
-        wanted: fingerprint.unwrap_or("first"),
+        wanted: fingerprint.unwrap_or(ANY),
         repeat: effort.repeat,
         dir: out,
         tools,
@@ -168,8 +175,14 @@ pub fn pursue(
         Asking { bench, wanted: &wanted, repeat: effort.repeat, dir: root, tools, boots: 0 };
     let culprit = culprit(&mut asking, &finding.suspects)?;
     let Some(culprit) = culprit else {
-        finding.reproduced = Some(rate(&finding.title, 0, 1));
-        task.finish("not by any of its programs alone");
+        let suspects = finding.suspects.clone();
+        let again = together(&mut asking, &finding.title, &suspects, effort.boots)?;
+        if again.boots > 0 {
+            finding.suspects = fewer(&mut asking, suspects, effort.trials / 2)?;
+            finding.together = Some(finding.suspects.len() as u64);
+        }
+        finding.reproduced = Some(again);
+        task.finish(format!("not by any of its programs alone; {}", finding.how_often()));
         return finding.write(root);
     };
     finding.reproduced = Some(again(&mut asking, &finding.title, &culprit, effort.boots)?);
@@ -227,11 +240,42 @@ fn culprit(asking: &mut Asking<'_>, suspects: &[String]) -> Result<Option<String
 }
 
 fn again(asking: &mut Asking<'_>, title: &str, program: &str, boots: u32) -> Result<Reproduced> {
+    together(asking, title, &[program.to_owned()], boots)
+}
+
+/// How often programs bring the report about, run one after the other.
+fn together(
+    asking: &mut Asking<'_>,
+    title: &str,
+    programs: &[String],
+    boots: u32,
+) -> Result<Reproduced> {
     let mut came = 0;
     for _ in 0..boots {
-        came += u64::from(asking.first_of(&[program.to_owned()])?.is_some());
+        came += u64::from(asking.first_of(programs)?.is_some());
     }
     Ok(rate(title, came, boots.into()))
+}
+
+/// Fewer programs that still bring the report about together, with at most so many
+/// boots: those of ever smaller pieces of the list that can be left out are.
+fn fewer(asking: &mut dyn Trials, mut programs: Vec<String>, most: u32) -> Result<Vec<String>> {
+    let (mut boots, mut piece) = (0, programs.len().div_ceil(2));
+    while piece > 0 && programs.len() > 1 {
+        let mut at = 0;
+        while at < programs.len() && boots < most {
+            let mut rest = programs.clone();
+            rest.drain(at..(at + piece).min(programs.len()));
+            boots += 1;
+            if !rest.is_empty() && asking.first_of(&rest)?.is_some() {
+                programs = rest;
+            } else {
+                at += piece;
+            }
+        }
+        piece = if piece == 1 { 0 } else { piece.div_ceil(2) };
+    }
+    Ok(programs)
 }
 
 fn rate(title: &str, boots: u64, of: u64) -> Reproduced {
@@ -276,4 +320,32 @@ fn as_c(
     task.finish(format!("the report in {shown} of {C_BOOTS} boots"));
     finding.c_file = Some(CFile::Ran { shown, of: C_BOOTS, others });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A report that takes two programs.
+    struct Both(u32);
+
+    impl Trials for Both {
+        fn first_of(&mut self, programs: &[String]) -> Result<Option<usize>> {
+            self.0 += 1;
+            let has = |name: &str| programs.iter().any(|program| program == name);
+            Ok((has("b") && has("e")).then_some(0))
+        }
+    }
+
+    /// What is not needed is left out, the order stays, and boots are a limit.
+    #[test]
+    fn programs_that_are_not_needed_are_left_out() {
+        let all: Vec<String> = ["a", "b", "c", "d", "e", "f"].map(str::to_owned).into();
+        let mut both = Both(0);
+        assert_eq!(fewer(&mut both, all.clone(), 30).unwrap(), ["b", "e"]);
+        assert!(both.0 < 20, "{}", both.0);
+        let mut both = Both(0);
+        assert_eq!(fewer(&mut both, all.clone(), 2).unwrap().len(), 6);
+        assert_eq!(both.0, 2);
+    }
 }

@@ -18,7 +18,7 @@ use crate::boot::Guest;
 use crate::command::Cancel;
 use crate::error::{Context, Error, Result};
 use crate::exercise::listen::{Console, Happening, Listener};
-use crate::observe::{Parser, Splat};
+use crate::observe::{Parser, Splat, fingerprint};
 use crate::qmp::QmpEvent;
 
 /// How a boot ended.
@@ -87,19 +87,32 @@ const AFTER_LOCKDEP: Duration = Duration::from_secs(2);
 /// What a report may still say, once it has begun.
 const AFTER_REPORT: Duration = Duration::from_secs(3);
 
+/// How long other reports are waited through, for the one that is wanted.
+const OTHERS: Duration = Duration::from_secs(20);
+
+/// What ends a boot before its orders are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until<'a> {
+    /// Nothing but what proves nothing more.
+    End,
+    /// A report, whichever.
+    Report,
+    /// The report with this fingerprint; others only if it does not come soon.
+    Wanted(&'a str),
+}
+
 /// Words with which a report may begin: when they come, the programs in flight
 /// are noted.
 const ALARMS: [&str; 6] = ["WARNING:", "BUG:", "INFO:", "cut here", "Oops", "panic"];
 
-/// Boots once. `take` gets each record, with the seconds since power-on. With
-/// `until_report` the boot ends soon after the kernel has reported something.
+/// Boots once. `take` gets each record, with the seconds since power-on.
 ///
 /// # Errors
 /// What is ours: QEMU, a guest of other sources, a full disk.
 pub fn boot(
     bench: &Bench,
     orders: &Orders,
-    until_report: bool,
+    until: Until<'_>,
     dir: &Path,
     cancel: &Cancel,
     mut take: impl FnMut(Told, f64),
@@ -141,8 +154,9 @@ pub fn boot(
         lockdep_off: None,
         misfit: None,
         alarmed: None,
+        reported: None,
         wrong: None,
-        until_report,
+        until,
     };
     let total = Duration::from_secs(u64::from(orders.seconds) * 2) + HELLO * 3;
     let end = listening.listen(&mut log, silence(bench.accel), total, cancel, &mut take)?;
@@ -184,7 +198,7 @@ pub fn boot(
     })
 }
 
-struct Listening {
+struct Listening<'a> {
     guest: Guest,
     listener: Listener,
     console: Console,
@@ -199,14 +213,16 @@ struct Listening {
     ended: bool,
     lockdep_off: Option<Instant>,
     misfit: Option<String>,
-    /// When the console last said a word of [`ALARMS`].
+    /// When the console said a word of [`ALARMS`], the first since it was looked at.
     alarmed: Option<Instant>,
+    /// When the first report was complete.
+    reported: Option<Instant>,
     /// When a lookup was answered wrongly: a finding, though the kernel says nothing.
     wrong: Option<Instant>,
-    until_report: bool,
+    until: Until<'a>,
 }
 
-impl Listening {
+impl Listening<'_> {
     fn listen(
         &mut self,
         log: &mut File,
@@ -260,15 +276,7 @@ impl Listening {
             if self.bytes > CONSOLE_BYTES {
                 return Ok(End::Flood);
             }
-            if self.until_report && self.alarmed.is_some_and(|at| at.elapsed() > AFTER_REPORT) {
-                self.alarmed = None;
-                let splats = self.parser.flush();
-                self.splats.extend(splats);
-                if !self.splats.is_empty() {
-                    return Ok(End::Reported);
-                }
-            }
-            if self.until_report && self.wrong.is_some_and(|at| at.elapsed() > AFTER_REPORT) {
+            if self.has_reported() {
                 return Ok(End::Reported);
             }
             if self.lockdep_off.is_some_and(|since| since.elapsed() > AFTER_LOCKDEP) {
@@ -283,6 +291,28 @@ impl Listening {
         }
     }
 
+    /// Whether what the boot was to run until has come.
+    fn has_reported(&mut self) -> bool {
+        if self.until == Until::End {
+            return false;
+        }
+        if self.alarmed.is_some_and(|at| at.elapsed() > AFTER_REPORT) {
+            self.alarmed = None;
+            let splats = self.parser.flush();
+            self.splats.extend(splats);
+            if !self.splats.is_empty() {
+                self.reported = self.reported.or_else(|| Some(Instant::now()));
+            }
+        }
+        let wanted = match self.until {
+            Until::Wanted(wanted) => self.splats.iter().any(|s| fingerprint(s) == wanted),
+            Until::Report | Until::End => true,
+        };
+        let patience = if wanted { Duration::ZERO } else { OTHERS };
+        self.reported.is_some_and(|at| at.elapsed() >= patience)
+            || self.wrong.is_some_and(|at| at.elapsed() > AFTER_REPORT)
+    }
+
     fn happening(
         &mut self,
         happening: Happening,
@@ -295,7 +325,7 @@ impl Listening {
                 self.bytes += bytes.len() as u64;
                 let text = String::from_utf8_lossy(&bytes);
                 if ALARMS.iter().any(|alarm| text.contains(alarm)) {
-                    self.alarmed = Some(Instant::now());
+                    self.alarmed = self.alarmed.or_else(|| Some(Instant::now()));
                     self.note_suspects()?;
                 }
                 self.splats.extend(self.parser.push(&bytes));

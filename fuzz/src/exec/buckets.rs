@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Stack maps that have lost buckets.
+//!
+//! A stack map has as many buckets as entries, taken from a list of free ones and
+//! put back when an entry is replaced or deleted (`kernel/bpf/stackmap.c`). A
+//! bucket that is not put back shows nowhere: its memory is the map's. In the end
+//! `bpf_get_stackid()` answers `-ENOMEM`, as it does for a map that is merely full.
+//! So a map of which that was said is emptied and asked again.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::Executor;
+use super::assemble::{NO_BUCKET, assemble};
+use super::pool::Around;
+use crate::op::ProgKind;
+use crate::op::step::{Body, Flaw, StackFlags, Step};
+use crate::op::value::Upto;
+use crate::sys::call::{self, Attributes};
+
+/// What is told of a map without entries that has no free bucket.
+pub const LOST_BUCKETS: &str = "buckets of a stack map: it has no entry, and none is free";
+
+/// How often it has to have none: what a program that has ended set off may still
+/// be under way.
+const ASKED: usize = 3;
+
+const MAP_DELETE_ELEM: u32 = 3;
+const PROG_TEST_RUN: u32 = 10;
+
+impl Executor {
+    /// Whether the map in which a program found no free bucket since the last call
+    /// has none when it is empty, either.
+    pub(super) fn lost_buckets(&mut self) -> bool {
+        let noted = self.counters.load(NO_BUCKET);
+        if noted == 0 {
+            return false;
+        }
+        self.counters.store(NO_BUCKET, 0);
+        let Some((map, buckets)) = i32::try_from(noted).ok().and_then(|fd| self.pool.stack_map(fd))
+        else {
+            return false;
+        };
+        (0..ASKED).all(|nth| {
+            // The first answer is often that there is room again; then nothing is to be waited for.
+            (nth == 0 || self.settle()) && self.is_without_buckets(&map, buckets) == Some(true)
+        })
+    }
+
+    /// Whether an emptied map has no bucket; `None` if it cannot be emptied or asked.
+    fn is_without_buckets(&mut self, map: &super::Map, buckets: u32) -> Option<bool> {
+        for id in 0..buckets {
+            let id = id.to_ne_bytes();
+            let attributes = Attributes::default().fd(0, map.fd.as_fd());
+            match call::bpf(MAP_DELETE_ELEM, attributes.input(8, &id), 32) {
+                Ok(_) | Err(libc::ENOENT) => {}
+                // Frozen.
+                Err(_) => return None,
+            }
+        }
+        let flags = StackFlags { user: true, ..StackFlags::default() };
+        let body = Body(vec![Step::GetStackid { map: Upto(0), flags }]);
+        let mut around = Around {
+            maps: vec![map.clone()],
+            pool: &mut self.pool,
+            scratch: self.scratch.as_raw_fd(),
+            btf: self.btf,
+            pooled: true,
+        };
+        let insns = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut around);
+        let program = self.pool.program(ProgKind::RawTp, insns, true).ok()?;
+        
+        let ran = call::bpf(PROG_TEST_RUN, Attributes::default().fd(0, program.as_fd()), 80);
+        let without = self.counters.load(NO_BUCKET) != 0;
+        self.counters.store(NO_BUCKET, 0);
+        ran.ok().map(|_| without)
+    }
+}
