@@ -20,6 +20,7 @@ mod buckets;
 mod events;
 pub mod files;
 pub mod legal;
+mod lookups;
 pub mod pool;
 mod run;
 
@@ -39,8 +40,8 @@ use crate::sys::kcov::Kcov;
 use crate::sys::memory::Mapping;
 use crate::sys::trigger;
 use aside::{Helper, Reaper};
-pub use events::{PROBED, SHORTEST};
 pub use buckets::LOST_BUCKETS;
+pub use events::{PROBED, SHORTEST};
 use files::Files;
 use pool::{Map, Pool};
 
@@ -361,47 +362,6 @@ impl Executor {
     #[must_use]
     pub fn settle(&mut self) -> bool {
         self.helper.settle() && self.reaper.settle()
-    }
-
-    /// Makes the buffer that stacks are written to say nothing.
-    fn clear_stack(&self) {
-        self.counters.store(assemble::FOREIGN, 0);
-        for entry in 0..trigger::FRAMES + 2 {
-            self.counters.store(assemble::BUFFER + 32 * entry, 0);
-        }
-    }
-
-    /// Compares the stack in the buffer with what the arena is mapped to, if no other
-    /// thread can have written it.
-    fn check_stack(&mut self, frames: &[u8]) {
-        const VALID: u64 = 1;
-        const ADDRESS: u64 = 2;
-        if self.counters.load(assemble::FOREIGN) != 0 {
-            return;
-        }
-        let mut lookup = Lookup::default();
-        for entry in 0..trigger::FRAMES + 2 {
-            let word = |n: usize| self.counters.load(assemble::BUFFER + 32 * entry + 8 * n);
-            let words = [word(0), word(1), word(2), word(3)];
-            match words[0] & 0xffff_ffff {
-                VALID => lookup.valid += 1,
-                ADDRESS => {
-                    lookup.address += 1;
-                    continue;
-                }
-                _ => continue,
-            }
-            // Status (4 bytes), build id (20), offset (8).
-            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-            let Some(id) = bytes.get(4..24).and_then(|id| id.try_into().ok()) else { continue };
-            if self.tables.arena.is_legal(frames, id, words[3]) == Some(false) {
-                let what = format!("build id {:02x}…, offset {:#x}", id[0], words[3]);
-                self.tables.wrong.get_or_insert(what);
-            }
-        }
-        if lookup != Lookup::default() {
-            self.tables.lookup = Some(lookup);
-        }
     }
 
     fn disarm(&self, place: Place) -> Answer<i64> {

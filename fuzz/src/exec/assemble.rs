@@ -16,11 +16,16 @@ pub const SCRATCH: u32 = 16 << 10;
 /// Where in the scratch map the runs are counted.
 pub const RUNS: usize = 0;
 /// Where in the scratch map runs in other threads than [`Surroundings::thread`] are
-/// counted, of programs that write a stack to [`BUFFER`].
+/// counted, of programs that write a stack to [`BUFFER`] or to a map.
 pub const FOREIGN: usize = 8;
 /// Where in the scratch map a stack map is noted by its descriptor when
 /// `bpf_get_stackid()` finds no free bucket in it.
 pub const NO_BUCKET: usize = 16;
+/// Where in the scratch map the last id that `bpf_get_stackid()` answered is noted,
+/// if it compared whole stacks: with `BPF_F_FAST_STACK_CMP` an old one may stand for it.
+pub const STACK_ID: usize = 24;
+/// Where in the scratch map the map of [`STACK_ID`] is noted, by its descriptor.
+pub const STACK_MAP: usize = 32;
 /// Where in the scratch map the indices of [`dispatcher`] lie: read from memory,
 /// so that the verifier does not make direct jumps of them, which would have to
 /// be patched, with interrupts to all CPUs, at each change.
@@ -70,7 +75,8 @@ pub fn assemble(
 ) -> Vec<Insn> {
     let mut code = Code { insns: Vec::new(), around, kind, flaw };
     code.prologue();
-    if body.0.iter().any(|step| matches!(step, Step::GetStack { .. })) {
+    let asks = |step: &Step| matches!(step, Step::GetStack { .. } | Step::GetStackid { .. });
+    if body.0.iter().any(asks) {
         code.note_foreign();
     }
     code.steps(&body.0);
@@ -207,6 +213,24 @@ impl Code<'_> {
         self.land(ours);
     }
 
+    /// Notes what `bpf_get_stackid()` answered about the map, in R0, which stays.
+    fn note_stackid(&mut self, map: i32, whole: bool) {
+        let offset = |at: usize| i32::try_from(at).unwrap_or(0);
+        let other = self.jump_if(0x55, 0, -libc::ENOMEM); // if r0 != -ENOMEM
+        self.scratch(1, offset(NO_BUCKET));
+        self.mov_imm(2, map);
+        self.push(0x7b, 1, 2, 0, 0); // *(u64 *)(r1) = r2
+        self.land(other);
+        if whole {
+            let failed = self.jump_if(0xc5, 0, 0); // if r0 s< 0
+            self.scratch(1, offset(STACK_ID));
+            self.push(0x7b, 1, 0, 0, 0); // *(u64 *)(r1) = r0
+            self.mov_imm(2, map);
+            self.push(0x7b, 1, 2, 8, 0); // *(u64 *)(r1 + 8) = r2
+            self.land(failed);
+        }
+    }
+
     fn steps(&mut self, steps: &[Step]) {
         let mut rest = steps;
         while let Some((step, after)) = rest.split_first() {
@@ -260,11 +284,7 @@ impl Code<'_> {
                 self.load_wide(2, 1, fd, 0);
                 self.mov_imm(3, stack_flags(*flags));
                 self.call(27);
-                let other = self.jump_if(0x55, 0, -libc::ENOMEM); // if r0 != -ENOMEM
-                self.scratch(1, i32::try_from(NO_BUCKET).unwrap_or(0));
-                self.mov_imm(2, fd);
-                self.push(0x7b, 1, 2, 0, 0); // *(u64 *)(r1) = r2
-                self.land(other);
+                self.note_stackid(fd, !flags.fast);
             }
             Step::GetTaskStack { flags, size } if self.around.has_btf() => {
                 self.call(158); // get_current_task_btf
@@ -509,7 +529,7 @@ mod tests {
                 })
                 .collect();
             for (at, insn) in insns.iter().enumerate() {
-                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x55 | 0x75);
+                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x55 | 0x75 | 0xc5);
                 if is_jump && !halves[at] {
                     let target = at.cast_signed() + 1 + isize::from(insn.offset);
                     let target = usize::try_from(target).unwrap();

@@ -68,7 +68,7 @@ impl Executor {
         };
         let insns = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut around);
         let program = self.pool.program(ProgKind::RawTp, insns, true).ok()?;
-        
+
         let ran = call::bpf(PROG_TEST_RUN, Attributes::default().fd(0, program.as_fd()), 80);
         let without = self.counters.load(NO_BUCKET) != 0;
         self.counters.store(NO_BUCKET, 0);

@@ -78,15 +78,16 @@ pub fn distill(
         let task = tools.events.start(Stage::Boot, format!("{} distill", bench.cell), None);
         let mut done = 0;
         let dir = dir.join("boots").join(&orders.boot);
-        let session = session::boot(bench, &orders, session::Until::End, &dir, tools.cancel, |told, _| {
-            if let Told::Replayed { index, pcs, .. } = told {
-                done = index as usize + 1;
-                if let Some(trace) = traces.get_mut(from + index as usize) {
-                    *trace = pcs;
+        let session =
+            session::boot(bench, &orders, session::Until::End, &dir, tools.cancel, |told, _| {
+                if let Told::Replayed { index, pcs, .. } = told {
+                    done = index as usize + 1;
+                    if let Some(trace) = traces.get_mut(from + index as usize) {
+                        *trace = pcs;
+                    }
+                    task.progress(done as u64, Some(rest.len() as u64), "programs");
                 }
-                task.progress(done as u64, Some(rest.len() as u64), "programs");
-            }
-        })?;
+            })?;
         task.finish(format!("{:?}, {done} of {} programs", session.end, rest.len()));
         boot += 1;
         if done < rest.len() {

@@ -141,7 +141,7 @@ impl Findings {
             after_seconds: after,
             folder: Path::new("findings").join(fingerprint),
             reproduced: None,
-                    together: None,
+            together: None,
             ops: None,
             c_file: None,
             hits: BTreeMap::new(),

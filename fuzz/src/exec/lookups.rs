@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What lookups of forged stacks by build ids answered, in the buffer of
+//! `bpf_get_stack()` and under the id of `bpf_get_stackid()`, compared with what
+//! the arena is mapped to.
+
+use std::os::fd::{AsFd, RawFd};
+
+use super::assemble::{BUFFER, FOREIGN, STACK_ID, STACK_MAP};
+use super::{Executor, Lookup, trigger};
+use crate::op::MapKind;
+use crate::sys::call::{self, Attributes};
+
+/// `struct bpf_stack_build_id` (`include/uapi/linux/bpf.h`): status (4 bytes), build
+/// id (20), offset or address (8).
+const ENTRY: usize = 32;
+/// `BPF_STACK_BUILD_ID_VALID` and `BPF_STACK_BUILD_ID_IP`.
+const VALID: u32 = 1;
+const ADDRESS: u32 = 2;
+/// Entries that are looked at: the forged frames, and what may be around them.
+const ENTRIES: usize = trigger::FRAMES + 2;
+/// Bytes of a value of a stack map by build ids: see [`super::pool::shape`].
+const VALUE: usize = 16 * ENTRY;
+
+const MAP_LOOKUP_ELEM: u32 = 1;
+
+type Entry = [u8; ENTRY];
+
+impl Executor {
+    /// Makes everything that stacks are noted in say nothing.
+    pub(super) fn clear_stack(&self) {
+        self.counters.store(FOREIGN, 0);
+        self.counters.store(STACK_MAP, 0);
+        for entry in 0..ENTRIES {
+            self.counters.store(BUFFER + ENTRY * entry, 0);
+        }
+    }
+
+    /// Compares the stacks that were written since [`clear_stack`](Self::clear_stack),
+    /// if no other thread can have written any.
+    pub(super) fn check_stack(&mut self, frames: &[u8]) {
+        if self.counters.load(FOREIGN) != 0 {
+            return;
+        }
+        let mut lookup = Lookup::default();
+        for number in 0..ENTRIES {
+            let entry = self.entry(number);
+            match status(&entry) {
+                VALID => lookup.valid += 1,
+                ADDRESS => lookup.address += 1,
+                _ => {}
+            }
+            self.judge(frames, &entry, "bpf_get_stack()");
+        }
+        if lookup != Lookup::default() {
+            self.tables.lookup = Some(lookup);
+        }
+        if let Some(value) = self.noted_stack() {
+            for entry in value.chunks_exact(ENTRY).filter_map(|entry| entry.try_into().ok()) {
+                self.judge(frames, entry, "bpf_get_stackid()");
+            }
+        }
+    }
+
+    /// An entry of the buffer.
+    fn entry(&self, number: usize) -> Entry {
+        let mut entry = [0; ENTRY];
+        for (word, bytes) in entry.chunks_exact_mut(8).enumerate() {
+            let value = self.counters.load(BUFFER + ENTRY * number + 8 * word);
+            bytes.copy_from_slice(&value.to_ne_bytes());
+        }
+        entry
+    }
+
+    /// What is in the map of build ids under the id that was answered last.
+    fn noted_stack(&self) -> Option<[u8; VALUE]> {
+        let fd = RawFd::try_from(self.counters.load(STACK_MAP)).ok().filter(|fd| *fd != 0)?;
+        let map = self.pool.stack_map(fd).map(|(map, _)| map);
+        let map = map.filter(|map| map.kind == MapKind::BuildIds)?;
+        let id = u32::try_from(self.counters.load(STACK_ID)).ok()?.to_ne_bytes();
+        let mut value = [0; VALUE];
+        let attributes = Attributes::default().fd(0, map.fd.as_fd()).input(8, &id);
+        call::bpf(MAP_LOOKUP_ELEM, attributes.output(16, &mut value), 32).ok()?;
+        Some(value)
+    }
+
+    /// Notes an entry that cannot be right.
+    fn judge(&mut self, frames: &[u8], entry: &Entry, asked: &str) {
+        if status(entry) != VALID {
+            return;
+        }
+        let (Some(id), Some(offset)) = (
+            entry.get(4..24).and_then(|id| <[u8; 20]>::try_from(id).ok()),
+            entry.get(24..).and_then(|offset| offset.try_into().ok()).map(u64::from_ne_bytes),
+        ) else {
+            return;
+        };
+        if self.tables.arena.is_legal(frames, id, offset) == Some(false) {
+            let what = format!("{asked}: build id {:02x}…, offset {offset:#x}", id[0]);
+            self.tables.wrong.get_or_insert(what);
+        }
+    }
+}
+
+fn status(entry: &Entry) -> u32 {
+    u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]])
+}
