@@ -54,20 +54,18 @@ pub struct Prerequisite {
     pub why: String,
     /// Who needs it.
     pub need: Need,
+    /// The line of a profile's fragment without which it is merely useful.
+    option: Option<&'static str>,
     check: Check,
     remedy: Remedy,
 }
 
-/// Makes BTF from debug info.
-const PAHOLE: &str = "pahole";
+/// Kernels that tell their types.
+const BTF: &str = "CONFIG_DEBUG_INFO_BTF=y";
+/// Kernels that are fuzzed.
+const KCOV: &str = "CONFIG_KCOV=y";
 
 impl Prerequisite {
-    /// Whether it is there for kernels that tell their types.
-    #[must_use]
-    pub fn is_for_btf(&self) -> bool {
-        self.name == PAHOLE
-    }
-
     /// The same, to be installed even if it is merely useful.
     #[must_use]
     pub fn wanted(self) -> Prerequisite {
@@ -102,18 +100,27 @@ impl Checked {
     }
 }
 
-/// Whether kernels of one of these profiles tell their types (BTF).
+/// The same, those that these profiles take with need [`Need::Run`].
 ///
 /// # Errors
 /// A fragment that cannot be read.
-pub fn tell_types(data: &DataDir, profiles: &[String]) -> Result<bool> {
+pub fn for_profiles(
+    all: Vec<Prerequisite>,
+    data: &DataDir,
+    profiles: &[String],
+) -> Result<Vec<Prerequisite>> {
+    let mut fragments = String::new();
     for profile in profiles {
-        let fragment = data.read_text(&format!("kconfigs/{profile}.config"))?.unwrap_or_default();
-        if fragment.lines().any(|line| line.trim() == "CONFIG_DEBUG_INFO_BTF=y") {
-            return Ok(true);
-        }
+        let fragment = data.read_text(&format!("kconfigs/{profile}.config"))?;
+        fragments.push_str(&fragment.unwrap_or_default());
+        fragments.push('\n');
     }
-    Ok(false)
+    let has = |option: &str| fragments.lines().any(|line| line.trim() == option);
+    let wanted = |what: Prerequisite| match what.option {
+        Some(option) if has(option) => what.wanted(),
+        _ => what,
+    };
+    Ok(all.into_iter().map(wanted).collect())
 }
 
 /// Everything that bake-offs on these architectures need; with `tests`, also
@@ -124,6 +131,7 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
         name: name.into(),
         why: why.into(),
         need,
+        option: None,
         check: Check::Program(name.into()),
         remedy: Remedy::Package(package.into()),
     };
@@ -131,6 +139,7 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
         name: name.into(),
         why: why.into(),
         need: Need::Run,
+        option: None,
         check: Check::File(path.into()),
         remedy: Remedy::Package(package.into()),
     };
@@ -142,7 +151,10 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
         program("bc", "bc", Need::Run, "the kernel's time constants"),
         program("git", "git", Need::Run, "applies patches; bases from git repositories"),
         file("libelf", "/usr/include/libelf.h", "libelf-dev", "objtool, for x86_64 kernels"),
-        program(PAHOLE, "pahole", Need::Useful, "kernels that tell their types (profile btf)"),
+        Prerequisite {
+            option: Some(BTF),
+            ..program("pahole", "pahole", Need::Useful, "kernels that tell types (profile btf)")
+        },
         program("ccache", "ccache", Need::Useful, "compiles what did not change only once"),
     ];
     for arch in archs {
@@ -160,11 +172,25 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
             let why = format!("static {} guest binaries", arch.name);
             all.push(file(&libc, &libc, &format!("libc6-dev-{debian}-cross"), &why));
         }
+        let (compiler, package) = match arch.is_native() {
+            true => ("g++".to_owned(), "build-essential".to_owned()),
+            false => {
+                let prefix = arch.cross_compile();
+                let gnu = prefix.trim_end_matches('-').replace('_', "-");
+                (format!("{prefix}g++"), format!("g++-{gnu}"))
+            }
+        };
+        let why = format!("libFuzzer for {} guests", arch.name);
+        all.push(Prerequisite {
+            option: Some(KCOV),
+            ..program(&compiler, &package, Need::Useful, &why)
+        });
         let target = &arch.guest.rust_target;
         all.push(Prerequisite {
             name: format!("Rust std {target}"),
             why: format!("compiles {} guest binaries", arch.name),
             need: Need::Run,
+            option: None,
             check: Check::RustStd(target.clone()),
             remedy: Remedy::RustStd(target.clone()),
         });
@@ -351,6 +377,21 @@ mod tests {
         assert!(all.iter().all(|p| !p.why.is_empty()));
     }
 
+    /// Kernels that are fuzzed take a C++ compiler for each architecture, and only they do.
+    #[test]
+    fn profiles_bring_their_tools() {
+        let needed = |profile: &str| -> Vec<String> {
+            let all = prerequisites(&archs(), false);
+            let all = for_profiles(all, &DataDir::embedded(), &[profile.to_owned()]).unwrap();
+            all.into_iter().filter(|p| p.need == Need::Run).map(|p| p.name).collect()
+        };
+        let compilers =
+            |profile: &str| needed(profile).iter().filter(|name| name.ends_with("g++")).count();
+        assert_eq!((compilers("lockdep"), compilers("kcov"), compilers("kasan-rcu")), (0, 2, 2));
+        assert!(needed("btf").contains(&"pahole".to_owned()));
+        assert!(!needed("kcov").contains(&"pahole".to_owned()));
+    }
+
     /// What is missing becomes one apt-get line, each package once.
     #[test]
     fn missing_packages_are_installed_once() {
@@ -359,6 +400,7 @@ mod tests {
                 name: name.into(),
                 why: "x".into(),
                 need: Need::Run,
+                option: None,
                 check: Check::Program(name.into()),
                 remedy: Remedy::Package("build-essential".into()),
             },
@@ -377,6 +419,7 @@ mod tests {
             name: "no-such-tool".into(),
             why: "to be missing".into(),
             need: Need::Run,
+            option: None,
             check: Check::Program("no-such-tool".into()),
             remedy: Remedy::Package("no-such-package".into()),
         };

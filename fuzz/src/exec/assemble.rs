@@ -55,6 +55,7 @@ pub trait Surroundings {
 
 const STACKS: &[MapKind] = &[MapKind::BuildIds, MapKind::Stacks];
 const TABLES: &[MapKind] = &[MapKind::Array, MapKind::Hash, MapKind::PerCpuHash, MapKind::LruHash];
+const ARRAYS: &[MapKind] = &[MapKind::Array];
 const RINGS: &[MapKind] = &[MapKind::Ringbuf];
 const EVENTS: &[MapKind] = &[MapKind::Events];
 const PROGRAMS: &[MapKind] = &[MapKind::Programs];
@@ -310,7 +311,7 @@ impl Code<'_> {
             }
             Step::Update { map, key, how } => {
                 self.key(key.0);
-                self.load_map(1, map.0, TABLES);
+                self.load_map(1, map.0, written(self.kind));
                 self.stack(2, -8);
                 self.stack(3, -80);
                 self.mov_imm(4, i32::from(how.0));
@@ -318,7 +319,7 @@ impl Code<'_> {
             }
             Step::Delete { map, key } => {
                 self.key(key.0);
-                self.load_map(1, map.0, TABLES);
+                self.load_map(1, map.0, written(self.kind));
                 self.stack(2, -8);
                 self.call(3);
             }
@@ -474,6 +475,19 @@ impl Code<'_> {
 
 fn bytes(size: Size) -> i32 {
     size.word().parse().unwrap_or(0)
+}
+
+/// Maps that a program of this kind writes to. A kprobe's breakpoint is an NMI to
+/// lockdep, which stock kernels let take the locks of a hash table all the same: with
+/// the first such report (`{INITIAL USE} -> {IN-NMI}`) lockdep is off, and blind to
+/// what a patch does.
+fn written(kind: ProgKind) -> &'static [MapKind] {
+    match kind {
+        ProgKind::Kprobe => ARRAYS,
+        ProgKind::Tracepoint | ProgKind::PerfEvent | ProgKind::RawTp | ProgKind::RawTpWritable => {
+            TABLES
+        }
+    }
 }
 
 fn stack_flags(flags: StackFlags) -> i32 {

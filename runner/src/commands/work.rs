@@ -8,7 +8,7 @@ use bakeoff::event::Stage;
 use bakeoff::fuzzing::plan::FuzzPlan;
 use bakeoff::judge;
 use bakeoff::plan::{CellId, Plan, Selection};
-use bakeoff::prereq::{self, Prerequisite};
+use bakeoff::prereq;
 use bakeoff::report::{Format, Report};
 use bakeoff::run::{self, Machinery, Request, Tools};
 use bakeoff::store::{RunJson, Store, read_json};
@@ -48,17 +48,21 @@ pub(super) fn machinery(typed: &cli::Machinery) -> Machinery {
 pub(super) fn ensure(archs: &[String], profiles: &[String], yes: bool, desk: &Desk) -> Result<()> {
     let archs: Vec<Arch> =
         archs.iter().map(|name| Arch::load(&desk.data, name)).collect::<Result<_>>()?;
-    let mut all = prereq::prerequisites(&archs, false);
-    if prereq::tell_types(&desk.data, profiles)? {
-        let wanted = |what: Prerequisite| if what.is_for_btf() { what.wanted() } else { what };
-        all = all.into_iter().map(wanted).collect();
-    }
+    let all = prereq::prerequisites(&archs, false);
+    let all = prereq::for_profiles(all, &desk.data, profiles)?;
     prereq::ensure(all, yes, &mut ask, &desk.events, &desk.cancel)
 }
 
-fn ensure_for(plan: &Plan, machinery: &cli::Machinery, desk: &Desk) -> Result<()> {
+fn ensure_for(
+    plan: &Plan,
+    fuzz: Option<&FuzzPlan>,
+    machinery: &cli::Machinery,
+    desk: &Desk,
+) -> Result<()> {
+    let fuzzed = fuzz.iter().flat_map(|fuzz| &fuzz.cells).map(|cell| &cell.id);
+    let cells: Vec<&CellId> = plan.cells.iter().map(|cell| &cell.id).chain(fuzzed).collect();
     let all = |of: fn(&CellId) -> &String| -> Vec<String> {
-        let mut all: Vec<String> = plan.cells.iter().map(|cell| of(&cell.id).clone()).collect();
+        let mut all: Vec<String> = cells.iter().map(|id| of(id).clone()).collect();
         all.sort();
         all.dedup();
         all
@@ -83,12 +87,12 @@ pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
     let machinery = machinery(&args.machinery);
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    let fuzz = FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?;
     if args.dry_run {
-        let fuzz = FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?;
         let text = dry_run::describe(&spec, &plan, fuzz.as_ref(), &machinery, &desk.tools())?;
         return print(&text);
     }
-    ensure_for(&plan, &args.machinery, desk)?;
+    ensure_for(&plan, fuzz.as_ref(), &args.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
     finish(&store, &machinery, args.gate, args.format, desk)
 }
@@ -108,7 +112,7 @@ pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
     if args.dry_run {
         return print(&dry_run::describe(&spec, &plan, None, &machinery, &desk.tools())?);
     }
-    ensure_for(&plan, &args.machinery, desk)?;
+    ensure_for(&plan, None, &args.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
     carry_out(&store, &machinery, desk)?;
     calibrated(&store, desk)
@@ -132,7 +136,7 @@ pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let run: RunJson = read_json(&store.run_json())?;
     bakeoff::freeze::check_unchanged(&run, &desk.data)?;
-    ensure_for(&run.plan, &args.machinery, desk)?;
+    ensure_for(&run.plan, run.fuzz.as_ref(), &args.machinery, desk)?;
     let machinery = machinery(&args.machinery);
     if run.against_itself.is_some() {
         carry_out(&store, &machinery, desk)?;
@@ -191,7 +195,7 @@ pub fn bench(args: &cli::Bench, desk: &Desk) -> Result<u8> {
     };
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
-    ensure_for(&plan, &args.machinery, desk)?;
+    ensure_for(&plan, None, &args.machinery, desk)?;
     print(&bench::run(&request, &machinery(&args.machinery), &desk.tools())?)?;
     Ok(exit_code::OK)
 }

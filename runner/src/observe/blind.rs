@@ -164,7 +164,7 @@ fn is_about_printing(splat: &Splat) -> bool {
         && splat
             .frames
             .iter()
-            .any(|frame| frame.name() == "__warn" || frame.name() == "__warn_printk")
+            .any(|frame| matches!(frame.name(), "__warn" | "__warn_printk" | "report_bug"))
         && splat.frames.iter().any(|frame| {
             matches!(frame.name(), "vprintk_emit" | "console_unlock" | "console_flush_all")
         })
