@@ -357,11 +357,32 @@ impl ReplayRow {
         (self.functions.values().filter(|count| **count > 0).count(), self.functions.len())
     }
 
+    /// For each title and change the report that most boots have, and how many more there
+    /// are: a warning that comes from many places has a fingerprint for each.
+    fn told_reports(&self) -> Vec<(&ReportRow, usize)> {
+        let mut told: Vec<(&ReportRow, usize)> = Vec::new();
+        for report in &self.reports {
+            let same =
+                |other: &ReportRow| other.title == report.title && other.change == report.change;
+            let boots = |report: &ReportRow| (report.candidate.boots, report.reference.boots);
+            match told.iter_mut().find(|(first, _)| same(first)) {
+                Some((first, more)) => {
+                    *more += 1;
+                    if boots(report) > boots(first) {
+                        *first = report;
+                    }
+                }
+                None => told.push((report, 0)),
+            }
+        }
+        told
+    }
+
     /// What is to be said beside the numbers, a line each.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.reason.iter().cloned().collect();
-        for report in &self.reports {
+        for (report, more) in self.told_reports() {
             let ReportRow { title, change, candidate, reference, fingerprint } = report;
             let who = match change {
                 Change::Introduced => "introduced by it",
@@ -371,13 +392,18 @@ impl ReplayRow {
             };
             lines.push(format!(
                 "{title}: {who}, in {} of {} boots ({} to {}%; the reference {} of {}) \
-                 [{fingerprint}]",
+                 [{fingerprint}]{}",
                 candidate.boots,
                 candidate.of,
                 (100.0 * candidate.low).round(),
                 (100.0 * candidate.high).round(),
                 reference.boots,
                 reference.of,
+                match more {
+                    0 => String::new(),
+                    1 => "; another of that title, with another stack".to_owned(),
+                    more => format!("; {more} more of that title, with other stacks"),
+                },
             ));
         }
         if let Some(first) = self.errno_changes.first() {
@@ -492,5 +518,36 @@ mod tests {
         let rate = rows[1].reports[0].candidate;
         assert!(rate.low > 0.15 && rate.low < 0.16 && rate.boots == 2, "{rate:?}");
         assert!(rows[1].remarks()[0].contains("introduced by it"), "{:?}", rows[1].remarks());
+    }
+
+    /// One line for all the fingerprints of a title, with the boots of the most frequent.
+    #[test]
+    fn a_title_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("run")).unwrap();
+        let plan = FuzzPlan {
+            seconds: 1,
+            boots: 2,
+            programs: 9,
+            seed: 1,
+            cells: vec![cell("landed", Role::Reference), cell("as-reported", Role::Control)],
+        };
+        let corpus = CorpusJson { store_version: VERSION, programs: vec!["p".into()] };
+        write_json(&store.fuzz("6.12").join("corpus.json"), &corpus).unwrap();
+        let mut control = replay(0, &["a", "b", "c"]);
+        for (fingerprint, again) in &mut control.reproduced {
+            again.title = "WARNING in find_vma".into();
+            again.boots = if fingerprint == "b" { 2 } else { 1 };
+        }
+        for (cell, replay) in plan.cells.iter().zip([replay(0, &[]), control]) {
+            let json = FuzzJson { store_version: VERSION, not_tried: None, replay: Some(replay) };
+            write_json(&store.fuzz_json(&cell.id), &json).unwrap();
+        }
+        let rows = report(&store, &plan).unwrap().replays;
+        assert_eq!(rows[1].reports.len(), 3);
+        let remarks = rows[1].remarks();
+        let told: Vec<_> = remarks.iter().filter(|line| line.contains("find_vma")).collect();
+        assert_eq!(told.len(), 1, "{remarks:?}");
+        assert!(told[0].contains("2 of 2") && told[0].contains("[b]; 2 more"), "{told:?}");
     }
 }
