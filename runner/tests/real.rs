@@ -445,6 +445,13 @@ fn kvm_that_runs_no_kernel_is_not_used() {
     }
 }
 
+/// What `fuzz` says of a campaign that was carried out.
+fn fuzzed(output: &Output) -> Value {
+    assert_eq!(code(output), exit_code::OK, "{}", said(output));
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
 /// Fuzzing the control finds its splat within seconds, keeps what was in flight, and tries
 /// it again in boots of its own.
 #[test]
@@ -457,12 +464,10 @@ fn fuzzing_finds_what_the_control_has() {
         .arg(dir.path())
         .output()
         .unwrap();
-    assert_eq!(code(&output), exit_code::OK, "{}", said(&output));
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let summary = fuzzed(&output);
     let findings = summary["findings"].as_array().unwrap();
     let finding = findings.iter().find(|finding| finding["title"] == "WARNING in find_vma");
-    let finding = finding.unwrap_or_else(|| panic!("{text}\n{}", said(&output)));
+    let finding = finding.unwrap_or_else(|| panic!("{summary}\n{}", said(&output)));
     let folder = dir.path().join(finding["folder"].as_str().unwrap());
     for file in ["program.txt", "console.log", "splat.txt"] {
         assert!(folder.join(file).is_file(), "{file} is not in {}", folder.display());
@@ -470,7 +475,7 @@ fn fuzzing_finds_what_the_control_has() {
     let program = fs::read_to_string(folder.join("program.txt")).unwrap();
     assert!(program.starts_with("bakeoff program "), "{program}");
     let tried: Vec<&Value> = findings.iter().filter(|f| f["reproduced"].is_object()).collect();
-    assert!(tried.iter().any(|finding| finding["reproduced"]["of"] == 2), "{text}");
+    assert!(tried.iter().any(|finding| finding["reproduced"]["of"] == 2), "{summary}");
 }
 
 /// The same engine on the other architecture: the reference has nothing to show in a few
@@ -484,9 +489,7 @@ fn fuzzing_runs_on_arm64() {
         .arg(dir.path())
         .output()
         .unwrap();
-    assert_eq!(code(&output), exit_code::OK, "{}", said(&output));
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    let summary: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let summary = fuzzed(&output);
     assert!(summary["execs"].as_u64().unwrap() > 100, "{summary}");
     assert!(summary["bpf_run_share"].as_f64().unwrap() > 0.1, "{summary}");
     let reached = &summary["patched_functions_reached"]["stack_map_get_build_id_offset"];

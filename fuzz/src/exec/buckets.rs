@@ -5,7 +5,7 @@
 //! put back when an entry is replaced or deleted (`kernel/bpf/stackmap.c`). A
 //! bucket that is not put back shows nowhere: its memory is the map's. In the end
 //! `bpf_get_stackid()` answers `-ENOMEM`, as it does for a map that is merely full.
-//! So a map of which that was said is emptied and asked again.
+//! So a map of which that was said is emptied and has to take two stacks.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -17,12 +17,16 @@ use crate::op::step::{Body, Flaw, StackFlags, Step};
 use crate::op::value::Upto;
 use crate::sys::call::{self, Attributes};
 
-/// What is told of a map without entries that has no free bucket.
-pub const LOST_BUCKETS: &str = "buckets of a stack map: it has no entry, and none is free";
+/// What is told of an emptied map that has no bucket for a second stack.
+pub const LOST_BUCKETS: &str =
+    "buckets of a stack map: it was emptied, and has none for two stacks";
 
 /// How often it has to have none: what a program that has ended set off may still
 /// be under way.
 const ASKED: usize = 3;
+
+/// Buckets that a map needs for two stacks, and as many that others may hold.
+const ENOUGH: u32 = 4;
 
 const MAP_DELETE_ELEM: u32 = 3;
 const PROG_TEST_RUN: u32 = 10;
@@ -40,13 +44,16 @@ impl Executor {
         else {
             return false;
         };
+        if buckets < ENOUGH {
+            return false;
+        }
         (0..ASKED).all(|nth| {
             // The first answer is often that there is room again; then nothing is to be waited for.
             (nth == 0 || self.settle()) && self.is_without_buckets(&map, buckets) == Some(true)
         })
     }
 
-    /// Whether an emptied map has no bucket; `None` if it cannot be emptied or asked.
+    /// Whether an emptied map has no bucket for two stacks; `None` if it cannot be emptied or asked.
     fn is_without_buckets(&mut self, map: &super::Map, buckets: u32) -> Option<bool> {
         for id in 0..buckets {
             let id = id.to_ne_bytes();
@@ -57,8 +64,13 @@ impl Executor {
                 Err(_) => return None,
             }
         }
-        let flags = StackFlags { user: true, ..StackFlags::default() };
-        let body = Body(vec![Step::GetStackid { map: Upto(0), flags }]);
+        // Two stacks, the kernel's and ours: what loses a bucket at each collision keeps
+        // the last one, for a collision takes two.
+        let ask = |user| {
+            let flags = StackFlags { user, ..StackFlags::default() };
+            Step::GetStackid { map: Upto(0), flags }
+        };
+        let body = Body(vec![ask(false), ask(true)]);
         let mut around = Around {
             maps: vec![map.clone()],
             pool: &mut self.pool,

@@ -452,6 +452,10 @@ mod tests {
         FuzzCell { id, role }
     }
 
+    fn plan(cells: Vec<FuzzCell>) -> FuzzPlan {
+        FuzzPlan { seconds: 1, boots: 2, programs: 9, seed: 1, cells }
+    }
+
     fn replay(errno: i32, reports: &[&str]) -> Replay {
         let replayed =
             Replayed { errnos: vec![0, errno], bpf_runs: 1, pcs: 9, lookups: Vec::new() };
@@ -484,18 +488,12 @@ mod tests {
     fn rows_are_recounted_from_the_files() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(&dir.path().join("run")).unwrap();
-        let plan = FuzzPlan {
-            seconds: 1,
-            boots: 2,
-            programs: 9,
-            seed: 1,
-            cells: vec![
-                cell("landed", Role::Reference),
-                cell("as-reported", Role::Control),
-                cell("broken", Role::Contender),
-                cell("later", Role::Contender),
-            ],
-        };
+        let plan = plan(vec![
+            cell("landed", Role::Reference),
+            cell("as-reported", Role::Control),
+            cell("broken", Role::Contender),
+            cell("later", Role::Contender),
+        ]);
         assert_eq!(report(&store, &plan).unwrap(), FuzzReport::default());
         let corpus = CorpusJson { store_version: VERSION, programs: vec!["p".into()] };
         write_json(&store.fuzz("6.12").join("corpus.json"), &corpus).unwrap();
@@ -525,13 +523,7 @@ mod tests {
     fn a_title_is_told_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::create(&dir.path().join("run")).unwrap();
-        let plan = FuzzPlan {
-            seconds: 1,
-            boots: 2,
-            programs: 9,
-            seed: 1,
-            cells: vec![cell("landed", Role::Reference), cell("as-reported", Role::Control)],
-        };
+        let plan = plan(vec![cell("landed", Role::Reference), cell("as-reported", Role::Control)]);
         let corpus = CorpusJson { store_version: VERSION, programs: vec!["p".into()] };
         write_json(&store.fuzz("6.12").join("corpus.json"), &corpus).unwrap();
         let mut control = replay(0, &["a", "b", "c"]);
