@@ -5,31 +5,33 @@
 //! put back when an entry is replaced or deleted (`kernel/bpf/stackmap.c`). A
 //! bucket that is not put back shows nowhere: its memory is the map's. In the end
 //! `bpf_get_stackid()` answers `-ENOMEM`, as it does for a map that is merely full.
-//! So a map of which that was said is emptied and has to take two stacks.
+//! So a map of which that was said is emptied and has to take some stacks.
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::Executor;
 use super::assemble::{NO_BUCKET, assemble};
 use super::pool::Around;
-use crate::op::ProgKind;
+use super::{Executor, place_index};
 use crate::op::step::{Body, Flaw, StackFlags, Step};
 use crate::op::value::Upto;
+use crate::op::{How, Place, ProgKind};
 use crate::sys::call::{self, Attributes};
 
-/// What is told of an emptied map that has no bucket for a second stack.
-pub const LOST_BUCKETS: &str =
-    "buckets of a stack map: it was emptied, and has none for two stacks";
+/// What is told of an emptied map that has too few buckets.
+pub const LOST_BUCKETS: &str = "buckets of a stack map: it was emptied, and too few are free";
 
 /// How often it has to have none: what a program that has ended set off may still
 /// be under way.
 const ASKED: usize = 3;
 
-/// Buckets that a map needs for two stacks, and as many that others may hold.
-const ENOUGH: u32 = 4;
+/// Stacks that an emptied map has to take. More than one: a bucket that is lost at
+/// each collision is never the last, and the fewer are left the fewer collide.
+const STACKS: u8 = 8;
+/// Buckets of a map that is asked: those for the stacks, and as many for others.
+const ENOUGH: u32 = 2 * STACKS as u32;
 
 const MAP_DELETE_ELEM: u32 = 3;
-const PROG_TEST_RUN: u32 = 10;
+const MAP_UPDATE_ELEM: u32 = 2;
 
 impl Executor {
     /// Whether the map in which a program found no free bucket since the last call
@@ -53,7 +55,7 @@ impl Executor {
         })
     }
 
-    /// Whether an emptied map has no bucket for two stacks; `None` if it cannot be emptied or asked.
+    /// Whether an emptied map has too few buckets for them; `None` if it cannot be emptied or asked.
     fn is_without_buckets(&mut self, map: &super::Map, buckets: u32) -> Option<bool> {
         for id in 0..buckets {
             let id = id.to_ne_bytes();
@@ -64,13 +66,8 @@ impl Executor {
                 Err(_) => return None,
             }
         }
-        // Two stacks, the kernel's and ours: what loses a bucket at each collision keeps
-        // the last one, for a collision takes two.
-        let ask = |user| {
-            let flags = StackFlags { user, ..StackFlags::default() };
-            Step::GetStackid { map: Upto(0), flags }
-        };
-        let body = Body(vec![ask(false), ask(true)]);
+        let flags = StackFlags { user: true, ..StackFlags::default() };
+        let body = Body(vec![Step::GetStackid { map: Upto(0), flags }]);
         let mut around = Around {
             maps: vec![map.clone()],
             pool: &mut self.pool,
@@ -81,9 +78,16 @@ impl Executor {
         let insns = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut around);
         let program = self.pool.program(ProgKind::RawTp, insns, true).ok()?;
 
-        let ran = call::bpf(PROG_TEST_RUN, Attributes::default().fd(0, program.as_fd()), 80);
+        // As programs do it: BPF_PROG_TEST_RUN is there with CONFIG_NET only.
+        let place = u32::try_from(place_index(Place::FileLock)).ok()?.to_ne_bytes();
+        let value = program.as_raw_fd().to_ne_bytes();
+        let attributes = Attributes::default().fd(0, self.places.as_fd());
+        call::bpf(MAP_UPDATE_ELEM, attributes.input(8, &place).input(16, &value), 32).ok()?;
+        let ran = (0..STACKS)
+            .try_for_each(|nth| self.trigger(How::Syscall, Upto(0), &[Upto(nth), Upto(nth)], 0));
+        let _ = self.disarm(Place::FileLock);
         let without = self.counters.load(NO_BUCKET) != 0;
         self.counters.store(NO_BUCKET, 0);
-        ran.ok().map(|_| without)
+        ran.ok().map(|()| without)
     }
 }

@@ -408,7 +408,7 @@ impl Executor {
         part.map(fd, protection, shared, offset).map(drop)
     }
 
-    fn trigger(&self, how: How, page: Page, frames: &[Page], again: u8) -> Answer<()> {
+    pub(super) fn trigger(&self, how: How, page: Page, frames: &[Page], again: u8) -> Answer<()> {
         let addresses: Vec<u64> = frames
             .iter()
             .map(|Upto(page)| Part::new(*page, 1).address() + 16 + u64::from(*page))
