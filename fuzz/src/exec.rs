@@ -32,7 +32,8 @@ use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 
-use crate::op::Place;
+use crate::op::step::{Body, Flaw};
+use crate::op::{Place, ProgKind};
 use crate::program::Program;
 use crate::sys;
 use crate::sys::call::{self, Answer, Attributes, Part};
@@ -43,7 +44,7 @@ use aside::{Helper, Reaper};
 pub use buckets::LOST_BUCKETS;
 pub use events::{PROBED, SHORTEST};
 use files::Files;
-use pool::{Map, Pool};
+use pool::{Around, Map, Pool};
 
 /// What an operation answers if what it refers to is closed already: no errno,
 /// for there was no call.
@@ -191,13 +192,12 @@ impl Executor {
                 scratch.as_raw_fd(),
                 index,
             );
-            let program =
-                pool::load(crate::op::ProgKind::RawTp, &insns).map_err(failed("a dispatcher"))?;
+            let program = pool::load(ProgKind::RawTp, &insns).map_err(failed("a dispatcher"))?;
             let attributes =
                 Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, program.as_fd());
             keepers.push(call::bpf_fd(17, attributes, 16).map_err(failed("a raw tracepoint"))?);
         }
-        let nothing = pool::load(crate::op::ProgKind::RawTp, &assemble::nothing())
+        let nothing = pool::load(ProgKind::RawTp, &assemble::nothing())
             .map_err(failed("the empty program"))?;
         for name in events::ALONE {
             let attributes =
@@ -362,6 +362,33 @@ impl Executor {
     #[must_use]
     pub fn settle(&mut self) -> bool {
         self.helper.settle() && self.reaper.settle()
+    }
+
+    fn arm(&self, place: Place, prog: BorrowedFd<'_>) -> Answer<i64> {
+        let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
+        let value = prog.as_raw_fd().to_ne_bytes();
+        let attributes = Attributes::default().fd(0, self.places.as_fd());
+        call::bpf(2, attributes.input(8, &key).input(16, &value), 32)
+    }
+
+    /// A loaded program of these steps, from the pool if all its maps are.
+    fn load(
+        &mut self,
+        kind: ProgKind,
+        flaw: Flaw,
+        maps: Vec<Map>,
+        body: &Body,
+    ) -> Answer<Arc<OwnedFd>> {
+        let mut around = Around {
+            maps,
+            pool: &mut self.pool,
+            scratch: self.scratch.as_raw_fd(),
+            btf: self.btf,
+            pooled: true,
+        };
+        let insns = assemble::assemble(kind, flaw, body, &mut around);
+        let pooled = around.pooled;
+        self.pool.program(kind, insns, pooled)
     }
 
     fn disarm(&self, place: Place) -> Answer<i64> {

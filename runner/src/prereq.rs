@@ -161,10 +161,23 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
         let qemu = &arch.qemu;
         let why = format!("boots {} guests", arch.name);
         all.push(program(&qemu.program, &qemu.package, Need::Run, &why));
-        if !arch.is_native() {
+        let fuzzer = |compiler: &str, package: &str| Prerequisite {
+            option: Some(KCOV),
+            ..program(
+                compiler,
+                package,
+                Need::Useful,
+                &format!("libFuzzer for {} guests", arch.name),
+            )
+        };
+        if arch.is_native() {
+            all.push(fuzzer("g++", "build-essential"));
+        } else {
             let prefix = arch.cross_compile();
             let gnu = prefix.trim_end_matches('-');
-            let package = format!("gcc-{}", gnu.replace('_', "-"));
+            let suffix = gnu.replace('_', "-");
+            all.push(fuzzer(&format!("{prefix}g++"), &format!("g++-{suffix}")));
+            let package = format!("gcc-{suffix}");
             let why = format!("compiles {} kernels, links {0} guest binaries", arch.name);
             all.push(program(&format!("{prefix}gcc"), &package, Need::Run, &why));
             let libc = format!("/usr/{gnu}/lib/libc.a");
@@ -172,19 +185,6 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
             let why = format!("static {} guest binaries", arch.name);
             all.push(file(&libc, &libc, &format!("libc6-dev-{debian}-cross"), &why));
         }
-        let (compiler, package) = match arch.is_native() {
-            true => ("g++".to_owned(), "build-essential".to_owned()),
-            false => {
-                let prefix = arch.cross_compile();
-                let gnu = prefix.trim_end_matches('-').replace('_', "-");
-                (format!("{prefix}g++"), format!("g++-{gnu}"))
-            }
-        };
-        let why = format!("libFuzzer for {} guests", arch.name);
-        all.push(Prerequisite {
-            option: Some(KCOV),
-            ..program(&compiler, &package, Need::Useful, &why)
-        });
         let target = &arch.guest.rust_target;
         all.push(Prerequisite {
             name: format!("Rust std {target}"),

@@ -7,11 +7,10 @@
 //! `bpf_get_stackid()` answers `-ENOMEM`, as it does for a map that is merely full.
 //! So a map of which that was said is emptied and has to take some stacks.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
-use super::assemble::{NO_BUCKET, assemble};
-use super::pool::Around;
-use super::{Executor, place_index};
+use super::assemble::NO_BUCKET;
+use super::{Executor, Map};
 use crate::op::step::{Body, Flaw, StackFlags, Step};
 use crate::op::value::Upto;
 use crate::op::{How, Place, ProgKind};
@@ -31,32 +30,28 @@ const STACKS: u8 = 8;
 const ENOUGH: u32 = 2 * STACKS as u32;
 
 const MAP_DELETE_ELEM: u32 = 3;
-const MAP_UPDATE_ELEM: u32 = 2;
 
 impl Executor {
     /// Whether the map in which a program found no free bucket since the last call
-    /// has none when it is empty, either.
+    /// has too few when it is empty, either.
     pub(super) fn lost_buckets(&mut self) -> bool {
         let noted = self.counters.load(NO_BUCKET);
         if noted == 0 {
             return false;
         }
         self.counters.store(NO_BUCKET, 0);
-        let Some((map, buckets)) = i32::try_from(noted).ok().and_then(|fd| self.pool.stack_map(fd))
-        else {
+        let noted = i32::try_from(noted).ok().and_then(|fd| self.pool.stack_map(fd));
+        let Some((map, buckets)) = noted.filter(|(_, buckets)| *buckets >= ENOUGH) else {
             return false;
         };
-        if buckets < ENOUGH {
-            return false;
-        }
         (0..ASKED).all(|nth| {
             // The first answer is often that there is room again; then nothing is to be waited for.
             (nth == 0 || self.settle()) && self.is_without_buckets(&map, buckets) == Some(true)
         })
     }
 
-    /// Whether an emptied map has too few buckets for them; `None` if it cannot be emptied or asked.
-    fn is_without_buckets(&mut self, map: &super::Map, buckets: u32) -> Option<bool> {
+    /// Whether an emptied map has too few buckets for [`STACKS`]; `None` if it cannot be emptied or asked.
+    fn is_without_buckets(&mut self, map: &Map, buckets: u32) -> Option<bool> {
         for id in 0..buckets {
             let id = id.to_ne_bytes();
             let attributes = Attributes::default().fd(0, map.fd.as_fd());
@@ -68,21 +63,10 @@ impl Executor {
         }
         let flags = StackFlags { user: true, ..StackFlags::default() };
         let body = Body(vec![Step::GetStackid { map: Upto(0), flags }]);
-        let mut around = Around {
-            maps: vec![map.clone()],
-            pool: &mut self.pool,
-            scratch: self.scratch.as_raw_fd(),
-            btf: self.btf,
-            pooled: true,
-        };
-        let insns = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut around);
-        let program = self.pool.program(ProgKind::RawTp, insns, true).ok()?;
-
+        let maps = vec![map.clone()];
+        let program = self.load(ProgKind::RawTp, Flaw::Sound, maps, &body).ok()?;
         // As programs do it: BPF_PROG_TEST_RUN is there with CONFIG_NET only.
-        let place = u32::try_from(place_index(Place::FileLock)).ok()?.to_ne_bytes();
-        let value = program.as_raw_fd().to_ne_bytes();
-        let attributes = Attributes::default().fd(0, self.places.as_fd());
-        call::bpf(MAP_UPDATE_ELEM, attributes.input(8, &place).input(16, &value), 32).ok()?;
+        self.arm(Place::FileLock, program.as_fd()).ok()?;
         let ran = (0..STACKS)
             .try_for_each(|nth| self.trigger(How::Syscall, Upto(0), &[Upto(nth), Upto(nth)], 0));
         let _ = self.disarm(Place::FileLock);

@@ -4,10 +4,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::aside::Task;
-use super::assemble::assemble;
 use super::events::{self, Open};
-use super::pool::{self, Around, Map, OWN_ORDER};
-use super::{Event, Executor, GONE, place_index};
+use super::pool::{self, Map, OWN_ORDER};
+use super::{Event, Executor, GONE};
 use crate::op::value::{EventRef, LinkRef, MapRef, ProgRef, Upto};
 use crate::op::{Advice, Ask, Backing, Child, How, MapCall, MapFlags, Op, Page, Protection, RawTp};
 use crate::sys::call::{self, Answer, Attributes, Part, Region};
@@ -95,26 +94,13 @@ impl Executor {
             Op::MapAsk { map } => ask(self.map(*map)?.fd.as_fd()),
             Op::ProgLoad { kind, flaw, maps, body } => {
                 let maps = maps.iter().filter_map(|map| self.map(*map).ok().cloned()).collect();
-                let mut around = Around {
-                    maps,
-                    pool: &mut self.pool,
-                    scratch: self.scratch.as_raw_fd(),
-                    btf: self.btf,
-                    pooled: true,
-                };
-                let insns = assemble(*kind, flaw.0, body, &mut around);
-                let pooled = around.pooled;
-                let loaded = self.pool.program(*kind, insns, pooled);
+                let loaded = self.load(*kind, flaw.0, maps, body);
                 keep(&mut self.tables.progs, loaded)
             }
             Op::ProgClose { prog } => close(&mut self.tables.progs, prog.0).map(drop),
             Op::ProgAsk { prog, what } => self.ask_program(*prog, *what),
             Op::Arm { place, prog } => {
-                let value = self.prog(*prog)?.as_raw_fd();
-                let key = u32::try_from(place_index(*place)).unwrap_or(0).to_ne_bytes();
-                let attributes = Attributes::default().fd(0, self.places.as_fd()).input(8, &key);
-                let value = value.to_ne_bytes();
-                call::bpf(2, attributes.input(16, &value), 32)?;
+                self.arm(*place, self.prog(*prog)?)?;
                 if !self.tables.armed.contains(place) {
                     self.tables.armed.push(*place);
                 }

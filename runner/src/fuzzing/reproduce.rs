@@ -176,7 +176,9 @@ pub fn pursue(
     let culprit = culprit(&mut asking, &finding.suspects)?;
     let Some(culprit) = culprit else {
         let suspects = finding.suspects.clone();
-        let again = together(&mut asking, &finding.title, &suspects, effort.boots)?;
+        // Nothing to run: a boot would say nothing.
+        let boots = if suspects.is_empty() { 0 } else { effort.boots };
+        let again = together(&mut asking, &finding.title, &suspects, boots)?;
         if again.boots > 0 {
             finding.suspects = fewer(&mut asking, suspects, effort.trials / 2)?;
             finding.together = Some(finding.suspects.len() as u64);

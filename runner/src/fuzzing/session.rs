@@ -304,12 +304,13 @@ impl Listening<'_> {
                 self.reported = self.reported.or_else(|| Some(Instant::now()));
             }
         }
-        let wanted = match self.until {
-            Until::Wanted(wanted) => self.splats.iter().any(|s| fingerprint(s) == wanted),
-            Until::Report | Until::End => true,
+        let enough = |at: Instant| match self.until {
+            Until::Wanted(wanted) if at.elapsed() < OTHERS => {
+                self.splats.iter().any(|splat| fingerprint(splat) == wanted)
+            }
+            Until::Wanted(_) | Until::Report | Until::End => true,
         };
-        let patience = if wanted { Duration::ZERO } else { OTHERS };
-        self.reported.is_some_and(|at| at.elapsed() >= patience)
+        self.reported.is_some_and(enough)
             || self.wrong.is_some_and(|at| at.elapsed() > AFTER_REPORT)
     }
 
