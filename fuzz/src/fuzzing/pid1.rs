@@ -25,8 +25,10 @@ use crate::{kernel, sys};
 const WORKER: &str = "--worker";
 /// Where libFuzzer keeps its corpus.
 pub const CORPUS: &str = "/tmp/corpus";
-/// A worker that says nothing for this long is given up.
+/// A worker that says nothing for this long is given up. One that replays says
+/// something after each program, and waits for 30 s at most when all were run.
 const SILENCE: Duration = Duration::from_secs(60);
+const REPLAY_SILENCE: Duration = Duration::from_secs(40);
 /// What workers may take beyond their time.
 const GRACE: Duration = Duration::from_secs(45);
 
@@ -171,8 +173,11 @@ fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
             }
             return Ok(());
         }
-        let replaying = orders.mode == Mode::Replay;
-        if last.elapsed() > SILENCE || (!replaying && Instant::now() > until) {
+        let over = match orders.mode {
+            Mode::Replay => last.elapsed() > REPLAY_SILENCE,
+            Mode::Fuzz => last.elapsed() > SILENCE || Instant::now() > until,
+        };
+        if over {
             for (number, ..) in children.iter().filter(|(_, _, over)| !over) {
                 let how = "took too long and was given up".to_owned();
                 port.send(&Told::Lost { worker: *number, how })?;

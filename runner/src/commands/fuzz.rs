@@ -155,7 +155,11 @@ pub fn replay(args: &cli::Replay, desk: &Desk) -> Result<u8> {
         SplatFormat::Text => {
             let mut text = format!("{}: {} boots\n", replay.cell, replay.boots.len());
             for boot in &replay.boots {
-                text.push_str(&format!("  {}, {} programs\n", boot.end, boot.replayed.len()));
+                text.push_str(&format!("  {}, {} programs", boot.end, boot.replayed.len()));
+                for program in &boot.ended_by {
+                    text.push_str(&format!("; program {program} ended a guest"));
+                }
+                text.push('\n');
             }
             for (fingerprint, again) in &replay.reproduced {
                 let (low, high) = again.interval.unwrap_or((0.0, 1.0));

@@ -320,13 +320,11 @@ mod tests {
             .iter()
             .map(|programs| Boot {
                 end: "Ran".into(),
-                reports: BTreeMap::new(),
                 replayed: programs
                     .iter()
                     .map(|(index, errnos)| (*index, replayed(errnos)))
                     .collect(),
-                debug_locks: None,
-                wrong_by: None,
+                ..Boot::default()
             })
             .collect();
         let of = boots.len() as u64;

@@ -21,6 +21,8 @@ use crate::stats::clopper_pearson;
 const SECONDS: u32 = 120;
 /// Boots that the emulator may lose before that is called our failure.
 const LOST: u32 = 5;
+/// Further guests for one pass over the programs, where some of them end theirs.
+const FURTHER: usize = 3;
 /// Confidence of the interval of a reproduction's rate.
 const CONFIDENCE: f64 = 0.95;
 
@@ -37,11 +39,15 @@ pub struct Replayed {
     pub lookups: Vec<Lookup>,
 }
 
-/// One boot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One boot, and those that went on where it ended too early.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
     /// How it ended, in a word or two.
     pub end: String,
+    /// Programs that were in flight when their guest ended: the next one was run in
+    /// another guest.
+    #[serde(default)]
+    pub ended_by: Vec<u32>,
     /// Titles of its reports, by fingerprint.
     pub reports: BTreeMap<String, String>,
     /// By place in the list of programs; what is missing was not reached.
@@ -51,6 +57,9 @@ pub struct Boot {
     /// The first program whose stack lookup was answered wrongly.
     #[serde(skip)]
     pub wrong_by: Option<String>,
+    /// How far it came: the place after the last program that was run or skipped.
+    #[serde(skip)]
+    pub came_to: u32,
 }
 
 /// All boots of a replay.
@@ -125,17 +134,19 @@ pub fn once(
         // At the end only; a boot that ends with the first report has no time for it.
         leak_check_every: if until == Until::End { u32::MAX } else { 0 },
     };
-    let (mut replayed, mut debug_locks) = (BTreeMap::new(), None);
+    let (mut replayed, mut debug_locks, mut came_to) = (BTreeMap::new(), None, 0);
     let (mut wrong, mut wrong_by) = (BTreeSet::new(), None);
     let mut leaks = BTreeSet::new();
     let listened = |told, _| match told {
         Told::Replayed { index, errnos, bpf_runs, pcs, lookups } => {
             replayed.insert(index, Replayed { errnos, bpf_runs, pcs: pcs.len(), lookups });
             traced.extend(pcs);
+            came_to = index + 1;
         }
         Told::End { debug_locks: locks, .. } => debug_locks = locks,
         Told::Skipped { index, why } => {
             tools.events.warning(format!("program {index} is skipped: {why}"));
+            came_to = index + 1;
         }
         Told::Wrong { what, program, .. } => {
             wrong.insert(what);
@@ -163,7 +174,58 @@ pub fn once(
         reports.insert(LEAK.0.into(), format!("{}: {what}", LEAK.1));
     }
     let end = format!("{:?}", session.end);
-    Ok((Boot { end, reports, replayed, debug_locks, wrong_by }, session))
+    let ended_by = Vec::new();
+    Ok((Boot { end, ended_by, reports, replayed, debug_locks, wrong_by, came_to }, session))
+}
+
+impl Boot {
+    /// Adds what another guest did with the programs from `from` on.
+    fn add(&mut self, further: Boot, from: u32) {
+        for (fingerprint, title) in further.reports {
+            self.reports.entry(fingerprint).or_insert(title);
+        }
+        let replayed = further.replayed.into_iter();
+        self.replayed.extend(replayed.map(|(index, ran)| (from + index, ran)));
+        self.debug_locks = match (self.debug_locks, further.debug_locks) {
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            (Some(true), Some(true)) => Some(true),
+            (None, _) | (_, None) => None,
+        };
+        self.wrong_by = self.wrong_by.take().or(further.wrong_by);
+        self.came_to = from + further.came_to;
+    }
+}
+
+/// Runs the programs once. Where one of them ends its guest, those after it are run in
+/// another one, [`FURTHER`] times: a kernel is not spared the rest of the programs for
+/// having died of one. `None`: the emulator lost a guest.
+fn pass(
+    bench: &Bench,
+    programs: &[String],
+    dir: &Path,
+    tools: &Tools<'_>,
+    traced: &mut BTreeSet<u64>,
+) -> Result<Result<Boot, String>> {
+    let (mut boot, session) = once(bench, programs, Until::End, dir, tools, traced)?;
+    if let End::Emulator(why) = session.end {
+        return Ok(Err(why));
+    }
+    while (boot.came_to as usize) < programs.len() {
+        let ended_by = boot.came_to;
+        boot.ended_by.push(ended_by);
+        let from = ended_by + 1;
+        let rest = programs.get(from as usize..).unwrap_or_default();
+        if rest.is_empty() || boot.ended_by.len() > FURTHER {
+            break;
+        }
+        let dir = dir.with_extension(format!("after-{ended_by}"));
+        let (further, session) = once(bench, rest, Until::End, &dir, tools, traced)?;
+        if let End::Emulator(why) = session.end {
+            return Ok(Err(why));
+        }
+        boot.add(further, from);
+    }
+    Ok(Ok(boot))
 }
 
 /// Runs the programs in `boots` fresh boots.
@@ -182,15 +244,16 @@ pub fn replay(
     let mut lost = 0;
     while done.len() < boots as usize {
         let dir = out.join("boots").join(format!("replay-{:03}", done.len()));
-        let (boot, session) = once(bench, programs, Until::End, &dir, tools, &mut traced)?;
-        if let End::Emulator(why) = session.end {
-            lost += 1;
-            if lost > LOST {
-                return Err(Error::failure(format!("{}: {why}, {lost} times", bench.cell)));
+        match pass(bench, programs, &dir, tools, &mut traced)? {
+            Ok(boot) => done.push(boot),
+            Err(why) => {
+                lost += 1;
+                if lost > LOST {
+                    return Err(Error::failure(format!("{}: {why}, {lost} times", bench.cell)));
+                }
+                continue;
             }
-            continue;
         }
-        done.push(boot);
         task.progress(done.len() as u64, Some(boots.into()), "boots");
     }
     task.finish(format!("{} boots", done.len()));
@@ -268,13 +331,13 @@ mod tests {
     fn boot(reports: &[&str], errnos: &[i32]) -> Boot {
         Boot {
             end: "Ran".into(),
+            came_to: 1,
             reports: reports.iter().map(|f| ((*f).to_owned(), format!("title of {f}"))).collect(),
             replayed: BTreeMap::from([(
                 0,
                 Replayed { errnos: errnos.to_vec(), bpf_runs: 0, pcs: 0, lookups: Vec::new() },
             )]),
-            debug_locks: None,
-            wrong_by: None,
+            ..Boot::default()
         }
     }
 
@@ -287,6 +350,16 @@ mod tests {
         assert_eq!(counted["b"].boots, 1);
         let (low, high) = counted["a"].interval.unwrap();
         assert!(low > 0.09 && low < 0.1 && high > 0.99, "{low} {high}");
+    }
+
+    /// What a further guest did has the places its programs have in the whole list.
+    #[test]
+    fn a_further_guest_adds_what_it_did() {
+        let mut first = boot(&["a"], &[0]);
+        first.add(Boot { debug_locks: Some(false), ..boot(&["b"], &[22]) }, 7);
+        assert_eq!(first.replayed.keys().copied().collect::<Vec<_>>(), [0, 7]);
+        assert_eq!(first.reports.len(), 2);
+        assert_eq!((first.came_to, first.debug_locks), (8, Some(false)));
     }
 
     /// What differs from boot to boot, or took too long, is listed with the reason.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a report says of fuzzing, recounted from the files of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,10 @@ pub struct ReplayRow {
     pub compared: u64,
     /// How its boots ended.
     pub ends: Vec<String>,
+    /// Programs that were in flight when a guest ended too early; the next one was run
+    /// in another guest.
+    #[serde(default)]
+    pub ended_by: Vec<u32>,
     /// Reports of either kernel.
     pub reports: Vec<ReportRow>,
     /// Operations whose errno is another one than the reference's.
@@ -267,6 +271,7 @@ fn row(
         programs,
         compared: 0,
         ends: Vec::new(),
+        ended_by: Vec::new(),
         reports: Vec::new(),
         errnos: 0,
         errno_changes: Vec::new(),
@@ -295,6 +300,9 @@ fn row(
 fn fill(row: &mut ReplayRow, across: Across, replay: Replay) {
     let Across { reports, errnos, lookups, unstable, compared, outcome, .. } = across;
     row.boots = replay.boots.len() as u64;
+    let ended_by: BTreeSet<u32> =
+        replay.boots.iter().flat_map(|boot| boot.ended_by.iter().copied()).collect();
+    row.ended_by = ended_by.into_iter().collect();
     row.ends = replay.boots.into_iter().map(|boot| boot.end).collect();
     row.outcome = outcome;
     row.compared = compared as u64;
@@ -382,6 +390,14 @@ impl ReplayRow {
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         let mut lines: Vec<String> = self.reason.iter().cloned().collect();
+        if !self.ended_by.is_empty() {
+            let programs: Vec<String> = self.ended_by.iter().map(u32::to_string).collect();
+            lines.push(format!(
+                "guests ended early, with program {} in flight; what comes after it was run in \
+                 another guest",
+                programs.join(", ")
+            ));
+        }
         for (report, more) in self.told_reports() {
             let ReportRow { title, change, candidate, reference, fingerprint } = report;
             let who = match change {
@@ -461,10 +477,9 @@ mod tests {
             Replayed { errnos: vec![0, errno], bpf_runs: 1, pcs: 9, lookups: Vec::new() };
         let boot = Boot {
             end: "Ran".into(),
-            reports: BTreeMap::new(),
             replayed: BTreeMap::from([(0, replayed)]),
             debug_locks: Some(true),
-            wrong_by: None,
+            ..Boot::default()
         };
         let again = |title: &&str| {
             let again = Reproduced { title: (*title).to_owned(), boots: 2, of: 2, interval: None };

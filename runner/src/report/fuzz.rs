@@ -178,6 +178,7 @@ pub(super) mod tests {
             programs: 150,
             compared: 149,
             ends: vec!["Ran".into(); 2],
+            ended_by: Vec::new(),
             reports: Vec::new(),
             errnos: 0,
             errno_changes: Vec::new(),
