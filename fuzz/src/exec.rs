@@ -24,12 +24,12 @@ mod lookups;
 pub mod pool;
 mod run;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::op::step::{Body, Flaw};
@@ -139,7 +139,7 @@ pub struct Executor {
     uprobe_at: u64,
     tracepoints: events::Tracepoints,
     cpu: u32,
-    times: BTreeMap<Spent, Times>,
+    times: FxHashMap<Spent, Times>,
     /// Whether the helper did not come back from the last program's tasks.
     stuck: bool,
     // Held, not used: see the module's description.
@@ -221,7 +221,7 @@ impl Executor {
             uprobe_at: events::uprobe_at(),
             tracepoints: events::Tracepoints::read(),
             cpu,
-            times: BTreeMap::new(),
+            times: FxHashMap::default(),
             stuck: false,
             _keepers: keepers,
         })
@@ -253,7 +253,7 @@ impl Executor {
     /// Where the time went: for each operation how often, how often in vain, and
     /// nanoseconds.
     #[must_use]
-    pub fn times(&self) -> &BTreeMap<Spent, Times> {
+    pub fn times(&self) -> &FxHashMap<Spent, Times> {
         &self.times
     }
 

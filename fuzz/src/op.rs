@@ -333,32 +333,40 @@ impl Op {
     /// One of the operations, by its weight; slow ones are rarer than that says,
     /// for one of them takes as long as a program of others.
     pub fn any(dice: &mut dyn value::Dice) -> Self {
-        let op = Self::roll(dice);
+        let mut op = Self::roll(dice);
         if op.is_slow() && dice.below(3) > 0 {
             return Self::roll(dice);
         }
-        match op {
-            // Either takes as long as several programs.
-            Self::PerfOpen {
-                event: EventKind::Uprobe,
-                period,
-                target,
-                flags,
-                sample,
-                group,
-                page,
-            } if dice.below(4) > 0 => {
-                let event = EventKind::MinorFaults;
-                Self::PerfOpen { event, period, target, flags, sample, group, page }
+        if op.rarity().is_some_and(|rarity| dice.below(rarity) > 0) {
+            op.hasten();
+        }
+        op
+    }
+
+    /// Of how many such operations one is left, because each takes as long as several
+    /// programs, or the processor does nothing meanwhile.
+    fn rarity(&self) -> Option<u32> {
+        match self {
+            Self::PerfOpen { event: EventKind::Uprobe, .. } => Some(4),
+            Self::Fork { child: Child::Map } | Self::Trigger { how: How::Sleep, .. } => Some(8),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of those.
+    pub fn waits(&self) -> bool {
+        self.rarity().is_some()
+    }
+
+    /// Has such an operation do something alike that does not take as long.
+    pub fn hasten(&mut self) {
+        match self {
+            Self::PerfOpen { event, .. } if *event == EventKind::Uprobe => {
+                *event = EventKind::MinorFaults;
             }
-            Self::Fork { child: Child::Map } if dice.below(8) > 0 => {
-                Self::Fork { child: Child::Exit }
-            }
-            // The processor does nothing meanwhile.
-            Self::Trigger { how: How::Sleep, page, frames, again } if dice.below(8) > 0 => {
-                Self::Trigger { how: How::Syscall, page, frames, again }
-            }
-            op => op,
+            Self::Fork { child } if *child == Child::Map => *child = Child::Exit,
+            Self::Trigger { how, .. } if *how == How::Sleep => *how = How::Syscall,
+            _ => {}
         }
     }
 }

@@ -3,9 +3,10 @@
 //! program itself: maps that many programs use, and loaded BPF programs, keyed
 //! by their instructions.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::assemble::Surroundings;
 use crate::bpf::insn::Insn;
@@ -122,8 +123,8 @@ struct Loaded {
 /// Maps and programs that stay.
 #[derive(Debug, Default)]
 pub struct Pool {
-    maps: HashMap<(MapKind, MapFlags, u8), Arc<OwnedFd>>,
-    programs: HashMap<(ProgKind, Vec<Insn>), Loaded>,
+    maps: FxHashMap<(MapKind, MapFlags, u8), Arc<OwnedFd>>,
+    programs: FxHashMap<(ProgKind, Vec<Insn>), Loaded>,
     clock: u64,
     /// Programs that were loaded, and that were there already.
     pub loads: (u64, u64),

@@ -296,6 +296,13 @@ impl Program {
         while self.ops.len() < ROOMY && dice.below(4) > 0 {
             self.ops.push(cheap(dice));
         }
+        // What takes longest is handed down every other time: a few programs with it in
+        // the corpus would have it in all that is made of them.
+        for op in self.ops.iter_mut().filter(|op| op.waits()) {
+            if dice.below(2) == 0 {
+                op.hasten();
+            }
+        }
         self.fixup();
         // Now and then as chance has it, for the kernel has to refuse that too.
         if dice.below(5) > 0 {

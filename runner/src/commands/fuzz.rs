@@ -263,6 +263,8 @@ fn line(row: &mutants::Row) -> String {
         (Some(why), ..) => format!("not tried: {why}"),
         (None, Some(title), Some(seconds)) => format!("found after {seconds:.0} s: {by}{title}"),
         (None, Some(title), None) => format!("reports {title}"),
+        // The kernel without a planted bug has nothing to reach.
+        (None, None, _) if patched == 0 => format!("nothing found in {} programs", row.execs),
         (None, None, _) => format!(
             "nothing found in {} programs; {reached} of {patched} patched functions reached",
             row.execs
