@@ -81,7 +81,7 @@ impl Default for Options {
 pub fn make_line(arch: &Arch, cancel: &Cancel) -> Result<String> {
     let Options { jobs, llvm, ccache, .. } = Options::default();
     let toolchain = Toolchain::find(arch, llvm, ccache, cancel)?;
-    let make = Make { tree: Path::new("."), arch, toolchain: &toolchain, jobs, sandboxed: false };
+    let make = Make { tree: Path::new("."), arch, toolchain: &toolchain, more: &[], jobs, sandboxed: false };
     Ok(make.line(&arch.kernel.targets))
 }
 
@@ -100,6 +100,9 @@ pub struct Request<'a> {
     pub arch: &'a Arch,
     /// Name of the last kconfig fragment.
     pub profile: &'a str,
+    /// Files whose coverage is wanted beside the folders that the profile names, if it
+    /// names any.
+    pub traced: &'a [String],
     /// Where make's words go.
     pub log: &'a Path,
 }
@@ -254,6 +257,9 @@ impl Job<'_> {
         for word in self.toolchain.identity(self.request.arch) {
             add(&word);
         }
+        for word in self.more() {
+            add(&word);
+        }
         for target in &self.request.arch.kernel.targets {
             add(target);
         }
@@ -262,6 +268,11 @@ impl Job<'_> {
         add(&self.toolchain.linker);
         let name = format!("{}-{}", self.request.arch.name, self.request.profile);
         format!("{name}-{}", hex(&hash.finalize()).get(..24).unwrap_or_default())
+    }
+
+    /// Variables of make beside the toolchain's.
+    fn more(&self) -> Vec<String> {
+        make::instrumented(&self.wanted.instruments, self.request.traced).into_iter().collect()
     }
 
     /// The same without the series.
@@ -436,6 +447,7 @@ impl Job<'_> {
             tree,
             arch: self.request.arch,
             toolchain: self.toolchain,
+            more: &self.more(),
             jobs: options.jobs,
             sandboxed,
         };
@@ -466,7 +478,9 @@ impl Job<'_> {
         }
         let config = make.tree.join(BUILD).join(".config");
         let config = fs::read_to_string(&config).unwrap_or_default();
-        let dropped = self.wanted.dropped(&config);
+        let mut dropped = self.wanted.dropped(&config);
+        let missing = self.wanted.instruments.iter().filter(|dir| !make.tree.join(dir).is_dir());
+        dropped.extend(missing.map(|dir| format!("there is no {dir} to instrument")));
         if !dropped.is_empty() {
             let reason = format!("kconfig did not honour: {}", dropped.join("; "));
             if self.patches.is_empty() {

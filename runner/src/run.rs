@@ -475,6 +475,7 @@ impl Crew<'_> {
             foreign: cell.foreign,
             arch: self.arch(&cell.id.arch)?,
             profile: &cell.id.profile,
+            traced: &[],
             log: &self.store.build_log(&cell.id),
         };
         ask(&self.compiler, &request)

@@ -16,6 +16,10 @@ use crate::error::{Error, Result};
 /// before it; of two values Kconfig takes the last.
 const OVERRIDES: &str = "# overrides ";
 
+/// A comment that begins so names the folders of the kernel whose coverage is wanted;
+/// without one it is all of it.
+const INSTRUMENTS: &str = "# instruments ";
+
 /// One line of a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requested {
@@ -34,6 +38,8 @@ pub struct Wanted {
     pub text: String,
     /// Their lines.
     pub requested: Vec<Requested>,
+    /// Folders that are compiled for coverage, where it is not the whole kernel.
+    pub instruments: Vec<String>,
 }
 
 impl Wanted {
@@ -64,6 +70,19 @@ impl Wanted {
                     return Err(Error::bad_input(format!(
                         "{place}: nothing set `{option}` before"
                     )));
+                }
+                continue;
+            }
+            if let Some(folders) = line.trim().strip_prefix(INSTRUMENTS) {
+                for folder in folders.split_whitespace() {
+                    if !is_folder(folder) {
+                        return Err(Error::bad_input(format!(
+                            "{place}: `{}` is no folder of a kernel",
+                            folder.escape_debug()
+                        ))
+                        .hint("write it as in `kernel/bpf`"));
+                    }
+                    self.instruments.push(folder.to_owned());
                 }
                 continue;
             }
@@ -113,6 +132,16 @@ impl Wanted {
     }
 }
 
+/// Whether this may name a folder or file of a kernel's tree, to make and to people: it
+/// stands in make's command line.
+pub(super) fn is_folder(name: &str) -> bool {
+    let part = |part: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(good)
+    };
+    name.split('/').all(part)
+}
+
 /// `CONFIG_X=y` → `(X, Some(y))`, `# CONFIG_X is not set` → `(X, None)`, comment → none.
 #[allow(clippy::type_complexity)]
 fn parse_line(line: &str) -> Result<Option<(String, Option<String>)>, &'static str> {
@@ -144,6 +173,18 @@ fn parse_line(line: &str) -> Result<Option<(String, Option<String>)>, &'static s
 mod tests {
     use super::*;
     use crate::arch::Arch;
+
+    /// Folders are named by a comment, and nothing else gets into make's command line.
+    #[test]
+    fn folders_of_interest_are_read() {
+        let read = wanted("# instruments kernel/bpf mm\nCONFIG_KCOV=y\n").unwrap();
+        assert_eq!(read.instruments, ["kernel/bpf", "mm"]);
+        assert_eq!(read.requested.len(), 1);
+        for bad in ["../mm", "mm/", "$(shell", "/mm", "mm,$(x)"] {
+            let error = wanted(&format!("# instruments {bad}\n")).unwrap_err();
+            assert!(error.to_string().contains("t.config:1"), "{bad}: {error}");
+        }
+    }
 
     fn wanted(text: &str) -> Result<Wanted> {
         let mut wanted = Wanted::default();

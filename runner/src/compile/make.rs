@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::kconfig::is_folder;
 use super::sandbox;
 use crate::arch::Arch;
 use crate::command::{Cancel, Command, Finished, find_program};
@@ -89,12 +90,37 @@ impl Toolchain {
     }
 }
 
+/// The variable that has coverage compiled into these folders, and into these files
+/// outside of them, only: what `CONFIG_KCOV_INSTRUMENT_ALL` would pass to all of the
+/// kernel, for Kbuild looks at it for each object (`scripts/Makefile.lib`; Makefiles that
+/// say `KCOV_INSTRUMENT := n` still have their way). The help of that option is for
+/// selecting, too, where not the whole kernel is of interest. `None`: no folders, all of it.
+pub(super) fn instrumented(folders: &[String], files: &[String]) -> Option<String> {
+    if folders.is_empty() {
+        return None;
+    }
+    let inside = |file: &&String| {
+        folders.iter().any(|f| file.strip_prefix(f.as_str()).is_some_and(|f| f.starts_with('/')))
+    };
+    let mut patterns: Vec<String> = folders.iter().map(|folder| format!("{folder}/%")).collect();
+    let others = files.iter().filter(|file| !inside(file) && is_folder(file));
+    patterns.extend(others.filter_map(|file| file.strip_suffix(".c")).map(str::to_owned));
+    patterns.sort();
+    patterns.dedup();
+    let patterns = patterns.join(" ");
+    Some(format!(
+        "CFLAGS_KCOV=$(if $(filter {patterns},$(obj)/$(target-stem)),-fsanitize-coverage=trace-pc)"
+    ))
+}
+
 /// make in a workspace.
 #[derive(Debug)]
 pub(super) struct Make<'a> {
     pub tree: &'a Path,
     pub arch: &'a Arch,
     pub toolchain: &'a Toolchain,
+    /// Variables beside the toolchain's.
+    pub more: &'a [String],
     pub jobs: usize,
     pub sandboxed: bool,
 }
@@ -111,7 +137,8 @@ impl Make<'_> {
     /// The command line as one would type it in the tree.
     pub fn line(&self, targets: &[String]) -> String {
         let variables = self.toolchain.variables(self.arch);
-        let words = ["make".to_owned()].into_iter().chain(variables).chain(targets.to_vec());
+        let words = ["make".to_owned()].into_iter().chain(variables);
+        let words = words.chain(self.more.to_vec()).chain(targets.to_vec());
         words.map(|word| crate::command::quote(&word)).collect::<Vec<_>>().join(" ")
     }
 
@@ -129,6 +156,7 @@ impl Make<'_> {
         fs::create_dir_all(&tmp).at_path("create", &tmp)?;
         let mut argv = vec!["make".to_owned(), format!("-j{}", self.jobs)];
         argv.extend(self.toolchain.variables(self.arch));
+        argv.extend(self.more.iter().cloned());
         argv.extend(targets.iter().cloned());
         if self.sandboxed {
             argv = sandbox::wrap(&build, argv);
@@ -299,5 +327,20 @@ mod tests {
         let errors = first_errors(log);
         assert!(errors.starts_with("../mm/a.c:3:9: error: 'x' undeclared\nmake[3]: ***"));
         assert_eq!(first_errors("a\nb\n"), "a\nb");
+    }
+
+    /// Folders with all below them, files only where no folder has them, and nothing that
+    /// make would expand.
+    #[test]
+    fn coverage_is_of_folders_and_patched_files() {
+        let words = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
+        let folders = words(&["mm", "kernel/bpf"]);
+        let files = words(&["lib/buildid.c", "mm/vma.c", "include/linux/mm.h", "x/$(y).c"]);
+        assert_eq!(
+            instrumented(&folders, &files).unwrap(),
+            "CFLAGS_KCOV=$(if $(filter kernel/bpf/% lib/buildid mm/%,$(obj)/$(target-stem)),\
+             -fsanitize-coverage=trace-pc)"
+        );
+        assert_eq!(instrumented(&[], &files), None);
     }
 }

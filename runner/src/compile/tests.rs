@@ -77,6 +77,7 @@ impl Bench {
             foreign,
             arch: &self.arch,
             profile: "plain",
+            traced: &[],
             log: &log,
         })
     }

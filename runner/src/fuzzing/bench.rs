@@ -137,6 +137,7 @@ impl Bench {
             foreign: candidate.foreign,
             arch: &arch,
             profile: &subject.profile,
+            traced: &files_of_all(spec, &base.name, &subject.extra)?,
             log,
         };
         let build = compiler.build(&request)?;
@@ -249,6 +250,22 @@ fn files_of(patch: &str) -> impl Iterator<Item = String> {
         let (_, name) = file.split_once('/')?;
         name.ends_with(".c").then(|| name.to_owned())
     })
+}
+
+/// The same of all candidates on a base, and of these patches: each kernel is compiled for
+/// the coverage of all of them, for coverage is compared.
+fn files_of_all(spec: &Spec, base: &str, extra: &[PathBuf]) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let on = spec.candidates.iter().filter_map(|candidate| match candidate.on.get(base) {
+        Some(Series::Patches(patches)) => Some(patches),
+        Some(Series::Stock | Series::NotPortable(_)) | None => None,
+    });
+    for patch in on.flatten().chain(extra) {
+        files.extend(files_of(&fs::read_to_string(patch).at_path("read", patch)?));
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
 }
 
 /// The name in a line like `static int name(struct a *b,`.
