@@ -168,6 +168,7 @@ impl Executor {
         trigger::catch_signals()?;
         call::affinity(1 << cpu).map_err(failed("affinity"))?;
         call::allow_descriptors(pool::DESCRIPTORS).map_err(failed("descriptors"))?;
+        Part::map_neighbour().map_err(failed("a page beside the arena"))?;
         let scratch = call::bpf_fd(
             0,
             Attributes::default()
@@ -388,7 +389,13 @@ impl Executor {
         };
         let insns = assemble::assemble(kind, flaw, body, &mut around);
         let pooled = around.pooled;
-        self.pool.program(kind, insns, pooled)
+        let before = self.pool.loads.0;
+        let began = sys::monotonic_ns();
+        let loaded = self.pool.program(kind, insns, pooled);
+        if self.pool.loads.0 > before {
+            self.timed(("(load)", ""), began, loaded.is_err());
+        }
+        loaded
     }
 
     fn disarm(&self, place: Place) -> Answer<i64> {

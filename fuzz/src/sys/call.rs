@@ -289,6 +289,17 @@ impl Part {
         Self::new(0, ARENA_PAGES)
     }
 
+    /// Maps a page near the arena, for good. Without anything else in these two megabytes
+    /// the kernel frees their page tables with the last page of the arena, once a program,
+    /// and to free page tables it flushes all of the CPU's translations
+    /// (`tlb_flush_mmu()`: the range to flush is then all that they cover). An emulator
+    /// begins at nothing then, too.
+    pub fn map_neighbour() -> Answer<()> {
+        let size = usize::try_from(super::page_size()).unwrap_or(4096);
+        let at = usize::try_from(ARENA).unwrap_or(0) + 2 * usize::from(ARENA_PAGES) * size;
+        Self { at, length: size }.map(None, libc::PROT_NONE, false, 0).map(drop)
+    }
+
     /// Its address.
     #[must_use]
     pub fn address(self) -> u64 {
