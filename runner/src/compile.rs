@@ -81,7 +81,14 @@ impl Default for Options {
 pub fn make_line(arch: &Arch, cancel: &Cancel) -> Result<String> {
     let Options { jobs, llvm, ccache, .. } = Options::default();
     let toolchain = Toolchain::find(arch, llvm, ccache, cancel)?;
-    let make = Make { tree: Path::new("."), arch, toolchain: &toolchain, more: &[], jobs, sandboxed: false };
+    let make = Make {
+        tree: Path::new("."),
+        arch,
+        toolchain: &toolchain,
+        more: &[],
+        jobs,
+        sandboxed: false,
+    };
     Ok(make.line(&arch.kernel.targets))
 }
 

@@ -304,6 +304,16 @@ pub enum Gate {
         /// Between 0 and 1.
         rate: f64,
     },
+    /// A rate is lower in one condition than in another: the 95% interval of the
+    /// difference lies below nothing. A fall by less than the probe's margin is none.
+    RateFalls {
+        /// Metric, `build_id.top_frame`.
+        metric: String,
+        /// Of which probe, by its whole label: `build_id/hardirq/idle/100us`.
+        probe: String,
+        /// Lower than with this one.
+        from: String,
+    },
     /// A rate, set against the reference's, is one of these.
     RateIs {
         /// Metric, `build_id.top_frame`.
@@ -367,6 +377,9 @@ impl Gate {
             }
             Gate::RateAtMost { metric, context, probe, rate: _ } => {
                 format!("rate-at-most{}", rate(metric, context, probe))
+            }
+            Gate::RateFalls { metric: _, probe, from } => {
+                format!("rate-falls {probe} from {from}")
             }
             Gate::RateIs { metric, context, probe, is } => {
                 let is: Vec<String> = is.iter().map(word).collect();

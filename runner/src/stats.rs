@@ -96,9 +96,13 @@ fn difference_of_more(
     factor: f64,
     confidence: f64,
 ) -> Interval {
-    let (a, b) = (ours.rate(), theirs.rate());
-    let ia = ours.interval_of_more(factor, confidence);
-    let ib = theirs.interval_of_more(factor, confidence);
+    let ours = (ours.rate(), ours.interval_of_more(factor, confidence));
+    square_and_add(ours, (theirs.rate(), theirs.interval_of_more(factor, confidence)))
+}
+
+/// The interval of `ours - theirs`, from rates that are independent and their intervals.
+#[must_use]
+pub fn square_and_add((a, ia): (f64, Interval), (b, ib): (f64, Interval)) -> Interval {
     let low = a - b - (a - ia.low).hypot(ib.high - b);
     let high = a - b + (ia.high - a).hypot(b - ib.low);
     Interval { low: low.max(-1.0), high: high.min(1.0) }

@@ -105,6 +105,8 @@ pub struct Worker {
     slab_kib: VecDeque<u64>,
     hunts: u32,
     recent: VecDeque<String>,
+    /// Whether lost buckets were told with all programs before.
+    told_lost: bool,
     ran_ns: Option<u64>,
 }
 
@@ -128,6 +130,7 @@ impl Worker {
             slab_kib: VecDeque::new(),
             hunts: HUNTS,
             recent: VecDeque::new(),
+            told_lost: false,
             ran_ns: None,
         })
     }
@@ -184,8 +187,12 @@ impl Worker {
             })?;
         }
         if ran.lost_buckets {
-            // Any program that used the map may have lost them, this one most likely.
-            let mut programs: Vec<String> = self.recent.iter().cloned().collect();
+            // Any program that used the map may have lost them, this one most likely. Who
+            // loses buckets once may lose some all the time: thousands of programs are
+            // told once.
+            let before = if self.told_lost { 0 } else { self.recent.len() };
+            self.told_lost = true;
+            let mut programs: Vec<String> = self.recent.iter().take(before).cloned().collect();
             programs.push(written.to_owned());
             let what = LOST_BUCKETS.to_owned();
             tell(&Told::Leak { worker: self.number, what, programs })?;

@@ -3,7 +3,7 @@
 
 use bakeoff_fuzz::wire::Context;
 
-use super::rate::{condition, shown};
+use super::rate::{UNREACHABLE, condition, shown};
 use super::row::{
     CellEnd, CellRow, Change, Effect, Finding, GateRow, GateState, Outcome, Place, PredictionRow,
     RateRow, SplatRow, Verdict,
@@ -82,6 +82,13 @@ impl<'a> Target<'a> {
             }
             Gate::RateAtMost { metric, context, probe, rate } => {
                 self.rate_at_most(&self.rates(metric, *context, probe.as_deref()), *rate)
+            }
+            Gate::RateFalls { metric, probe, from } => {
+                let of = |label: &String| self.labelled(metric, label);
+                match (of(probe), of(from)) {
+                    (Some(row), Some(from)) => self.rate_falls(row, from),
+                    _ => self.nothing(),
+                }
             }
             Gate::RateIs { metric, context, probe, is } => {
                 self.rate_is(&self.rates(metric, *context, probe.as_deref()), is)
@@ -221,22 +228,53 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// The rows of a metric that are judged, of the context and the probes named.
+    /// The rows of a metric that are judged, of the context and the probes named. What no
+    /// kernel of this target reaches, the reference's included, decides nothing beside
+    /// what was measured.
     fn rates(
         &self,
         metric: &str,
         context: Option<Context>,
         probe: Option<&str>,
     ) -> Vec<&'a RateRow> {
-        let named = |row: &RateRow| {
-            let step = self.steps.iter().find(|planned| planned.step.id == row.step);
-            let label = step.map(|planned| label(&planned.step)).unwrap_or_default();
-            probe.is_none_or(|probe| selects(probe, &label))
-        };
+        let rows: Vec<&RateRow> = self
+            .judged(metric)
+            .filter(|row| context.is_none_or(|context| row.context == context))
+            .filter(|row| probe.is_none_or(|probe| selects(probe, &self.label(row))))
+            .collect();
+        if rows.iter().all(|row| self.is_out_of_reach(row)) {
+            return rows;
+        }
+        rows.into_iter().filter(|row| !self.is_out_of_reach(row)).collect()
+    }
+
+    fn judged(&self, metric: &str) -> impl Iterator<Item = &'a RateRow> {
         let rows = self.found.rates.iter();
-        rows.filter(|row| same_target(&row.place, self.at) && row.metric == metric && row.judged)
-            .filter(|row| context.is_none_or(|context| row.context == context) && named(row))
-            .collect()
+        rows.filter(move |row| {
+            same_target(&row.place, self.at) && row.metric == metric && row.judged
+        })
+    }
+
+    fn label(&self, row: &RateRow) -> String {
+        let step = self.steps.iter().find(|planned| planned.step.id == row.step);
+        step.map(|planned| label(&planned.step)).unwrap_or_default()
+    }
+
+    /// The one row with this label.
+    fn labelled(&self, metric: &str, label: &str) -> Option<&'a RateRow> {
+        self.judged(metric).find(|row| self.label(row) == label)
+    }
+
+    fn is_out_of_reach(&self, row: &RateRow) -> bool {
+        let out = |row: &RateRow| row.calls == 0 && row.reason.starts_with(UNREACHABLE);
+        let Place { base, arch, profile, .. } = &row.place;
+        let same = |other: &&RateRow| {
+            let place = &other.place;
+            other.step == row.step
+                && other.metric == row.metric
+                && (&place.base, &place.arch, &place.profile) == (base, arch, profile)
+        };
+        out(row) && self.found.rates.iter().filter(same).all(out)
     }
 
     /// A gate on rates of which none was measured.
@@ -271,6 +309,39 @@ impl<'a> Target<'a> {
                 (GateState::Met, reason, first.place.evidence.clone())
             }
         }
+    }
+
+    /// Whether a rate is lower here than there.
+    fn rate_falls(&self, row: &RateRow, from: &RateRow) -> Answer {
+        let known = |row: &RateRow| {
+            let (low, high) = (row.low?, row.high?);
+            #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+            let rate = row.correct as f64 / row.calls as f64;
+            Some((rate, stats::Interval { low, high }))
+        };
+        let (Some(ours), Some(theirs)) = (known(row), known(from)) else {
+            return self.none_of(if row.calls == 0 { row } else { from });
+        };
+        let fall = stats::square_and_add(ours, theirs);
+        let points = |share: f64| format!("{:.2}", 100.0 * share);
+        let text = format!(
+            "{} {}, {} {}: by {} points [{}, {}]",
+            condition(row),
+            shown(row),
+            condition(from),
+            shown(from),
+            points(ours.0 - theirs.0),
+            points(fall.low),
+            points(fall.high)
+        );
+        let (state, text) = if fall.high < 0.0 {
+            (GateState::Met, text)
+        } else if fall.low > -row.margin {
+            (GateState::Failed, format!("no fall: {text}"))
+        } else {
+            (GateState::Undecided, format!("{text}: needs more calls"))
+        };
+        (state, text, row.place.evidence.iter().chain(&from.place.evidence).cloned().collect())
     }
 
     fn rate_is(&self, rows: &[&RateRow], wanted: &[Verdict]) -> Answer {

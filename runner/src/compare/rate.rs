@@ -341,6 +341,9 @@ fn add(row: &mut RateRow, counts: &Counts) {
     }
 }
 
+/// How the reason begins where a condition cannot be had on a kernel.
+pub(super) const UNREACHABLE: &str = "cannot be reached: ";
+
 /// Why there is no number.
 fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> String {
     if seen.boots.is_empty() {
@@ -352,7 +355,7 @@ fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> S
     }
     let did = exercise(seen, step.id);
     if let Some(reason) = did.unreachable {
-        return format!("cannot be reached: {reason}");
+        return format!("{UNREACHABLE}{reason}");
     }
     if let Some(reason) = did.failed {
         return format!("our error: {reason}");

@@ -92,7 +92,7 @@ impl Toolchain {
 
 /// The variable that has coverage compiled into these folders, and into these files
 /// outside of them, only: what `CONFIG_KCOV_INSTRUMENT_ALL` would pass to all of the
-/// kernel, for Kbuild looks at it for each object (`scripts/Makefile.lib`; Makefiles that
+/// kernel, for Kbuild expands it for each object (`scripts/Makefile.lib`; Makefiles that
 /// say `KCOV_INSTRUMENT := n` still have their way). The help of that option is for
 /// selecting, too, where not the whole kernel is of interest. `None`: no folders, all of it.
 pub(super) fn instrumented(folders: &[String], files: &[String]) -> Option<String> {
@@ -109,7 +109,7 @@ pub(super) fn instrumented(folders: &[String], files: &[String]) -> Option<Strin
     patterns.dedup();
     let patterns = patterns.join(" ");
     Some(format!(
-        "CFLAGS_KCOV=$(if $(filter {patterns},$(obj)/$(target-stem)),-fsanitize-coverage=trace-pc)"
+        "CFLAGS_KCOV=$(if $(filter {patterns},$(basename $@)),-fsanitize-coverage=trace-pc)"
     ))
 }
 
@@ -338,7 +338,7 @@ mod tests {
         let files = words(&["lib/buildid.c", "mm/vma.c", "include/linux/mm.h", "x/$(y).c"]);
         assert_eq!(
             instrumented(&folders, &files).unwrap(),
-            "CFLAGS_KCOV=$(if $(filter kernel/bpf/% lib/buildid mm/%,$(obj)/$(target-stem)),\
+            "CFLAGS_KCOV=$(if $(filter kernel/bpf/% lib/buildid mm/%,$(basename $@)),\
              -fsanitize-coverage=trace-pc)"
         );
         assert_eq!(instrumented(&[], &files), None);

@@ -18,6 +18,7 @@ use super::finding::Finding;
 use super::replay::{Replay, replay};
 use crate::error::{Context, Error, Result};
 use crate::run::{Machinery, Tools};
+use crate::spec::Spec;
 
 /// A planted bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,13 +211,15 @@ pub fn run(
     tools: &Tools<'_>,
     mut tell: impl FnMut(&Row),
 ) -> Result<Vec<Row>> {
+    // Read once: what is changed in it meanwhile is for the next time.
+    let lab = Lab { spec: &Spec::load(&subject.spec, tools.data)?, machinery, tools };
     let mut rows = Vec::new();
     let mut stocks: BTreeMap<&str, Stock> = BTreeMap::new();
     for mutant in mutants {
         let profile = mutant.profile();
         if !stocks.contains_key(profile) {
             let subject = Subject { profile: profile.into(), ..subject.clone() };
-            let (row, stock) = stock(&subject, campaign, machinery, tools)?;
+            let (row, stock) = lab.stock(&subject, campaign)?;
             tell(&row);
             rows.push(row);
             stocks.insert(profile, stock);
@@ -234,7 +237,7 @@ pub fn run(
             until_finding: true,
             ..campaign.clone()
         };
-        one(&subject, &campaign, machinery, tools, stock, &mut row)?;
+        lab.one(&subject, &campaign, stock, &mut row)?;
         tell(&row);
         rows.push(row);
     }
@@ -275,114 +278,112 @@ pub fn run_probes(
 static NOTHING: Stock =
     Stock { reports: BTreeSet::new(), leaks: BTreeSet::new(), corpus: Vec::new(), replayed: None };
 
-/// The kernel of a subject; `None`, and why in the row, if there is none.
-fn prepare(
-    subject: &Subject,
-    out: &Path,
-    machinery: &Machinery,
-    tools: &Tools<'_>,
-    row: &mut Row,
-) -> Result<Option<Bench>> {
-    fs::create_dir_all(out).at_path("create", out)?;
-    match Bench::prepare(subject, machinery, &out.join("build.log"), tools) {
-        Ok(bench) => Ok(Some(bench)),
-        Err(error) if error.kind() == crate::error::Kind::BadInput => {
-            row.not_tried = Some(error.chain());
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
+/// What all kernels are fuzzed with.
+struct Lab<'a> {
+    spec: &'a Spec,
+    machinery: &'a Machinery,
+    tools: &'a Tools<'a>,
 }
 
-fn stock(
-    subject: &Subject,
-    campaign: &Campaign,
-    machinery: &Machinery,
-    tools: &Tools<'_>,
-) -> Result<(Row, Stock)> {
-    let name = format!("stock/{}", subject.profile);
-    let mut row = Row::new(name, "no planted bug", "nothing", false);
-    let out = campaign.out.join(format!("stock-{}", subject.profile));
-    let campaign = Campaign { out: out.clone(), until_finding: false, ..campaign.clone() };
-    let mut stock = Stock::default();
-    let Some(bench) = prepare(subject, &out, machinery, tools, &mut row)? else {
-        return Ok((row, stock));
-    };
-    let summary = fuzz(&bench, &campaign, tools)?;
-    row.execs = summary.execs;
-    for finding in &summary.findings {
-        stock.reports.insert(finding.fingerprint.clone());
-        row.found.push(finding.title.clone());
-        row.by = Some(By::Report);
+impl Lab<'_> {
+    /// The kernel of a subject; `None`, and why in the row, if there is none.
+    fn prepare(&self, subject: &Subject, out: &Path, row: &mut Row) -> Result<Option<Bench>> {
+        fs::create_dir_all(out).at_path("create", out)?;
+        let log = out.join("build.log");
+        match Bench::of(self.spec, None, subject, self.machinery, &log, self.tools) {
+            Ok(bench) => Ok(Some(bench)),
+            Err(error) if error.kind() == crate::error::Kind::BadInput => {
+                row.not_tried = Some(error.chain());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
-    stock.leaks = summary.leaks.keys().map(|leak| kind_of(leak)).collect();
-    row.found.extend(summary.leaks.keys().cloned());
-    let corpus = campaign.corpus.unwrap_or_else(|| out.join("corpus"));
-    stock.corpus = read_programs(&corpus, tools)?;
-    stock.corpus.truncate(REPLAYED);
-    if !stock.corpus.is_empty() {
-        stock.replayed = Some(replay(&bench, &stock.corpus, REPLAYS, &out, tools)?);
+
+    fn stock(&self, subject: &Subject, campaign: &Campaign) -> Result<(Row, Stock)> {
+        let name = format!("stock/{}", subject.profile);
+        let mut row = Row::new(name, "no planted bug", "nothing", false);
+        let out = campaign.out.join(format!("stock-{}", subject.profile));
+        let campaign = Campaign { out: out.clone(), until_finding: false, ..campaign.clone() };
+        let mut stock = Stock::default();
+        let Some(bench) = self.prepare(subject, &out, &mut row)? else {
+            return Ok((row, stock));
+        };
+        let summary = fuzz(&bench, &campaign, self.tools)?;
+        row.execs = summary.execs;
+        for finding in &summary.findings {
+            stock.reports.insert(finding.fingerprint.clone());
+            row.found.push(finding.title.clone());
+            row.by = Some(By::Report);
+        }
+        stock.leaks = summary.leaks.keys().map(|leak| kind_of(leak)).collect();
+        row.found.extend(summary.leaks.keys().cloned());
+        let corpus = campaign.corpus.unwrap_or_else(|| out.join("corpus"));
+        stock.corpus = read_programs(&corpus, self.tools)?;
+        stock.corpus.truncate(REPLAYED);
+        if !stock.corpus.is_empty() {
+            stock.replayed = Some(replay(&bench, &stock.corpus, REPLAYS, &out, self.tools)?);
+        }
+        Ok((row, stock))
     }
-    Ok((row, stock))
+
+    /// Fuzzes one kernel; what it does beyond what the stock kernel does goes into
+    /// the row.
+    fn one(
+        &self,
+        subject: &Subject,
+        campaign: &Campaign,
+        stock: &Stock,
+        row: &mut Row,
+    ) -> Result<()> {
+        let Some(bench) = self.prepare(subject, &campaign.out, row)? else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let summary = fuzz(&bench, campaign, self.tools)?;
+        row.execs = summary.execs;
+        let patched = &summary.patched_functions_reached;
+        row.reached = (patched.values().flatten().count(), patched.len());
+        let new = |finding: &&Finding| !stock.reports.contains(&finding.fingerprint);
+        for finding in summary.findings.iter().filter(new) {
+            row.by = Some(By::Report);
+            row.found.push(finding.title.clone());
+            let first = row.seconds.map_or(finding.after_seconds, |s| s.min(finding.after_seconds));
+            row.seconds = Some(first);
+        }
+        if row.by.is_some() {
+            return Ok(());
+        }
+        for leak in summary.leaks.keys().filter(|leak| !stock.leaks.contains(&kind_of(leak))) {
+            row.by = Some(By::Leak);
+            row.found.push(leak.clone());
+        }
+        if let Some(reference) = stock.replayed.as_ref().filter(|_| row.by.is_none()) {
+            let again = |boots, name| {
+                let out = campaign.out.join(name);
+                fs::create_dir_all(&out).at_path("create", &out)?;
+                let replayed = replay(&bench, &stock.corpus, boots, &out, self.tools)?;
+                Ok::<Across, Error>(compare(reference, &replayed))
+            };
+            let mut across = again(FIRST_REPLAYS, "replay")?;
+            if !(across.errnos.is_empty() && across.lookups.is_empty()) {
+                // Among thousands of answers some differ by chance in two boots, and those
+                // are others the next time.
+                let second = again(REPLAYS, "replay-again")?;
+                across.errnos.retain(|change| second.errnos.contains(change));
+                across.lookups.retain(|change| second.lookups.contains(change));
+            }
+            row.found = differences(&across, stock);
+            row.by = (!row.found.is_empty()).then_some(By::Replay);
+        }
+        row.seconds = row.by.map(|_| began.elapsed().as_secs_f64());
+        Ok(())
+    }
 }
 
 /// A leak without its number.
 fn kind_of(leak: &str) -> String {
     leak.chars().filter(|c| !c.is_ascii_digit()).collect()
-}
-
-/// Fuzzes one kernel; what it does beyond what the stock kernel does goes into
-/// the row.
-fn one(
-    subject: &Subject,
-    campaign: &Campaign,
-    machinery: &Machinery,
-    tools: &Tools<'_>,
-    stock: &Stock,
-    row: &mut Row,
-) -> Result<()> {
-    let Some(bench) = prepare(subject, &campaign.out, machinery, tools, row)? else {
-        return Ok(());
-    };
-    let began = Instant::now();
-    let summary = fuzz(&bench, campaign, tools)?;
-    row.execs = summary.execs;
-    let patched = &summary.patched_functions_reached;
-    row.reached = (patched.values().flatten().count(), patched.len());
-    let new = |finding: &&Finding| !stock.reports.contains(&finding.fingerprint);
-    for finding in summary.findings.iter().filter(new) {
-        row.by = Some(By::Report);
-        row.found.push(finding.title.clone());
-        let first = row.seconds.map_or(finding.after_seconds, |s| s.min(finding.after_seconds));
-        row.seconds = Some(first);
-    }
-    if row.by.is_some() {
-        return Ok(());
-    }
-    for leak in summary.leaks.keys().filter(|leak| !stock.leaks.contains(&kind_of(leak))) {
-        row.by = Some(By::Leak);
-        row.found.push(leak.clone());
-    }
-    if let Some(reference) = stock.replayed.as_ref().filter(|_| row.by.is_none()) {
-        let again = |boots, name| {
-            let out = campaign.out.join(name);
-            fs::create_dir_all(&out).at_path("create", &out)?;
-            let replayed = replay(&bench, &stock.corpus, boots, &out, tools)?;
-            Ok::<Across, Error>(compare(reference, &replayed))
-        };
-        let mut across = again(FIRST_REPLAYS, "replay")?;
-        if !(across.errnos.is_empty() && across.lookups.is_empty()) {
-            // Among thousands of answers some differ by chance in two boots, and those
-            // are others the next time.
-            let second = again(REPLAYS, "replay-again")?;
-            across.errnos.retain(|change| second.errnos.contains(change));
-            across.lookups.retain(|change| second.lookups.contains(change));
-        }
-        row.found = differences(&across, stock);
-        row.by = (!row.found.is_empty()).then_some(By::Replay);
-    }
-    row.seconds = row.by.map(|_| began.elapsed().as_secs_f64());
-    Ok(())
 }
 
 /// What a replay shows beyond the stock kernel's, in words.

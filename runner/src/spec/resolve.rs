@@ -208,7 +208,17 @@ pub(super) fn resolve(
 
 /// Whether a gate can be asked at all.
 fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
+    if let Gate::RateFalls { metric: _, probe, from } = gate {
+        let labels: Vec<String> = probes.iter().map(Probe::label).collect();
+        for written in [probe, from] {
+            if !labels.contains(written) {
+                let near = did_you_mean(written, labels.iter().map(String::as_str));
+                return Err(place.error(written, format!("no probe `{written}`; {near}")));
+            }
+        }
+    }
     let (metric, context, probe, rate) = match gate {
+        Gate::RateFalls { metric, .. } => (metric, &None, &None, None),
         Gate::RateAtLeast { metric, context, probe, rate }
         | Gate::RateAtMost { metric, context, probe, rate } => {
             (metric, context, probe, Some(*rate))

@@ -48,6 +48,46 @@ fn gates_name_rates_splats_and_verdicts() {
     }
 }
 
+/// A fall is one rate against another of the same kernel, and shown by their difference.
+#[test]
+fn a_fall_is_between_two_conditions() {
+    let yaml = "{gate: rate-falls, metric: build_id.top_frame, \
+                probe: build_id/hardirq/idle/4000us, from: build_id/process/idle}";
+    let gate: Gate = crate::spec::yaml(yaml, "gate").unwrap();
+    let ask = |answered: u64| {
+        let subject = Subject { gates: vec![gate.clone()], ..subject() };
+        let tree = clean("lockless-tree", "x86_64").answers(HARDIRQ, answered);
+        let found = compare(&subject, &with(tree), &Settings::default());
+        found.gates.into_iter().find(|g| g.place.candidate == "lockless-tree").unwrap()
+    };
+    for (answered, expected) in [(199, GateState::Met), (200, GateState::Failed)] {
+        let row = ask(answered);
+        assert_eq!(row.state, expected, "{answered}: {}", row.reason);
+        assert!(row.reason.contains("process/idle"), "{}", row.reason);
+    }
+}
+
+/// What no kernel can do, the reference included, keeps no gate open beside what was
+/// measured; what only this kernel cannot do does.
+#[test]
+fn what_nobody_reaches_decides_no_gate() {
+    let unreachable = |seen: Observation| {
+        seen.step_ends(HARDIRQ, StepOutcome::Unreachable { reason: "no".into() })
+    };
+    let gate = "{gate: rate-at-least, metric: build_id.top_frame, rate: 0.99}";
+    let gate: Gate = crate::spec::yaml(gate, "gate").unwrap();
+    let ask = |all: Vec<Observation>| {
+        let subject = Subject { gates: vec![gate.clone()], ..subject() };
+        let found = compare(&subject, &all, &Settings::default());
+        found.gates.into_iter().find(|g| g.place.candidate == "lockless-tree").unwrap()
+    };
+    let everybody = prediction("x86_64").into_iter().map(unreachable).collect();
+    let row = ask(everybody);
+    assert_eq!(row.state, GateState::Met, "{}", row.reason);
+    let row = ask(with(unreachable(clean("lockless-tree", "x86_64"))));
+    assert_eq!(row.state, GateState::Undecided, "{}", row.reason);
+}
+
 /// A report that was cut says nothing of its kind beside whole ones.
 #[test]
 fn cut_reports_decide_no_gate() {
