@@ -6,6 +6,9 @@
 use bakeoff::stats::coverage::Scenario;
 use bakeoff_fuzz::wire::Stop;
 
+/// Other rates of a kind: the dispute's sweep of NMIs has five periods of seven candidates.
+const BESIDE: u32 = 34;
+
 fn main() {
     let times = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(10_000);
     println!("{times} experiments each; 100 calls a block; coverage in percent");
@@ -23,7 +26,8 @@ fn main() {
                     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
                     Some(width) => Stop::Precise { half_width_ppm: (width * 1e6) as u32 },
                 };
-                let tally = Scenario { rate, icc, blocks, calls: 100, stop }.try_out(times, 1);
+                let tally =
+                    Scenario { rate, icc, blocks, calls: 100, stop, beside: 0 }.try_out(times, 1);
                 println!(
                     "{:>8} {:>6} {:>7} {:>11} {:>9.2} {:>7.2} {:>9.2} {:>12.1}",
                     rate,
@@ -34,6 +38,30 @@ fn main() {
                     100.0 * tally.few(),
                     100.0 * tally.assumed(),
                     tally.mean_blocks(),
+                );
+            }
+        }
+    }
+    println!();
+    println!("the same beside {BESIDE} rates of their kind, {} experiments each", times / 10);
+    println!(
+        "{:>8} {:>6} {:>7} {:>9} {:>16} {:>9}",
+        "rate", "icc", "planned", "coverage", "coverage, alone", "unknown"
+    );
+    for rate in [0.97, 0.99, 0.995, 0.999] {
+        for icc in [0.01, 0.05, 0.2] {
+            for blocks in [20, 40, 100] {
+                let alone =
+                    Scenario { rate, icc, blocks, calls: 100, stop: Stop::Fixed, beside: 0 };
+                let among = Scenario { beside: BESIDE, ..alone }.try_out(times / 10, 2);
+                println!(
+                    "{:>8} {:>6} {:>7} {:>9.2} {:>16.2} {:>9.2}",
+                    rate,
+                    icc,
+                    blocks,
+                    100.0 * among.coverage(),
+                    100.0 * alone.try_out(times, 1).coverage(),
+                    100.0 * (among.few() + among.assumed()),
                 );
             }
         }

@@ -23,7 +23,8 @@
 //! ([`FEW_BLOCKS`]) the widening rests on those few: by simulation, of 100 such
 //! intervals only 61 to 94 contain the truth if failures clump hard (0.999, 100
 //! blocks, intra-block correlation 0.2: 61; 0.99, 20 blocks: 83), and the report
-//! says so. Where failures are few and independent, or a step ended at an early
+//! says so. Beside other rates of their kind ([`Between`]) they contain it: what two
+//! boots of many rates differ by holds their clumps, too. Where failures are few and independent, or a step ended at an early
 //! look, more than 97 do: counts are whole numbers, and early looks spend little.
 
 pub mod coverage;

@@ -15,9 +15,11 @@ use crate::sys::call::ARENA;
 pub const SCRATCH: u32 = 16 << 10;
 /// Where in the scratch map the runs are counted.
 pub const RUNS: usize = 0;
-/// Where in the scratch map runs in other threads than [`Surroundings::thread`] are
-/// counted, of programs that write a stack to [`BUFFER`] or to a map.
+/// Where in the scratch map it is counted how often programs began to write a stack to
+/// [`BUFFER`] or to a map in other threads than [`Surroundings::thread`].
 pub const FOREIGN: usize = 8;
+/// Where in the scratch map it is counted how often that was done.
+pub const FOREIGN_DONE: usize = 40;
 /// Where in the scratch map a stack map is noted by its descriptor when
 /// `bpf_get_stackid()` finds no free bucket in it.
 pub const NO_BUCKET: usize = 16;
@@ -36,6 +38,8 @@ pub const BUFFER: usize = 4096;
 const READ_BUFFER: i32 = 8192;
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 4096
 const STACKS_AT: i32 = BUFFER as i32;
+/// Where on a program's stack it is noted whether it runs in another thread.
+const IS_FOREIGN: i16 = -88;
 /// The second of [`INDICES`], which is 1.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 72
 const INDEX_AT: i32 = INDICES as i32 + 8;
@@ -60,6 +64,11 @@ const RINGS: &[MapKind] = &[MapKind::Ringbuf];
 const EVENTS: &[MapKind] = &[MapKind::Events];
 const PROGRAMS: &[MapKind] = &[MapKind::Programs];
 
+/// Whether a step writes a stack that is compared with what it should be.
+fn asks(step: &Step) -> bool {
+    matches!(step, Step::GetStack { .. } | Step::GetStackid { .. })
+}
+
 struct Code<'a> {
     insns: Vec<Insn>,
     around: &'a mut dyn Surroundings,
@@ -76,9 +85,8 @@ pub fn assemble(
 ) -> Vec<Insn> {
     let mut code = Code { insns: Vec::new(), around, kind, flaw };
     code.prologue();
-    let asks = |step: &Step| matches!(step, Step::GetStack { .. } | Step::GetStackid { .. });
     if body.0.iter().any(asks) {
-        code.note_foreign();
+        code.look_for_foreign();
     }
     code.steps(&body.0);
     code.flaw();
@@ -203,15 +211,26 @@ impl Code<'_> {
         }
     }
 
-    /// An event may fire in any thread, and its stack is then another's.
-    fn note_foreign(&mut self) {
+    /// An event may fire in any thread, and its stack is then another's: notes on the
+    /// program's stack, 1 or 0, whether this is another thread.
+    fn look_for_foreign(&mut self) {
         let Some(thread) = self.around.thread() else { return };
         self.call(14); // get_current_pid_tgid
-        let ours = self.jump_if(0x16, 0, thread.cast_signed()); // if w0 == thread
-        self.scratch(1, i32::try_from(FOREIGN).unwrap_or(0));
         self.mov_imm(2, 1);
+        let foreign = self.jump_if(0x56, 0, thread.cast_signed()); // if w0 != thread
+        self.mov_imm(2, 0);
+        self.land(foreign);
+        self.push(0x7b, 10, 2, IS_FOREIGN, 0);
+    }
+
+    /// Counts a stack that is written, if this is another thread, without a branch.
+    fn count_foreign(&mut self, at: usize) {
+        if self.around.thread().is_none() {
+            return;
+        }
+        self.scratch(1, i32::try_from(at).unwrap_or(0));
+        self.push(0x79, 2, 10, IS_FOREIGN, 0);
         self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
-        self.land(ours);
     }
 
     /// Notes what `bpf_get_stackid()` answered about the map, in R0, which stays.
@@ -264,6 +283,11 @@ impl Code<'_> {
                     rest = after;
                     self.steps(inner);
                     self.land(jump);
+                }
+                simple if asks(simple) => {
+                    self.count_foreign(FOREIGN);
+                    self.step(simple);
+                    self.count_foreign(FOREIGN_DONE);
                 }
                 simple => self.step(simple),
             }
@@ -543,7 +567,7 @@ mod tests {
                 })
                 .collect();
             for (at, insn) in insns.iter().enumerate() {
-                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x55 | 0x75 | 0xc5);
+                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x55 | 0x56 | 0x75 | 0xc5);
                 if is_jump && !halves[at] {
                     let target = at.cast_signed() + 1 + isize::from(insn.offset);
                     let target = usize::try_from(target).unwrap();

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, RawFd};
 
-use super::assemble::{BUFFER, FOREIGN, STACK_ID, STACK_MAP};
+use super::assemble::{BUFFER, FOREIGN, FOREIGN_DONE, STACK_ID, STACK_MAP};
 use super::{Executor, Lookup, trigger};
 use crate::op::MapKind;
 use crate::sys::call::{self, Attributes};
@@ -25,25 +25,35 @@ const MAP_LOOKUP_ELEM: u32 = 1;
 
 type Entry = [u8; ENTRY];
 
+/// What there is to say afterwards whether another thread can have written a stack: how
+/// many had begun to, if none was still at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watch(Option<u64>);
+
 impl Executor {
     /// Makes everything that stacks are noted in say nothing.
-    pub(super) fn clear_stack(&self) {
-        self.counters.store(FOREIGN, 0);
+    pub(super) fn clear_stack(&self) -> Watch {
+        // In this order: who begins in between is not done, or is seen to have begun.
+        let done = self.counters.load(FOREIGN_DONE);
+        let begun = self.counters.load(FOREIGN);
         self.counters.store(STACK_MAP, 0);
         for entry in 0..ENTRIES {
             self.counters.store(BUFFER + ENTRY * entry, 0);
         }
+        Watch((begun == done).then_some(begun))
     }
 
     /// Compares the stacks that were written since [`clear_stack`](Self::clear_stack),
-    /// if no other thread can have written any.
-    pub(super) fn check_stack(&mut self, frames: &[u8]) {
-        if self.counters.load(FOREIGN) != 0 {
+    /// if no other thread can have written any meanwhile. One that writes while they are
+    /// read would have another worker's mappings taken for wrong answers about ours.
+    pub(super) fn check_stack(&mut self, frames: &[u8], watch: Watch) {
+        let entries: [Entry; ENTRIES] = std::array::from_fn(|number| self.entry(number));
+        let noted = self.noted_stack();
+        if watch.0 != Some(self.counters.load(FOREIGN)) {
             return;
         }
         let mut lookup = Lookup::default();
-        for number in 0..ENTRIES {
-            let entry = self.entry(number);
+        for entry in entries {
             match status(&entry) {
                 VALID => lookup.valid += 1,
                 ADDRESS => lookup.address += 1,
@@ -54,7 +64,7 @@ impl Executor {
         if lookup != Lookup::default() {
             self.tables.lookup = Some(lookup);
         }
-        if let Some(value) = self.noted_stack() {
+        if let Some(value) = noted {
             for entry in value.chunks_exact(ENTRY).filter_map(|entry| entry.try_into().ok()) {
                 self.judge(frames, entry, "bpf_get_stackid()");
             }

@@ -139,10 +139,10 @@ impl Executor {
                 Part::new(page.0, more.0 + 1).advise(advice_number(*advice)).map(drop)
             }
             Op::Trigger { how, page, frames, again } => {
-                self.clear_stack();
+                let watch = self.clear_stack();
                 let triggered = self.trigger(*how, *page, frames, again.0);
                 let frames: Vec<u8> = frames.iter().map(|page| page.0).collect();
-                self.check_stack(&frames);
+                self.check_stack(&frames, watch);
                 triggered
             }
             Op::Aside { what, page, again } => {

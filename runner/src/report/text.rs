@@ -250,7 +250,8 @@ fn availability(out: &mut String, report: &Report) {
     }
     if report.rates.iter().any(|row| {
         let few = row.rarer_in.is_some_and(|blocks| (blocks as usize) < FEW_BLOCKS);
-        few && !row.independence_assumed && row.calls > 0
+        // What other rates of the kind tell of boots holds for the clumps in them, too.
+        few && !row.independence_assumed && row.boot_effect.is_none() && row.calls > 0
     }) {
         let text = format!(
             "Where fewer than {FEW_BLOCKS} blocks hold all failures, how failures clump is \

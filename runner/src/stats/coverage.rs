@@ -15,7 +15,7 @@ use std::f64::consts::TAU;
 use bakeoff_fuzz::stop;
 use bakeoff_fuzz::wire::{Block, Context, Counts, Interface, Score, Stack, Step, Stop, Stress};
 
-use super::{CONFIDENCE, Cluster, Estimate};
+use super::{Between, CONFIDENCE, Cluster, Estimate};
 
 /// Throws coins, the same ones for the same seed (splitmix64; Steele, Lea & Flood,
 /// OOPSLA 2014).
@@ -100,6 +100,9 @@ pub struct Scenario {
     pub calls: u32,
     /// The stopping rule.
     pub stop: Stop,
+    /// Other rates of its kind, each in two boots as this one: what they tell together of
+    /// how boots differ widens its interval, as in a report.
+    pub beside: u32,
 }
 
 /// How often the interval held what it promises.
@@ -162,8 +165,8 @@ impl Scenario {
         }
     }
 
-    /// One cell, sampled until its rule ends it.
-    fn sample(&self, step: &Step, coins: &mut Coins) -> Estimate {
+    /// One cell, sampled until its rule ends it, and the same calls in two boots.
+    fn sample(&self, step: &Step, coins: &mut Coins) -> (Estimate, Vec<Cluster>) {
         let calls = u64::from(self.calls);
         let mut taken: Vec<Block> = Vec::new();
         loop {
@@ -207,7 +210,24 @@ impl Scenario {
             between: None,
             error_share: 1.0,
         };
-        Estimate::new(&blocks, &[]).unwrap_or(nothing).spending(share)
+        let sum = |blocks: &[Cluster]| Cluster {
+            trials: blocks.iter().map(|b| b.trials).sum(),
+            successes: blocks.iter().map(|b| b.successes).sum(),
+        };
+        let (first, second) = blocks.split_at(blocks.len() / 2);
+        let boots = vec![sum(first), sum(second)];
+        (Estimate::new(&blocks, &boots).unwrap_or(nothing).spending(share), boots)
+    }
+
+    /// One cell among others of its kind.
+    fn sample_among(&self, step: &Step, coins: &mut Coins) -> Estimate {
+        let (estimate, boots) = self.sample(step, coins);
+        if self.beside == 0 {
+            return estimate;
+        }
+        let others = (0..self.beside).map(|_| self.sample(step, coins).1);
+        let all: Vec<Vec<Cluster>> = std::iter::once(boots).chain(others).collect();
+        estimate.among_boots(Between::pooled(&all))
     }
 
     /// So many experiments.
@@ -216,13 +236,14 @@ impl Scenario {
         let (step, mut coins) = (self.step(), Coins(seed));
         let mut tally = Tally { times, ..Tally::default() };
         for _ in 0..times {
-            let estimate = self.sample(&step, &mut coins);
+            let estimate = self.sample_among(&step, &mut coins);
             let interval = estimate.interval(CONFIDENCE);
             let covered = u32::from(interval.low <= self.rate && self.rate <= interval.high);
-            let assumed = u32::from(estimate.independence_assumed);
+            let assumed = estimate.independence_assumed && estimate.between.is_none();
+            let assumed = u32::from(assumed);
             tally.covered += covered;
             tally.assumed += assumed;
-            tally.few += u32::from(estimate.rests_on_few());
+            tally.few += u32::from(estimate.between.is_none() && estimate.rests_on_few());
             tally.blocks += estimate.trials / u64::from(self.calls.max(1));
         }
         tally

@@ -350,7 +350,7 @@ fn intervals_hold_what_they_promise() {
         (0.999, 0.0, 100, precise, 1.0),
     ];
     for (rate, icc, blocks, stop, most) in cases {
-        let scenario = Scenario { rate, icc, blocks, calls: 100, stop };
+        let scenario = Scenario { rate, icc, blocks, calls: 100, stop, beside: 0 };
         let tally = scenario.try_out(1000, 95);
         let coverage = tally.coverage();
         assert!((0.94..=most).contains(&coverage), "{scenario:?}: {coverage} {tally:?}");
