@@ -198,7 +198,7 @@ impl Boot {
 
 /// Runs the programs once. Where one of them ends its guest, those after it are run in
 /// another one, [`FURTHER`] times: a kernel is not spared the rest of the programs for
-/// having died of one. `None`: the emulator lost a guest.
+/// having died of one. The inner error says why the emulator lost a guest.
 fn pass(
     bench: &Bench,
     programs: &[String],
