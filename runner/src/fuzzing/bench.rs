@@ -172,11 +172,7 @@ impl Bench {
         .accel;
         let mut patches: Vec<&PathBuf> = subject.extra.iter().collect();
         if patches.is_empty() {
-            for candidate in &spec.candidates {
-                if let Some(Series::Patches(theirs)) = candidate.on.get(&base.name) {
-                    patches.extend(theirs);
-                }
-            }
+            patches.extend(all_patches(spec, &base.name));
         }
         let (mut patched, mut patched_files) = (Vec::new(), Vec::new());
         for patch in patches {
@@ -252,15 +248,20 @@ fn files_of(patch: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// The same of all candidates on a base, and of these patches: each kernel is compiled for
-/// the coverage of all of them, for coverage is compared.
-fn files_of_all(spec: &Spec, base: &str, extra: &[PathBuf]) -> Result<Vec<String>> {
-    let mut files = Vec::new();
-    let on = spec.candidates.iter().filter_map(|candidate| match candidate.on.get(base) {
+/// The patches of all candidates on a base.
+fn all_patches<'a>(spec: &'a Spec, base: &'a str) -> impl Iterator<Item = &'a PathBuf> {
+    let on = spec.candidates.iter().filter_map(move |candidate| match candidate.on.get(base) {
         Some(Series::Patches(patches)) => Some(patches),
         Some(Series::Stock | Series::NotPortable(_)) | None => None,
     });
-    for patch in on.flatten().chain(extra) {
+    on.flatten()
+}
+
+/// The files of all candidates on a base, and of these patches: each kernel is compiled
+/// for the coverage of all of them, for coverage is compared.
+fn files_of_all(spec: &Spec, base: &str, extra: &[PathBuf]) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for patch in all_patches(spec, base).chain(extra) {
         files.extend(files_of(&fs::read_to_string(patch).at_path("read", patch)?));
     }
     files.sort();
