@@ -393,8 +393,8 @@ impl ReplayRow {
         if !self.ended_by.is_empty() {
             let programs: Vec<String> = self.ended_by.iter().map(u32::to_string).collect();
             lines.push(format!(
-                "guests ended early, with program {} in flight; what comes after it was run in \
-                 another guest",
+                "guests ended early, with program {} in flight; those after it were run in \
+                 another guest, at most three times",
                 programs.join(", ")
             ));
         }
