@@ -246,7 +246,7 @@ fn left_behind(marks: &[&Path]) -> Vec<String> {
     left
 }
 
-fn wait_for(what: &str, done: impl Fn() -> bool) {
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(900);
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
@@ -334,13 +334,19 @@ fn a_killed_build_leaves_nothing_running() {
             Path::new(&std::env::var_os("HOME").unwrap()).join(".cache").into()
         }));
     let work = cache.join("bakeoff/work");
+    let begun = SystemTime::now();
     let mut child = command.spawn().unwrap();
     wait_for("the compiler", || {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended without a build");
+        // A log that an earlier run left there says nothing of this one.
         let folders = fs::read_dir(&work).into_iter().flatten().flatten();
         let logs = folders.map(|folder| folder.path().join("make.log"));
-        logs.filter_map(|log| fs::read_to_string(log).ok()).any(|t| t.contains("  CC      kernel/"))
+        let mut new = logs.filter(|log| {
+            fs::metadata(log).is_ok_and(|m| m.modified().is_ok_and(|changed| changed > begun))
+        });
+        new.any(|log| fs::read_to_string(log).is_ok_and(|t| t.contains("  CC      kernel/")))
+            && !left_behind(&[&work]).is_empty()
     });
-    assert!(!left_behind(&[&work]).is_empty(), "the build can be seen while it runs");
     signal(&child, "-KILL");
     child.wait().unwrap();
     assert_nothing_left(&[&work, &run]);

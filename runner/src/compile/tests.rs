@@ -270,3 +270,19 @@ fn a_missing_compiler_is_named() {
     assert_eq!(error.kind(), ErrorKind::MissingPrerequisite);
     assert!(error.message().contains("no-such-gcc"), "{error}");
 }
+
+/// What a crash left of a workspace that was being removed goes away with the next run,
+/// though the tree is gone already; what is not a workspace stays.
+#[test]
+fn what_was_half_removed_is_removed() {
+    let bench = bench();
+    let work = bench.cache.work_dir().unwrap();
+    let left = work.join("0123.gone");
+    fs::create_dir_all(left.join("linux-half")).unwrap();
+    fs::write(left.join("make.log"), "  CC      kernel/panic.o\n").unwrap();
+    let other = work.join("notes");
+    fs::create_dir(&other).unwrap();
+    workspace::remove_leftovers(&bench.cache).unwrap();
+    assert!(!left.exists());
+    assert!(other.is_dir());
+}

@@ -10,6 +10,9 @@ use super::TREE;
 use crate::cache::{Cache, Kind};
 use crate::error::{Context, Result};
 
+/// What the name of a folder that is being removed ends in.
+const GONE: &str = "gone";
+
 /// A folder to build in, gone when done. Its place follows from the key, and the
 /// caller holds the key's lock: what lies there is left over from a crash.
 pub(super) struct Workspace<'a> {
@@ -36,6 +39,12 @@ pub(super) fn remove_leftovers(cache: &Cache) -> Result<()> {
     for entry in fs::read_dir(&work).at_path("read", &work)? {
         let dir = entry.at_path("read", &work)?.path();
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Renamed for removal, then came a crash, or another run is at it: it is of no
+        // use to anybody, and need not have a tree any more.
+        if dir.extension().is_some_and(|ext| ext == GONE) {
+            let _ = fs::remove_dir_all(&dir);
+            continue;
+        }
         // Only what a kernel was made in has a tree with this name.
         if dir.join(TREE).is_dir()
             && let Some(_lock) = cache.try_lock(Kind::Kernel, &name)?
@@ -67,7 +76,7 @@ impl Bin {
     /// The name is free at once. A folder that a crash leaves half removed has the
     /// name of a workspace still, of a key that nobody has.
     fn remove(&self, dir: &Path) {
-        let gone = dir.with_extension("gone");
+        let gone = dir.with_extension(GONE);
         if fs::rename(dir, &gone).is_err() {
             let _ = fs::remove_dir_all(dir);
             return;
