@@ -3,7 +3,7 @@
 
 use bakeoff_fuzz::wire::Context;
 
-use super::rate::{UNREACHABLE, condition, shown};
+use super::rate::{condition, shown};
 use super::row::{
     CellEnd, CellRow, Change, Effect, Finding, GateRow, GateState, Outcome, Place, PredictionRow,
     RateRow, SplatRow, Verdict,
@@ -266,7 +266,7 @@ impl<'a> Target<'a> {
     }
 
     fn is_out_of_reach(&self, row: &RateRow) -> bool {
-        let out = |row: &RateRow| row.calls == 0 && row.reason.starts_with(UNREACHABLE);
+        let out = |row: &RateRow| row.out_of_reach;
         let Place { base, arch, profile, .. } = &row.place;
         let same = |other: &&RateRow| {
             let place = &other.place;

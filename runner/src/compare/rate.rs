@@ -168,6 +168,7 @@ fn measure_one(seen: &Observation, cell: &CellRow, step: &Step, metric: &Metric)
         writer.filter(|(_, all)| *all > 0).map(|(busy, all)| words::round_up(ratio(busy, all)));
     let estimate = Estimate::new(&blocks, &boots).map(|estimate| estimate.spending(share));
     if estimate.is_none() {
+        row.out_of_reach = exercise(seen, step.id).unreachable.is_some();
         row.reason = why_none(seen, cell, step, &row);
     }
     let rounds = by_round.values().filter_map(OneRound::estimate).collect();
@@ -214,6 +215,7 @@ fn empty(seen: &Observation, step: &Step, metric: &Metric) -> RateRow {
         missed: 0,
         errors: 0,
         wrong_context: BTreeMap::new(),
+        out_of_reach: false,
         slot_busy: None,
         lock_failed: None,
         buckets: None,
@@ -341,9 +343,6 @@ fn add(row: &mut RateRow, counts: &Counts) {
     }
 }
 
-/// How the reason begins where a condition cannot be had on a kernel.
-pub(super) const UNREACHABLE: &str = "cannot be reached: ";
-
 /// Why there is no number.
 fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> String {
     if seen.boots.is_empty() {
@@ -355,7 +354,7 @@ fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> S
     }
     let did = exercise(seen, step.id);
     if let Some(reason) = did.unreachable {
-        return format!("{UNREACHABLE}{reason}");
+        return format!("cannot be reached: {reason}");
     }
     if let Some(reason) = did.failed {
         return format!("our error: {reason}");

@@ -233,6 +233,10 @@ pub struct RateRow {
     pub errors: u64,
     /// Calls that came from another context than asked: not in `calls`.
     pub wrong_context: BTreeMap<String, u64>,
+    /// The condition cannot be had on this kernel, for the reason given: there are no
+    /// calls, and there will be none.
+    #[serde(default)]
+    pub out_of_reach: bool,
     /// Calls that fell back because the unlock work was busy, if it can be told.
     pub slot_busy: Option<u64>,
     /// Calls that fell back because the lock was not to be had, if it can be told.

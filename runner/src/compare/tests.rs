@@ -306,8 +306,10 @@ fn unreachable_contexts_are_rows() {
     assert_eq!(rows.len(), 10);
     for row in rows {
         assert_eq!((row.calls, row.low, row.high), (0, None, None));
+        assert!(row.out_of_reach);
         assert!(row.reason.contains("no PMU"), "{}", row.reason);
     }
+    assert!(found.rates.iter().all(|r| r.out_of_reach == (r.step == HARDIRQ)));
     assert_eq!(verdict(&found, "no-check-helper").verdict, Verdict::Same);
     assert!(found.not_tested.iter().any(|n| n.reason.contains("no PMU")));
 }
