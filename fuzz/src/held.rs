@@ -22,7 +22,7 @@ use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Insn, Reg, Width};
 use crate::interrupt::{Place, Reader, UNREADABLE};
 use crate::probe::Failure;
 use crate::sys;
-use crate::sys::bpf::{Program, ProgramKind, SharedArray};
+use crate::sys::bpf::{InSystemCalls, Program, ProgramKind, SharedArray};
 use crate::sys::memory::Page;
 
 /// The symbol that [`run_queue`] looks for.
@@ -73,7 +73,7 @@ impl Peek {
         &self,
         address: u64,
         bytes: usize,
-        provoke: impl Fn() -> Result<(), Failure>,
+        mut provoke: impl FnMut() -> Result<(), Failure>,
     ) -> Result<Vec<u64>, Failure> {
         let memory = self.control.memory();
         let mut words = Vec::new();
@@ -89,11 +89,15 @@ impl Peek {
         Ok(words)
     }
 
-    /// Bytes from an address on, in a system call.
-    fn in_a_system_call(&self, address: u64, bytes: usize) -> Result<Vec<u64>, Failure> {
+    /// Bytes from an address on, in system calls.
+    fn in_system_calls(
+        &self,
+        calls: &mut InSystemCalls<'_>,
+        address: u64,
+        bytes: usize,
+    ) -> Result<Vec<u64>, Failure> {
         self.words(address, bytes, || {
-            let ran = self.program.run_in_a_system_call();
-            ran.map_err(|e| Failure::at("running a BPF program", &e))
+            calls.run().map_err(|e| Failure::at("running a BPF program", &e))
         })
     }
 
@@ -165,13 +169,14 @@ const MM_BYTES: usize = 2 << 10;
 
 /// The address and the words of this process's `mm_struct`.
 fn mm_struct(peek: &Peek) -> Result<(u64, Vec<u64>), Failure> {
-    let task = peek.in_a_system_call(0, TASK_BYTES)?;
+    let mut calls = peek.program.in_system_calls();
+    let task = peek.in_system_calls(&mut calls, 0, TASK_BYTES)?;
     let stat = std::fs::read_to_string("/proc/self/stat")
         .map_err(|e| Failure::at("reading /proc/self/stat", &e))?;
     let layout = addresses(&stat)
         .ok_or_else(|| Failure::new("/proc/self/stat does not show the process's addresses"))?;
     for mm in twins(&task, peek.task()) {
-        let words = peek.in_a_system_call(mm, MM_BYTES)?;
+        let words = peek.in_system_calls(&mut calls, mm, MM_BYTES)?;
         if words.windows(layout.len()).any(|window| window == layout) {
             return Ok((mm, words));
         }
@@ -251,7 +256,7 @@ pub fn run_queue(symbols: &BTreeMap<String, u64>) -> Result<Place, Failure> {
     let mut free = false;
     for _ in 0..50 {
         // Another CPU may hold our run queue's lock for a moment.
-        free |= lock_word(reader, place, |program| program.run_in_a_system_call())?
+        free |= lock_word(reader, place, |program| program.in_system_calls().run())?
             .is_some_and(|word| word != UNREADABLE && !spinlock_is_taken(word));
         let switching = lock_word(reader, place, |program| {
             let link = program.attach_raw_tracepoint("sched_switch")?;

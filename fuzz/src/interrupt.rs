@@ -333,7 +333,7 @@ fn run_trial(
 
 fn in_process(reader: Reader, place: Place) -> Result<Option<u64>, Failure> {
     run_trial(reader, place, TrialEvent::SystemCall, sys::thread_id(), |program, _| {
-        program.run_in_a_system_call().map_err(|e| Failure::at("running a BPF program", &e))
+        program.in_system_calls().run().map_err(|e| Failure::at("running a BPF program", &e))
     })
 }
 

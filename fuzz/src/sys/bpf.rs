@@ -178,6 +178,33 @@ pub struct Program {
     fd: OwnedFd,
 }
 
+/// Runs of a program on the calling thread's CPU, one after the other: by
+/// `BPF_PROG_TEST_RUN`, and where the kernel has none at `sys_enter`. To attach there
+/// patches kernel text and waits for RCU, ten milliseconds under emulation: it is done
+/// once, and until this is dropped any system call of anybody runs the program.
+#[derive(Debug)]
+pub struct InSystemCalls<'a> {
+    program: &'a Program,
+    attached: Option<OwnedFd>,
+}
+
+impl InSystemCalls<'_> {
+    /// Runs the program once more, at least.
+    ///
+    /// # Errors
+    /// The kernel neither runs it nor lets it be attached.
+    pub fn run(&mut self) -> io::Result<()> {
+        if self.attached.is_none() {
+            if self.program.test_run().is_ok() {
+                return Ok(());
+            }
+            self.attached = Some(self.program.attach_raw_tracepoint("sys_enter")?);
+        }
+        super::getppid();
+        Ok(())
+    }
+}
+
 impl Program {
     /// Verifies and loads. A refusal is asked for a second time with the
     /// verifier's log, which then stands in the error.
@@ -246,10 +273,14 @@ impl Program {
         Ok(recursion_misses(&text))
     }
 
-    /// Runs a raw tracepoint's program once in a system call of the calling thread,
-    /// on its CPU: by `BPF_PROG_TEST_RUN` (5.10), which patches no kernel text as
-    /// attaching does; before that at `sys_enter`.
-    pub fn run_in_a_system_call(&self) -> io::Result<()> {
+    /// Runs of a raw tracepoint's program in system calls of the calling thread.
+    #[must_use]
+    pub fn in_system_calls(&self) -> InSystemCalls<'_> {
+        InSystemCalls { program: self, attached: None }
+    }
+
+    /// Runs the program once by `BPF_PROG_TEST_RUN` (5.10; only with `CONFIG_NET`).
+    fn test_run(&self) -> io::Result<()> {
         #[repr(C)]
         #[derive(Default)]
         struct Attributes {
@@ -265,13 +296,7 @@ impl Program {
             cpu: u32,
         }
         let prog_fd = self.fd.as_raw_fd().cast_unsigned();
-        let run = bpf(BPF_PROG_TEST_RUN, &Attributes { prog_fd, ..Attributes::default() });
-        if run.is_err() {
-            let link = self.attach_raw_tracepoint("sys_enter")?;
-            super::getppid();
-            drop(link);
-        }
-        Ok(())
+        bpf(BPF_PROG_TEST_RUN, &Attributes { prog_fd, ..Attributes::default() }).map(drop)
     }
 
     /// Runs the program at a raw tracepoint until the answer is dropped.
