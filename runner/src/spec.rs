@@ -304,6 +304,21 @@ pub enum Gate {
         /// Between 0 and 1.
         rate: f64,
     },
+    /// No call is right in any of these conditions: one right call fails it. It is met
+    /// when all their calls together bound the rate; of one condition alone they may be
+    /// too few, where boots of other kernels differ much.
+    RateNever {
+        /// Metric, `build_id.top_frame`.
+        metric: String,
+        /// In which context; left out: in all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ProbeContext>,
+        /// Of which probes, by label or by any leading part of it; left out: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<String>,
+        /// The rate over these conditions is at most this, between 0 and 1.
+        rate: f64,
+    },
     /// A rate is lower in one condition than in another: the 95% interval of the
     /// difference lies below nothing. A fall by less than the probe's margin is none.
     RateFalls {
@@ -377,6 +392,9 @@ impl Gate {
             }
             Gate::RateAtMost { metric, context, probe, rate: _ } => {
                 format!("rate-at-most{}", rate(metric, context, probe))
+            }
+            Gate::RateNever { metric, context, probe, rate: _ } => {
+                format!("rate-never{}", rate(metric, context, probe))
             }
             Gate::RateFalls { metric: _, probe, from } => {
                 format!("rate-falls {probe} from {from}")

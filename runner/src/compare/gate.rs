@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Asks the spec's gates of every contender that could be tested.
 
+use std::collections::BTreeSet;
+
 use bakeoff_fuzz::wire::Context;
 
 use super::rate::{condition, shown};
@@ -82,6 +84,9 @@ impl<'a> Target<'a> {
             }
             Gate::RateAtMost { metric, context, probe, rate } => {
                 self.rate_at_most(&self.rates(metric, *context, probe.as_deref()), *rate)
+            }
+            Gate::RateNever { metric, context, probe, rate } => {
+                self.rate_never(&self.rates(metric, *context, probe.as_deref()), *rate)
             }
             Gate::RateFalls { metric, probe, from } => {
                 let of = |label: &String| self.labelled(metric, label);
@@ -308,6 +313,41 @@ impl<'a> Target<'a> {
                 let reason = format!("at most {words}: {}", list(&all));
                 (GateState::Met, reason, first.place.evidence.clone())
             }
+        }
+    }
+
+    /// Whether no call was right, and how much the calls of all rows together say. A
+    /// row counts for as many independent calls as its bounds take it for.
+    fn rate_never(&self, rows: &[&RateRow], most: f64) -> Answer {
+        if let Some(row) = rows.iter().find(|row| row.correct > 0) {
+            let reason = format!("{} {}", condition(row), shown(row));
+            return (GateState::Failed, reason, row.place.evidence.clone());
+        }
+        if rows.is_empty() {
+            return self.nothing();
+        }
+        if let Some(row) = rows.iter().find(|row| row.calls == 0) {
+            return self.none_of(row);
+        }
+        let independent = |row: &&RateRow| {
+            let effects = [row.design_effect, row.boot_effect].into_iter().flatten();
+            stats::float(row.calls) / effects.fold(1.0, f64::max)
+        };
+        let together: f64 = rows.iter().map(independent).sum();
+        let text = format!(
+            "none of {} in {}, which count as {together:.0} independent ones",
+            counted(rows.iter().map(|row| row.calls).sum(), "call"),
+            counted(rows.len() as u64, "condition"),
+        );
+        let words = format!("{}%", percent(most, Round::Nearest));
+        let evidence = rows.iter().flat_map(|row| row.place.evidence.iter().cloned());
+        let evidence = evidence.collect::<BTreeSet<_>>().into_iter().collect();
+        // As few right answers as failures where the claim is the other way round.
+        match stats::calls_for_claim(1.0 - most, 0, stats::CONFIDENCE) {
+            Some(needed) if together >= stats::float(needed) => {
+                (GateState::Met, format!("at most {words}: {text}"), evidence)
+            }
+            _ => (GateState::Undecided, format!("{text}: needs more calls"), evidence),
         }
     }
 

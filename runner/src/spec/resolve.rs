@@ -220,9 +220,8 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
     let (metric, context, probe, rate) = match gate {
         Gate::RateFalls { metric, .. } => (metric, &None, &None, None),
         Gate::RateAtLeast { metric, context, probe, rate }
-        | Gate::RateAtMost { metric, context, probe, rate } => {
-            (metric, context, probe, Some(*rate))
-        }
+        | Gate::RateAtMost { metric, context, probe, rate }
+        | Gate::RateNever { metric, context, probe, rate } => (metric, context, probe, Some(*rate)),
         Gate::RateIs { metric, context, probe, is } => {
             if is.is_empty() {
                 return Err(place.error("gates", "`is:` is empty: no rate is that"));

@@ -67,6 +67,34 @@ fn a_fall_is_between_two_conditions() {
     }
 }
 
+/// "Never" is refuted by one right call, and met by the calls of all conditions together
+/// where those of one would not do.
+#[test]
+fn never_is_told_by_all_conditions_together() {
+    let ask = |rate: f64, answered: u64| {
+        let yaml = format!("{{gate: rate-never, metric: build_id.top_frame, rate: {rate}}}");
+        let gate: Gate = crate::spec::yaml(&yaml, "gate").unwrap();
+        let subject = Subject { gates: vec![gate], ..subject() };
+        let removal = clean("peter-removal", "x86_64");
+        let steps: BTreeSet<u32> = removal.boots[0].blocks.iter().map(|b| b.step).collect();
+        let none = steps.iter().fold(removal, |seen, step| seen.answers(*step, 0));
+        let removal = none.answers(HARDIRQ, answered);
+        let found = compare(&subject, &with(removal), &Settings::default());
+        let of = |place: &Place| place.candidate == "peter-removal";
+        let highest = found.rates.iter().filter(|row| of(&row.place) && row.calls > 0);
+        let highest = highest.filter_map(|row| row.high).fold(0.0, f64::max);
+        (found.gates.into_iter().find(|gate| of(&gate.place)).unwrap(), highest)
+    };
+    let (row, highest) = ask(0.001, 0);
+    assert_eq!(row.state, GateState::Met, "{}", row.reason);
+    assert!(row.reason.contains("none of"), "{}", row.reason);
+    assert!(highest > 0.001, "one condition alone shows no more than {highest}");
+    let (row, _) = ask(0.000_001, 0);
+    assert_eq!(row.state, GateState::Undecided, "{}", row.reason);
+    let (row, _) = ask(0.001, 1);
+    assert_eq!(row.state, GateState::Failed, "{}", row.reason);
+}
+
 /// What no kernel can do, the reference included, keeps no gate open beside what was
 /// measured; what only this kernel cannot do does.
 #[test]
