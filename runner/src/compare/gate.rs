@@ -342,8 +342,11 @@ impl<'a> Target<'a> {
         let words = format!("{}%", percent(most, Round::Nearest));
         let evidence = rows.iter().flat_map(|row| row.place.evidence.iter().cloned());
         let evidence = evidence.collect::<BTreeSet<_>>().into_iter().collect();
+        // Where sampling could have stopped earlier, looking has spent part of the error.
+        let share = rows.iter().filter_map(|row| row.error_share).fold(1.0, f64::min);
+        let confidence = 1.0 - (1.0 - stats::CONFIDENCE) * share;
         // As few right answers as failures where the claim is the other way round.
-        match stats::calls_for_claim(1.0 - most, 0, stats::CONFIDENCE) {
+        match stats::calls_for_claim(1.0 - most, 0, confidence) {
             Some(needed) if together >= stats::float(needed) => {
                 (GateState::Met, format!("at most {words}: {text}"), evidence)
             }
