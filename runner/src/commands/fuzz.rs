@@ -196,6 +196,12 @@ pub fn minimize(args: &cli::Minimize, desk: &Desk) -> Result<u8> {
 pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
     let out = folder(args.on.out.as_ref(), "mutants")?;
     let mut mutants = mutants::read(&args.mutants)?;
+    if let Some(name) = args.only.iter().find(|name| mutants.iter().all(|m| m.name != **name)) {
+        let names: Vec<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
+        let at = args.mutants.display();
+        return Err(Error::bad_input(format!("no planted bug `{name}` in {at}"))
+            .hint(format!("there are {}", names.join(", "))));
+    }
     mutants.retain(|mutant| args.only.is_empty() || args.only.contains(&mutant.name));
     ensure(
         std::slice::from_ref(&args.on.arch),
@@ -214,12 +220,14 @@ pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
     let subject = subject(&args.spec, &args.on);
     let machinery = machinery(&args.on.machinery);
     let tools = desk.tools();
+    // What took long to find out must not be lost with what comes after it.
+    let kept = campaign.out.join("mutants.json");
+    let mut so_far = Vec::new();
     let mut rows = mutants::run(&subject, &mutants, &campaign, &machinery, &tools, |row| {
         desk.events.note(line(row));
+        so_far.push(row.clone());
+        write_json(&kept, &so_far)
     })?;
-    // What fuzzing took long to find out must not be lost with the probes.
-    let kept = campaign.out.join("mutants.json");
-    write_json(&kept, &rows)?;
     if args.probes {
         let out = &campaign.out;
         mutants::run_probes(&subject, &mutants, out, &machinery, &tools, &mut rows)?;

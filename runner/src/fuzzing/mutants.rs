@@ -16,7 +16,7 @@ use super::bench::{Bench, Subject};
 use super::campaign::{Campaign, fuzz, read_programs};
 use super::finding::Finding;
 use super::replay::{Replay, replay};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::run::{Machinery, Tools};
 use crate::spec::Spec;
 
@@ -27,11 +27,15 @@ pub struct Mutant {
     pub name: String,
     /// The patch.
     pub patch: PathBuf,
-    /// What kind of bug it is.
+    /// What kind of bug it is; `-` where its patch does not say.
     pub class: String,
-    /// How it shows where it is reached: `lockdep`, `kasan`, `build-id` and so on.
+    /// How it shows where it is reached: `lockdep`, `kasan`, `build-id` and so on; `-`
+    /// where its patch does not say.
     pub shows_as: String,
 }
+
+/// What a patch does not say.
+const UNSAID: &str = "-";
 
 impl Mutant {
     /// Whether it counts: one that cannot be detected here does not.
@@ -40,33 +44,41 @@ impl Mutant {
         self.shows_as != "undetectable"
     }
 
-    /// Which profile can show it.
+    /// Which profiles can show it, in the order in which they are tried until one
+    /// does.
     #[must_use]
-    pub fn profile(&self) -> &'static str {
-        if self.shows_as == "kasan" { "kasan" } else { "kcov" }
+    pub fn profiles(&self) -> &'static [&'static str] {
+        match self.shows_as.as_str() {
+            "kasan" => &["kasan"],
+            UNSAID => &["kcov", "kasan"],
+            _ => &["kcov"],
+        }
     }
 
     fn read(path: &Path) -> Result<Mutant> {
         let text = fs::read_to_string(path).at_path("read", path)?;
         let line = |key: &str| {
-            text.lines().find_map(|line| line.strip_prefix(key)).map(|v| v.trim().to_owned())
+            text.lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map_or_else(|| UNSAID.to_owned(), |value| value.trim().to_owned())
         };
-        let missing =
-            |key: &str| Error::bad_input(format!("{} has no line `{key}`", path.display()));
+        let shows_as = line("Mutant-shows-as:");
+        if !CLASSES.iter().any(|(_, words)| words.contains(&shows_as.as_str())) {
+            let words: Vec<&str> = CLASSES.iter().flat_map(|(_, words)| *words).copied().collect();
+            let at = path.display();
+            return Err(Error::bad_input(format!("{at}: unknown `Mutant-shows-as: {shows_as}`"))
+                .hint(format!("one of {}; or leave the line out", words.join(", "))));
+        }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Mutant {
-            name,
-            class: line("Mutant-class:").ok_or_else(|| missing("Mutant-class:"))?,
-            shows_as: line("Mutant-shows-as:").ok_or_else(|| missing("Mutant-shows-as:"))?,
-            patch: path.to_owned(),
-        })
+        Ok(Mutant { name, class: line("Mutant-class:"), shows_as, patch: path.to_owned() })
     }
 }
 
 /// The mutants of a folder, by name.
 ///
 /// # Errors
-/// The folder or a patch cannot be read; a patch does not say what it plants.
+/// The folder or a patch cannot be read; it says that it shows as something that
+/// nobody knows.
 pub fn read(dir: &Path) -> Result<Vec<Mutant>> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).at_path("read the folder", dir)? {
@@ -158,17 +170,21 @@ pub struct Class {
     pub in_all: usize,
 }
 
+/// The classes, and the words of how the bugs in them show.
+const CLASSES: [(&str, &[&str]); 5] = [
+    ("detectable when reached", &["lockdep", "build-id", "errno", "leak"]),
+    ("with KASAN only", &["kasan"]),
+    ("conditional", &["conditional"]),
+    ("their patch does not say", &[UNSAID]),
+    ("undetectable here (not counted)", &["undetectable"]),
+];
+
 /// The classes, as the folder's README has them, with their counts; those that
 /// are not counted come last.
 #[must_use]
 pub fn classes(rows: &[Row]) -> Vec<Class> {
-    let what = [
-        ("detectable when reached", ["lockdep", "build-id", "errno", "leak"].as_slice()),
-        ("with KASAN only", &["kasan"]),
-        ("conditional", &["conditional"]),
-        ("undetectable here (not counted)", &["undetectable"]),
-    ];
-    what.into_iter()
+    CLASSES
+        .into_iter()
         .map(|(what, words)| {
             let mut class = Class { what: what.to_owned(), ..Class::default() };
             for row in rows.iter().filter(|row| words.contains(&row.shows_as.as_str())) {
@@ -201,44 +217,57 @@ const FIRST_REPLAYS: u32 = 2;
 /// Fuzzes the stock kernel and each mutant for the same time; where that finds
 /// nothing, the stock kernel's corpus is replayed on both and compared.
 ///
+/// Each row is told as soon as it is known.
+///
 /// # Errors
-/// What is ours. A mutant that does not build is a row.
+/// What is ours. A mutant that does not build or boot is a row.
 pub fn run(
     subject: &Subject,
     mutants: &[Mutant],
     campaign: &Campaign,
     machinery: &Machinery,
     tools: &Tools<'_>,
-    mut tell: impl FnMut(&Row),
+    mut tell: impl FnMut(&Row) -> Result<()>,
 ) -> Result<Vec<Row>> {
     // Read once: what is changed in it meanwhile is for the next time.
     let lab = Lab { spec: &Spec::load(&subject.spec, tools.data)?, machinery, tools };
     let mut rows = Vec::new();
     let mut stocks: BTreeMap<&str, Stock> = BTreeMap::new();
     for mutant in mutants {
-        let profile = mutant.profile();
-        if !stocks.contains_key(profile) {
-            let subject = Subject { profile: profile.into(), ..subject.clone() };
-            let (row, stock) = lab.stock(&subject, campaign)?;
-            tell(&row);
-            rows.push(row);
-            stocks.insert(profile, stock);
-        }
-        let stock = stocks.get(profile).map_or(&NOTHING, |stock| stock);
         let mut row =
             Row::new(mutant.name.clone(), &mutant.class, &mutant.shows_as, mutant.counts());
-        let subject = Subject {
-            profile: profile.into(),
-            extra: vec![mutant.patch.clone()],
-            ..subject.clone()
-        };
-        let campaign = Campaign {
-            out: campaign.out.join(&mutant.name),
-            until_finding: true,
-            ..campaign.clone()
-        };
-        lab.one(&subject, &campaign, stock, &mut row)?;
-        tell(&row);
+        for profile in mutant.profiles().iter().copied() {
+            if !stocks.contains_key(profile) {
+                let subject = Subject { profile: profile.into(), ..subject.clone() };
+                let (row, stock) = lab.stock(&subject, campaign)?;
+                tell(&row)?;
+                rows.push(row);
+                stocks.insert(profile, stock);
+            }
+            let stock = stocks.get(profile).map_or(&NOTHING, |stock| stock);
+            let subject = Subject {
+                profile: profile.into(),
+                extra: vec![mutant.patch.clone()],
+                ..subject.clone()
+            };
+            let campaign = Campaign {
+                out: campaign.out.join(format!("{}-{profile}", mutant.name)),
+                until_finding: true,
+                ..campaign.clone()
+            };
+            match lab.one(&subject, &campaign, stock, &mut row) {
+                // A guest that does not come up is the mutant's doing, and no reason to
+                // leave the others untried.
+                Err(error) if error.kind() == Kind::Failure => {
+                    row.not_tried = Some(error.chain());
+                }
+                other => other?,
+            }
+            if row.is_found() || row.not_tried.is_some() {
+                break;
+            }
+        }
+        tell(&row)?;
         rows.push(row);
     }
     Ok(rows)
@@ -292,7 +321,7 @@ impl Lab<'_> {
         let log = out.join("build.log");
         match Bench::of(self.spec, None, subject, self.machinery, &log, self.tools) {
             Ok(bench) => Ok(Some(bench)),
-            Err(error) if error.kind() == crate::error::Kind::BadInput => {
+            Err(error) if error.kind() == Kind::BadInput => {
                 row.not_tried = Some(error.chain());
                 Ok(None)
             }
@@ -341,7 +370,7 @@ impl Lab<'_> {
         };
         let began = Instant::now();
         let summary = fuzz(&bench, campaign, self.tools)?;
-        row.execs = summary.execs;
+        row.execs += summary.execs;
         let patched = &summary.patched_functions_reached;
         row.reached = (patched.values().flatten().count(), patched.len());
         let new = |finding: &&Finding| !stock.reports.contains(&finding.fingerprint);
@@ -431,11 +460,33 @@ mod tests {
         assert!(mutants.iter().filter(|m| m.counts()).count() >= 15);
     }
 
+    /// A patch may say nothing of itself, but nothing that nobody knows.
+    #[test]
+    fn patches_may_say_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one.patch");
+        fs::write(&path, "Subject: a bug\n---\n").unwrap();
+        let [mutant] = read(dir.path()).unwrap().try_into().unwrap();
+        assert_eq!((mutant.class.as_str(), mutant.counts()), (UNSAID, true));
+        assert_eq!(mutant.profiles(), ["kcov", "kasan"]);
+        fs::write(&path, "Mutant-class: a leak\nMutant-shows-as: memory\n").unwrap();
+        let error = read(dir.path()).unwrap_err().chain();
+        assert!(error.contains("one.patch") && error.contains("memory"), "{error}");
+    }
+
     /// Every word a patch may use is in a class, and only one.
     #[test]
     fn classes_count_each_row_once() {
-        let words =
-            ["lockdep", "kasan", "build-id", "errno", "leak", "conditional", "undetectable"];
+        let words = [
+            "lockdep",
+            "kasan",
+            "build-id",
+            "errno",
+            "leak",
+            "conditional",
+            UNSAID,
+            "undetectable",
+        ];
         let mut rows: Vec<Row> = words
             .iter()
             .map(|word| Row::new((*word).into(), "c", word, *word != "undetectable"))
