@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! BPF programs, written instruction by instruction.
 //!
-//! A guest has neither clang nor libbpf nor BTF, and the programs are a few
-//! dozen instructions: an assembler with labels is all they need.
+//! A guest has neither clang nor libbpf, and the programs are a few dozen
+//! instructions: an assembler with labels, and six types, are all they need.
 
+pub mod btf;
 pub mod insn;

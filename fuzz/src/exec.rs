@@ -42,7 +42,7 @@ use crate::sys::memory::Mapping;
 use crate::sys::trigger;
 use aside::{Helper, Reaper};
 pub use buckets::LOST_BUCKETS;
-pub use events::{PROBED, SHORTEST};
+pub use events::{PROBED, SHORTEST, uprobe_in_elf};
 use files::Files;
 use pool::{Around, Map, Pool};
 
@@ -133,7 +133,8 @@ pub struct Executor {
     scratch: OwnedFd,
     counters: Mapping,
     places: OwnedFd,
-    btf: bool,
+    /// This process, for maps whose keys are processes.
+    process: Option<OwnedFd>,
     kprobes: Option<u32>,
     uprobes: Option<u32>,
     uprobe_at: u64,
@@ -193,22 +194,28 @@ impl Executor {
                 scratch.as_raw_fd(),
                 index,
             );
-            let program = pool::load(ProgKind::RawTp, &insns).map_err(failed("a dispatcher"))?;
+            let program =
+                pool::load(ProgKind::RawTp, &insns, None).map_err(failed("a dispatcher"))?;
             let attributes =
                 Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, program.as_fd());
             keepers.push(call::bpf_fd(17, attributes, 16).map_err(failed("a raw tracepoint"))?);
         }
-        let nothing = pool::load(ProgKind::RawTp, &assemble::nothing())
+        let nothing = pool::load(ProgKind::RawTp, &assemble::nothing(0), None)
             .map_err(failed("the empty program"))?;
         for name in events::ALONE {
             let attributes =
                 Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, nothing.as_fd());
             keepers.extend(call::bpf_fd(17, attributes, 16).ok());
         }
-        keepers.extend(events::keepers()?);
+        // One more at a tracepoint where programs are attached to events, which does not
+        // keep samples from being taken: the first one is attached in another way.
+        let one = pool::load(ProgKind::Tracepoint, &assemble::nothing(1), None)
+            .map_err(failed("the program of a keeper"))?;
+        keepers.extend(events::keepers(one.as_raw_fd())?);
+        keepers.push(one);
         Ok(Self {
             tables: Tables::default(),
-            pool: Pool::default(),
+            pool: Pool::of(pool::types()),
             helper: Helper::start()?,
             reaper: Reaper::start()?,
             files: Files::make()?,
@@ -216,7 +223,7 @@ impl Executor {
             scratch,
             counters,
             places,
-            btf: std::path::Path::new("/sys/kernel/btf/vmlinux").exists(),
+            process: call::this_process().ok(),
             kprobes: events::pmu("kprobe"),
             uprobes: events::pmu("uprobe"),
             uprobe_at: events::uprobe_at(),
@@ -285,6 +292,7 @@ impl Executor {
     pub fn run(&mut self, program: &Program) -> Ran {
         let calls = call::count();
         let runs = self.counters.load(assemble::RUNS);
+        let wrong_vmas = self.counters.load(assemble::WRONG_VMA);
         if let Some(coverage) = &self.coverage {
             coverage.reset();
         }
@@ -306,6 +314,12 @@ impl Executor {
         let settled = self.helper.settle();
         self.stuck = !settled;
         clock = self.timed(("(settle)", ""), clock, !settled);
+        let wrong_vmas = self.counters.load(assemble::WRONG_VMA).wrapping_sub(wrong_vmas);
+        if wrong_vmas > 0 {
+            self.tables.wrong.get_or_insert_with(|| {
+                format!("bpf_find_vma(): {wrong_vmas} mappings that do not hold the address")
+            });
+        }
         let wrong = self.tables.wrong.take();
         self.release();
         self.timed(("(release)", ""), clock, false);
@@ -380,13 +394,8 @@ impl Executor {
         maps: Vec<Map>,
         body: &Body,
     ) -> Answer<Arc<OwnedFd>> {
-        let mut around = Around {
-            maps,
-            pool: &mut self.pool,
-            scratch: self.scratch.as_raw_fd(),
-            btf: self.btf,
-            pooled: true,
-        };
+        let mut around =
+            Around { maps, pool: &mut self.pool, scratch: self.scratch.as_raw_fd(), pooled: true };
         let insns = assemble::assemble(kind, flaw, body, &mut around);
         let pooled = around.pooled;
         let before = self.pool.loads.0;

@@ -199,6 +199,15 @@ operations! {
             /// The program.
             prog: ProgRef,
         }
+        /// `BPF_LINK_CREATE` of `BPF_TRACE_UPROBE_MULTI` (6.6).
+        UprobeLink "uprobe-link" weight 1 makes links {
+            /// Which program.
+            prog: ProgRef,
+            /// Whose.
+            whose: Whose,
+            /// Where.
+            at: Where,
+        }
         /// Another program for a link.
         LinkUpdate "link-update" weight 2 {
             /// The link.
@@ -309,7 +318,10 @@ impl Op {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         match self {
-            Self::RawOpen { .. } | Self::Fork { .. } | Self::ProgAsk { .. } => true,
+            Self::RawOpen { .. }
+            | Self::UprobeLink { .. }
+            | Self::Fork { .. }
+            | Self::ProgAsk { .. } => true,
             Self::PerfOpen { event, .. } => event.is_slow(),
             Self::MapCreate { pooled, .. } => pooled.0 == 0,
             _ => false,
@@ -347,7 +359,7 @@ impl Op {
     /// programs, or the processor does nothing meanwhile.
     fn rarity(&self) -> Option<u32> {
         match self {
-            Self::PerfOpen { event: EventKind::Uprobe, .. } => Some(4),
+            Self::PerfOpen { event: EventKind::Uprobe | EventKind::UprobeElf, .. } => Some(4),
             Self::Fork { child: Child::Map } | Self::Trigger { how: How::Sleep, .. } => Some(8),
             _ => None,
         }
@@ -361,7 +373,9 @@ impl Op {
     /// Has such an operation do something alike that does not take as long.
     pub fn hasten(&mut self) {
         match self {
-            Self::PerfOpen { event, .. } if *event == EventKind::Uprobe => {
+            Self::PerfOpen { event, .. }
+                if matches!(event, EventKind::Uprobe | EventKind::UprobeElf) =>
+            {
                 *event = EventKind::MinorFaults;
             }
             Self::Fork { child } if *child == Child::Map => *child = Child::Exit,

@@ -129,6 +129,17 @@ pub struct Kernel {
     pub map: PathBuf,
 }
 
+impl Kernel {
+    /// Whether it tells its types to BPF programs (`CONFIG_DEBUG_INFO_BTF`).
+    ///
+    /// # Errors
+    /// Its configuration cannot be read.
+    pub fn has_btf(&self) -> Result<bool> {
+        let config = fs::read_to_string(&self.config).at_path("read", &self.config)?;
+        Ok(config.lines().any(|line| line == "CONFIG_DEBUG_INFO_BTF=y"))
+    }
+}
+
 /// How building a cell ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Build {

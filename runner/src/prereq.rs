@@ -153,7 +153,7 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
         file("libelf", "/usr/include/libelf.h", "libelf-dev", "objtool, for x86_64 kernels"),
         Prerequisite {
             option: Some(BTF),
-            ..program("pahole", "pahole", Need::Useful, "kernels that tell types (profile btf)")
+            ..program("pahole", "pahole", Need::Useful, "kernels that tell types: btf, kcov, kasan")
         },
         program("ccache", "ccache", Need::Useful, "compiles what did not change only once"),
     ];
@@ -388,8 +388,9 @@ mod tests {
         let compilers =
             |profile: &str| needed(profile).iter().filter(|name| name.ends_with("g++")).count();
         assert_eq!((compilers("lockdep"), compilers("kcov"), compilers("kasan-rcu")), (0, 2, 2));
-        assert!(needed("btf").contains(&"pahole".to_owned()));
-        assert!(!needed("kcov").contains(&"pahole".to_owned()));
+        let types = |profile: &str| needed(profile).contains(&"pahole".to_owned());
+        assert!(types("btf") && types("kcov") && types("kasan-rcu"));
+        assert!(!types("lockdep"));
     }
 
     /// What is missing becomes one apt-get line, each package once.

@@ -22,6 +22,10 @@ pub struct Insn {
     pub immediate: i32,
 }
 
+/// `BPF_PSEUDO_FUNC`, in the place of a long load's source: its constant is the distance
+/// to a function that a helper is to call.
+pub const FUNCTION: u8 = 4;
+
 /// A register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]

@@ -6,7 +6,7 @@
 //! stack holds a key at -8, a value of 64 bytes at -80. Answers longer than that
 //! go to the scratch map, whose first word counts runs.
 
-use crate::bpf::insn::Insn;
+use crate::bpf::insn::{FUNCTION, Insn};
 use crate::op::step::{Address, Body, Flaw, Plain, Size, StackFlags, Step, Test};
 use crate::op::{MapKind, ProgKind};
 use crate::sys::call::ARENA;
@@ -28,6 +28,9 @@ pub const NO_BUCKET: usize = 16;
 pub const STACK_ID: usize = 24;
 /// Where in the scratch map the map of [`STACK_ID`] is noted, by its descriptor.
 pub const STACK_MAP: usize = 32;
+/// Where in the scratch map it is counted how often `bpf_find_vma()` found a mapping
+/// that does not hold the address.
+pub const WRONG_VMA: usize = 48;
 /// Where in the scratch map the indices of [`dispatcher`] lie: read from memory,
 /// so that the verifier does not make direct jumps of them, which would have to
 /// be patched, with interrupts to all CPUs, at each change.
@@ -40,6 +43,8 @@ const READ_BUFFER: i32 = 8192;
 const STACKS_AT: i32 = BUFFER as i32;
 /// Where on a program's stack it is noted whether it runs in another thread.
 const IS_FOREIGN: i16 = -88;
+/// Where on a program's stack the address lies that a mapping is looked for at.
+const SOUGHT: i16 = -96;
 /// The second of [`INDICES`], which is 1.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 72
 const INDEX_AT: i32 = INDICES as i32 + 8;
@@ -62,6 +67,7 @@ const TABLES: &[MapKind] = &[MapKind::Array, MapKind::Hash, MapKind::PerCpuHash,
 const ARRAYS: &[MapKind] = &[MapKind::Array];
 const RINGS: &[MapKind] = &[MapKind::Ringbuf];
 const EVENTS: &[MapKind] = &[MapKind::Events];
+const TASKS: &[MapKind] = &[MapKind::TaskStorage];
 const PROGRAMS: &[MapKind] = &[MapKind::Programs];
 
 /// Whether a step writes a stack that is compared with what it should be.
@@ -74,16 +80,19 @@ struct Code<'a> {
     around: &'a mut dyn Surroundings,
     kind: ProgKind,
     flaw: Flaw,
+    /// Instructions that name the function [`Code::found`].
+    callbacks: Vec<usize>,
 }
 
-/// The instructions of a program.
+/// The instructions of a program. Where a [`FUNCTION`] is named there is a second one
+/// behind the first one's end.
 pub fn assemble(
     kind: ProgKind,
     flaw: Flaw,
     body: &Body,
     around: &mut dyn Surroundings,
 ) -> Vec<Insn> {
-    let mut code = Code { insns: Vec::new(), around, kind, flaw };
+    let mut code = Code { insns: Vec::new(), around, kind, flaw, callbacks: Vec::new() };
     code.prologue();
     if body.0.iter().any(asks) {
         code.look_for_foreign();
@@ -94,14 +103,26 @@ pub fn assemble(
     if flaw != Flaw::Endless {
         code.push(0x95, 0, 0, 0, 0);
     }
+    if !code.callbacks.is_empty() {
+        code.found();
+    }
     code.insns
 }
 
-/// A program that does nothing.
+/// Where a program's second function begins, if it has one.
 #[must_use]
-pub fn nothing() -> Vec<Insn> {
-    let insn = |code| Insn { code, registers: 0, offset: 0, immediate: 0 };
-    vec![insn(0xb7), insn(0x95)]
+pub fn second_function(insns: &[Insn]) -> Option<usize> {
+    let names = |insn: &Insn| insn.code == 0x18 && insn.registers >> 4 == FUNCTION;
+    let at = insns.iter().position(names)?;
+    let distance = usize::try_from(insns.get(at)?.immediate).ok()?;
+    Some(at + 1 + distance)
+}
+
+/// A program that does nothing but answer a number.
+#[must_use]
+pub fn nothing(answer: i32) -> Vec<Insn> {
+    let insn = |code, immediate| Insn { code, registers: 0, offset: 0, immediate };
+    vec![insn(0xb7, answer), insn(0x95, 0)]
 }
 
 /// The program that is always attached at a place: calls the one that is armed
@@ -123,8 +144,13 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
         }
     }
     let mut nothing = Nothing;
-    let mut code =
-        Code { insns: Vec::new(), around: &mut nothing, kind: ProgKind::RawTp, flaw: Flaw::Sound };
+    let mut code = Code {
+        insns: Vec::new(),
+        around: &mut nothing,
+        kind: ProgKind::RawTp,
+        flaw: Flaw::Sound,
+        callbacks: Vec::new(),
+    };
     code.mov(6, 1);
     code.call(14); // get_current_pid_tgid
     code.push(0x77, 0, 0, 0, 32); // r0 >>= 32
@@ -166,7 +192,7 @@ impl Code<'_> {
         self.push(0x85, 0, 0, 0, helper);
     }
 
-    /// Kinds: 0 a constant, 1 a map, 2 a map's value at an offset.
+    /// Kinds: 0 a constant, 1 a map, 2 a map's value at an offset, [`FUNCTION`].
     fn load_wide(&mut self, dst: u8, kind: u8, low: i32, high: i32) {
         self.push(0x18, dst, kind, 0, low);
         self.push(0, 0, 0, 0, high);
@@ -298,10 +324,19 @@ impl Code<'_> {
         match step {
             Step::GetStack { flags, skip, size } => {
                 self.mov(1, 6);
-                self.scratch(2, STACKS_AT);
+                self.scratch(2, stack_at(*size));
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags) | i32::from(skip.0));
                 self.call(67);
+            }
+            // What may sleep may use few kinds of maps.
+            Step::GetStackid { .. }
+            | Step::Output { .. }
+            | Step::ReadValue { .. }
+            | Step::TailCall { .. }
+                if self.kind == ProgKind::Sleepable =>
+            {
+                self.call(35);
             }
             Step::GetStackid { map, flags } => {
                 let fd = self.around.map(map.0, STACKS);
@@ -314,13 +349,19 @@ impl Code<'_> {
             Step::GetTaskStack { flags, size } if self.around.has_btf() => {
                 self.call(158); // get_current_task_btf
                 self.mov(1, 0);
-                self.scratch(2, STACKS_AT);
+                self.scratch(2, stack_at(*size));
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags));
                 self.call(141);
             }
+            Step::FindVma { page } if self.around.has_btf() => self.find_vma(page.0),
+            Step::TaskStorage { map, how } if self.around.has_btf() => {
+                self.task_storage(map.0, how.0);
+            }
             // Without a task to point at, its address is all there is.
-            Step::GetTaskStack { .. } | Step::FindVma { .. } => self.call(35),
+            Step::GetTaskStack { .. } | Step::FindVma { .. } | Step::TaskStorage { .. } => {
+                self.call(35);
+            }
             Step::Lookup { map, key } => {
                 self.key(key.0);
                 self.load_map(1, map.0, TABLES);
@@ -453,6 +494,68 @@ impl Code<'_> {
         self.mov(7, 0);
     }
 
+    /// Looks for the mapping of a page, with [`found`](Self::found).
+    fn find_vma(&mut self, page: u8) {
+        let address = ARENA + 4096 * u64::from(page);
+        self.call(158); // get_current_task_btf
+        self.mov(1, 0);
+        let (low, high) = (address & 0xffff_ffff, address >> 32);
+        self.load_wide(2, 0, i32::try_from(low).unwrap_or(0), i32::try_from(high).unwrap_or(0));
+        self.push(0x7b, 10, 2, SOUGHT, 0);
+        self.callbacks.push(self.insns.len());
+        self.load_wide(3, FUNCTION, 0, 0);
+        self.stack(4, SOUGHT.into());
+        self.mov_imm(5, 0);
+        self.call(180);
+    }
+
+    /// The function that `bpf_find_vma()` calls, with the mapping in R2 and the address
+    /// behind R3: counts a mapping that does not hold the address. A mapping's first
+    /// words are its begin and its end (`struct vm_area_struct`).
+    fn found(&mut self) {
+        let begin = self.insns.len();
+        for at in std::mem::take(&mut self.callbacks) {
+            let distance = i32::try_from(begin - at - 1).unwrap_or(0);
+            if let Some(insn) = self.insns.get_mut(at) {
+                insn.immediate = distance;
+            }
+        }
+        self.push(0x79, 4, 3, 0, 0); // r4 = *(u64 *)r3
+        self.push(0x79, 5, 2, 0, 0);
+        self.push(0x79, 1, 2, 8, 0);
+        let before = self.push(0x2d, 5, 4, 0, 0); // if begin > address
+        let inside = self.push(0x2d, 1, 4, 0, 0); // if end > address
+        self.land(before);
+        self.scratch(1, i32::try_from(WRONG_VMA).unwrap_or(0));
+        self.mov_imm(2, 1);
+        self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
+        self.land(inside);
+        self.mov_imm(0, 0);
+        self.push(0x95, 0, 0, 0, 0);
+    }
+
+    /// Reads or makes the current task's value in a map (0, 1), or deletes it (2).
+    fn task_storage(&mut self, map: u8, how: u8) {
+        // As of other maps: see `written`.
+        let how = if self.kind == ProgKind::Kprobe { 0 } else { how };
+        self.call(158); // get_current_task_btf
+        self.mov(2, 0);
+        self.load_map(1, map, TASKS);
+        if how == 2 {
+            self.call(157);
+            return;
+        }
+        self.mov_imm(3, 0);
+        self.mov_imm(4, i32::from(how == 1)); // BPF_LOCAL_STORAGE_GET_F_CREATE
+        self.call(156);
+        let none = self.jump_if(0x15, 0, 0);
+        self.push(0x79, 1, 0, 0, 0);
+        self.add_imm(1, 1);
+        self.push(0x7b, 0, 1, 0, 0);
+        self.mov_imm(0, 1);
+        self.land(none);
+    }
+
     fn key(&mut self, key: u8) {
         self.push(0x7a, 10, 0, -8, i32::from(key));
     }
@@ -498,7 +601,23 @@ impl Code<'_> {
 }
 
 fn bytes(size: Size) -> i32 {
-    size.word().parse().unwrap_or(0)
+    match size {
+        Size::Edge => EDGE,
+        Size::Nothing | Size::One | Size::Some | Size::Many | Size::Odd => {
+            size.word().parse().unwrap_or(0)
+        }
+    }
+}
+
+/// Bytes of the scratch map that are its last, behind which there is no memory.
+const EDGE: i32 = 32;
+
+/// Where in the scratch map a stack of this size is written to.
+fn stack_at(size: Size) -> i32 {
+    match size {
+        Size::Edge => SCRATCH.cast_signed() - EDGE,
+        Size::Nothing | Size::One | Size::Some | Size::Many | Size::Odd => STACKS_AT,
+    }
 }
 
 /// Maps that a program of this kind writes to. A kprobe's breakpoint is an NMI to
@@ -508,9 +627,12 @@ fn bytes(size: Size) -> i32 {
 fn written(kind: ProgKind) -> &'static [MapKind] {
     match kind {
         ProgKind::Kprobe => ARRAYS,
-        ProgKind::Tracepoint | ProgKind::PerfEvent | ProgKind::RawTp | ProgKind::RawTpWritable => {
-            TABLES
-        }
+        ProgKind::Tracepoint
+        | ProgKind::PerfEvent
+        | ProgKind::RawTp
+        | ProgKind::RawTpWritable
+        | ProgKind::Sleepable
+        | ProgKind::UprobeMulti => TABLES,
     }
 }
 
@@ -537,7 +659,7 @@ mod tests {
             4
         }
         fn has_btf(&self) -> bool {
-            false
+            true
         }
         fn thread(&self) -> Option<u32> {
             Some(77)
@@ -567,7 +689,7 @@ mod tests {
                 })
                 .collect();
             for (at, insn) in insns.iter().enumerate() {
-                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x55 | 0x56 | 0x75 | 0xc5);
+                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x2d | 0x55 | 0x56 | 0x75 | 0xc5);
                 if is_jump && !halves[at] {
                     let target = at.cast_signed() + 1 + isize::from(insn.offset);
                     let target = usize::try_from(target).unwrap();
@@ -575,6 +697,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A second function begins behind the first one's end, and what names it says
+    /// how far away that is.
+    #[test]
+    fn functions_are_named_by_their_distance() {
+        let body = Body(vec![Step::FindVma { page: Upto(3) }, Step::FindVma { page: Upto(9) }]);
+        let insns = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut Fake);
+        let begin = second_function(&insns).unwrap();
+        assert_eq!(insns[begin - 1].code, 0x95);
+        let named: Vec<usize> = (0..insns.len())
+            .filter(|at| insns[*at].code == 0x18 && insns[*at].registers >> 4 == FUNCTION)
+            .map(|at| at + 1 + usize::try_from(insns[at].immediate).unwrap())
+            .collect();
+        assert_eq!(named, [begin, begin]);
+        let plain = Body(vec![Step::Comm {}]);
+        assert_eq!(
+            second_function(&assemble(ProgKind::RawTp, Flaw::Sound, &plain, &mut Fake)),
+            None
+        );
     }
 
     /// Each flaw makes another program of the same steps.

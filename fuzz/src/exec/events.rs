@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Perf events of fuzz programs: from an operation's words to attributes.
 
+use std::ffi::CStr;
 use std::fs;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::op::{EventFlags, EventIoctl, EventKind, Page, Period, SampleFlags, Target};
 use crate::sys::call::{self, Answer, Attributes, Part};
 
 const SIZE: u32 = 128;
+/// `PERF_EVENT_IOC_QUERY_BPF`
+const QUERY_BPF: u32 = 0xc008_240a;
+/// `PERF_EVENT_IOC_SET_BPF`
+pub const SET_BPF: u32 = 0x4004_2408;
 
 /// Shortest period of a clock in nanoseconds. A sample takes some 50 us of an
 /// emulated CPU with the lock validator: with a period like that the guest does
@@ -30,7 +35,7 @@ impl Tracepoints {
             sys_enter: tracepoint("raw_syscalls/sys_enter"),
             sched_switch: tracepoint("sched/sched_switch"),
             softirq: tracepoint("irq/softirq_entry"),
-            file_lock: tracepoint("filelock/locks_get_lock_context"),
+            file_lock: tracepoint(FILE_LOCK),
         }
     }
 }
@@ -71,10 +76,10 @@ pub fn uprobe_at() -> u64 {
 /// The idle events, of a thread that does nothing: were they of the thread that
 /// runs programs, each turning on of its events would turn them on too, and each
 /// switch would have to deal with them.
-pub fn keepers() -> std::io::Result<Vec<OwnedFd>> {
+pub fn keepers(program: RawFd) -> std::io::Result<Vec<OwnedFd>> {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::Builder::new().name("keeper".into()).spawn(move || {
-        let _ = tell.send(idle_events());
+        let _ = tell.send(idle_events(program));
         loop {
             std::thread::park();
         }
@@ -82,10 +87,11 @@ pub fn keepers() -> std::io::Result<Vec<OwnedFd>> {
     told.recv().map_err(std::io::Error::other)
 }
 
-fn idle_events() -> Vec<OwnedFd> {
+fn idle_events(program: RawFd) -> Vec<OwnedFd> {
     let software = [0_u64, 1, 2, 3, 4, 5, 6, 7, 9, 10].map(|config| (1, config));
     let tracepoints = KEPT.into_iter().filter_map(|name| Some((2, tracepoint(name)?)));
     let kprobe = pmu("kprobe").map(|kind| (kind, 0));
+    let with_program = tracepoint(FILE_LOCK);
     software
         .into_iter()
         .chain(tracepoints)
@@ -100,7 +106,11 @@ fn idle_events() -> Vec<OwnedFd> {
             if kind > 2 {
                 attributes = attributes.input(56, PROBED.to_bytes_with_nul());
             }
-            call::perf_event_open(&attributes, 0, -1, None).ok()
+            let event = call::perf_event_open(&attributes, 0, -1, None).ok()?;
+            if kind == 2 && Some(config) == with_program {
+                let _ = call::ioctl(event.as_fd(), SET_BPF, program.into());
+            }
+            Some(event)
         })
         .collect()
 }
@@ -118,9 +128,11 @@ const KEPT: [&str; 7] = [
     "sched/sched_switch",
     "sched/sched_process_exit",
     "irq/softirq_entry",
-    "filelock/locks_get_lock_context",
+    FILE_LOCK,
     "signal/signal_generate",
 ];
+
+const FILE_LOCK: &str = "filelock/locks_get_lock_context";
 
 /// Those of them that nothing else of ours is on.
 pub const ALONE: [&std::ffi::CStr; 2] = [c"sched_process_exit", c"softirq_entry"];
@@ -138,6 +150,7 @@ pub struct Open<'a> {
     pub kprobes: Option<u32>,
     pub uprobes: Option<u32>,
     pub uprobe_at: u64,
+    pub elf: &'a CStr,
     pub tracepoints: Tracepoints,
 }
 
@@ -194,6 +207,10 @@ pub fn open(what: &Open<'_>) -> Answer<OwnedFd> {
         EventKind::Uprobe => {
             attributes = attributes.input(56, path.to_bytes_with_nul()).double(64, *uprobe_at);
         }
+        EventKind::UprobeElf => {
+            let at = uprobe_in_elf(page.0);
+            attributes = attributes.input(56, what.elf.to_bytes_with_nul()).double(64, at);
+        }
         _ => {}
     }
     let (thread, cpu) = match target {
@@ -205,6 +222,12 @@ pub fn open(what: &Open<'_>) -> Answer<OwnedFd> {
         Target::Nobody => (-1, -1),
     };
     call::perf_event_open(&attributes, thread, cpu, *group)
+}
+
+/// Where in a mapped file a uprobe is: in one of the pages that programs map first.
+#[must_use]
+pub fn uprobe_in_elf(page: u8) -> u64 {
+    4096 * u64::from(page % 8) + 256
 }
 
 /// Type and config.
@@ -228,7 +251,7 @@ fn number(what: &Open<'_>) -> Answer<(u32, u64)> {
         EventKind::Softirq => tracepoint(softirq)?,
         EventKind::FileLock => tracepoint(file_lock)?,
         EventKind::Kprobe => (what.kprobes.ok_or(libc::ENOENT)?, 0),
-        EventKind::Uprobe => (what.uprobes.ok_or(libc::ENOENT)?, 0),
+        EventKind::Uprobe | EventKind::UprobeElf => (what.uprobes.ok_or(libc::ENOENT)?, 0),
         EventKind::Unknown => (77, 7),
     })
 }
@@ -327,7 +350,11 @@ pub fn ioctl(fd: BorrowedFd<'_>, which: EventIoctl) -> Answer<i64> {
         }
         EventIoctl::QueryBpf => {
             memory[0] = 16; // ids there is room for
-            call::ioctl_memory(fd, 0xc008_240a, &mut memory)
+            call::ioctl_memory(fd, QUERY_BPF, &mut memory)
+        }
+        EventIoctl::QueryOne => {
+            memory[0] = 1;
+            call::ioctl_memory(fd, QUERY_BPF, &mut memory)
         }
         EventIoctl::Modify => {
             memory[0] = u64::from(SIZE) << 32 | 5;

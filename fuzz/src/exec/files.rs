@@ -2,25 +2,33 @@
 //! The files that programs map: small ELF files with known build ids, one whose
 //! headers lie, and a text.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Pages of each file.
 const PAGES: usize = 16;
 const PAGE: usize = 4096;
+/// Length of a short build id, as of `ld --build-id=fast`.
+pub const SHORT: u32 = 8;
 
 /// The files, open.
 #[derive(Clone, Debug)]
 pub struct Files {
     /// An ELF file.
     pub a: Arc<OwnedFd>,
+    /// Its name.
+    pub a_path: CString,
     /// Another, with another build id.
     pub b: Arc<OwnedFd>,
     /// One with a note longer than the file.
     pub bad: Arc<OwnedFd>,
+    /// One with a build id of [`SHORT`] bytes.
+    pub short: Arc<OwnedFd>,
     /// A text.
     pub text: Arc<OwnedFd>,
     /// An endless source of zeroes.
@@ -38,10 +46,14 @@ impl Files {
             let file = File::options().read(true).write(true).open(&path)?;
             Ok((Arc::new(file.into()), path))
         };
+        let (a, path) = make("elf-a", &elf([0xaa; 20], 20))?;
         Ok(Self {
-            a: make("elf-a", &elf([0xaa; 20], 20))?.0,
+            a,
+            a_path: CString::new(path.into_os_string().into_vec())?,
             b: make("elf-b", &elf([0xbb; 20], 20))?.0,
             bad: make("elf-bad", &elf([0xcc; 20], 0x7fff_fff0))?.0,
+            // What follows in the file is none of it.
+            short: make("elf-short", &elf([0xee; 20], SHORT))?.0,
             text: make("text", &b"no executable\n".repeat(1000))?.0,
             zero: Arc::new(File::open("/dev/zero")?.into()),
             fresh: make("elf-fresh", &elf([0xdd; 20], 20))?.1,

@@ -7,6 +7,7 @@
 //! address that is in no mapping may be answered with the next mapping's build
 //! id: `find_vma()` has always done so.
 
+use super::files::SHORT;
 use crate::op::{ARENA_PAGES, Backing};
 use crate::sys::call::ARENA;
 
@@ -41,6 +42,7 @@ pub fn id_of(what: Backing) -> Option<u8> {
         Backing::ElfA => Some(0xaa),
         Backing::ElfB => Some(0xbb),
         Backing::ElfFresh => Some(0xdd),
+        Backing::ElfShort => Some(0xee),
         // Its note is broken: no build id may be found.
         Backing::ElfBad | Backing::Anonymous | Backing::Text | Backing::Shared => None,
     }
@@ -113,9 +115,18 @@ impl Model {
     #[must_use]
     pub fn is_legal(&self, frames: &[u8], id: [u8; 20], offset: u64) -> Option<bool> {
         let first = id[0];
-        if ![0xaa, 0xbb, 0xcc, 0xdd].contains(&first) || id.iter().any(|byte| *byte != first) {
+        // No file has a build id of zeroes: where there is none the answer has to be
+        // the address.
+        let (known, rest) = match first {
+            0xee => id.split_at(SHORT as usize),
+            0 | 0xaa | 0xbb | 0xcc | 0xdd => (id.as_slice(), [].as_slice()),
+            _ => return None,
+        };
+        if known.iter().any(|byte| *byte != first) {
             return None;
         }
+        // Behind a short one comes nothing, and not what was there before.
+        let whole = rest.iter().all(|byte| *byte == 0);
         let mut about = false;
         for frame in frames.iter().map(|frame| frame % ARENA_PAGES) {
             let low = 16 + u64::from(frame);
@@ -131,9 +142,9 @@ impl Model {
                     Mapped::Unknown => return None,
                     Mapped::Other => break,
                     Mapped::Elf { id, page } => {
-                        let whole = u64::from(*page).wrapping_sub(distance).wrapping_mul(PAGE);
-                        if *id == first && offset == whole.wrapping_add(low) {
-                            return Some(true);
+                        let at = u64::from(*page).wrapping_sub(distance).wrapping_mul(PAGE);
+                        if *id == first && offset == at.wrapping_add(low) {
+                            return Some(whole);
                         }
                         break;
                     }
@@ -141,6 +152,17 @@ impl Model {
             }
         }
         (about && !self.is_from_below(first, offset)).then_some(false)
+    }
+
+    /// Whether an address in the arena may be the answer: the frame that its low bits
+    /// say has to be in its page. `None` if it is about something else.
+    #[must_use]
+    pub fn is_legal_address(frames: &[u8], address: u64) -> Option<bool> {
+        let page = address.checked_sub(ARENA)? / PAGE;
+        let frame = (address % PAGE).checked_sub(16)?;
+        let mut frames = frames.iter().map(|frame| u64::from(frame % ARENA_PAGES));
+        let about = page < u64::from(ARENA_PAGES) && frames.any(|known| known == frame);
+        about.then_some(page == frame)
     }
 
     /// Whether this may be the answer about an address far below the arena, for which
@@ -178,6 +200,34 @@ mod tests {
         // About another frame, or another file altogether.
         assert_eq!(model.is_legal(&[4], [0xaa; 20], 6 * 4096 + 21), None);
         assert_eq!(model.is_legal(&[4], [7; 20], 6 * 4096 + 20), None);
+    }
+
+    /// A short build id ends with zeroes, and one of zeroes is none.
+    #[test]
+    fn short_build_ids_end() {
+        let mut model = Model::default();
+        model.mapped(3, 1, Backing::ElfShort, 5, true);
+        model.mapped(4, 1, Backing::Anonymous, 0, true);
+        let mut id = [0; 20];
+        id[..8].fill(0xee);
+        assert_eq!(model.is_legal(&[3], id, 5 * 4096 + 19), Some(true));
+        assert_eq!(model.is_legal(&[3], id, 4096 + 19), Some(false));
+        id[19] = 0xaa;
+        assert_eq!(model.is_legal(&[3], id, 5 * 4096 + 19), Some(false));
+        assert_eq!(model.is_legal(&[4], [0; 20], 20), Some(false));
+    }
+
+    /// In the arena frames have their own pages.
+    #[test]
+    fn addresses_in_the_arena_are_frames() {
+        assert_eq!(Model::is_legal_address(&[4, 40], ARENA + 4 * PAGE + 20), Some(true));
+        assert_eq!(Model::is_legal_address(&[4, 40], ARENA + 8 * PAGE + 24), Some(true));
+        assert_eq!(Model::is_legal_address(&[4], ARENA + 5 * PAGE + 20), Some(false));
+        // Pointers of the process's own, in memory that is taken for a stack.
+        assert_eq!(Model::is_legal_address(&[4], ARENA + 4 * PAGE), None);
+        assert_eq!(Model::is_legal_address(&[4], ARENA + 5 * PAGE + 21), None);
+        assert_eq!(Model::is_legal_address(&[4], ARENA - 1), None);
+        assert_eq!(Model::is_legal_address(&[4], ARENA + 32 * PAGE + 48), None);
     }
 
     /// In a gap the next mapping may answer, as it always did.

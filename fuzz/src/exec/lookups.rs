@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, RawFd};
 
 use super::assemble::{BUFFER, FOREIGN, FOREIGN_DONE, STACK_ID, STACK_MAP};
+use super::legal::Model;
 use super::{Executor, Lookup, trigger};
 use crate::op::MapKind;
 use crate::sys::call::{self, Attributes};
@@ -95,7 +96,8 @@ impl Executor {
 
     /// Notes an entry that cannot be right.
     fn judge(&mut self, frames: &[u8], entry: &Entry, asked: &str) {
-        if status(entry) != VALID {
+        let status = status(entry);
+        if status != VALID && status != ADDRESS {
             return;
         }
         let (Some(id), Some(offset)) = (
@@ -104,8 +106,14 @@ impl Executor {
         ) else {
             return;
         };
-        if self.tables.arena.is_legal(frames, id, offset) == Some(false) {
-            let what = format!("{asked}: build id {:02x}…, offset {offset:#x}", id[0]);
+        if status == ADDRESS {
+            if Model::is_legal_address(frames, offset) == Some(false) {
+                let what = format!("{asked}: address {offset:#x}, which is no frame's");
+                self.tables.wrong.get_or_insert(what);
+            }
+        } else if self.tables.arena.is_legal(frames, id, offset) == Some(false) {
+            let ends = if id[0] == id[19] { "" } else { " and another end" };
+            let what = format!("{asked}: build id {:02x}…{ends}, offset {offset:#x}", id[0]);
             self.tables.wrong.get_or_insert(what);
         }
     }

@@ -3,18 +3,22 @@
 //! program itself: maps that many programs use, and loaded BPF programs, keyed
 //! by their instructions.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::assemble::Surroundings;
+use super::assemble::{Surroundings, second_function};
+use crate::bpf::btf;
 use crate::bpf::insn::Insn;
 use crate::op::{MapFlags, MapKind, ProgKind};
 use crate::sys::call::{self, Answer, Attributes};
 
 const MAP_CREATE: u32 = 0;
 const PROG_LOAD: u32 = 5;
+const BPF_F_SLEEPABLE: u32 = 1 << 4;
+/// As what a program is attached to uprobes by a link.
+pub const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 
 /// Programs kept loaded: those of a corpus of some hundred programs, and the last
 /// changes of them.
@@ -56,8 +60,25 @@ pub fn shape(kind: MapKind) -> (u32, u32, u32) {
     }
 }
 
+/// `BPF_BTF_LOAD`: what maps and programs say they are of. Nothing, on a kernel that
+/// tells no types, where nobody can ask for them.
+#[must_use]
+pub fn types() -> Option<OwnedFd> {
+    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return None;
+    }
+    let types = btf::types();
+    let length = u32::try_from(types.len()).unwrap_or(0);
+    call::bpf_fd(btf::LOAD, Attributes::default().input(0, &types).word(16, length), 32).ok()
+}
+
 /// `BPF_MAP_CREATE`.
-pub fn create(kind: MapKind, flags: MapFlags, order: u8) -> Answer<OwnedFd> {
+pub fn create(
+    kind: MapKind,
+    flags: MapFlags,
+    order: u8,
+    types: Option<BorrowedFd<'_>>,
+) -> Answer<OwnedFd> {
     let (number, key, value) = shape(kind);
     let entries = match kind {
         MapKind::Ringbuf => 4096_u32 << (order % 4),
@@ -80,13 +101,19 @@ pub fn create(kind: MapKind, flags: MapFlags, order: u8) -> Answer<OwnedFd> {
         .word(8, value)
         .word(12, entries)
         .word(16, bits);
+    let attributes = match types {
+        Some(types) if kind == MapKind::TaskStorage => {
+            attributes.fd(48, types).word(52, btf::KEY).word(56, btf::VALUE)
+        }
+        _ => attributes,
+    };
     call::bpf_fd(MAP_CREATE, attributes, 72)
 }
 
 /// `BPF_PROG_LOAD`, without a log, which would take as long again.
-pub fn load(kind: ProgKind, insns: &[Insn]) -> Answer<OwnedFd> {
+pub fn load(kind: ProgKind, insns: &[Insn], types: Option<BorrowedFd<'_>>) -> Answer<OwnedFd> {
     let number = match kind {
-        ProgKind::Kprobe => 2,
+        ProgKind::Kprobe | ProgKind::Sleepable | ProgKind::UprobeMulti => 2,
         ProgKind::Tracepoint => 5,
         ProgKind::PerfEvent => 7,
         ProgKind::RawTp => 17,
@@ -108,8 +135,21 @@ pub fn load(kind: ProgKind, insns: &[Insn]) -> Answer<OwnedFd> {
         .word(0, number)
         .word(4, u32::try_from(insns.len()).unwrap_or(0))
         .input(8, &bytes)
-        .input(16, b"GPL\0");
-    call::bpf_fd(PROG_LOAD, attributes, 72)
+        .input(16, b"GPL\0")
+        .word(44, if kind == ProgKind::Sleepable { BPF_F_SLEEPABLE } else { 0 })
+        .word(68, if kind == ProgKind::UprobeMulti { BPF_TRACE_UPROBE_MULTI } else { 0 });
+    let second = second_function(insns).and_then(|at| u32::try_from(at).ok());
+    let functions = second.map(|at| {
+        // `struct bpf_func_info`, of each function: where it begins, and its type.
+        [0, btf::MAIN, at, btf::CALLBACK].map(u32::to_ne_bytes).concat()
+    });
+    match (types, &functions) {
+        (Some(types), Some(functions)) => {
+            let attributes = attributes.fd(72, types).word(76, 8).input(80, functions).word(88, 2);
+            call::bpf_fd(PROG_LOAD, attributes, 96)
+        }
+        _ => call::bpf_fd(PROG_LOAD, attributes, 72),
+    }
 }
 
 /// What became of instructions, and when that was asked last. The verifier refuses
@@ -125,19 +165,43 @@ struct Loaded {
 pub struct Pool {
     maps: FxHashMap<(MapKind, MapFlags, u8), Arc<OwnedFd>>,
     programs: FxHashMap<(ProgKind, Vec<Insn>), Loaded>,
+    /// What they say they are of.
+    types: Option<OwnedFd>,
     clock: u64,
     /// Programs that were loaded, and that were there already.
     pub loads: (u64, u64),
 }
 
 impl Pool {
+    /// An empty pool of maps and programs of these types.
+    #[must_use]
+    pub fn of(types: Option<OwnedFd>) -> Self {
+        Self { types, ..Self::default() }
+    }
+
+    /// Whether this kernel tells its types, without which some helpers do not exist.
+    #[must_use]
+    pub fn has_types(&self) -> bool {
+        self.types.is_some()
+    }
+
+    /// A map that is made anew, and does not stay.
+    pub fn create(&self, kind: MapKind, flags: MapFlags, order: u8) -> Answer<OwnedFd> {
+        create(kind, flags, order, self.types.as_ref().map(AsFd::as_fd))
+    }
+
+    /// A program that is loaded anew, and does not stay.
+    fn load(&self, kind: ProgKind, insns: &[Insn]) -> Answer<Arc<OwnedFd>> {
+        load(kind, insns, self.types.as_ref().map(AsFd::as_fd)).map(Arc::new)
+    }
+
     /// A map of this shape, made at most once.
     pub fn map(&mut self, kind: MapKind, flags: MapFlags, order: u8) -> Answer<Map> {
         let key = (kind, flags, order);
         let fd = match self.maps.get(&key) {
             Some(fd) => fd.clone(),
             None => {
-                let fd = Arc::new(create(kind, flags, order)?);
+                let fd = Arc::new(self.create(kind, flags, order)?);
                 self.maps.insert(key, fd.clone());
                 fd
             }
@@ -165,7 +229,7 @@ impl Pool {
     ) -> Answer<Arc<OwnedFd>> {
         if !keep {
             self.loads.0 += 1;
-            return load(kind, &insns).map(Arc::new);
+            return self.load(kind, &insns);
         }
         self.clock += 1;
         let key = (kind, insns);
@@ -175,7 +239,7 @@ impl Pool {
             return loaded.answer.clone();
         }
         self.loads.0 += 1;
-        let answer = load(kind, &key.1).map(Arc::new);
+        let answer = self.load(kind, &key.1);
         // Anything else may pass: no memory, a signal.
         if let Ok(_) | Err(libc::EINVAL | libc::EACCES | libc::EPERM) = answer {
             if self.programs.len() >= PROGRAMS {
@@ -224,8 +288,6 @@ pub struct Around<'a> {
     pub pool: &'a mut Pool,
     /// The scratch map.
     pub scratch: i32,
-    /// Whether this kernel has BTF.
-    pub btf: bool,
     /// Whether all maps used so far stay.
     pub pooled: bool,
 }
@@ -249,7 +311,7 @@ impl Surroundings for Around<'_> {
     }
 
     fn has_btf(&self) -> bool {
-        self.btf
+        self.pool.has_types()
     }
 
     fn thread(&self) -> Option<u32> {

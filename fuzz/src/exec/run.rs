@@ -5,10 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::aside::Task;
 use super::events::{self, Open};
-use super::pool::{self, Map, OWN_ORDER};
+use super::pool::{BPF_TRACE_UPROBE_MULTI, Map, OWN_ORDER};
 use super::{Event, Executor, GONE};
 use crate::op::value::{EventRef, LinkRef, MapRef, ProgRef, Upto};
-use crate::op::{Advice, Ask, Backing, Child, How, MapCall, MapFlags, Op, Page, Protection, RawTp};
+use crate::op::{
+    Advice, Ask, Backing, Child, How, MapCall, MapFlags, MapKind, Op, Page, Protection, RawTp,
+    Where, Whose,
+};
 use crate::sys::call::{self, Answer, Attributes, Part, Region};
 use crate::sys::child::{self, Errand};
 use crate::sys::trigger::{HARMLESS, Stack};
@@ -66,7 +69,7 @@ impl Executor {
             | Op::PerfTask { .. } => self.perf(op),
             Op::MapCreate { kind, flags, entries, pooled } => {
                 let map = if pooled.0 == 0 {
-                    pool::create(*kind, *flags, entries.0).map(|fd| Map {
+                    self.pool.create(*kind, *flags, entries.0).map(|fd| Map {
                         fd: fd.into(),
                         kind: *kind,
                         pooled: false,
@@ -112,6 +115,7 @@ impl Executor {
             }
             Op::RawOpen { .. }
             | Op::PerfLink { .. }
+            | Op::UprobeLink { .. }
             | Op::LinkUpdate { .. }
             | Op::LinkDetach { .. }
             | Op::LinkClose { .. } => self.links(op),
@@ -190,6 +194,7 @@ impl Executor {
                     kprobes: self.kprobes,
                     uprobes: self.uprobes,
                     uprobe_at: self.uprobe_at,
+                    elf: &self.files.a_path,
                     tracepoints: self.tracepoints,
                 });
                 let slow = event.is_slow();
@@ -206,7 +211,7 @@ impl Executor {
             }
             Op::PerfBpf { event, prog } => {
                 let prog = self.prog(*prog)?.as_raw_fd();
-                call::ioctl(self.event(*event)?, 0x4004_2408, prog.into()).map(drop)
+                call::ioctl(self.event(*event)?, events::SET_BPF, prog.into()).map(drop)
             }
             Op::PerfMap { event, order, overwrite } => {
                 let length = 4096 * (1 + (1 << order.0));
@@ -262,7 +267,10 @@ impl Executor {
     fn element(&self, map: MapRef, which: MapCall, key: u8, how: u8) -> Answer<()> {
         let map = self.map(map)?;
         let fd = map.fd.as_fd();
-        let key = u64::from(key).to_ne_bytes();
+        // Keys of a task's storage are processes: this one, or none.
+        let process = self.process.as_ref().filter(|_| map.kind == MapKind::TaskStorage && key < 4);
+        let key = process.map_or(u64::from(key), |process| process.as_raw_fd() as u64);
+        let key = key.to_ne_bytes();
         let mut out = [0; 4096];
         let attributes = Attributes::default().fd(0, fd);
         let asked = match which {
@@ -277,7 +285,7 @@ impl Executor {
             MapCall::Take => call::bpf(21, attributes.input(8, &key).output(16, &mut out), 32),
             // A frozen map would stay frozen in the pool: another one is.
             MapCall::Freeze if map.pooled => {
-                let own = pool::create(map.kind, MapFlags::default(), OWN_ORDER)?;
+                let own = self.pool.create(map.kind, MapFlags::default(), OWN_ORDER)?;
                 freeze(own.as_fd(), how)
             }
             MapCall::Freeze => freeze(fd, how),
@@ -337,6 +345,10 @@ impl Executor {
                 let made = self.perf_link(*event, *prog);
                 keep(&mut self.tables.links, made)
             }
+            Op::UprobeLink { prog, whose, at } => {
+                let made = self.uprobe_link(*prog, *whose, *at);
+                keep(&mut self.tables.links, made)
+            }
             Op::LinkUpdate { link, prog } => {
                 let attributes =
                     Attributes::default().fd(0, self.link(*link)?).fd(4, self.prog(*prog)?);
@@ -364,6 +376,30 @@ impl Executor {
         call::bpf_fd(28, attributes, 48)
     }
 
+    fn uprobe_link(&self, prog: ProgRef, whose: Whose, at: Where) -> Answer<OwnedFd> {
+        let offsets = match at {
+            Where::Code => vec![self.uprobe_at],
+            Where::Both => vec![self.uprobe_at, 64],
+            Where::Beyond => vec![1 << 40],
+        };
+        let bytes: Vec<u8> = offsets.iter().flat_map(|at| at.to_ne_bytes()).collect();
+        let attributes = Attributes::default()
+            .fd(0, self.prog(prog)?)
+            .word(8, BPF_TRACE_UPROBE_MULTI)
+            .input(16, c"/proc/self/exe".to_bytes_with_nul())
+            .input(24, &bytes)
+            .word(48, u32::try_from(offsets.len()).unwrap_or(0))
+            .word(
+                56,
+                match whose {
+                    Whose::All => 0,
+                    Whose::Own => std::process::id(),
+                    Whose::Nobody => 0x7fff_fff0,
+                },
+            );
+        call::bpf_fd(28, attributes, 64)
+    }
+
     fn mmap(
         &self,
         page: Page,
@@ -380,6 +416,7 @@ impl Executor {
             Backing::ElfA => (Some(self.files.a.as_fd()), false),
             Backing::ElfB => (Some(self.files.b.as_fd()), false),
             Backing::ElfBad => (Some(self.files.bad.as_fd()), false),
+            Backing::ElfShort => (Some(self.files.short.as_fd()), false),
             Backing::Text => (Some(self.files.text.as_fd()), true),
             Backing::ElfFresh => {
                 fresh = self.files.open_fresh().map_err(|e| e.raw_os_error().unwrap_or(GONE))?;

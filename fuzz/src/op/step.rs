@@ -17,6 +17,8 @@ words! {
         Many "4096",
         /// Not a multiple of an entry.
         Odd "100",
+        /// One frame with a build id, and nothing behind it: what is written there shows.
+        Edge "edge",
     }
     /// What a memory-reading helper reads.
     Address {
@@ -97,16 +99,23 @@ operations! {
             flags: StackFlags,
         }
         /// `bpf_get_task_stack` of the current task.
-        GetTaskStack "get-task-stack" weight 1 {
+        GetTaskStack "get-task-stack" weight 2 {
             /// Flags.
             flags: StackFlags,
             /// Room for the answer.
             size: Size,
         }
         /// `bpf_find_vma` of the current task.
-        FindVma "find-vma" weight 1 {
+        FindVma "find-vma" weight 4 {
             /// A page of the arena.
             page: Upto<31>,
+        }
+        /// `bpf_task_storage_get` (0), or make (1), or `_delete` (2), of the current task.
+        TaskStorage "task-storage" weight 3 {
+            /// Which of the program's maps.
+            map: Upto<2>,
+            /// Which.
+            how: Upto<2>,
         }
         /// `bpf_map_lookup_elem`, and a change of the value found.
         Lookup "lookup" weight 6 {

@@ -40,6 +40,8 @@ words! {
         Kprobe "kprobe",
         /// A uprobe on the sampled code.
         Uprobe "uprobe",
+        /// A uprobe on a file that is mapped, and not run.
+        UprobeElf "uprobe-elf",
         /// A kind nobody has.
         Unknown "unknown",
     }
@@ -99,6 +101,8 @@ words! {
         Filter "filter",
         /// `QUERY_BPF`
         QueryBpf "query-bpf",
+        /// `QUERY_BPF` with room for one.
+        QueryOne "query-bpf-one",
         /// `MODIFY_ATTRIBUTES`
         Modify "modify",
         /// None of them.
@@ -141,6 +145,10 @@ words! {
         Tracepoint "tracepoint",
         /// `BPF_PROG_TYPE_KPROBE`
         Kprobe "kprobe",
+        /// The same, and it may sleep: for uprobes only.
+        Sleepable "sleepable",
+        /// `BPF_PROG_TYPE_KPROBE` for links to several uprobes.
+        UprobeMulti "uprobe-multi",
         /// `BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE`
         RawTpWritable "raw-tracepoint-writable",
     }
@@ -153,6 +161,24 @@ words! {
         SchedSwitch "sched-switch",
         /// A signal is sent: interrupts are off, and a lock is held.
         Signal "signal",
+    }
+    /// Whose uprobes a link is to.
+    Whose {
+        /// Everybody's.
+        All "all",
+        /// The own process's.
+        Own "self",
+        /// A process's that there is not.
+        Nobody "nobody",
+    }
+    /// Where in a file the uprobes of a link are.
+    Where {
+        /// In the sampled code.
+        Code "code",
+        /// There, and in no code.
+        Both "both",
+        /// Behind the file's end.
+        Beyond "beyond",
     }
     /// Raw tracepoints that can be attached to.
     RawTp {
@@ -179,6 +205,8 @@ words! {
         ElfB "elf-b",
         /// One whose headers lie.
         ElfBad "elf-bad",
+        /// One with a build id of eight bytes.
+        ElfShort "elf-short",
         /// A file that is no ELF.
         Text "text",
         /// An ELF file opened for this mapping and closed at once.
@@ -382,6 +410,7 @@ impl EventKind {
             | Self::FileLock
             | Self::Kprobe
             | Self::Uprobe
+            | Self::UprobeElf
             | Self::Breakpoint => true,
             Self::CpuClock
             | Self::TaskClock

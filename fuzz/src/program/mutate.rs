@@ -44,9 +44,10 @@ pub(super) fn op_for(position: u32, dice: &mut dyn Dice) -> Op {
 fn program(dice: &mut dyn Dice) -> Op {
     let kind = if dice.below(2) == 0 { ProgKind::PerfEvent } else { ProgKind::RawTp };
     let flags = StackFlags { user: true, build_id: dice.below(4) > 0, ..StackFlags::default() };
-    let stack = match dice.below(4) {
+    let stack = match dice.below(6) {
         0 | 1 => Step::GetStack { flags, skip: Upto(0), size: Size::Some },
         2 => Step::GetStackid { map: Upto(0), flags: StackFlags { build_id: false, ..flags } },
+        3 => Step::FindVma { page: Upto::roll(dice) },
         _ => Step::roll(dice),
     };
     let mut body = Body::roll(dice);
@@ -110,15 +111,32 @@ fn cheap(dice: &mut dyn Dice) -> Op {
 /// One of a few programs that stay loaded.
 fn common(dice: &mut dyn Dice) -> Op {
     let flags = StackFlags { user: true, build_id: dice.below(3) > 0, ..StackFlags::default() };
-    let stack = match dice.below(3) {
-        0 => Step::GetStackid { map: Upto(0), flags: StackFlags { build_id: false, ..flags } },
+    let step = match dice.below(6) {
+        0 | 1 => Step::GetStackid { map: Upto(0), flags: StackFlags { build_id: false, ..flags } },
+        // A page or two: each other page would be another program to load.
+        2 => Step::FindVma { page: Upto(if dice.below(2) == 0 { 0 } else { 8 }) },
         _ => Step::GetStack { flags, skip: Upto(0), size: Size::Some },
     };
     Op::ProgLoad {
         kind: ProgKind::RawTp,
         flaw: MaybeFlaw(Flaw::Sound),
         maps: Vec::new(),
-        body: Body(vec![stack]),
+        body: Body(vec![step]),
+    }
+}
+
+/// A program for uprobes that may sleep, and so read a file's build id from the disk.
+fn sleepable(dice: &mut dyn Dice) -> Op {
+    let flags = StackFlags { user: true, build_id: dice.below(3) > 0, ..StackFlags::default() };
+    Op::ProgLoad {
+        kind: ProgKind::Sleepable,
+        flaw: MaybeFlaw(Flaw::Sound),
+        maps: Vec::new(),
+        body: Body(vec![match dice.below(4) {
+            0 => Step::roll(dice),
+            1 => Step::GetTaskStack { flags, size: Size::Some },
+            _ => Step::GetStack { flags, skip: Upto(0), size: Size::Some },
+        }]),
     }
 }
 
@@ -129,7 +147,7 @@ fn event(dice: &mut dyn Dice) -> Op {
         3 => EventKind::Switches,
         _ => match EventKind::roll(dice) {
             // See Op::any.
-            EventKind::Uprobe if dice.below(8) > 0 => EventKind::MinorFaults,
+            EventKind::Uprobe | EventKind::UprobeElf if dice.below(8) > 0 => EventKind::MinorFaults,
             slow if slow.is_slow() && dice.below(3) > 0 => EventKind::MinorFaults,
             any => any,
         },
@@ -217,13 +235,14 @@ impl Mapped {
     }
 }
 
-/// The kind of program that an event of this kind runs.
-fn runs(event: EventKind) -> ProgKind {
+/// The kinds of programs that an event of this kind runs.
+fn runs(event: EventKind) -> &'static [ProgKind] {
     match event {
         EventKind::SysEnter | EventKind::SchedSwitch | EventKind::Softirq | EventKind::FileLock => {
-            ProgKind::Tracepoint
+            &[ProgKind::Tracepoint]
         }
-        EventKind::Kprobe | EventKind::Uprobe => ProgKind::Kprobe,
+        EventKind::Kprobe => &[ProgKind::Kprobe],
+        EventKind::Uprobe | EventKind::UprobeElf => &[ProgKind::Sleepable, ProgKind::Kprobe],
         EventKind::CpuClock
         | EventKind::TaskClock
         | EventKind::PageFaults
@@ -235,7 +254,7 @@ fn runs(event: EventKind) -> ProgKind {
         | EventKind::Dummy
         | EventKind::Cycles
         | EventKind::Breakpoint
-        | EventKind::Unknown => ProgKind::PerfEvent,
+        | EventKind::Unknown => &[ProgKind::PerfEvent],
     }
 }
 
@@ -256,17 +275,20 @@ impl Program {
                     events.push(*event);
                     continue;
                 }
-                Op::Arm { prog, .. } | Op::RawOpen { prog, .. } => Some((ProgKind::RawTp, prog)),
+                Op::Arm { prog, .. } | Op::RawOpen { prog, .. } => {
+                    Some(([ProgKind::RawTp].as_slice(), prog))
+                }
+                Op::UprobeLink { prog, .. } => Some(([ProgKind::UprobeMulti].as_slice(), prog)),
                 Op::PerfBpf { event, prog } | Op::PerfLink { event, prog } => {
                     events.get(usize::from(event.0)).map(|event| (runs(*event), prog))
                 }
                 _ => None,
             };
             let Some((wanted, prog)) = wanted else { continue };
-            if progs.get(usize::from(prog.0)) == Some(&wanted) {
+            if progs.get(usize::from(prog.0)).is_some_and(|kind| wanted.contains(kind)) {
                 continue;
             }
-            let fitting = progs.iter().rposition(|kind| *kind == wanted);
+            let fitting = progs.iter().rposition(|kind| wanted.contains(kind));
             if let Some(fitting) = fitting.and_then(|at| u8::try_from(at).ok()) {
                 *prog = ProgRef(fitting);
             }
@@ -275,6 +297,24 @@ impl Program {
 
     /// Adds what makes a BPF program run: mostly one that others load too.
     fn run_bpf(&mut self, dice: &mut dyn Dice) {
+        let uprobe = self
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::PerfOpen { event, .. } => Some(*event),
+                _ => None,
+            })
+            .position(|event| event == EventKind::Uprobe);
+        if dice.below(64) == 0 {
+            return self.link_uprobes(dice);
+        }
+        if let Some(event) = uprobe.and_then(|at| u8::try_from(at).ok())
+            && dice.below(2) == 0
+        {
+            let (load, prog) = (sleepable(dice), self.progs());
+            self.ops.extend([load, Op::PerfBpf { event: EventRef(event), prog }, trigger(dice)]);
+            return;
+        }
         let has = |kind| {
             self.ops.iter().any(|op| matches!(op, Op::ProgLoad { kind: k, .. } if *k == kind))
         };
@@ -285,6 +325,33 @@ impl Program {
         let frames = (0..=dice.below(4)).map(|_| Upto::roll(dice)).collect();
         let again = Upto::roll(dice);
         self.ops.push(Op::Trigger { how: How::Syscall, page: Upto(0), frames, again });
+    }
+
+    /// Adds a link to uprobes, and a program that can be linked.
+    fn link_uprobes(&mut self, dice: &mut dyn Dice) {
+        let flags = StackFlags { user: true, build_id: true, ..StackFlags::default() };
+        let prog = self.progs();
+        self.ops.extend([
+            Op::ProgLoad {
+                kind: ProgKind::UprobeMulti,
+                flaw: MaybeFlaw(Flaw::Sound),
+                maps: Vec::new(),
+                body: Body(vec![Step::GetStack { flags, skip: Upto(0), size: Size::Some }]),
+            },
+            Op::UprobeLink { prog, whose: Value::roll(dice), at: Value::roll(dice) },
+            Op::Trigger {
+                how: How::Spin,
+                page: Upto(0),
+                frames: vec![Upto::roll(dice)],
+                again: Upto(0),
+            },
+        ]);
+    }
+
+    /// The next program that is loaded, if it is loaded at the end.
+    fn progs(&self) -> ProgRef {
+        let count = self.ops.iter().filter(|op| matches!(op, Op::ProgLoad { .. })).count();
+        ProgRef(u8::try_from(count).unwrap_or(u8::MAX))
     }
 
     /// Another program, a few changes away, that runs as it is.

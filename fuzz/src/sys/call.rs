@@ -183,6 +183,13 @@ pub fn read(fd: BorrowedFd<'_>, memory: &mut [u8]) -> Answer<i64> {
     answer(unsafe { libc::read(fd.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len()) } as _)
 }
 
+/// `pidfd_open(2)` of this process.
+pub fn this_process() -> Answer<OwnedFd> {
+    // SAFETY: no memory is passed.
+    answer(unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) })
+        .and_then(descriptor)
+}
+
 /// Turns all events of the calling task on or off.
 pub fn task_events(on: bool) -> Answer<i64> {
     let what =

@@ -12,9 +12,10 @@ mod calls;
 
 use std::fmt::Write as _;
 
+use bakeoff_fuzz::bpf::btf;
 use bakeoff_fuzz::bpf::insn::Insn;
 use bakeoff_fuzz::exec::assemble::{self, Surroundings};
-use bakeoff_fuzz::exec::pool::shape;
+use bakeoff_fuzz::exec::pool::{BPF_TRACE_UPROBE_MULTI, shape};
 use bakeoff_fuzz::op::step::Flaw;
 use bakeoff_fuzz::op::value::{MapRef, Value};
 use bakeoff_fuzz::op::{MapFlags, MapKind, Place, ProgKind};
@@ -40,12 +41,14 @@ pub struct About {
     pub times: u32,
     /// Processes that run it at the same time.
     pub processes: u32,
+    /// Whether its kernel tells its types, without which some helpers do not exist.
+    pub btf: bool,
 }
 
 /// The C file of a program.
 #[must_use]
 pub fn c_file(program: &Program, about: &About) -> String {
-    let mut writer = Writer::default();
+    let mut writer = Writer { btf: about.btf, ..Writer::default() };
     for (number, op) in program.ops.iter().enumerate() {
         let mut text = String::new();
         op.write(&mut text);
@@ -53,7 +56,7 @@ pub fn c_file(program: &Program, about: &About) -> String {
         writer.op(op, number);
     }
     writer.release();
-    let About { title, cell, times, processes } = about;
+    let About { title, cell, times, processes, btf: _ } = about;
     // The written file's licence, not a second one of this file.
     let license = concat!("SPDX-License", "-Identifier: MIT OR Apache-2.0");
     let mut out = format!(
@@ -63,6 +66,7 @@ pub fn c_file(program: &Program, about: &About) -> String {
         title.replace("*/", "* /")
     );
     let body = |text: &str| text.split_once('\n').map_or(String::new(), |(_, rest)| rest.into());
+    out.push_str(&types());
     out.push_str(&body(RUNTIME));
     let _ = writeln!(out, "\n#define TIMES {times}\n#define PROCESSES {processes}");
     out.push_str(&writer.tables());
@@ -101,6 +105,25 @@ struct Writer {
     filled: Vec<(u8, u32)>,
     moved: bool,
     events_off: bool,
+    btf: bool,
+}
+
+/// What maps and programs say they are of, for the runtime to load.
+fn types() -> String {
+    let bytes = btf::types();
+    let lines: Vec<String> = bytes
+        .chunks(16)
+        .map(|line| line.iter().map(|byte| format!("{byte},")).collect::<Vec<_>>().join(" "))
+        .collect();
+    format!(
+        "#define TYPES {{ \\\n\t{} }}\n#define KEY_TYPE {}\n#define VALUE_TYPE {}\n\
+         #define MAIN_TYPE {}\n#define CALLBACK_TYPE {}\n",
+        lines.join(" \\\n\t"),
+        btf::KEY,
+        btf::VALUE,
+        btf::MAIN,
+        btf::CALLBACK
+    )
 }
 
 /// What a BPF program is assembled with here: names instead of descriptors.
@@ -109,6 +132,7 @@ struct Named<'a> {
     names: &'a mut Vec<String>,
     spare: &'a mut Vec<MapKind>,
     pooled: bool,
+    btf: bool,
 }
 
 fn name(names: &mut Vec<String>, expression: String) -> i32 {
@@ -143,7 +167,7 @@ impl Surroundings for Named<'_> {
     }
 
     fn has_btf(&self) -> bool {
-        false
+        self.btf
     }
 
     fn thread(&self) -> Option<u32> {
@@ -189,7 +213,7 @@ fn place(place: Place) -> (usize, &'static str) {
 
 fn prog_type(kind: ProgKind) -> &'static str {
     match kind {
-        ProgKind::Kprobe => "BPF_PROG_TYPE_KPROBE",
+        ProgKind::Kprobe | ProgKind::Sleepable | ProgKind::UprobeMulti => "BPF_PROG_TYPE_KPROBE",
         ProgKind::Tracepoint => "BPF_PROG_TYPE_TRACEPOINT",
         ProgKind::PerfEvent => "BPF_PROG_TYPE_PERF_EVENT",
         ProgKind::RawTp => "BPF_PROG_TYPE_RAW_TRACEPOINT",
@@ -221,7 +245,7 @@ impl Writer {
             })
             .collect();
         let (names, spare) = (&mut self.names, &mut self.spare);
-        let mut around = Named { given, names, spare, pooled: true };
+        let mut around = Named { given, names, spare, pooled: true, btf: self.btf };
         let insns = assemble(&mut around);
         (insns, around.pooled)
     }
@@ -235,6 +259,11 @@ impl Writer {
     fn prog_load(&mut self, kind: ProgKind, insns: &[Insn], kept: bool, flaw: Flaw) {
         let number = self.progs.len();
         self.progs.push(kept);
+        let more = match (kind, assemble::second_function(insns).unwrap_or(0)) {
+            (ProgKind::Sleepable, second) => format!("BPF_F_SLEEPABLE, 0, {second}"),
+            (ProgKind::UprobeMulti, second) => format!("0, {BPF_TRACE_UPROBE_MULTI}, {second}"),
+            (_, second) => format!("0, 0, {second}"),
+        };
         let (kind, listed) = (prog_type(kind), self.listing(insns));
         let comment = match flaw {
             Flaw::Sound => "",
@@ -252,7 +281,7 @@ impl Writer {
         let _ = write!(
             self.functions,
             "\n{comment}static int load_{number}(void)\n{{\n\tstruct bpf_insn insns[] = {{\n{listed}\t}};\n\
-             \treturn load({kind}, insns, sizeof(insns) / sizeof(*insns));\n}}\n"
+             \treturn load({kind}, insns, sizeof(insns) / sizeof(*insns), {more});\n}}\n"
         );
         let make = format!("load_{number}()");
         let made = if kept { self.keep(format!("prog_{number}"), &make) } else { make };
@@ -275,7 +304,7 @@ impl Writer {
             let (dst, src) = (registers & 15, registers >> 4);
             let named = usize::try_from(immediate.wrapping_sub(PLACEHOLDER))
                 .ok()
-                .filter(|_| *code == 0x18 && src > 0)
+                .filter(|_| *code == 0x18 && (1..=2).contains(&src))
                 .and_then(|at| self.names.get(at));
             let value = match named {
                 Some(name) => name.clone(),
@@ -352,7 +381,7 @@ impl Writer {
                 "\n/* Calls what is armed at {tracepoint}, for this process only. */\n\
                  static void dispatch_{index}(void)\n{{\n\tstruct bpf_insn insns[] = {{\n{listed}\t}};\n\
                  \tint prog = load(BPF_PROG_TYPE_RAW_TRACEPOINT, insns, sizeof(insns) / \
-                 sizeof(*insns));\n\tif (raw_open(\"{tracepoint}\", prog) < 0)\n\t\t\
+                 sizeof(*insns), 0, 0, 0);\n\tif (raw_open(\"{tracepoint}\", prog) < 0)\n\t\t\
                  perror(\"{tracepoint}\");\n}}\n"
             );
             let _ = writeln!(calls, "\tdispatch_{index}();");
@@ -374,6 +403,7 @@ mod tests {
             cell: "6.12/as-reported/x86_64/kcov".into(),
             times: 10,
             processes: 1,
+            btf: true,
         }
     }
 

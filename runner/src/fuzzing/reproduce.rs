@@ -298,6 +298,7 @@ fn as_c(
         cell: bench.cell.to_string(),
         times: C_TIMES,
         processes: C_PROCESSES,
+        btf: bench.kernel.has_btf()?,
     };
     let path: PathBuf = dir.join("repro.c");
     fs::write(&path, c_file(program, &about)).at_path("write", &path)?;

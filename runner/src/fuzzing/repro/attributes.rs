@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Attributes of perf events, by the names kernel developers know them by.
 
-use bakeoff_fuzz::exec::{PROBED, SHORTEST};
+use bakeoff_fuzz::exec::{PROBED, SHORTEST, uprobe_in_elf};
 use bakeoff_fuzz::op::{EventFlags, EventKind, Period, SampleFlags};
 
 /// A perf event's attributes, as initializers; as the executor makes them.
@@ -63,6 +63,10 @@ pub(super) fn attributes(
         EventKind::Uprobe => ".type = pmu(\"uprobe\"), .uprobe_path = \
                               (uintptr_t)\"/proc/self/exe\", .probe_offset = uprobe_at()"
             .into(),
+        EventKind::UprobeElf => format!(
+            ".type = pmu(\"uprobe\"), .uprobe_path = (uintptr_t)a_path, .probe_offset = {}",
+            uprobe_in_elf(page)
+        ),
         EventKind::Unknown => ".type = 77, .config = 7".into(),
     }];
     if every > 0 {

@@ -7,7 +7,7 @@ use bakeoff_fuzz::exec::pool::OWN_ORDER;
 use bakeoff_fuzz::op::value::MapRef;
 use bakeoff_fuzz::op::{
     Advice, Aside, Ask, Backing, Child, EventIoctl, How, MapCall, MapFlags, MapKind, Op,
-    Protection, RawTp, Target,
+    Protection, RawTp, Target, Where, Whose,
 };
 
 use super::attributes::attributes;
@@ -66,6 +66,7 @@ impl Writer {
             }
             Op::RawOpen { .. }
             | Op::PerfLink { .. }
+            | Op::UprobeLink { .. }
             | Op::LinkUpdate { .. }
             | Op::LinkDetach { .. }
             | Op::LinkClose { .. } => self.link(op),
@@ -177,6 +178,9 @@ impl Writer {
                     EventIoctl::QueryBpf => {
                         format!("ioctl({fd}, PERF_EVENT_IOC_QUERY_BPF, (uint32_t[32]){{ 16 }});")
                     }
+                    EventIoctl::QueryOne => {
+                        format!("ioctl({fd}, PERF_EVENT_IOC_QUERY_BPF, (uint32_t[32]){{ 1 }});")
+                    }
                     EventIoctl::Modify => format!(
                         "ioctl({fd}, PERF_EVENT_IOC_MODIFY_ATTRIBUTES,\n\t      &(struct \
                          perf_event_attr){{ .type = PERF_TYPE_BREAKPOINT, .size = 128 }});"
@@ -243,7 +247,14 @@ impl Writer {
                     MapCall::Batch => "BPF_MAP_LOOKUP_BATCH",
                     MapCall::Freeze => return self.freeze(*map, how.0),
                 };
-                self.line(format!("element({command}, map[{}], {}, {});", map.0, key.0, how.0));
+                let known = self.maps.get(usize::from(map.0));
+                let key = match known {
+                    Some(map) if map.kind == MapKind::TaskStorage && key.0 < 4 => {
+                        "this_process()".into()
+                    }
+                    _ => key.0.to_string(),
+                };
+                self.line(format!("element({command}, map[{}], {key}, {});", map.0, how.0));
             }
             Op::MapEvent { map, event } => {
                 self.filled.push((map.0, 0));
@@ -311,6 +322,25 @@ impl Writer {
                 let (event, prog) = (event.0, prog.0);
                 self.line(format!("link_[{number}] = perf_link(event[{event}], prog[{prog}]);"));
             }
+            Op::UprobeLink { prog, whose, at } => {
+                let number = self.links;
+                self.links += 1;
+                let whose = match whose {
+                    Whose::All => "0",
+                    Whose::Own => "getpid()",
+                    Whose::Nobody => "0x7ffffff0",
+                };
+                let (offsets, count) = match at {
+                    Where::Code => ("uprobe_at()", 1),
+                    Where::Both => ("uprobe_at(), 64", 2),
+                    Where::Beyond => ("1UL << 40", 1),
+                };
+                self.line(format!(
+                    "link_[{number}] = uprobe_link(prog[{}], {whose}, (uint64_t[]){{ {offsets} }}, \
+                     {count});",
+                    prog.0
+                ));
+            }
             Op::LinkUpdate { link, prog } => {
                 self.line(format!("link_update(link_[{}], prog[{}]);", link.0, prog.0));
             }
@@ -336,6 +366,7 @@ impl Writer {
                     Backing::ElfA => file("elf_a", word, "MAP_PRIVATE"),
                     Backing::ElfB => file("elf_b", word, "MAP_PRIVATE"),
                     Backing::ElfBad => file("elf_bad", word, "MAP_PRIVATE"),
+                    Backing::ElfShort => file("elf_short", word, "MAP_PRIVATE"),
                     Backing::Text => file("text_file", "PROT_READ", "MAP_SHARED"),
                     Backing::ElfFresh => {
                         self.line(format!("map_fresh({page}, {count}, {word}, {first});"));

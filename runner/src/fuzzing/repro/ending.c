@@ -27,9 +27,10 @@ static void prepare(unsigned cpu)
 		sigaction(harmless_ones[n], &harmless, 0);
 	affinity(1UL << cpu);
 	zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
-	elf_a = elf_file("elf-a", 0xaa, 20, 0);
+	elf_a = elf_file("elf-a", 0xaa, 20, a_path);
 	elf_b = elf_file("elf-b", 0xbb, 20, 0);
 	elf_bad = elf_file("elf-bad", 0xcc, 0x7ffffff0, 0);
+	elf_short = elf_file("elf-short", 0xee, 8, 0);
 	close(elf_file("elf-fresh", 0xdd, 20, fresh_path));
 	text_file = elf_file("text", 0, 0, 0);
 	/* A text, for it is no ELF file. */

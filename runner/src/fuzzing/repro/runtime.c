@@ -36,8 +36,8 @@
 #define SCRATCH 16384
 
 static int scratch, places, helper_tid;
-static int zero_fd, elf_a, elf_b, elf_bad, text_file;
-static char fresh_path[64];
+static int zero_fd, elf_a, elf_b, elf_bad, elf_short, text_file;
+static char fresh_path[64], a_path[64];
 
 /* Leaves the arena only if there is no more room: lengths are cut at its end. */
 static void *at(unsigned page) { return (void *)(ARENA + PAGE * (page % PAGES)); }
@@ -52,21 +52,56 @@ static long sys_bpf(int command, union bpf_attr *attr, unsigned size)
 	return syscall(__NR_bpf, command, attr, size);
 }
 
+/* What maps and programs say they are of; negative where the kernel tells no types. */
+static int types(void)
+{
+	static const unsigned char bytes[] = TYPES;
+	static int kept = -1;
+	union bpf_attr attr = { .btf = (uintptr_t)bytes, .btf_size = sizeof(bytes) };
+	if (kept < 0 && !access("/sys/kernel/btf/vmlinux", F_OK))
+		kept = sys_bpf(BPF_BTF_LOAD, &attr, 32);
+	return kept;
+}
+
+/* A process is a key of a map of tasks. */
+static int this_process(void)
+{
+	static int kept = -1;
+	if (kept < 0)
+		kept = syscall(__NR_pidfd_open, getpid(), 0);
+	return kept;
+}
+
 static int map_create(unsigned type, unsigned key, unsigned value, unsigned entries, unsigned flags)
 {
 	union bpf_attr attr = { .map_type = type, .key_size = key, .value_size = value,
 				.max_entries = entries, .map_flags = flags };
+	if (type == BPF_MAP_TYPE_TASK_STORAGE && types() >= 0) {
+		attr.btf_fd = types();
+		attr.btf_key_type_id = KEY_TYPE;
+		attr.btf_value_type_id = VALUE_TYPE;
+	}
 	return sys_bpf(BPF_MAP_CREATE, &attr, 72);
 }
 
 /* A map, or a loaded program, that is made once and then kept. */
 #define ONCE(kept, make) ((kept) >= 0 ? (kept) : ((kept) = (make)))
 
-static int load(unsigned type, const struct bpf_insn *insns, unsigned count)
+/* A program, and where its second function begins, if it has one. */
+static int load(unsigned type, const struct bpf_insn *insns, unsigned count, unsigned flags,
+		unsigned attach, unsigned second)
 {
-	union bpf_attr attr = { .prog_type = type, .insn_cnt = count,
+	struct bpf_func_info functions[] = { { 0, MAIN_TYPE }, { second, CALLBACK_TYPE } };
+	union bpf_attr attr = { .prog_type = type, .insn_cnt = count, .prog_flags = flags,
+				.expected_attach_type = attach,
 				.insns = (uintptr_t)insns, .license = (uintptr_t)"GPL" };
-	return sys_bpf(BPF_PROG_LOAD, &attr, 72);
+	if (!second || types() < 0)
+		return sys_bpf(BPF_PROG_LOAD, &attr, 72);
+	attr.prog_btf_fd = types();
+	attr.func_info_rec_size = sizeof(*functions);
+	attr.func_info = (uintptr_t)functions;
+	attr.func_info_cnt = 2;
+	return sys_bpf(BPF_PROG_LOAD, &attr, 96);
 }
 
 static long update(int map, const void *key, const void *value, uint64_t how)
@@ -131,6 +166,15 @@ static int perf_link(int event, int prog)
 						 .attach_type = 41 /* BPF_PERF_EVENT */ } };
 	attr.link_create.iter_info = 7; /* where newer headers have the cookie */
 	return sys_bpf(BPF_LINK_CREATE, &attr, 48);
+}
+
+/* The attributes as words: older headers have no link to several uprobes. */
+static int uprobe_link(int prog, uint64_t process, const uint64_t *offsets, uint64_t count)
+{
+	static const char path[] = "/proc/self/exe";
+	uint64_t words[] = { (unsigned)prog, 48 /* BPF_TRACE_UPROBE_MULTI */, (uintptr_t)path,
+			     (uintptr_t)offsets, 0, 0, count, process };
+	return sys_bpf(BPF_LINK_CREATE, (union bpf_attr *)words, sizeof(words));
 }
 
 static long link_update(int link, int prog)
