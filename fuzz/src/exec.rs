@@ -133,6 +133,8 @@ pub struct Executor {
     scratch: OwnedFd,
     counters: Mapping,
     places: OwnedFd,
+    /// Where this program's own code lies.
+    code: Vec<lookups::Code>,
     /// This process, for maps whose keys are processes.
     process: Option<OwnedFd>,
     kprobes: Option<u32>,
@@ -223,6 +225,7 @@ impl Executor {
             scratch,
             counters,
             places,
+            code: lookups::Code::of_this_program(),
             process: call::this_process().ok(),
             kprobes: events::pmu("kprobe"),
             uprobes: events::pmu("uprobe"),

@@ -31,6 +31,22 @@ pub const STACK_MAP: usize = 32;
 /// Where in the scratch map it is counted how often `bpf_find_vma()` found a mapping
 /// that does not hold the address.
 pub const WRONG_VMA: usize = 48;
+/// Where in the scratch map it is counted how often programs began to ask for a stack,
+/// or for its addresses and then for the same stack in another form.
+pub const PAIRS: usize = 56;
+/// Where in the scratch map it is noted what the addresses at [`ADDRESSES`] are those of:
+/// [`OF_STACK`] or [`OF_STACKID`], or 0 if another program asked in between.
+pub const ADDRESSES_OF: usize = 96;
+/// Where in the scratch map it is noted how many bytes of them there are, or the errno.
+pub const ADDRESSES_LENGTH: usize = 104;
+/// Of what `bpf_get_stack()` wrote to [`BUFFER`].
+pub const OF_STACK: u64 = 1;
+/// Of what lies under the id that `bpf_get_stackid()` answered.
+pub const OF_STACKID: u64 = 2;
+/// Where in the scratch map the addresses of a stack are written to.
+pub const ADDRESSES: usize = 2048;
+/// Bytes of them: sixteen frames, as many as a stack map has.
+const ADDRESSES_ROOM: i32 = 128;
 /// Where in the scratch map the indices of [`dispatcher`] lie: read from memory,
 /// so that the verifier does not make direct jumps of them, which would have to
 /// be patched, with interrupts to all CPUs, at each change.
@@ -45,6 +61,9 @@ const STACKS_AT: i32 = BUFFER as i32;
 const IS_FOREIGN: i16 = -88;
 /// Where on a program's stack the address lies that a mapping is looked for at.
 const SOUGHT: i16 = -96;
+/// Where on a program's stack [`PAIRS`] lies as it was, and the length of the addresses.
+const PAIR: i16 = -104;
+const LENGTH: i16 = -112;
 /// The second of [`INDICES`], which is 1.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 72
 const INDEX_AT: i32 = INDICES as i32 + 8;
@@ -73,6 +92,22 @@ const PROGRAMS: &[MapKind] = &[MapKind::Programs];
 /// Whether a step writes a stack that is compared with what it should be.
 fn asks(step: &Step) -> bool {
     matches!(step, Step::GetStack { .. } | Step::GetStackid { .. })
+}
+
+/// Which of a stack's forms a step writes, if its frames can be compared with their
+/// addresses, and the frames it leaves out.
+fn paired(step: &Step) -> Option<(u64, u8)> {
+    match step {
+        Step::GetStack { flags, skip, size: Size::Some }
+            if flags.user && flags.build_id && !flags.unknown =>
+        {
+            Some((OF_STACK, skip.0))
+        }
+        Step::GetStackid { flags, .. } if flags.user && !flags.fast && !flags.unknown => {
+            Some((OF_STACKID, 0))
+        }
+        _ => None,
+    }
 }
 
 struct Code<'a> {
@@ -277,6 +312,75 @@ impl Code<'_> {
         }
     }
 
+    /// Asks for the addresses of the stack that is asked for next in another form.
+    fn ask_addresses(&mut self, skip: u8) {
+        let offset = |at: usize| i32::try_from(at).unwrap_or(0);
+        self.scratch(1, offset(PAIRS));
+        self.mov_imm(2, 1);
+        self.push(0xdb, 1, 2, 0, 1); // r2 = fetch and add
+        self.push(0x7b, 10, 2, PAIR, 0);
+        self.mov(1, 6);
+        self.scratch(2, offset(ADDRESSES));
+        self.mov_imm(3, ADDRESSES_ROOM);
+        self.mov_imm(4, 1 << 8 | i32::from(skip));
+        self.call(67);
+        self.push(0x7b, 10, 0, LENGTH, 0);
+    }
+
+    /// Notes what the addresses are of, if the step (its result is in R7) wrote a stack,
+    /// and if no program came in between: one that an interrupt runs in the middle of
+    /// this one writes to the same places.
+    fn note_addresses(&mut self, of: u64) {
+        let offset = |at: usize| i32::try_from(at).unwrap_or(0);
+        self.scratch(1, offset(PAIRS));
+        self.push(0x79, 2, 1, 0, 0);
+        self.push(0x79, 3, 10, PAIR, 0);
+        self.add_imm(3, 1);
+        self.push(0x79, 5, 10, LENGTH, 0);
+        self.mov_imm(4, 0);
+        let another = self.push(0x5d, 2, 3, 0, 0); // if r2 != r3
+        let failed = self.jump_if(0xc5, 7, 0); // if r7 s< 0
+        self.mov_imm(4, i32::try_from(of).unwrap_or(0));
+        self.land(another);
+        self.land(failed);
+        self.scratch(1, offset(ADDRESSES_OF));
+        self.push(0x7b, 1, 4, 0, 0);
+        self.push(0x7b, 1, 5, 8, 0); // ADDRESSES_LENGTH
+    }
+
+    /// A step, and around one that writes a stack what it is compared with.
+    fn compared(&mut self, step: &Step) {
+        if !asks(step) {
+            return self.step(step);
+        }
+        self.count_foreign(FOREIGN);
+        match paired(step).filter(|_| self.around.thread().is_some()) {
+            Some((of, skip)) => {
+                self.ask_addresses(skip);
+                self.step(step);
+                self.note_addresses(of);
+            }
+            None => {
+                self.forget_addresses();
+                self.step(step);
+            }
+        }
+        self.count_foreign(FOREIGN_DONE);
+    }
+
+    /// What is written next may be where a stack is whose addresses are noted, or will be
+    /// by the program that this one interrupted.
+    fn forget_addresses(&mut self) {
+        if self.around.thread().is_some() {
+            let offset = |at: usize| i32::try_from(at).unwrap_or(0);
+            self.scratch(1, offset(PAIRS));
+            self.mov_imm(2, 1);
+            self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
+            self.scratch(1, offset(ADDRESSES_OF));
+            self.push(0x7a, 1, 0, 0, 0); // *(u64 *)r1 = 0
+        }
+    }
+
     fn steps(&mut self, steps: &[Step]) {
         let mut rest = steps;
         while let Some((step, after)) = rest.split_first() {
@@ -291,7 +395,7 @@ impl Code<'_> {
                     rest = after;
                     self.mov_imm(9, i32::from(times.0) + 1);
                     let top = self.insns.len();
-                    self.step(inner);
+                    self.compared(inner);
                     self.add_imm(9, -1);
                     let distance = top.cast_signed() - self.insns.len().cast_signed() - 1;
                     self.push(0x55, 9, 0, i16::try_from(distance).unwrap_or(0), 0);
@@ -310,12 +414,7 @@ impl Code<'_> {
                     self.steps(inner);
                     self.land(jump);
                 }
-                simple if asks(simple) => {
-                    self.count_foreign(FOREIGN);
-                    self.step(simple);
-                    self.count_foreign(FOREIGN_DONE);
-                }
-                simple => self.step(simple),
+                simple => self.compared(simple),
             }
         }
     }
@@ -689,7 +788,8 @@ mod tests {
                 })
                 .collect();
             for (at, insn) in insns.iter().enumerate() {
-                let is_jump = matches!(insn.code, 0x05 | 0x15 | 0x2d | 0x55 | 0x56 | 0x75 | 0xc5);
+                let is_jump =
+                    matches!(insn.code, 0x05 | 0x15 | 0x2d | 0x55 | 0x56 | 0x5d | 0x75 | 0xc5);
                 if is_jump && !halves[at] {
                     let target = at.cast_signed() + 1 + isize::from(insn.offset);
                     let target = usize::try_from(target).unwrap();

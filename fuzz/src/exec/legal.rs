@@ -48,6 +48,15 @@ pub fn id_of(what: Backing) -> Option<u8> {
     }
 }
 
+/// The build id that a file of this byte has, as the kernel answers it.
+fn whole_id(byte: u8) -> [u8; 20] {
+    let mut id = [byte; 20];
+    if Some(byte) == id_of(Backing::ElfShort) {
+        id.iter_mut().skip(SHORT as usize).for_each(|rest| *rest = 0);
+    }
+    id
+}
+
 /// The model of the arena.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -134,24 +143,46 @@ impl Model {
                 continue;
             }
             about = true;
-            let start = usize::from(frame);
-            for (distance, mapped) in (0_u64..).zip(self.pages.get(start..).unwrap_or_default()) {
-                match mapped {
-                    // The next mapping is asked, as find_vma() does.
-                    Mapped::Nothing => {}
-                    Mapped::Unknown => return None,
-                    Mapped::Other => break,
-                    Mapped::Elf { id, page } => {
-                        let at = u64::from(*page).wrapping_sub(distance).wrapping_mul(PAGE);
-                        if *id == first && offset == at.wrapping_add(low) {
-                            return Some(whole);
-                        }
-                        break;
-                    }
-                }
+            if let Some((byte, at)) = self.expected(usize::from(frame))?
+                && byte == first
+                && offset == at.wrapping_add(low)
+            {
+                return Some(whole);
             }
         }
         (about && !self.is_from_below(first, offset)).then_some(false)
+    }
+
+    /// What an address in a page may be answered with: a byte that a build id is made
+    /// of and the page's offset in its file, or nothing. `None`: it cannot be told.
+    fn expected(&self, page: usize) -> Option<Option<(u8, u64)>> {
+        for (distance, mapped) in (0_u64..).zip(self.pages.get(page..).unwrap_or_default()) {
+            match mapped {
+                // The next mapping is asked, as find_vma() does.
+                Mapped::Nothing => {}
+                Mapped::Unknown => return None,
+                Mapped::Other => break,
+                Mapped::Elf { id, page } => {
+                    let offset = u64::from(*page).wrapping_sub(distance).wrapping_mul(PAGE);
+                    return Some(Some((*id, offset)));
+                }
+            }
+        }
+        Some(None)
+    }
+
+    /// Whether a build id and an offset may be the answer about this address; `None` if
+    /// it cannot be told.
+    #[must_use]
+    pub fn is_legal_of(&self, address: u64, id: [u8; 20], offset: u64) -> Option<bool> {
+        let page = usize::try_from(address.checked_sub(ARENA)? / PAGE).ok()?;
+        if page >= PAGES {
+            return None;
+        }
+        let expected = self.expected(page)?;
+        Some(expected.is_some_and(|(byte, at)| {
+            id == whole_id(byte) && offset == at.wrapping_add(address % PAGE)
+        }))
     }
 
     /// Whether an address in the arena may be the answer: the frame that its low bits
@@ -215,6 +246,23 @@ mod tests {
         id[19] = 0xaa;
         assert_eq!(model.is_legal(&[3], id, 5 * 4096 + 19), Some(false));
         assert_eq!(model.is_legal(&[4], [0; 20], 20), Some(false));
+    }
+
+    /// Where the address is known all of the answer is judged, whatever it is.
+    #[test]
+    fn answers_about_an_address_are_exact() {
+        let mut model = model();
+        model.mapped(12, 1, Backing::ElfShort, 2, true);
+        let at = |page: u64, low: u64| ARENA + page * PAGE + low;
+        assert_eq!(model.is_legal_of(at(4, 7), [0xaa; 20], 6 * PAGE + 7), Some(true));
+        assert_eq!(model.is_legal_of(at(4, 7), [0xaa; 20], 6 * PAGE), Some(false));
+        assert_eq!(model.is_legal_of(at(4, 7), [0xab; 20], 6 * PAGE + 7), Some(false));
+        assert_eq!(model.is_legal_of(at(12, 7), [0xee; 20], 2 * PAGE + 7), Some(false));
+        assert_eq!(model.is_legal_of(at(12, 7), whole_id(0xee), 2 * PAGE + 7), Some(true));
+        assert_eq!(model.is_legal_of(at(20, 0), [0xaa; 20], 0), Some(false));
+        assert_eq!(model.is_legal_of(at(40, 0), [0xaa; 20], 0), None);
+        model.share(4, 1);
+        assert_eq!(model.is_legal_of(at(4, 7), [0xaa; 20], 0), None);
     }
 
     /// In the arena frames have their own pages.

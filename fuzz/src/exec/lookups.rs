@@ -3,11 +3,17 @@
 //! `bpf_get_stack()` and under the id of `bpf_get_stackid()`, compared with what
 //! the arena is mapped to.
 
+use std::fs;
+use std::ops::Range;
 use std::os::fd::{AsFd, RawFd};
 
-use super::assemble::{BUFFER, FOREIGN, FOREIGN_DONE, STACK_ID, STACK_MAP};
+use super::assemble::{
+    ADDRESSES, ADDRESSES_LENGTH, ADDRESSES_OF, BUFFER, FOREIGN, FOREIGN_DONE, OF_STACK, OF_STACKID,
+    PAIRS, STACK_ID, STACK_MAP,
+};
 use super::legal::Model;
 use super::{Executor, Lookup, trigger};
+use crate::elf::{BUILD_ID_LENGTH, Elf};
 use crate::op::MapKind;
 use crate::sys::call::{self, Attributes};
 
@@ -23,6 +29,8 @@ const ENTRIES: usize = trigger::FRAMES + 2;
 const VALUE: usize = 16 * ENTRY;
 
 const MAP_LOOKUP_ELEM: u32 = 1;
+/// Addresses that are looked at: as many frames as a stack map has.
+const MOST_ADDRESSES: usize = 16;
 
 type Entry = [u8; ENTRY];
 
@@ -38,6 +46,7 @@ impl Executor {
         let done = self.counters.load(FOREIGN_DONE);
         let begun = self.counters.load(FOREIGN);
         self.counters.store(STACK_MAP, 0);
+        self.counters.store(ADDRESSES_OF, 0);
         for entry in 0..ENTRIES {
             self.counters.store(BUFFER + ENTRY * entry, 0);
         }
@@ -48,28 +57,44 @@ impl Executor {
     /// if no other thread can have written any meanwhile. One that writes while they are
     /// read would have another worker's mappings taken for wrong answers about ours.
     pub(super) fn check_stack(&mut self, frames: &[u8], watch: Watch) {
+        let pairs = self.counters.load(PAIRS);
         let entries: [Entry; ENTRIES] = std::array::from_fn(|number| self.entry(number));
         let noted = self.noted_stack();
+        let of = self.counters.load(ADDRESSES_OF);
+        let addresses = self.addresses();
+        // A timer's program may have written the one after the other was read.
+        let whole = self.counters.load(PAIRS) == pairs;
         if watch.0 != Some(self.counters.load(FOREIGN)) {
             return;
         }
+        let of = |which| if whole && of == which { addresses.as_slice() } else { &[] };
         let mut lookup = Lookup::default();
-        for entry in entries {
+        for (number, entry) in entries.into_iter().enumerate() {
             match status(&entry) {
                 VALID => lookup.valid += 1,
                 ADDRESS => lookup.address += 1,
                 _ => {}
             }
-            self.judge(frames, &entry, "bpf_get_stack()");
+            let about = of(OF_STACK).get(number).copied();
+            self.judge(frames, about, &entry, "bpf_get_stack()");
         }
         if lookup != Lookup::default() {
             self.tables.lookup = Some(lookup);
         }
         if let Some(value) = noted {
-            for entry in value.chunks_exact(ENTRY).filter_map(|entry| entry.try_into().ok()) {
-                self.judge(frames, entry, "bpf_get_stackid()");
+            let entries = value.chunks_exact(ENTRY).filter_map(|entry| entry.try_into().ok());
+            for (number, entry) in entries.enumerate() {
+                let about = of(OF_STACKID).get(number).copied();
+                self.judge(frames, about, entry, "bpf_get_stackid()");
             }
         }
+    }
+
+    /// The addresses of the stack that was asked for in both forms.
+    fn addresses(&self) -> Vec<u64> {
+        let bytes = usize::try_from(self.counters.load(ADDRESSES_LENGTH).cast_signed());
+        let frames = bytes.unwrap_or(0).min(MOST_ADDRESSES * 8) / 8;
+        (0..frames).map(|number| self.counters.load(ADDRESSES + 8 * number)).collect()
     }
 
     /// An entry of the buffer.
@@ -94,8 +119,9 @@ impl Executor {
         Some(value)
     }
 
-    /// Notes an entry that cannot be right.
-    fn judge(&mut self, frames: &[u8], entry: &Entry, asked: &str) {
+    /// Notes an entry that cannot be right. Where the address that it is about is known
+    /// nothing has to be guessed from its low bits.
+    fn judge(&mut self, frames: &[u8], about: Option<u64>, entry: &Entry, asked: &str) {
         let status = status(entry);
         if status != VALID && status != ADDRESS {
             return;
@@ -106,12 +132,26 @@ impl Executor {
         ) else {
             return;
         };
+        let arena = &self.tables.arena;
         if status == ADDRESS {
-            if Model::is_legal_address(frames, offset) == Some(false) {
+            let legal = match about {
+                Some(address) => Some(offset == address),
+                None => Model::is_legal_address(frames, offset),
+            };
+            if legal == Some(false) {
                 let what = format!("{asked}: address {offset:#x}, which is no frame's");
                 self.tables.wrong.get_or_insert(what);
             }
-        } else if self.tables.arena.is_legal(frames, id, offset) == Some(false) {
+            return;
+        }
+        let legal = match about {
+            Some(address) => match self.code.iter().find(|part| part.holds(address)) {
+                Some(part) => Some(part.answer(address) == (id, offset)),
+                None => arena.is_legal_of(address, id, offset),
+            },
+            None => arena.is_legal(frames, id, offset),
+        };
+        if legal == Some(false) {
             let ends = if id[0] == id[19] { "" } else { " and another end" };
             let what = format!("{asked}: build id {:02x}…{ends}, offset {offset:#x}", id[0]);
             self.tables.wrong.get_or_insert(what);
@@ -119,6 +159,69 @@ impl Executor {
     }
 }
 
+/// A part of this program's own file that is mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Code {
+    addresses: Range<u64>,
+    offset: u64,
+    build_id: [u8; BUILD_ID_LENGTH],
+}
+
+impl Code {
+    /// The parts of the running program; none if it has no build id.
+    pub(super) fn of_this_program() -> Vec<Self> {
+        let parse = || {
+            let file = fs::read("/proc/self/exe").ok()?;
+            let path = fs::read_link("/proc/self/exe").ok()?;
+            let build_id = Elf::parse(&file).ok()?.build_id;
+            let maps = fs::read_to_string("/proc/self/maps").ok()?;
+            let path = path.to_str()?;
+            Some(maps.lines().filter_map(|line| Self::read(line, path, build_id)).collect())
+        };
+        parse().unwrap_or_default()
+    }
+
+    /// From a line of `/proc/self/maps`, if it is about this file.
+    fn read(line: &str, path: &str, build_id: [u8; BUILD_ID_LENGTH]) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let offset = hex(words.nth(1)?)?;
+        (words.nth(2)? == path).then_some(())?;
+        Some(Self { addresses: hex(start)?..hex(end)?, offset, build_id })
+    }
+
+    fn holds(&self, address: u64) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// The build id and the offset of an address in it.
+    fn answer(&self, address: u64) -> ([u8; BUILD_ID_LENGTH], u64) {
+        (self.build_id, address - self.addresses.start + self.offset)
+    }
+}
+
 fn status(entry: &Entry) -> u32 {
     u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// This very program is found in its own maps, and only lines of its file count.
+    #[test]
+    fn own_code_is_found() {
+        let parts = Code::of_this_program();
+        let address = own_code_is_found as fn() as usize as u64;
+        let part = parts.iter().find(|part| part.holds(address)).unwrap();
+        let (id, offset) = part.answer(address);
+        assert_eq!(id, part.build_id);
+        assert_eq!(offset % 4096, address % 4096);
+        let line = "400000-402000 r-xp 00001000 00:01 7    /init";
+        let read = Code::read(line, "/init", [7; 20]).unwrap();
+        assert_eq!(read.answer(0x40_1234), ([7; 20], 0x2234));
+        assert_eq!(Code::read(line, "/other", [7; 20]), None);
+        assert_eq!(Code::read("7ffd000-7ffe000 rw-p 00000000 00:00 0", "/init", [7; 20]), None);
+    }
 }

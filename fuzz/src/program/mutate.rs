@@ -45,7 +45,13 @@ fn program(dice: &mut dyn Dice) -> Op {
     let kind = if dice.below(2) == 0 { ProgKind::PerfEvent } else { ProgKind::RawTp };
     let flags = StackFlags { user: true, build_id: dice.below(4) > 0, ..StackFlags::default() };
     let stack = match dice.below(6) {
-        0 | 1 => Step::GetStack { flags, skip: Upto(0), size: Size::Some },
+        0 => Step::GetStack { flags, skip: Upto(0), size: Size::Some },
+        // Now and then with nothing behind the buffer.
+        1 => Step::GetStack {
+            flags,
+            skip: Upto(0),
+            size: if dice.below(2) == 0 { Size::Edge } else { Size::Some },
+        },
         2 => Step::GetStackid { map: Upto(0), flags: StackFlags { build_id: false, ..flags } },
         3 => Step::FindVma { page: Upto::roll(dice) },
         _ => Step::roll(dice),
@@ -297,23 +303,8 @@ impl Program {
 
     /// Adds what makes a BPF program run: mostly one that others load too.
     fn run_bpf(&mut self, dice: &mut dyn Dice) {
-        let uprobe = self
-            .ops
-            .iter()
-            .filter_map(|op| match op {
-                Op::PerfOpen { event, .. } => Some(*event),
-                _ => None,
-            })
-            .position(|event| event == EventKind::Uprobe);
-        if dice.below(64) == 0 {
-            return self.link_uprobes(dice);
-        }
-        if let Some(event) = uprobe.and_then(|at| u8::try_from(at).ok())
-            && dice.below(2) == 0
-        {
-            let (load, prog) = (sleepable(dice), self.progs());
-            self.ops.extend([load, Op::PerfBpf { event: EventRef(event), prog }, trigger(dice)]);
-            return;
+        if dice.below(24) == 0 {
+            return self.probe_user(dice);
         }
         let has = |kind| {
             self.ops.iter().any(|op| matches!(op, Op::ProgLoad { kind: k, .. } if *k == kind))
@@ -327,31 +318,47 @@ impl Program {
         self.ops.push(Op::Trigger { how: How::Syscall, page: Upto(0), frames, again });
     }
 
-    /// Adds a link to uprobes, and a program that can be linked.
-    fn link_uprobes(&mut self, dice: &mut dyn Dice) {
-        let flags = StackFlags { user: true, build_id: true, ..StackFlags::default() };
-        let prog = self.progs();
-        self.ops.extend([
-            Op::ProgLoad {
-                kind: ProgKind::UprobeMulti,
-                flaw: MaybeFlaw(Flaw::Sound),
-                maps: Vec::new(),
-                body: Body(vec![Step::GetStack { flags, skip: Upto(0), size: Size::Some }]),
-            },
-            Op::UprobeLink { prog, whose: Value::roll(dice), at: Value::roll(dice) },
-            Op::Trigger {
-                how: How::Spin,
-                page: Upto(0),
-                frames: vec![Upto::roll(dice)],
-                again: Upto(0),
-            },
-        ]);
-    }
-
-    /// The next program that is loaded, if it is loaded at the end.
-    fn progs(&self) -> ProgRef {
-        let count = self.ops.iter().filter(|op| matches!(op, Op::ProgLoad { .. })).count();
-        ProgRef(u8::try_from(count).unwrap_or(u8::MAX))
+    /// Adds what makes a BPF program run at uprobes: by a link to several, or by the
+    /// event of one, where a program may sleep.
+    fn probe_user(&mut self, dice: &mut dyn Dice) {
+        // One slow operation is enough, and what comes last would be cut off.
+        self.ops.retain(|op| !op.is_slow());
+        self.ops.truncate(ROOMY - 5);
+        let count = |wanted: fn(&Op) -> bool| {
+            let count = self.ops.iter().filter(|op| wanted(op)).count();
+            u8::try_from(count).unwrap_or(u8::MAX)
+        };
+        let prog = ProgRef(count(|op| matches!(op, Op::ProgLoad { .. })));
+        let event = EventRef(count(|op| matches!(op, Op::PerfOpen { .. })));
+        if dice.below(2) == 0 {
+            let flags = StackFlags { user: true, build_id: true, ..StackFlags::default() };
+            self.ops.extend([
+                Op::ProgLoad {
+                    kind: ProgKind::UprobeMulti,
+                    flaw: MaybeFlaw(Flaw::Sound),
+                    maps: Vec::new(),
+                    body: Body(vec![Step::GetStack { flags, skip: Upto(0), size: Size::Some }]),
+                },
+                Op::UprobeLink { prog, whose: Value::roll(dice), at: Value::roll(dice) },
+            ]);
+        } else {
+            self.ops.extend([
+                Op::PerfOpen {
+                    event: EventKind::Uprobe,
+                    period: Period::Each,
+                    target: Target::Own,
+                    flags: EventFlags::default(),
+                    sample: SampleFlags::default(),
+                    group: None,
+                    page: Upto(0),
+                },
+                sleepable(dice),
+                Op::PerfBpf { event, prog },
+            ]);
+        }
+        let frames = (0..=dice.below(4)).map(|_| Upto::roll(dice)).collect();
+        let spin = Op::Trigger { how: How::Spin, page: Upto(0), frames, again: Upto(0) };
+        self.ops.extend([mapping(dice), spin]);
     }
 
     /// Another program, a few changes away, that runs as it is.
