@@ -23,6 +23,7 @@ pub mod legal;
 mod lookups;
 pub mod pool;
 mod run;
+pub mod scratch;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -177,19 +178,19 @@ impl Executor {
             Attributes::default()
                 .word(0, 2)
                 .word(4, 4)
-                .word(8, assemble::SCRATCH)
+                .word(8, scratch::SCRATCH)
                 .word(12, 1)
                 .word(16, 1 << 10),
             72,
         )
         .map_err(failed("the scratch map"))?;
-        let counters = Mapping::of(&scratch, assemble::SCRATCH as usize)?;
+        let counters = Mapping::of(&scratch, scratch::SCRATCH as usize)?;
         let places =
             call::bpf_fd(0, Attributes::default().word(0, 3).word(4, 4).word(8, 4).word(12, 8), 72)
                 .map_err(failed("the map of places"))?;
         let mut keepers = Vec::new();
         for (index, (_, name)) in PLACES.iter().enumerate() {
-            counters.store(assemble::INDICES + 8 * index, index as u64);
+            counters.store(scratch::INDICES + 8 * index, index as u64);
             let insns = assemble::dispatcher(
                 std::process::id(),
                 places.as_raw_fd(),
@@ -294,8 +295,8 @@ impl Executor {
     /// Runs a program.
     pub fn run(&mut self, program: &Program) -> Ran {
         let calls = call::count();
-        let runs = self.counters.load(assemble::RUNS);
-        let wrong_vmas = self.counters.load(assemble::WRONG_VMA);
+        let runs = self.counters.load(scratch::RUNS);
+        let wrong_vmas = self.counters.load(scratch::WRONG_VMA);
         if let Some(coverage) = &self.coverage {
             coverage.reset();
         }
@@ -317,7 +318,7 @@ impl Executor {
         let settled = self.helper.settle();
         self.stuck = !settled;
         clock = self.timed(("(settle)", ""), clock, !settled);
-        let wrong_vmas = self.counters.load(assemble::WRONG_VMA).wrapping_sub(wrong_vmas);
+        let wrong_vmas = self.counters.load(scratch::WRONG_VMA).wrapping_sub(wrong_vmas);
         if wrong_vmas > 0 {
             self.tables.wrong.get_or_insert_with(|| {
                 format!("bpf_find_vma(): {wrong_vmas} mappings that do not hold the address")
@@ -328,7 +329,7 @@ impl Executor {
         self.timed(("(release)", ""), clock, false);
         Ran {
             calls: call::count().wrapping_sub(calls),
-            bpf_runs: self.counters.load(assemble::RUNS).wrapping_sub(runs),
+            bpf_runs: self.counters.load(scratch::RUNS).wrapping_sub(runs),
             errnos,
             stuck: !settled,
             wrong,

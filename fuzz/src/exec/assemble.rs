@@ -6,64 +6,17 @@
 //! stack holds a key at -8, a value of 64 bytes at -80. Answers longer than that
 //! go to the scratch map, whose first word counts runs.
 
+mod judged;
+
+use self::judged::asks;
+use super::scratch::{BUFFER, INDICES, READ_BUFFER, RUNS, SCRATCH};
 use crate::bpf::insn::{FUNCTION, Insn};
 use crate::op::step::{Address, Body, Flaw, Plain, Size, StackFlags, Step, Test};
 use crate::op::{MapKind, ProgKind};
 use crate::sys::call::ARENA;
 
-/// Bytes of the scratch map's value.
-pub const SCRATCH: u32 = 16 << 10;
-/// Where in the scratch map the runs are counted.
-pub const RUNS: usize = 0;
-/// Where in the scratch map it is counted how often programs began to write a stack to
-/// [`BUFFER`] or to a map in other threads than [`Surroundings::thread`].
-pub const FOREIGN: usize = 8;
-/// Where in the scratch map it is counted how often that was done.
-pub const FOREIGN_DONE: usize = 40;
-/// Where in the scratch map a stack map is noted by its descriptor when
-/// `bpf_get_stackid()` finds no free bucket in it.
-pub const NO_BUCKET: usize = 16;
-/// Where in the scratch map the last id that `bpf_get_stackid()` answered is noted,
-/// if it compared whole stacks: with `BPF_F_FAST_STACK_CMP` an old one may stand for it.
-pub const STACK_ID: usize = 24;
-/// Where in the scratch map the map of [`STACK_ID`] is noted, by its descriptor.
-pub const STACK_MAP: usize = 32;
-/// Where in the scratch map it is counted how often `bpf_find_vma()` found a mapping
-/// that does not hold the address.
-pub const WRONG_VMA: usize = 48;
-/// Where in the scratch map it is counted how often programs began to ask for a stack,
-/// or for its addresses and then for the same stack in another form.
-pub const PAIRS: usize = 56;
-/// Where in the scratch map it is noted what the addresses at [`ADDRESSES`] are those of:
-/// [`OF_STACK`] or [`OF_STACKID`], or 0 if another program asked in between.
-pub const ADDRESSES_OF: usize = 96;
-/// Where in the scratch map it is noted how many bytes of them there are, or the errno.
-pub const ADDRESSES_LENGTH: usize = 104;
-/// Of what `bpf_get_stack()` wrote to [`BUFFER`].
-pub const OF_STACK: u64 = 1;
-/// Of what lies under the id that `bpf_get_stackid()` answered.
-pub const OF_STACKID: u64 = 2;
-/// Where in the scratch map the addresses of a stack are written to.
-pub const ADDRESSES: usize = 2048;
-/// Bytes of them: sixteen frames, as many as a stack map has.
-const ADDRESSES_ROOM: i32 = 128;
-/// Where in the scratch map the indices of [`dispatcher`] lie: read from memory,
-/// so that the verifier does not make direct jumps of them, which would have to
-/// be patched, with interrupts to all CPUs, at each change.
-pub const INDICES: usize = 64;
-/// Where in the scratch map stacks are written to.
-pub const BUFFER: usize = 4096;
-/// Where in the scratch map memory is read to.
-const READ_BUFFER: i32 = 8192;
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 4096
 const STACKS_AT: i32 = BUFFER as i32;
-/// Where on a program's stack it is noted whether it runs in another thread.
-const IS_FOREIGN: i16 = -88;
-/// Where on a program's stack the address lies that a mapping is looked for at.
-const SOUGHT: i16 = -96;
-/// Where on a program's stack [`PAIRS`] lies as it was, and the length of the addresses.
-const PAIR: i16 = -104;
-const LENGTH: i16 = -112;
 /// The second of [`INDICES`], which is 1.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 72
 const INDEX_AT: i32 = INDICES as i32 + 8;
@@ -88,27 +41,6 @@ const RINGS: &[MapKind] = &[MapKind::Ringbuf];
 const EVENTS: &[MapKind] = &[MapKind::Events];
 const TASKS: &[MapKind] = &[MapKind::TaskStorage];
 const PROGRAMS: &[MapKind] = &[MapKind::Programs];
-
-/// Whether a step writes a stack that is compared with what it should be.
-fn asks(step: &Step) -> bool {
-    matches!(step, Step::GetStack { .. } | Step::GetStackid { .. })
-}
-
-/// Which of a stack's forms a step writes, if its frames can be compared with their
-/// addresses, and the frames it leaves out.
-fn paired(step: &Step) -> Option<(u64, u8)> {
-    match step {
-        Step::GetStack { flags, skip, size: Size::Some }
-            if flags.user && flags.build_id && !flags.unknown =>
-        {
-            Some((OF_STACK, skip.0))
-        }
-        Step::GetStackid { flags, .. } if flags.user && !flags.fast && !flags.unknown => {
-            Some((OF_STACKID, 0))
-        }
-        _ => None,
-    }
-}
 
 struct Code<'a> {
     insns: Vec<Insn>,
@@ -190,7 +122,7 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
     code.call(14); // get_current_pid_tgid
     code.push(0x77, 0, 0, 0, 32); // r0 >>= 32
     code.push(0x55, 0, 0, 6, process.cast_signed()); // if r0 != process goto out
-    code.load_wide(2, 2, scratch, i32::try_from(INDICES + 8 * index).unwrap_or(0));
+    code.load_wide(2, 2, scratch, offset(INDICES + 8 * index));
     code.push(0x79, 3, 2, 0, 0); // r3 = *(u64 *)r2
     code.mov(1, 6);
     code.load_wide(2, 1, programs, 0);
@@ -264,120 +196,11 @@ impl Code<'_> {
     fn prologue(&mut self) {
         self.mov(6, 1);
         self.mov_imm(7, 0);
-        self.scratch(1, i32::try_from(RUNS).unwrap_or(0));
+        self.scratch(1, offset(RUNS));
         self.mov_imm(2, 1);
         self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
         for slot in 1..=10 {
             self.push(0x7a, 10, 0, -8 * slot, 0);
-        }
-    }
-
-    /// An event may fire in any thread, and its stack is then another's: notes on the
-    /// program's stack, 1 or 0, whether this is another thread.
-    fn look_for_foreign(&mut self) {
-        let Some(thread) = self.around.thread() else { return };
-        self.call(14); // get_current_pid_tgid
-        self.mov_imm(2, 1);
-        let foreign = self.jump_if(0x56, 0, thread.cast_signed()); // if w0 != thread
-        self.mov_imm(2, 0);
-        self.land(foreign);
-        self.push(0x7b, 10, 2, IS_FOREIGN, 0);
-    }
-
-    /// Counts a stack that is written, if this is another thread, without a branch.
-    fn count_foreign(&mut self, at: usize) {
-        if self.around.thread().is_none() {
-            return;
-        }
-        self.scratch(1, i32::try_from(at).unwrap_or(0));
-        self.push(0x79, 2, 10, IS_FOREIGN, 0);
-        self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
-    }
-
-    /// Notes what `bpf_get_stackid()` answered about the map, in R0, which stays.
-    fn note_stackid(&mut self, map: i32, whole: bool) {
-        let offset = |at: usize| i32::try_from(at).unwrap_or(0);
-        let other = self.jump_if(0x55, 0, -libc::ENOMEM); // if r0 != -ENOMEM
-        self.scratch(1, offset(NO_BUCKET));
-        self.mov_imm(2, map);
-        self.push(0x7b, 1, 2, 0, 0); // *(u64 *)(r1) = r2
-        self.land(other);
-        if whole {
-            let failed = self.jump_if(0xc5, 0, 0); // if r0 s< 0
-            self.scratch(1, offset(STACK_ID));
-            self.push(0x7b, 1, 0, 0, 0); // *(u64 *)(r1) = r0
-            self.mov_imm(2, map);
-            self.push(0x7b, 1, 2, 8, 0); // *(u64 *)(r1 + 8) = r2
-            self.land(failed);
-        }
-    }
-
-    /// Asks for the addresses of the stack that is asked for next in another form.
-    fn ask_addresses(&mut self, skip: u8) {
-        let offset = |at: usize| i32::try_from(at).unwrap_or(0);
-        self.scratch(1, offset(PAIRS));
-        self.mov_imm(2, 1);
-        self.push(0xdb, 1, 2, 0, 1); // r2 = fetch and add
-        self.push(0x7b, 10, 2, PAIR, 0);
-        self.mov(1, 6);
-        self.scratch(2, offset(ADDRESSES));
-        self.mov_imm(3, ADDRESSES_ROOM);
-        self.mov_imm(4, 1 << 8 | i32::from(skip));
-        self.call(67);
-        self.push(0x7b, 10, 0, LENGTH, 0);
-    }
-
-    /// Notes what the addresses are of, if the step (its result is in R7) wrote a stack,
-    /// and if no program came in between: one that an interrupt runs in the middle of
-    /// this one writes to the same places.
-    fn note_addresses(&mut self, of: u64) {
-        let offset = |at: usize| i32::try_from(at).unwrap_or(0);
-        self.scratch(1, offset(PAIRS));
-        self.push(0x79, 2, 1, 0, 0);
-        self.push(0x79, 3, 10, PAIR, 0);
-        self.add_imm(3, 1);
-        self.push(0x79, 5, 10, LENGTH, 0);
-        self.mov_imm(4, 0);
-        let another = self.push(0x5d, 2, 3, 0, 0); // if r2 != r3
-        let failed = self.jump_if(0xc5, 7, 0); // if r7 s< 0
-        self.mov_imm(4, i32::try_from(of).unwrap_or(0));
-        self.land(another);
-        self.land(failed);
-        self.scratch(1, offset(ADDRESSES_OF));
-        self.push(0x7b, 1, 4, 0, 0);
-        self.push(0x7b, 1, 5, 8, 0); // ADDRESSES_LENGTH
-    }
-
-    /// A step, and around one that writes a stack what it is compared with.
-    fn compared(&mut self, step: &Step) {
-        if !asks(step) {
-            return self.step(step);
-        }
-        self.count_foreign(FOREIGN);
-        match paired(step).filter(|_| self.around.thread().is_some()) {
-            Some((of, skip)) => {
-                self.ask_addresses(skip);
-                self.step(step);
-                self.note_addresses(of);
-            }
-            None => {
-                self.forget_addresses();
-                self.step(step);
-            }
-        }
-        self.count_foreign(FOREIGN_DONE);
-    }
-
-    /// What is written next may be where a stack is whose addresses are noted, or will be
-    /// by the program that this one interrupted.
-    fn forget_addresses(&mut self) {
-        if self.around.thread().is_some() {
-            let offset = |at: usize| i32::try_from(at).unwrap_or(0);
-            self.scratch(1, offset(PAIRS));
-            self.mov_imm(2, 1);
-            self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
-            self.scratch(1, offset(ADDRESSES_OF));
-            self.push(0x7a, 1, 0, 0, 0); // *(u64 *)r1 = 0
         }
     }
 
@@ -593,46 +416,6 @@ impl Code<'_> {
         self.mov(7, 0);
     }
 
-    /// Looks for the mapping of a page, with [`found`](Self::found).
-    fn find_vma(&mut self, page: u8) {
-        let address = ARENA + 4096 * u64::from(page);
-        self.call(158); // get_current_task_btf
-        self.mov(1, 0);
-        let (low, high) = (address & 0xffff_ffff, address >> 32);
-        self.load_wide(2, 0, i32::try_from(low).unwrap_or(0), i32::try_from(high).unwrap_or(0));
-        self.push(0x7b, 10, 2, SOUGHT, 0);
-        self.callbacks.push(self.insns.len());
-        self.load_wide(3, FUNCTION, 0, 0);
-        self.stack(4, SOUGHT.into());
-        self.mov_imm(5, 0);
-        self.call(180);
-    }
-
-    /// The function that `bpf_find_vma()` calls, with the mapping in R2 and the address
-    /// behind R3: counts a mapping that does not hold the address. A mapping's first
-    /// words are its begin and its end (`struct vm_area_struct`).
-    fn found(&mut self) {
-        let begin = self.insns.len();
-        for at in std::mem::take(&mut self.callbacks) {
-            let distance = i32::try_from(begin - at - 1).unwrap_or(0);
-            if let Some(insn) = self.insns.get_mut(at) {
-                insn.immediate = distance;
-            }
-        }
-        self.push(0x79, 4, 3, 0, 0); // r4 = *(u64 *)r3
-        self.push(0x79, 5, 2, 0, 0);
-        self.push(0x79, 1, 2, 8, 0);
-        let before = self.push(0x2d, 5, 4, 0, 0); // if begin > address
-        let inside = self.push(0x2d, 1, 4, 0, 0); // if end > address
-        self.land(before);
-        self.scratch(1, i32::try_from(WRONG_VMA).unwrap_or(0));
-        self.mov_imm(2, 1);
-        self.push(0xdb, 1, 2, 0, 0); // lock *(u64 *)(r1) += r2
-        self.land(inside);
-        self.mov_imm(0, 0);
-        self.push(0x95, 0, 0, 0, 0);
-    }
-
     /// Reads or makes the current task's value in a map (0, 1), or deletes it (2).
     fn task_storage(&mut self, map: u8, how: u8) {
         // As of other maps: see `written`.
@@ -697,6 +480,11 @@ impl Code<'_> {
             }
         }
     }
+}
+
+/// An offset in the scratch map as an instruction has it.
+fn offset(at: usize) -> i32 {
+    i32::try_from(at).unwrap_or(0)
 }
 
 fn bytes(size: Size) -> i32 {

@@ -9,7 +9,7 @@
 
 use std::os::fd::AsFd;
 
-use super::assemble::NO_BUCKET;
+use super::scratch::NO_BUCKET;
 use super::{Executor, Map};
 use crate::op::step::{Body, Flaw, StackFlags, Step};
 use crate::op::value::Upto;

@@ -7,11 +7,11 @@ use std::fs;
 use std::ops::Range;
 use std::os::fd::{AsFd, RawFd};
 
-use super::assemble::{
+use super::legal::Model;
+use super::scratch::{
     ADDRESSES, ADDRESSES_LENGTH, ADDRESSES_OF, BUFFER, FOREIGN, FOREIGN_DONE, OF_STACK, OF_STACKID,
     PAIRS, STACK_ID, STACK_MAP,
 };
-use super::legal::Model;
 use super::{Executor, Lookup, trigger};
 use crate::elf::{BUILD_ID_LENGTH, Elf};
 use crate::op::MapKind;
