@@ -152,8 +152,9 @@ impl Executor {
             None => arena.is_legal(frames, id, offset),
         };
         if legal == Some(false) {
-            let ends = if id[0] == id[19] { "" } else { " and another end" };
-            let what = format!("{asked}: build id {:02x}…{ends}, offset {offset:#x}", id[0]);
+            let of = about.map_or(String::new(), |address| format!(" of {address:#x}"));
+            let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+            let what = format!("{asked}: build id {id}, offset {offset:#x}{of}");
             self.tables.wrong.get_or_insert(what);
         }
     }
