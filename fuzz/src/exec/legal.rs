@@ -202,7 +202,8 @@ impl Model {
     /// look like a frame's.
     fn is_from_below(&self, first: u8, offset: u64) -> bool {
         let mut pages = (0_u64..).zip(&self.pages);
-        let begin = pages.find(|(_, mapped)| **mapped != Mapped::Nothing);
+        // Of what is not known there may be nothing.
+        let begin = pages.find(|(_, page)| !matches!(page, Mapped::Nothing | Mapped::Unknown));
         let Some((distance, Mapped::Elf { id, page })) = begin else { return false };
         let arena_at = u64::from(*page).wrapping_sub(distance).wrapping_mul(PAGE);
         *id == first && offset.wrapping_sub(arena_at).wrapping_add(ARENA) < ARENA - NEAR
@@ -298,6 +299,9 @@ mod tests {
         let about = |address: u64| address.wrapping_sub(ARENA + 19 * PAGE).wrapping_add(4 * PAGE);
         assert_eq!(model.is_legal(&[19], [0xdd; 20], about(0xd023)), None);
         assert_eq!(about(0xd023), 0xffff_efff_ffff_e023);
+        model.unknown(2, 3);
+        assert_eq!(model.is_legal(&[19], [0xdd; 20], about(0xd023)), None);
+        model.unmapped(2, 3, true);
         // Not the first mapping's, or not below the arena.
         assert_eq!(model.is_legal(&[19], [0xaa; 20], about(0xd023)), Some(false));
         assert_eq!(model.is_legal(&[19], [0xdd; 20], ARENA + 0x13023), Some(false));

@@ -19,9 +19,9 @@ const SOUGHT: i16 = -96;
 const PAIR: i16 = -104;
 const LENGTH: i16 = -112;
 
-/// Whether a step writes a stack that is compared with what it should be.
+/// Whether a step writes a stack to where the executor looks for one.
 pub(super) fn asks(step: &Step) -> bool {
-    matches!(step, Step::GetStack { .. } | Step::GetStackid { .. })
+    matches!(step, Step::GetStack { .. } | Step::GetStackid { .. } | Step::GetTaskStack { .. })
 }
 
 /// Which of a stack's forms a step writes, if its frames can be compared with their
