@@ -127,15 +127,15 @@ impl Code<'_> {
                 self.note_addresses(of);
             }
             None => {
-                self.forget_addresses();
                 self.step(step);
+                self.forget_addresses();
             }
         }
         self.count_foreign(FOREIGN_DONE);
     }
 
-    /// What is written next may be where a stack is whose addresses are noted, or will be
-    /// by the program that this one interrupted.
+    /// What was written is where a stack was whose addresses are noted: by a program
+    /// before, by one that interrupted this one, or soon by one that this one interrupted.
     fn forget_addresses(&mut self) {
         if self.around.thread().is_some() {
             self.scratch(1, offset(PAIRS));
