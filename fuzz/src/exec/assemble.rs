@@ -277,7 +277,7 @@ impl Code<'_> {
                 self.call(141);
             }
             Step::FindVma { page } if self.around.has_btf() => self.find_vma(page.0),
-            Step::TaskStorage { map, how } if self.around.has_btf() => {
+            Step::TaskStorage { map, how } if self.around.has_btf() && !may_be_nmi(self.kind) => {
                 self.task_storage(map.0, how.0);
             }
             // Without a task to point at, its address is all there is.
@@ -418,8 +418,6 @@ impl Code<'_> {
 
     /// Reads or makes the current task's value in a map (0, 1), or deletes it (2).
     fn task_storage(&mut self, map: u8, how: u8) {
-        // As of other maps: see `written`.
-        let how = if self.kind == ProgKind::Kprobe { 0 } else { how };
         self.call(158); // get_current_task_btf
         self.mov(2, 0);
         self.load_map(1, map, TASKS);
@@ -504,6 +502,21 @@ fn stack_at(size: Size) -> i32 {
     match size {
         Size::Edge => SCRATCH.cast_signed() - EDGE,
         Size::Nothing | Size::One | Size::Some | Size::Many | Size::Odd => STACKS_AT,
+    }
+}
+
+/// Whether programs of this kind may run in what lockdep takes for an NMI: where events
+/// come by a pseudo-NMI (arm64's PMU), and in a kprobe's breakpoint. The locks of a
+/// task's storage are taken there, even to look something up, which the stock kernel
+/// lets them be, too.
+fn may_be_nmi(kind: ProgKind) -> bool {
+    match kind {
+        ProgKind::Kprobe | ProgKind::PerfEvent => true,
+        ProgKind::Tracepoint
+        | ProgKind::RawTp
+        | ProgKind::RawTpWritable
+        | ProgKind::Sleepable
+        | ProgKind::UprobeMulti => false,
     }
 }
 
