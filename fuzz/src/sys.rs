@@ -14,6 +14,7 @@ pub mod bpf;
 pub mod call;
 pub mod child;
 pub mod kcov;
+pub mod maps;
 pub mod memory;
 pub mod perf;
 pub mod sampled;

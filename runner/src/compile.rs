@@ -34,6 +34,7 @@ use crate::command::Cancel;
 use crate::data::DataDir;
 use crate::error::{Context, Error, Result};
 use crate::event::{Events, Stage, Task};
+use crate::prereq::BTF;
 use crate::source::Tree;
 use crate::source::series::{self, Applied, Patch};
 use crate::source::workspace::{BUILD, copy_build, link_tree};
@@ -136,7 +137,7 @@ impl Kernel {
     /// Its configuration cannot be read.
     pub fn has_btf(&self) -> Result<bool> {
         let config = fs::read_to_string(&self.config).at_path("read", &self.config)?;
-        Ok(config.lines().any(|line| line == "CONFIG_DEBUG_INFO_BTF=y"))
+        Ok(config.lines().any(|line| line == BTF))
     }
 }
 

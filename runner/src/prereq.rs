@@ -61,7 +61,7 @@ pub struct Prerequisite {
 }
 
 /// Kernels that tell their types.
-const BTF: &str = "CONFIG_DEBUG_INFO_BTF=y";
+pub(crate) const BTF: &str = "CONFIG_DEBUG_INFO_BTF=y";
 /// Kernels that are fuzzed.
 const KCOV: &str = "CONFIG_KCOV=y";
 

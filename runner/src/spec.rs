@@ -541,15 +541,22 @@ fn suggest_unknown(message: &str) -> String {
 /// Words that an error lists at most.
 const MOST_WORDS: usize = 12;
 
+/// The valid word that is most like what was written, if one is like it.
+#[must_use]
+pub fn nearest<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    valid
+        .into_iter()
+        .map(|word| (strsim::normalized_damerau_levenshtein(written, word), word))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness >= 0.5)
+        .map(|(_, word)| word)
+}
+
 /// "did you mean `x`?", or the list of what there is when nothing is near.
 pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     let valid: Vec<&str> = valid.into_iter().collect();
-    let best = valid
-        .iter()
-        .map(|word| (strsim::normalized_damerau_levenshtein(written, word), *word))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((likeness, word)) if likeness >= 0.5 => format!("did you mean `{word}`?"),
+    match nearest(written, valid.iter().copied()) {
+        Some(word) => format!("did you mean `{word}`?"),
         _ if valid.is_empty() => "there are none".into(),
         _ => {
             let few = valid.iter().take(MOST_WORDS);

@@ -289,12 +289,7 @@ impl Code<'_> {
                 self.load_map(1, map.0, TABLES);
                 self.stack(2, -8);
                 self.call(1);
-                let none = self.jump_if(0x15, 0, 0);
-                self.push(0x79, 1, 0, 0, 0);
-                self.add_imm(1, 1);
-                self.push(0x7b, 0, 1, 0, 0);
-                self.mov_imm(0, 1);
-                self.land(none);
+                self.count_up();
             }
             Step::Update { map, key, how } => {
                 self.key(key.0);
@@ -428,6 +423,11 @@ impl Code<'_> {
         self.mov_imm(3, 0);
         self.mov_imm(4, i32::from(how == 1)); // BPF_LOCAL_STORAGE_GET_F_CREATE
         self.call(156);
+        self.count_up();
+    }
+
+    /// Changes the value that R0 points to, if there is one: R0 is then 1, and 0 if not.
+    fn count_up(&mut self) {
         let none = self.jump_if(0x15, 0, 0);
         self.push(0x79, 1, 0, 0, 0);
         self.add_imm(1, 1);

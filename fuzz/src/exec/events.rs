@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::op::{EventFlags, EventIoctl, EventKind, Page, Period, SampleFlags, Target};
 use crate::sys::call::{self, Answer, Attributes, Part};
+use crate::sys::maps;
 
 const SIZE: u32 = 128;
 /// `PERF_EVENT_IOC_QUERY_BPF`
@@ -61,16 +62,7 @@ pub fn pmu(name: &str) -> Option<u32> {
 #[must_use]
 pub fn uprobe_at() -> u64 {
     let address = crate::sys::trigger::spin_address();
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    maps.lines()
-        .find_map(|line| {
-            let mut words = line.split_whitespace();
-            let (start, end) = words.next()?.split_once('-')?;
-            let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-            let (start, end, offset) = (hex(start)?, hex(end)?, hex(words.nth(1)?)?);
-            (start..end).contains(&address).then_some(address - start + offset)
-        })
-        .unwrap_or(0)
+    maps::own().iter().find_map(|area| area.file_offset(address)).unwrap_or(0)
 }
 
 /// The idle events, of a thread that does nothing: were they of the thread that

@@ -4,8 +4,8 @@
 //! the arena is mapped to.
 
 use std::fs;
-use std::ops::Range;
 use std::os::fd::{AsFd, RawFd};
+use std::path::Path;
 
 use super::legal::Model;
 use super::scratch::{
@@ -16,6 +16,7 @@ use super::{Executor, Lookup, trigger};
 use crate::elf::{BUILD_ID_LENGTH, Elf};
 use crate::op::MapKind;
 use crate::sys::call::{self, Attributes};
+use crate::sys::maps::{self, Area};
 
 /// `struct bpf_stack_build_id` (`include/uapi/linux/bpf.h`): status (4 bytes), build
 /// id (20), offset or address (8).
@@ -145,8 +146,8 @@ impl Executor {
             return;
         }
         let legal = match about {
-            Some(address) => match self.code.iter().find(|part| part.holds(address)) {
-                Some(part) => Some(part.answer(address) == (id, offset)),
+            Some(address) => match self.code.iter().find_map(|part| part.answer(address)) {
+                Some(answer) => Some(answer == (id, offset)),
                 None => arena.is_legal_of(address, id, offset),
             },
             None => arena.is_legal(frames, id, offset),
@@ -163,42 +164,27 @@ impl Executor {
 /// A part of this program's own file that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Code {
-    addresses: Range<u64>,
-    offset: u64,
+    area: Area,
     build_id: [u8; BUILD_ID_LENGTH],
 }
 
 impl Code {
     /// The parts of the running program; none if it has no build id.
     pub(super) fn of_this_program() -> Vec<Self> {
-        let parse = || {
+        let parts = || {
             let file = fs::read("/proc/self/exe").ok()?;
             let path = fs::read_link("/proc/self/exe").ok()?;
             let build_id = Elf::parse(&file).ok()?.build_id;
-            let maps = fs::read_to_string("/proc/self/maps").ok()?;
-            let path = path.to_str()?;
-            Some(maps.lines().filter_map(|line| Self::read(line, path, build_id)).collect())
+            let mut areas = maps::own();
+            areas.retain(|area| Path::new(&area.path) == path);
+            Some(areas.into_iter().map(|area| Self { area, build_id }).collect())
         };
-        parse().unwrap_or_default()
+        parts().unwrap_or_default()
     }
 
-    /// From a line of `/proc/self/maps`, if it is about this file.
-    fn read(line: &str, path: &str, build_id: [u8; BUILD_ID_LENGTH]) -> Option<Self> {
-        let mut words = line.split_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-        let offset = hex(words.nth(1)?)?;
-        (words.nth(2)? == path).then_some(())?;
-        Some(Self { addresses: hex(start)?..hex(end)?, offset, build_id })
-    }
-
-    fn holds(&self, address: u64) -> bool {
-        self.addresses.contains(&address)
-    }
-
-    /// The build id and the offset of an address in it.
-    fn answer(&self, address: u64) -> ([u8; BUILD_ID_LENGTH], u64) {
-        (self.build_id, address - self.addresses.start + self.offset)
+    /// The build id and the offset of an address, if it is in this part.
+    fn answer(&self, address: u64) -> Option<([u8; BUILD_ID_LENGTH], u64)> {
+        Some((self.build_id, self.area.file_offset(address)?))
     }
 }
 
@@ -210,19 +196,18 @@ fn status(entry: &Entry) -> u32 {
 mod tests {
     use super::*;
 
-    /// This very program is found in its own maps, and only lines of its file count.
+    /// This very program is found in its own maps, and only areas of its file count.
     #[test]
     fn own_code_is_found() {
         let parts = Code::of_this_program();
         let address = own_code_is_found as fn() as usize as u64;
-        let part = parts.iter().find(|part| part.holds(address)).unwrap();
-        let (id, offset) = part.answer(address);
+        let part = parts.iter().find(|part| part.answer(address).is_some()).unwrap();
+        let (id, offset) = part.answer(address).unwrap();
         assert_eq!(id, part.build_id);
         assert_eq!(offset % 4096, address % 4096);
-        let line = "400000-402000 r-xp 00001000 00:01 7    /init";
-        let read = Code::read(line, "/init", [7; 20]).unwrap();
-        assert_eq!(read.answer(0x40_1234), ([7; 20], 0x2234));
-        assert_eq!(Code::read(line, "/other", [7; 20]), None);
-        assert_eq!(Code::read("7ffd000-7ffe000 rw-p 00000000 00:00 0", "/init", [7; 20]), None);
+        let path = &part.area.path;
+        assert!(parts.iter().all(|other| other.area.path == *path));
+        let on_stack = std::ptr::from_ref(&address) as u64;
+        assert!(parts.iter().all(|part| part.answer(on_stack).is_none()));
     }
 }

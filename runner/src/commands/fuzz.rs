@@ -11,6 +11,7 @@ use bakeoff::fuzzing::{
     self, Campaign, across, campaign, corpus, distill, mutants, replay as again,
 };
 use bakeoff::run::Tools;
+use bakeoff::spec::did_you_mean;
 use bakeoff::store::write_json;
 use bakeoff_fuzz::program::text;
 
@@ -197,10 +198,10 @@ pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
     let out = folder(args.on.out.as_ref(), "mutants")?;
     let mut mutants = mutants::read(&args.mutants)?;
     if let Some(name) = args.only.iter().find(|name| mutants.iter().all(|m| m.name != **name)) {
-        let names: Vec<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
+        let names = mutants.iter().map(|mutant| mutant.name.as_str());
         let at = args.mutants.display();
         return Err(Error::bad_input(format!("no planted bug `{name}` in {at}"))
-            .hint(format!("there are {}", names.join(", "))));
+            .hint(did_you_mean(name, names)));
     }
     mutants.retain(|mutant| args.only.is_empty() || args.only.contains(&mutant.name));
     ensure(
