@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Insn, Reg, Width};
 use crate::interrupt::{Place, Reader, UNREADABLE};
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys;
 use crate::sys::bpf::{InSystemCalls, Program, ProgramKind, SharedArray};
 use crate::sys::memory::Page;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Insn, Reg, STACK, Width};
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys;
 use crate::sys::bpf::{Program, ProgramKind, SharedArray};
 

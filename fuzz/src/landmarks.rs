@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt::{self, Count};
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::{held, kernel};
 
 /// Where a boot keeps them.

@@ -19,7 +19,6 @@
 //! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
 //! | [`fuzzing`] | PID 1 of a guest that is fuzzed, its workers, their records |
 //! | [`exec`] | runs fuzz programs |
-//! | [`stop`] | when a step has seen enough; the host asks it too |
 //! | [`stats`] | intervals for rates |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
 //!
@@ -30,6 +29,7 @@ pub mod agent;
 pub mod bpf;
 pub mod elf;
 pub mod exec;
+pub mod failure;
 pub mod fuzzing;
 pub mod guest;
 pub mod held;
@@ -41,7 +41,6 @@ pub mod op;
 pub mod probe;
 pub mod program;
 pub mod stats;
-pub mod stop;
 pub mod sys;
 pub mod wire;
 

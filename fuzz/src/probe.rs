@@ -1,74 +1,212 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Probes drive one piece of kernel code in one context and count what it
+//! Probes drive one piece of kernel code under one condition and count what it
 //! answers. A probe is a file in `probe/` and its row in [`PROBES`].
 //!
-//! A probe never judges: it counts, and says from inside which context it was
-//! in. Comparing candidates is the host's business.
+//! The row declares everything that others need to know: which parameters there are
+//! and what they mean as a condition, which metrics come out, in a reader's words and
+//! with their unit and direction, why calls are left out, and which counts explain a
+//! metric. Plan, estimates, gates, report and `verify` work from the declaration; none
+//! of them knows a probe by name.
+//!
+//! A probe never judges: it counts. Comparing candidates is the host's business.
 
-use std::fmt;
-
-use crate::wire::{Block, Context, Step, Stress};
+use crate::failure::Failure;
+use crate::wire::{Block, Params, Step, Visit};
 
 pub mod build_id;
+pub mod command;
 pub mod flip;
 
-/// A probe, as the plan and the report name it.
+/// Every probe there is.
+pub const PROBES: &[Probe] = &[build_id::PROBE, flip::PROBE, command::PROBE];
+
+/// A probe, as the plan and the report know it.
 #[derive(Debug)]
 pub struct Probe {
     /// The word that stands in specs and records.
     pub name: &'static str,
     /// What it answers.
     pub doc: &'static str,
-    /// Names of the rates it yields.
-    pub metrics: &'static [&'static str],
-    /// The contexts it knows.
-    pub contexts: &'static [Reach],
-    /// What else may go on meanwhile.
-    pub stresses: &'static [Stress],
-    /// Says why a step makes no sense, though each of its words is known.
-    pub refuse: fn(&Step) -> Result<(), Failure>,
-    /// Takes the step's blocks and hands each one out as soon as it is complete.
-    pub run: fn(&Step, &mut Emit<'_>) -> Result<(), Failure>,
+    /// What it can be told.
+    pub params: &'static [Param],
+    /// What it measures.
+    pub metrics: &'static [Metric],
+    /// Why a call or an event may not count.
+    pub excluded: &'static [Reason],
+    /// Counts that explain the metrics.
+    pub notes: &'static [Note],
+    /// From parameters to the condition that they describe; refuses those that make no
+    /// sense.
+    pub condition: fn(&Params) -> Result<Condition, Failure>,
+    /// What a visit takes if the spec does not say.
+    pub size: Size,
+    /// Makes one visit: takes the step's blocks and hands each one out as soon as it is
+    /// complete.
+    pub run: fn(&Visit, &mut Emit<'_>) -> Result<(), Failure>,
 }
 
-/// Takes a finished block and says whether another one is wanted.
-pub type Emit<'a> = dyn FnMut(Block) -> Result<Next, Failure> + 'a;
-
-/// What a probe does after a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Takes the next one, if the step has one.
-    Another,
-    /// Ends the step: what was asked is known.
-    Enough,
-}
-
-/// How a context is reached, or why it is not.
-#[derive(Debug)]
-pub struct Reach {
-    /// The context.
-    pub context: Context,
-    /// What takes the samples.
-    pub trigger: &'static str,
-    /// The shortest period it takes, in microseconds; `None` where each event
-    /// is sampled and a period is merely possible.
-    pub shortest_period_us: Option<u32>,
-    /// Why x86_64 cannot reach it.
-    pub not_on_x86_64: Option<&'static str>,
-    /// Why arm64 cannot reach it.
-    pub not_on_arm64: Option<&'static str>,
-}
-
-impl Reach {
-    /// Why this guest cannot reach the context.
+impl Probe {
+    /// The declaration of a metric; one whose name ends with `/` declares all that begin
+    /// with it.
     #[must_use]
-    pub fn unreachable_here(&self) -> Option<&'static str> {
-        if cfg!(target_arch = "aarch64") { self.not_on_arm64 } else { self.not_on_x86_64 }
+    pub fn metric(&self, name: &str) -> Option<&'static Metric> {
+        self.metrics.iter().find(|metric| metric.declares(name))
     }
 }
 
-/// Every probe there is.
-pub const PROBES: &[Probe] = &[build_id::PROBE, flip::PROBE];
+/// Takes a finished block.
+pub type Emit<'a> = dyn FnMut(Block) -> Result<(), Failure> + 'a;
+
+/// What a visit takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Blocks.
+    pub blocks: u32,
+    /// Calls in a block.
+    pub calls_per_block: u32,
+    /// Milliseconds after which a block ends with what it has.
+    pub block_ms: u32,
+}
+
+/// A parameter.
+#[derive(Debug)]
+pub struct Param {
+    /// The key in the spec and in [`Step::params`].
+    pub name: &'static str,
+    /// What it sets, with its unit and its default.
+    pub means: &'static str,
+    /// The words or numbers it takes, for people.
+    pub takes: &'static str,
+    /// The spec may give a list: one condition for each value.
+    pub sweeps: bool,
+}
+
+/// What parameters come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// Names it within its probe: `hardirq/idle/500us`. Selections match leading parts.
+    pub label: String,
+    /// In a reader's words: `timer interrupt, every 500 µs`.
+    pub words: String,
+    /// The numbers among its parameters, for charts and tables.
+    pub axes: Vec<Axis>,
+    /// What the host has to do meanwhile.
+    pub host: Option<HostTask>,
+}
+
+/// A numeric parameter of a condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// Its name, in words: `period`.
+    pub name: &'static str,
+    /// Its unit: `us`, `%`.
+    pub unit: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// The words of the condition without it; conditions that share them are one line of
+    /// a chart.
+    pub rest: String,
+    /// The metric that tells what it really was, where that is measured.
+    pub measured_by: Option<&'static str>,
+}
+
+/// What the host does while a visit lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostTask {
+    /// Injects an NMI every so many microseconds, where the architecture's NMIs come from
+    /// the host.
+    InjectNmi {
+        /// Microseconds between two.
+        period_us: u32,
+    },
+}
+
+/// What is measured.
+#[derive(Debug, PartialEq)]
+pub struct Metric {
+    /// Its name in records, with the probe's first: `build_id.top_frame`. One that ends
+    /// with `/` declares all names that begin with it (`command.test/`).
+    pub name: &'static str,
+    /// In a reader's words: `right build ids, innermost frame`.
+    pub means: &'static str,
+    /// What it counts or in what it is told: `calls`, `ns`.
+    pub unit: &'static str,
+    /// A share or a number.
+    pub kind: MetricKind,
+    /// Which way is good.
+    pub better: Better,
+    /// Differences below it do not matter to anybody, unless the spec says otherwise: of
+    /// a share in points (0.02 is two), of a number as a part of the reference (0.05).
+    pub margin: f64,
+    /// What is made of it.
+    pub role: MetricRole,
+}
+
+impl Metric {
+    /// Whether this declares a name.
+    #[must_use]
+    pub fn declares(&self, name: &str) -> bool {
+        if self.name.ends_with('/') { name.starts_with(self.name) } else { self.name == name }
+    }
+}
+
+/// A share or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Right ones out of all: in [`Block::shares`].
+    Share,
+    /// In [`Block::values`].
+    Value,
+}
+
+/// Which way is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+    /// Neither.
+    None,
+}
+
+/// What is made of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricRole {
+    /// Candidates are judged by it: a spec without claims gets one for it.
+    Claim,
+    /// It is shown.
+    Shown,
+    /// Whatever of it is not right is a wrong answer: a finding by itself. A zero counts
+    /// only where a negative control would have shown some.
+    NeverWrong,
+    /// It says what a condition really was; metrics are compared at the same one.
+    Condition,
+}
+
+/// Why a call or an event does not count.
+#[derive(Debug)]
+pub struct Reason {
+    /// Its name in [`Block::excluded`]; one that ends with `/` declares all that begin with
+    /// it (`errno/`).
+    pub name: &'static str,
+    /// In words.
+    pub means: &'static str,
+    /// It would have counted, had it been seen: bounds take it as right once and as wrong
+    /// once.
+    pub missing: bool,
+}
+
+/// A count that explains a metric.
+#[derive(Debug)]
+pub struct Note {
+    /// Its name in [`Block::notes`].
+    pub name: &'static str,
+    /// In words.
+    pub means: &'static str,
+    /// The metric whose failures it explains; `None`: it just tells something.
+    pub explains: Option<&'static str>,
+}
 
 /// The row of that name.
 #[must_use]
@@ -76,191 +214,81 @@ pub fn find(name: &str) -> Option<&'static Probe> {
     PROBES.iter().find(|probe| probe.name == name)
 }
 
-/// Why a step failed: our error, never the candidate's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    reason: String,
-    unreachable: bool,
-}
-
-impl Failure {
-    /// A failure in its own words.
-    pub fn new(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string(), unreachable: false }
-    }
-
-    /// Not a failure: this very kernel cannot do what the step asks for.
-    pub fn unreachable(reason: impl fmt::Display) -> Self {
-        Self { reason: reason.to_string(), unreachable: true }
-    }
-
-    /// Whether it is a fact about the kernel.
-    #[must_use]
-    pub fn is_unreachable(&self) -> bool {
-        self.unreachable
-    }
-
-    /// A failure of some work: "failed to …: errno".
-    pub fn at(work: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        Self { reason: format!("{work}: {error}"), unreachable: false }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Failure {}
-
-/// What is to be done about a step.
-#[derive(Debug)]
-pub enum Order {
-    /// Run it.
-    Run(&'static Probe),
-    /// This guest cannot reach the context: a fact for the report.
-    Unreachable(&'static str),
-}
-
-/// A word as it stands in specs and records.
-fn word(of: impl serde::Serialize) -> String {
-    match serde_json::to_value(of) {
-        Ok(serde_json::Value::String(word)) => word,
-        Ok(other) => other.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
-/// Decides what a step asks for, without doing any of it.
-pub fn order(step: &Step) -> Result<Order, Failure> {
-    let (probe, reach) = check(step)?;
-    if let Some(reason) = reach.unreachable_here() {
-        return Ok(Order::Unreachable(reason));
-    }
-    Ok(Order::Run(probe))
-}
-
-/// Whether a step makes sense on any architecture; the host asks before it
-/// sends one.
-pub fn check(step: &Step) -> Result<(&'static Probe, &'static Reach), Failure> {
+/// Whether a step makes sense; the host asks before it sends one.
+///
+/// # Errors
+/// An unknown probe, parameters that it refuses, a size that is none.
+pub fn check(step: &Step) -> Result<(&'static Probe, Condition), Failure> {
     let probe = find(&step.probe).ok_or_else(|| {
-        Failure::new(format!(
-            "no probe {:?}; there are: {}",
-            step.probe,
-            list(PROBES.iter().map(|probe| probe.name.to_owned()))
-        ))
+        let known: Vec<_> = PROBES.iter().map(|probe| probe.name).collect();
+        Failure::new(format!("no probe {:?}; there are: {}", step.probe, known.join(", ")))
     })?;
-    let reach = probe.contexts.iter().find(|reach| reach.context == step.context);
-    let reach = reach.ok_or_else(|| {
-        Failure::new(format!(
-            "probe {} knows no context {}; it knows: {}",
-            probe.name,
-            word(step.context),
-            list(probe.contexts.iter().map(|reach| word(reach.context)))
-        ))
-    })?;
-    if !probe.stresses.contains(&step.stress) {
-        return Err(Failure::new(format!(
-            "probe {} knows no stress {}; it knows: {}",
-            probe.name,
-            word(step.stress),
-            list(probe.stresses.iter().map(|stress| word(*stress)))
-        )));
-    }
-    match (reach.shortest_period_us, step.period_us) {
-        (Some(shortest), None) => {
-            return Err(Failure::new(format!(
-                "context {} needs a period, {shortest} µs or more",
-                word(step.context)
-            )));
-        }
-        (Some(shortest), Some(period)) if period < shortest => {
-            return Err(Failure::new(format!("period_us is {period}, less than {shortest}")));
-        }
-        _ => {}
-    }
     for (what, value, most) in [
-        ("blocks", Some(step.blocks), 1_000_000),
-        ("calls_per_block", Some(step.calls_per_block), 1_000_000),
-        ("block_ms", Some(step.block_ms), 3_600_000),
-        ("period_us", step.period_us, 10_000_000),
+        ("blocks", step.blocks, 1_000_000),
+        ("calls-per-block", step.calls_per_block, 1_000_000),
+        ("block-ms", step.block_ms, 3_600_000),
     ] {
-        if value.is_some_and(|value| value == 0 || value > most) {
-            let value = value.unwrap_or_default();
+        if value == 0 || value > most {
             return Err(Failure::new(format!("{what} is {value}, not between 1 and {most}")));
         }
     }
-    (probe.refuse)(step)?;
-    Ok((probe, reach))
+    Ok((probe, (probe.condition)(&step.params)?))
 }
 
-fn list(words: impl Iterator<Item = String>) -> String {
-    words.collect::<Vec<_>>().join(", ")
+/// Reads parameters as a probe's own type, whose fields are its table.
+///
+/// # Errors
+/// A parameter that it does not have, or a value that it does not take.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(params: &Params) -> Result<T, Failure> {
+    let object = params.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    serde_json::from_value(serde_json::Value::Object(object)).map_err(Failure::new)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Interface, Stack, Stop};
 
-    fn step() -> Step {
-        Step {
-            id: 1,
-            probe: "build_id".to_owned(),
-            context: Context::Process,
-            stress: Stress::Idle,
-            period_us: None,
-            blocks: 1,
-            calls_per_block: 1,
-            block_ms: 1,
-            interface: Interface::default(),
-            stack: Stack::default(),
-            writer_duty: None,
-            stop: Stop::default(),
-        }
-    }
-
-    /// Names are unique, and every context says how it is reached or why not.
+    /// Names are unique, and whatever is shown to people has words.
     #[test]
     fn every_row_is_complete() {
         for (index, probe) in PROBES.iter().enumerate() {
             assert!(PROBES[..index].iter().all(|other| other.name != probe.name));
             assert!(!probe.doc.is_empty() && !probe.metrics.is_empty());
-            for (index, reach) in probe.contexts.iter().enumerate() {
-                assert!(probe.contexts[..index].iter().all(|other| other.context != reach.context));
-                assert!(!reach.trigger.is_empty());
+            for metric in probe.metrics {
+                assert!(metric.name.starts_with(&format!("{}.", probe.name)), "{}", metric.name);
+                assert!(!metric.means.is_empty() && !metric.unit.is_empty(), "{}", metric.name);
+                let judged = metric.role == MetricRole::Claim;
+                assert!(!judged || metric.margin > 0.0, "{}: a claim without margin", metric.name);
+                assert!(!judged || metric.better != Better::None, "{}", metric.name);
+            }
+            for param in probe.params {
+                assert!(!param.means.is_empty() && !param.takes.is_empty(), "{}", param.name);
+            }
+            for note in probe.notes {
+                assert!(note.explains.is_none_or(|name| probe.metric(name).is_some()));
             }
         }
-    }
-
-    /// A good step is run.
-    #[test]
-    fn a_known_probe_is_run() {
-        assert!(matches!(order(&step()), Ok(Order::Run(probe)) if probe.name == "build_id"));
     }
 
     /// What the guest does not know fails by name, with the words it knows.
     #[test]
     fn unknown_words_are_named() {
-        let mut bad = step();
-        bad.probe = "build-id".to_owned();
-        let reason = order(&bad).unwrap_err().to_string();
-        assert!(reason.contains("\"build-id\"") && reason.contains("build_id"));
-        let mut bad = step();
-        bad.stress = Stress::Flip;
-        assert!(order(&bad).unwrap_err().to_string().contains("flip"));
-        let mut bad = step();
-        bad.period_us = Some(0);
-        assert_eq!(
-            order(&bad).unwrap_err().to_string(),
-            "period_us is 0, not between 1 and 10000000"
-        );
-        let mut bad = step();
-        bad.calls_per_block = 0;
-        assert_eq!(
-            order(&bad).unwrap_err().to_string(),
-            "calls_per_block is 0, not between 1 and 1000000"
-        );
+        let step = |probe: &str, blocks| Step {
+            id: 1,
+            probe: probe.to_owned(),
+            params: Params::from([("context".to_owned(), "process".into())]),
+            blocks,
+            calls_per_block: 1,
+            block_ms: 1,
+        };
+        let reason = check(&step("build-id", 1)).unwrap_err().to_string();
+        assert!(reason.contains("\"build-id\"") && reason.contains("build_id"), "{reason}");
+        let reason = check(&step("build_id", 0)).unwrap_err().to_string();
+        assert_eq!(reason, "blocks is 0, not between 1 and 1000000");
+        let mut unknown = step("build_id", 1);
+        unknown.params.insert("perod-us".to_owned(), 5.into());
+        let reason = check(&unknown).unwrap_err().to_string();
+        assert!(reason.contains("perod-us"), "{reason}");
+        assert_eq!(check(&step("build_id", 1)).unwrap().1.label, "process/idle");
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::score::{self, Answer, Frame};
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys::bpf::StackMap;
 use crate::wire::Buckets;
 

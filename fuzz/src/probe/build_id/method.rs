@@ -13,7 +13,7 @@
 //! | nmi, arm64 | cycles of the PMU | perf event | spins |
 
 use crate::interrupt::Level;
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys::sampled::{Leaf, Spot, SystemCall};
 use crate::wire::{Context, Interface, Stack, Step, Stress};
 

@@ -4,7 +4,7 @@
 use super::method::{Ask, Source};
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Insn, Reg, STACK, Width};
 use crate::interrupt::{Count, Place, Reader};
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys::bpf::ProgramKind;
 
 /// Control words, shared with the program.

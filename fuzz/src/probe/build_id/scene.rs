@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::method::Method;
 use crate::elf::{BUILD_ID_LENGTH, Elf};
 use crate::object::{CODE_AT, Object};
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys;
 use crate::sys::sampled::{self, RELAYS, Spot};
 use crate::wire::{Stack, Step, Stress};

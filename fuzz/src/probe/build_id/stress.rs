@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Reg, Width};
 use crate::interrupt::Place;
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys;
 use crate::sys::bpf::{Program, ProgramKind, SharedArray};
 use crate::sys::memory;

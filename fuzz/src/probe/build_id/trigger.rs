@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::method::{Method, Source};
 use super::wait_until;
-use crate::probe::Failure;
+use crate::failure::Failure;
 use crate::sys;
 use crate::sys::bpf::Program;
 use crate::sys::perf::Event;
