@@ -39,6 +39,7 @@ mod exact;
 mod looks;
 mod ratio;
 mod settle;
+pub mod simulate;
 mod spread;
 #[cfg(test)]
 mod tests;

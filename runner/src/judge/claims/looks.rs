@@ -113,10 +113,17 @@ impl Looks {
         }
     }
 
+    /// Visits of the last look that is planned.
+    #[must_use]
+    pub fn last_planned(&self) -> u32 {
+        let [.., (visits, _)] = self.plan;
+        visits
+    }
+
     /// What an open claim needs, given the error of the look that would decide it.
     fn needs(&self, question: &Question, is: Settled, at: Look, next: Option<Look>) -> Settled {
         let wider = next.map_or(1.0, |next| wider(next.alpha, at.alpha));
-        let [.., (last, _)] = self.plan;
+        let last = self.last_planned();
         let to_decide = question
             .to_decide(&is, wider)
             .map(|need| ToDecide { likely_open: next.is_none() || need.visits > last, ..need });

@@ -6,7 +6,7 @@ use bakeoff_fuzz::stats::Interval;
 use super::bounds::{Share, apart, plain};
 use super::duty::{At, Corrected, correct};
 use super::ratio;
-use super::spread::{Cell, Side, Variance, blocks, boots_differ, shares};
+use super::spread::{Cell, Pooled, Side, Variance, blocks, boots_differ, room, shares};
 use super::{Better, Condition, Question, Scale, Visit, float, many};
 
 /// What the interval says, given the margin.
@@ -272,23 +272,28 @@ impl Question {
     fn settle_share(&self, alpha: f64) -> Found {
         let sides = self.sides();
         let (ours, theirs) = (&sides.candidate, &sides.reference);
-        let by_boot = boots_differ([ours, theirs]);
-        let variance = |side: &Side| match side.among_boots() {
-            Some(boots) if by_boot => boots,
-            Some(_) | None => side.among_visits(),
+        let by_boot = boots_differ(&self.all_kernels([ours, theirs]));
+        let pooled: Vec<Pooled> = self.conditions.iter().map(Pooled::new).collect();
+        let spread = |side: &Side| {
+            let own = match side.among_boots() {
+                Some(boots) if by_boot => boots,
+                Some(_) | None => side.among_visits(),
+            };
+            let shared = side.among_kernels(&pooled);
+            if shared.value > own.value { shared } else { own }
         };
-        let spread = [variance(ours), variance(theirs)];
-        let freedom = Variance::sum(spread).freedom;
-        let [of_ours, of_theirs] = spread;
+        let [of_ours, of_theirs] = [spread(ours), spread(theirs)];
+        let freedom = Variance::sum([of_ours, of_theirs]).freedom;
         let one = |side: &Side, spread: Variance, of: fn(&Condition) -> &[Visit]| {
-            let known = self.known(side, of);
+            let known = self.known(side, &pooled, of);
             Share { variance: spread.value.max(known.variance), ..known }.interval(alpha, freedom)
         };
-        let of_ours = one(ours, of_ours, |c| &c.candidate);
-        let of_theirs = one(theirs, of_theirs, |c| &c.reference);
-        let interval = apart((ours.mean, of_ours), (theirs.mean, of_theirs));
+        let interval = apart(
+            (ours.mean, one(ours, of_ours, |c| &c.candidate)),
+            (theirs.mean, one(theirs, of_theirs, |c| &c.reference)),
+        );
         let interval = Interval { low: interval.low.max(-1.0), high: interval.high.min(1.0) };
-        let constant = spread.iter().all(|s| s.value <= 0.0);
+        let constant = of_ours.value <= 0.0 && of_theirs.value <= 0.0;
         Found {
             estimate: (ours.mean - theirs.mean).clamp(-1.0, 1.0),
             interval,
@@ -303,24 +308,37 @@ impl Question {
         }
     }
 
-    /// What calls and blocks say of a side, however its visits differ.
-    fn known(&self, side: &Side, of: fn(&Condition) -> &[Visit]) -> Share {
-        let conditions = many(&self.conditions);
-        let count = |c: &Condition, n: fn(&Visit) -> u64| float(of(c).iter().map(n).sum());
-        let fewest = |n: fn(&Visit) -> u64| {
-            let all = self.conditions.iter().map(|c| count(c, n));
-            all.fold(f64::INFINITY, f64::min) * conditions
+    /// Both sides, and all others as far as they were in every condition.
+    fn all_kernels(&self, sides: [&Side; 2]) -> Vec<Side> {
+        let most = self.conditions.iter().map(|c| c.others.len()).min().unwrap_or(0);
+        let other = |at: usize| {
+            let cells =
+                self.conditions.iter().filter_map(|c| Cell::new(&shares(c.others.get(at)?)));
+            Side::new(cells.collect())
         };
+        sides.into_iter().cloned().chain((0..most).map(other)).collect()
+    }
+
+    /// What calls and blocks say of a side, however its visits differ.
+    fn known(&self, side: &Side, pooled: &[Pooled], of: fn(&Condition) -> &[Visit]) -> Share {
+        let conditions = many(&self.conditions);
         let cells = self.conditions.iter().zip(&side.cells);
         let least = cells.map(|(c, cell)| {
-            let right = cell.mean.clamp(0.0, 1.0);
-            right * (1.0 - right) / count(c, |v| v.calls).max(1.0)
+            let calls: u64 = of(c).iter().map(|v| v.calls).sum();
+            room(cell.mean) / float(calls.max(1))
         });
-        let least = least.sum::<f64>() / conditions.powi(2);
         // Were all failures in the condition that was asked least, the mean would show
         // them least: it bounds the others.
-        let used = |v: &Visit| if v.calls > 0 { blocks(v) } else { 0 };
-        Share { mean: side.mean, variance: least, blocks: fewest(used) }
+        let units = self.conditions.iter().zip(pooled).map(|(c, pooled)| {
+            let used = of(c).iter().filter(|v| v.calls > 0);
+            let (count, blocks) = used.fold((0, 0), |(n, all), v| (n + 1, all + blocks(v)));
+            float(blocks).min(pooled.units(count))
+        });
+        Share {
+            mean: side.mean,
+            variance: least.sum::<f64>() / conditions.powi(2),
+            blocks: units.fold(f64::INFINITY, f64::min) * conditions,
+        }
     }
 
     /// Both kernels over all conditions, at the duty of the reference.
@@ -512,7 +530,7 @@ fn ln(x: f64) -> f64 {
 
 /// An interval of logarithms or differences without blocks to lean on.
 pub(super) fn welch(ours: &Side, theirs: &Side, alpha: f64) -> (Interval, Unit) {
-    let by_boot = boots_differ([ours, theirs]);
+    let by_boot = boots_differ(&[ours.clone(), theirs.clone()]);
     let variance = |side: &Side| match side.among_boots() {
         Some(boots) if by_boot => boots,
         Some(_) | None => side.among_visits(),

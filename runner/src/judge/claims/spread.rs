@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use bakeoff_fuzz::stats::special::beta_reg;
 
-use super::{BLOCK_CALLS, Visit, float, many};
+use super::{BLOCK_CALLS, Condition, Visit, float, many};
 
 /// One visit as it enters a mean: its boot, its weight, its value.
 #[derive(Clone, Copy, Debug)]
@@ -130,20 +130,18 @@ const FEWEST_BOOTS: usize = 4;
 const BOOTS_DIFFER: f64 = 0.01;
 
 /// Whether boots differ by more than their visits explain: the F test of the variance
-/// that boots show over that of visits, both sides together (Fisher 1925).
-pub(super) fn boots_differ(sides: [&Side; 2]) -> bool {
-    let boots: Vec<Variance> = sides.iter().filter_map(|s| s.among_boots()).collect();
-    if boots.len() < sides.len() {
-        return false;
+/// that boots show over that of visits, all kernels together (Fisher 1925). Each kernel
+/// counts by its own ratio, so that none drowns the others.
+pub(super) fn boots_differ(kernels: &[Side]) -> bool {
+    let (mut above, mut d1, mut d2) = (0.0, 0.0, 0.0);
+    for kernel in kernels {
+        let visits = kernel.among_visits();
+        let Some(boots) = kernel.among_boots().filter(|_| visits.value > 0.0) else { continue };
+        above += boots.freedom * boots.value / visits.value;
+        d1 += boots.freedom;
+        d2 += visits.freedom;
     }
-    let sum = |of: &[Variance]| of.iter().map(|v| v.value).sum::<f64>();
-    let visits: Vec<Variance> = sides.iter().map(|s| s.among_visits()).collect();
-    let (above, below) = (sum(&boots), sum(&visits));
-    if below <= 0.0 {
-        return false;
-    }
-    let (d1, d2) = (Variance::sum(boots).freedom, Variance::sum(visits).freedom);
-    above > below && f_tail(above / below, d1, d2) < BOOTS_DIFFER
+    d1 > 0.0 && above > d1 && f_tail(above / d1, d1, d2) < BOOTS_DIFFER
 }
 
 /// The probability that an F of `d1` and `d2` degrees of freedom is larger.
@@ -154,4 +152,59 @@ pub(super) fn f_tail(f: f64, d1: f64, d2: f64) -> f64 {
 /// Blocks of a visit, derived from its calls where they were not counted.
 pub(super) fn blocks(visit: &Visit) -> u64 {
     if visit.blocks > 0 { visit.blocks } else { visit.calls.div_ceil(BLOCK_CALLS) }
+}
+
+/// How much the visits of one condition differ, whatever the kernel: the variance of a
+/// visit's share over p(1 − p), all kernels of the run together. Independent calls have
+/// one over the calls of a visit; visits that fail or work as a whole have one.
+///
+/// A kernel that saw few failures cannot tell how failures clump; all together can.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pooled {
+    dispersion: f64,
+    freedom: f64,
+}
+
+impl Pooled {
+    pub(super) fn new(condition: &Condition) -> Pooled {
+        let Condition { name: _, candidate, reference, others } = condition;
+        let (mut squares, mut expected, mut freedom) = (0.0, 0.0, 0.0);
+        for visits in [candidate, reference].into_iter().chain(others) {
+            let Some(cell) = Cell::new(&shares(visits)).filter(|c| c.freedom > 0.0) else {
+                continue;
+            };
+            if room(cell.mean) > 0.0 {
+                squares += cell.freedom * cell.variance() * (cell.freedom + 1.0);
+                expected += cell.freedom * room(cell.mean);
+                freedom += cell.freedom;
+            }
+        }
+        let dispersion = if expected > 0.0 { squares / expected } else { 0.0 };
+        Pooled { dispersion, freedom }
+    }
+
+    /// How many independent units so many visits are worth.
+    pub(super) fn units(self, visits: u64) -> f64 {
+        if self.dispersion > 0.0 { float(visits) / self.dispersion } else { f64::INFINITY }
+    }
+}
+
+impl Side {
+    /// With the spread that all kernels of the run show together.
+    pub(super) fn among_kernels(&self, pooled: &[Pooled]) -> Variance {
+        let squared = many(&self.cells).powi(2).max(1.0);
+        let part = |(cell, pooled): (&Cell, &Pooled)| Variance {
+            value: pooled.dispersion * room(cell.mean) / many(&cell.residuals) / squared,
+            freedom: pooled.freedom,
+        };
+        let mut sum = Variance::sum(self.cells.iter().zip(pooled).map(part));
+        sum.value += self.extra;
+        sum
+    }
+}
+
+/// p(1 − p): what a single call varies by.
+pub(super) fn room(share: f64) -> f64 {
+    let share = share.clamp(0.0, 1.0);
+    share * (1.0 - share)
 }
