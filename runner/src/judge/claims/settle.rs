@@ -6,7 +6,7 @@ use bakeoff_fuzz::stats::Interval;
 use super::bounds::{Share, apart, plain};
 use super::duty::{At, Corrected, correct};
 use super::ratio;
-use super::spread::{Cell, Pooled, Side, Variance, blocks, boots_differ, room, shares};
+use super::spread::{Cell, Pooled, Side, Variance, blocks, boots_differ, rarer_in, room, shares};
 use super::{Better, Condition, Question, Scale, Visit, float, many};
 
 /// What the interval says, given the margin.
@@ -127,6 +127,10 @@ pub(super) struct Found {
 
 /// Visits of each kernel and condition below which nothing tells how visits differ.
 const FEWEST_VISITS: u32 = 2;
+
+/// Visits of a side with a failure (or with a success, if those are fewer) from which on
+/// the spread tells how failures clump; with fewer, blocks have to do.
+const FEWEST_FAILING: u32 = 5;
 
 impl Question {
     /// What the visits show, wrong in at most `alpha` of the cases.
@@ -327,12 +331,17 @@ impl Question {
             let calls: u64 = of(c).iter().map(|v| v.calls).sum();
             room(cell.mean) / float(calls.max(1))
         });
+        let failing = |of: fn(&Condition) -> &[Visit]| -> u32 {
+            self.conditions.iter().map(|c| rarer_in(of(c))).sum()
+        };
+        let known = failing(of) >= FEWEST_FAILING;
         // Were all failures in the condition that was asked least, the mean would show
         // them least: it bounds the others.
         let units = self.conditions.iter().zip(pooled).map(|(c, pooled)| {
             let used = of(c).iter().filter(|v| v.calls > 0);
-            let (count, blocks) = used.fold((0, 0), |(n, all), v| (n + 1, all + blocks(v)));
-            float(blocks).min(pooled.units(count))
+            let (visits, blocks) = used.fold((0, 0), |(n, all), v| (n + 1, all + blocks(v)));
+            let among = pooled.units(visits);
+            if known && among.is_finite() { among } else { float(blocks).min(among) }
         });
         Share {
             mean: side.mean,

@@ -208,3 +208,10 @@ pub(super) fn room(share: f64) -> f64 {
     let share = share.clamp(0.0, 1.0);
     share * (1.0 - share)
 }
+
+/// Visits that hold a failure, or a success if those are fewer.
+pub(super) fn rarer_in(visits: &[Visit]) -> u32 {
+    let used = || visits.iter().filter(|v| v.calls > 0);
+    let (failed, worked) = (used().filter(|v| v.value < 1.0), used().filter(|v| v.value > 0.0));
+    u32::try_from(failed.count().min(worked.count())).unwrap_or(u32::MAX)
+}
