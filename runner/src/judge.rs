@@ -2,6 +2,7 @@
 //! Run directory → report: nothing is measured here, everything is recounted.
 
 pub mod calibrate;
+pub mod claims;
 pub mod compare;
 pub mod report;
 pub mod stats;
