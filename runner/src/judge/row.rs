@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::spec::plan::CellId;
 use crate::spec::{Gate, Role};
 
+pub use crate::judge::compare::BlindRow;
+
 pub use crate::base::verdict::{ClaimReading, SplatReading, Verdict, WrongReading};
 
 /// What a row speaks of, and what it rests on.
@@ -484,16 +486,4 @@ pub struct NotTested {
     pub arch: Option<String>,
     /// In which profile.
     pub profile: Option<String>,
-}
-
-/// Where lockdep did not look, or could not: what a clean console does not prove.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BlindRow {
-    /// Where.
-    #[serde(flatten)]
-    pub place: Place,
-    /// What is not proven, in words.
-    pub what: String,
-    /// Blocks or reports concerned.
-    pub count: u64,
 }

@@ -21,6 +21,8 @@ const FULL_BUILD_CPU_S: f64 = 400.0;
 const SMALL_BUILD_CPU_S: f64 = 30.0;
 /// Power-on to Hello under TCG.
 const BOOT_S: f64 = 2.5;
+/// A boot without its visits.
+pub const BOOT_SECONDS: f64 = BOOT_S + END_S;
 /// Starting and ending a visit.
 const VISIT_S: f64 = 0.15;
 /// Calls per second where nothing else sets the pace, under TCG on the slower
