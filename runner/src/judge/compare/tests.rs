@@ -6,6 +6,7 @@ use bakeoff_fuzz::wire::{Score, StepOutcome};
 use super::testing::*;
 use super::untested::{CONTEXTS, STRESSES};
 use super::*;
+use crate::judge::compare::rate::METRICS;
 use crate::keep::store::{BootEnd, KernelOutcome};
 use crate::see::observation::{BootObservation, Observation};
 use crate::spec::Gate;
