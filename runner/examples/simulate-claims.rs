@@ -59,7 +59,11 @@ fn worlds() -> Vec<World> {
 fn main() {
     let times = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(2_000);
     let plant: f64 = std::env::args().nth(2).and_then(|n| n.parse().ok()).unwrap_or(0.0);
+    let only = std::env::args().nth(3).unwrap_or_default();
     for mut world in worlds() {
+        if !world.name.contains(&only) {
+            continue;
+        }
         world.losses = vec![plant; 6];
         let mut line = format!("{:<20} {:>2}", world.name, world.conditions);
         for reader in [Reader::Once(12), Reader::Once(48), Reader::Looks(Looks::planned(6))] {

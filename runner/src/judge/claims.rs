@@ -37,6 +37,7 @@ mod bounds;
 mod duty;
 mod exact;
 mod looks;
+mod permute;
 mod ratio;
 mod settle;
 pub mod simulate;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use exact::{Confirmed, Fisher, Seen, Zero, clopper_pearson, confirm, fisher, zero_means};
 pub use looks::{Look, Looks, Standing};
+pub use permute::{Permuted, permute};
 pub use settle::{Duty, Missing, Reading, Settled, ToDecide, Unit};
 
 /// Calls of a block at most: the unit where nothing failed, because whole blocks of

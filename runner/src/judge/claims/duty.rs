@@ -63,7 +63,12 @@ impl Sums {
         let left = at.iter().zip(&cell.residuals).map(|(a, (boot, residual))| {
             (*boot, residual - slope * a.weight / all * (a.duty - self.duty))
         });
-        Cell { mean: cell.mean, residuals: left.collect(), freedom: cell.freedom - 0.5 }
+        Cell {
+            mean: cell.mean,
+            residuals: left.collect(),
+            freedom: cell.freedom - 0.5,
+            corrected: true,
+        }
     }
 }
 
@@ -106,7 +111,7 @@ pub(super) fn correct(ours: (&Cell, &[At]), theirs: (&Cell, &[At])) -> Corrected
     let (slopes, slope_noise) =
         if differ { (own, own_noise.0) } else { ((common, common), common_noise) };
     let mut moved = a.without(ours.0, ours.1, slopes.0);
-    moved.mean += slopes.0 * apart;
+    moved.mean = (moved.mean + slopes.0 * apart).clamp(0.0, 1.0);
     let theirs = b.without(theirs.0, theirs.1, slopes.1);
     Corrected::Moved { ours: moved, theirs, slope_variance: apart * apart * slope_noise }
 }

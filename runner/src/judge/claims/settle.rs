@@ -209,7 +209,7 @@ impl Question {
         let Found { estimate, interval, candidate, reference, unit, duty } = found;
         let good = self.benefit(interval);
         let reading = self.reading(good);
-        let missing = nothing.missing.map(|part| self.worst_case(part, estimate, interval));
+        let missing = nothing.missing.map(|part| self.worst_case(part, interval));
         let mut said = Vec::new();
         if unit == Unit::Boots {
             said.push("boots differ by more than their visits explain".to_owned());
@@ -406,7 +406,7 @@ impl Question {
 
     /// Every lost sample against the claim, and for it. The interval keeps its width
     /// on each side of the estimate that moves.
-    fn worst_case(&self, part: Missing, estimate: f64, found: Interval) -> Missing {
+    fn worst_case(&self, part: Missing, found: Interval) -> Missing {
         if self.scale == Scale::Ratio {
             return part;
         }
@@ -432,10 +432,6 @@ impl Question {
         let apart = seen(ours) - seen(theirs);
         let down = mean(ours, 0.0) - mean(theirs, 1.0) - apart;
         let up = mean(ours, 1.0) - mean(theirs, 0.0) - apart;
-        debug_assert!(
-            found.low <= estimate && estimate <= found.high,
-            "an interval holds its estimate"
-        );
         let low = (found.low + down.min(0.0)).max(-1.0);
         let high = (found.high + up.max(0.0)).min(1.0);
         let reading = Some(self.reading(self.benefit(Interval { low, high })));

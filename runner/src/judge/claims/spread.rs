@@ -28,6 +28,9 @@ pub(super) struct Cell {
     pub(super) residuals: Vec<(u32, f64)>,
     /// Degrees of freedom of the residuals.
     pub(super) freedom: f64,
+    /// What the load explains is taken out, so that other kernels' raw spread says
+    /// nothing of it.
+    pub(super) corrected: bool,
 }
 
 impl Cell {
@@ -39,7 +42,8 @@ impl Cell {
         }
         let mean = points.iter().map(|p| p.weight * p.value).sum::<f64>() / all;
         let residuals = points.iter().map(|p| (p.boot, p.weight / all * (p.value - mean)));
-        Some(Cell { mean, residuals: residuals.collect(), freedom: many(points) - 1.0 })
+        let residuals = residuals.collect();
+        Some(Cell { mean, residuals, freedom: many(points) - 1.0, corrected: false })
     }
 
     /// The variance of the mean.
@@ -193,9 +197,14 @@ impl Side {
     /// With the spread that all kernels of the run show together.
     pub(super) fn among_kernels(&self, pooled: &[Pooled]) -> Variance {
         let squared = many(&self.cells).powi(2).max(1.0);
-        let part = |(cell, pooled): (&Cell, &Pooled)| Variance {
-            value: pooled.dispersion * room(cell.mean) / many(&cell.residuals) / squared,
-            freedom: pooled.freedom,
+        let part = |(cell, pooled): (&Cell, &Pooled)| {
+            let shared = pooled.dispersion * room(cell.mean) / many(&cell.residuals);
+            let (value, freedom) = if cell.corrected {
+                (cell.variance(), cell.freedom)
+            } else {
+                (shared, pooled.freedom)
+            };
+            Variance { value: value / squared, freedom }
         };
         let mut sum = Variance::sum(self.cells.iter().zip(pooled).map(part));
         sum.value += self.extra;
