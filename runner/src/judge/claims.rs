@@ -33,6 +33,7 @@
 //! Bonferroni's inequality rather than Šidák's, which needs one common distribution
 //! of all intervals and gains 2 % of the error at twelve claims.
 
+mod alone;
 mod bounds;
 mod duty;
 mod exact;
@@ -45,6 +46,7 @@ mod spread;
 #[cfg(test)]
 mod tests;
 
+pub use alone::alone;
 pub use exact::{Confirmed, Fisher, Seen, Zero, clopper_pearson, confirm, fisher, zero_means};
 pub use looks::{Look, Looks, Standing};
 pub use permute::{Permuted, permute};

@@ -24,9 +24,8 @@ pub(crate) mod words;
 mod wrong;
 
 pub use blind::BlindRow;
-pub(crate) use measure::points;
-pub(crate) use settle::looks;
-pub(crate) use splat::{provoking, to_confirm};
+pub(crate) use settle::{open as open_claims, pools};
+pub(crate) use splat::to_confirm;
 
 use crate::judge::row::{
     CellRow, ClaimRow, GateRow, MeasureRow, NotTested, PredictionRow, SplatRow, VerdictRow,
@@ -49,6 +48,8 @@ pub struct Subject<'a> {
     pub predictions: &'a [Prediction],
     /// Splats that blame nobody.
     pub known: &'a [KnownSplat],
+    /// Claims of all contenders on all architectures: they hold together.
+    pub claim_count: usize,
 }
 
 impl<'a> Subject<'a> {
@@ -62,20 +63,17 @@ impl<'a> Subject<'a> {
             gates: &spec.gates,
             predictions: &spec.predictions,
             known: &spec.known_splats,
+            claim_count: claim_count(plan),
         }
     }
+}
 
-    /// Claims of all candidates on all architectures: they hold together.
-    pub(crate) fn claim_count(&self) -> usize {
-        let judged = |claim: &&PlannedClaim| {
-            self.plan
-                .cells
-                .iter()
-                .filter(|cell| cell.role == Role::Contender && cell.id.profile == claim.profile)
-                .count()
-        };
-        self.plan.claims.iter().map(|claim| judged(&claim)).sum()
-    }
+fn claim_count(plan: &Plan) -> usize {
+    let judged = |claim: &PlannedClaim| {
+        let cells = plan.cells.iter();
+        cells.filter(|c| c.role == Role::Contender && c.id.profile == claim.profile).count()
+    };
+    plan.claims.iter().map(judged).sum()
 }
 
 /// Everything that can be said of a run.
@@ -111,11 +109,7 @@ pub struct Comparison {
 pub fn compare(subject: &Subject<'_>, observations: &[Observation]) -> Comparison {
     let mut all = Comparison::default();
     for group in groups(observations) {
-        let peers = Peers {
-            reference: with_role(&group, Role::Reference),
-            control: with_role(&group, Role::Control),
-            negative: with_role(&group, Role::NegativeControl),
-        };
+        let peers = Peers::of(&group);
         for seen in &group {
             all.cells.push(cell::row(seen, subject.plan));
             all.splats.extend(splat::rows(seen, &peers, subject.known));
@@ -141,6 +135,17 @@ pub(crate) struct Peers<'a> {
     pub(crate) negative: Option<&'a Observation>,
 }
 
+impl<'a> Peers<'a> {
+    /// Those of a group.
+    pub(crate) fn of(group: &[&'a Observation]) -> Peers<'a> {
+        Peers {
+            reference: with_role(group, Role::Reference),
+            control: with_role(group, Role::Control),
+            negative: with_role(group, Role::NegativeControl),
+        }
+    }
+}
+
 /// Cells that are compared with each other: one base, architecture and profile.
 pub(crate) fn groups(observations: &[Observation]) -> Vec<Vec<&Observation>> {
     let mut groups: indexmap::IndexMap<(&str, &str, &str), Vec<&Observation>> =
@@ -152,6 +157,6 @@ pub(crate) fn groups(observations: &[Observation]) -> Vec<Vec<&Observation>> {
     groups.into_values().collect()
 }
 
-pub(crate) fn with_role<'a>(group: &[&'a Observation], role: Role) -> Option<&'a Observation> {
+fn with_role<'a>(group: &[&'a Observation], role: Role) -> Option<&'a Observation> {
     group.iter().find(|seen| seen.cell.role == role).copied()
 }

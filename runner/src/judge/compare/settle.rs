@@ -17,7 +17,7 @@ use crate::spec::{Role, declared};
 
 /// The looks that the claims of a run are settled at.
 pub(crate) fn looks(subject: &Subject<'_>) -> Looks {
-    Looks::extendable(subject.claim_count())
+    Looks::extendable(subject.claim_count)
 }
 
 /// A claim and one metric of it, on the steps of the plan.
@@ -139,6 +139,37 @@ pub(crate) struct Open<'a> {
     /// It would take more than the planned looks.
     pub(crate) beyond: bool,
 }
+
+/// The claims of a run of copies, with the visits of all copies as the reference's: what is
+/// dealt anew. Boots of different copies have different numbers.
+pub(crate) fn pools(subject: &Subject<'_>, all: &[Observation]) -> Vec<Question> {
+    let mut pools = Vec::new();
+    for group in super::groups(all) {
+        for claim in claims_of(&group, subject.plan) {
+            for asked in asked(claim, subject.plan, &group) {
+                let Some(first) = group.first() else { continue };
+                let mut pool = asked.question(first, first, &group);
+                for (condition, planned) in pool.conditions.iter_mut().zip(&asked.steps) {
+                    condition.candidate.clear();
+                    condition.others.clear();
+                    condition.reference.clear();
+                    for (copy, seen) in (0..).zip(&group) {
+                        let visits = points(seen, planned, &asked.metric).into_iter();
+                        condition.reference.extend(visits.map(|point| {
+                            let boot = copy * BOOTS_OF_A_COPY + point.visit.boot;
+                            claims::Visit { boot, ..point.visit }
+                        }));
+                    }
+                }
+                pools.push(pool);
+            }
+        }
+    }
+    pools
+}
+
+/// No copy has as many boots.
+const BOOTS_OF_A_COPY: u32 = 10_000;
 
 /// The open claims of the contenders of a group.
 pub(crate) fn open<'a>(
