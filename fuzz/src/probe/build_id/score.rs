@@ -585,6 +585,21 @@ pub(super) mod tests {
         assert_eq!(counts.shares[TOP_FRAME], Share { of: 1, right: 0 });
     }
 
+    /// Whatever a sample adds to its block, the probe declares.
+    #[test]
+    fn what_is_counted_is_declared() {
+        let with = |answer| Sample { answer, ..sample(&right()) };
+        let counts = score(&[
+            sample(&right()),
+            sample(&fallen_back()),
+            with(Answer::Impossible),
+            with(Answer::Nothing(14)),
+            Sample { count: 0, ..sample(&right()) },
+        ]);
+        assert_eq!(counts.excluded.len(), 3);
+        assert_eq!(crate::probe::build_id::PROBE.check(&counts), Ok(()));
+    }
+
     /// The duration of each call that counts is kept; a clock that stepped back gives
     /// none.
     #[test]
