@@ -38,5 +38,6 @@ mod see;
 mod spec;
 
 pub use base::error::exit_code;
+pub use judge::claims;
 pub use judge::stats::coverage;
 pub use see::observe;

@@ -25,22 +25,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::Result;
 use crate::fuzz::rows::FuzzReport;
-use crate::judge::compare::{
-    BlindRow, CandidateInfo, CellRow, Comparison, Finding, GateRow, NotTested, PredictionRow,
-    RateRow, Settings, SplatRow, Subject, VerdictRow, label,
+use crate::judge::row::{
+    BlindRow, CellRow, ClaimRow, GateRow, MeasureRow, NotTested, PredictionRow, SplatRow,
+    VerdictRow, VisitRow, WrongRow,
 };
-use crate::keep::store::{Environment, RunJson};
-use crate::spec::{Spec, Thread};
+use crate::keep::store::Environment;
+use crate::spec::{Role, Thread};
 
 /// Version of `report.json`; a change of meaning raises it.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// The widest line of the text: what survives being quoted in a mail.
 pub const WIDTH: usize = 75;
 
-/// All that a run showed. Every row of every list names its `base`, `candidate`,
-/// `arch` and `profile`, the number of `boots` it rests on, and its `evidence`:
-/// files relative to the run.
+/// All that a run showed. Every row names its `base`, `candidate`, `arch` and `profile`,
+/// and its `evidence`: files relative to the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "bakeoff report")]
 pub struct Report {
@@ -52,24 +51,26 @@ pub struct Report {
     pub run: Run,
     /// On what machine.
     pub environment: Environment,
-    /// How sure the verdicts are, and which differences count.
-    pub settings: Settings,
-    /// Better, same, worse or inconclusive, per base, candidate and architecture.
+    /// What is concluded, per base, candidate and architecture.
     pub verdicts: Vec<VerdictRow>,
-    /// The spec's gates, per contender.
-    pub gates: Vec<GateRow>,
-    /// The spec's predictions, per base and architecture.
-    pub predictions: Vec<PredictionRow>,
-    /// How each cell ended, and what it cost.
-    pub cells: Vec<CellRow>,
+    /// What was asked, and the answers. They hold jointly.
+    pub claims: Vec<ClaimRow>,
+    /// What was measured: shown, not judged.
+    pub measures: Vec<MeasureRow>,
+    /// The visits of the claims, for charts.
+    pub visits: Vec<VisitRow>,
+    /// Answers that must never be wrong.
+    pub wrong: Vec<WrongRow>,
     /// Reports of the kernels.
     pub splats: Vec<SplatRow>,
     /// Where lockdep did not look, or could not: what a clean console does not prove.
     pub blind: Vec<BlindRow>,
-    /// How often each metric was right.
-    pub rates: Vec<RateRow>,
-    /// What the oracles found.
-    pub findings: Vec<Finding>,
+    /// How each cell ended, and what it cost.
+    pub cells: Vec<CellRow>,
+    /// The spec's gates, per contender.
+    pub gates: Vec<GateRow>,
+    /// The spec's predictions, per base and architecture.
+    pub predictions: Vec<PredictionRow>,
     /// What nobody should conclude from all this.
     pub not_tested: Vec<NotTested>,
     /// Fuzzing, where the run did some. No verdict rests on it.
@@ -88,6 +89,8 @@ pub struct Run {
     pub thread: Option<Thread>,
     /// When it began, RFC 3339.
     pub started: String,
+    /// Why this is not the whole of it: cells that are not done yet; `null` once it is.
+    pub interim: Option<String>,
     /// SHA-256 over spec and patches.
     pub spec_sha256: String,
     /// Root of all seeds.
@@ -96,59 +99,50 @@ pub struct Run {
     pub bases: BTreeMap<String, String>,
     /// Who competes, in the order of the spec.
     pub candidates: Vec<CandidateInfo>,
-    /// What was measured, in the order of the spec.
-    pub steps: Vec<String>,
+    /// Architectures, in the order of the spec.
+    pub architectures: Vec<String>,
+    /// Profiles.
+    pub profiles: Vec<String>,
+    /// The claims, in the order of the spec: the columns of the matrix.
+    pub claims: Vec<ClaimInfo>,
+    /// All claims hold together with this confidence.
+    pub confidence: f64,
+    /// Minutes the spec allows for measuring; `null`: no limit.
+    pub budget_minutes: Option<f64>,
+    /// Minutes all boots took.
+    pub boot_minutes: f64,
+    /// Visits made, of all cells.
+    pub visits: u64,
 }
 
-impl Report {
-    /// The report of a run.
-    #[must_use]
-    pub fn new(run: &RunJson, spec: &Spec, comparison: Comparison) -> Report {
-        let subject = Subject::new(spec, &run.plan);
-        let Comparison {
-            settings,
-            cells,
-            splats,
-            blind,
-            rates,
-            findings,
-            verdicts,
-            gates,
-            predictions,
-            not_tested,
-        } = comparison;
-        Report {
-            schema_version: SCHEMA_VERSION,
-            tool: run.tool.clone(),
-            run: Run {
-                bakeoff: run.bakeoff.clone(),
-                title: spec.title.clone(),
-                thread: spec.thread.clone(),
-                started: run.started.clone(),
-                spec_sha256: run.spec_sha256.clone(),
-                seed: run.plan.seed,
-                bases: run
-                    .bases
-                    .iter()
-                    .map(|(name, base)| (name.clone(), base.to_string()))
-                    .collect(),
-                candidates: subject.candidates,
-                steps: run.plan.steps.iter().map(|planned| label(&planned.step)).collect(),
-            },
-            environment: run.environment.clone(),
-            settings,
-            verdicts,
-            gates,
-            predictions,
-            cells,
-            splats,
-            blind,
-            rates,
-            findings,
-            not_tested,
-            fuzz: None,
-        }
-    }
+/// A claim as the report names it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ClaimInfo {
+    /// Its name, short enough for a column: `quiet`.
+    pub name: String,
+    /// What it asks.
+    pub question: String,
+    /// The metric in words.
+    pub means: String,
+    /// The margin in words: `0.5 points`, `5 %`.
+    pub margin: String,
+    /// The spec has no claims, this one is made of a probe's declaration.
+    pub by_default: bool,
+}
+
+/// A candidate as the report names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CandidateInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// One line on what it does.
+    pub title: String,
+    /// Files that its patches touch, and lines added and removed: what it costs to read.
+    pub touches: Vec<String>,
+    /// Lines added and removed.
+    pub lines: [u32; 2],
 }
 
 /// A way to write a report down.

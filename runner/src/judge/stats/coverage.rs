@@ -56,7 +56,7 @@ impl Coins {
     }
 
     /// A normal deviate (Box & Muller 1958).
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (-self.unit()).ln_1p()).sqrt();
         radius * (TAU * self.unit()).cos()
     }
