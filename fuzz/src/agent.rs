@@ -309,7 +309,10 @@ fn make_visit(text: &str) -> ExitCode {
     };
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let (probe, _) = probe::check(&visit.step)?;
-        (probe.run)(&visit, &mut |block| tell(&Record::Block(block)))
+        (probe.run)(&visit, &mut |block| {
+            probe.check(&block)?;
+            tell(&Record::Block(block))
+        })
     }));
     let outcome = match ran {
         Ok(Ok(())) => StepOutcome::Done,

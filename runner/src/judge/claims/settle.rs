@@ -462,7 +462,7 @@ impl Question {
             (Some(a), None) | (None, Some(a)) => a,
             (None, None) => return None,
         };
-        let worst = (allowed > 0.0).then(|| times(below + above, allowed)).unwrap_or(f64::INFINITY);
+        let worst = if allowed > 0.0 { times(below + above, allowed) } else { f64::INFINITY };
         let visits = |times: f64| {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
             let visits = (times * f64::from(settled.visits)).ceil().clamp(0.0, 1e9) as u32;

@@ -49,6 +49,18 @@ pub enum Kind {
         /// How alike two calls of one visit are.
         alike: f64,
     },
+    /// A writer takes its duty of the calls, and takes more of the candidates': at the
+    /// same duty all kernels are alike.
+    Duty {
+        /// The reference's mean duty.
+        duty: f64,
+        /// By how much more the candidates'.
+        apart: f64,
+        /// Standard deviation of the duty among visits.
+        spread: f64,
+        /// How alike two calls of one visit are.
+        alike: f64,
+    },
     /// A continuous metric: the logarithms of visits are normal.
     Skewed {
         /// Their standard deviation.
@@ -81,7 +93,8 @@ impl Kind {
             | Kind::Visits { .. }
             | Kind::Modes { .. }
             | Kind::Blocks { .. }
-            | Kind::Boots { .. } => true,
+            | Kind::Boots { .. }
+            | Kind::Duty { .. } => true,
             Kind::Skewed { .. } | Kind::Tailed { .. } | Kind::Zeros { .. } => false,
         }
     }
@@ -92,6 +105,7 @@ impl Kind {
             Kind::Calls { right } | Kind::Visits { right, .. } | Kind::Boots { right, .. } => right,
             Kind::Modes { right, rare, part } => (1.0 - part) * right + part * rare,
             Kind::Blocks { part } => 1.0 - part,
+            Kind::Duty { duty, .. } => 1.0 - duty,
             Kind::Skewed { .. } | Kind::Tailed { .. } | Kind::Zeros { .. } => 1.0,
         }
     }
@@ -134,8 +148,8 @@ impl World {
         if self.kinds.iter().all(|k| k.counts()) { Scale::Share } else { Scale::Ratio }
     }
 
-    /// One kernel: its visits of every condition.
-    fn kernel(&self, visits: u32, loss: f64, coins: &mut Coins) -> Vec<Vec<Visit>> {
+    /// One kernel: its visits of every condition. The reference has no loss of its own.
+    fn kernel(&self, visits: u32, loss: Option<f64>, coins: &mut Coins) -> Vec<Vec<Visit>> {
         let kinds: Vec<Kind> = self.kinds.iter().copied().cycle().take(self.conditions).collect();
         // What is said of a boot holds in all its conditions.
         let boots: Vec<f64> = (0..BOOTS).map(|_| coins.unit()).collect();
@@ -153,8 +167,9 @@ impl World {
     /// The claims of one bake-off with so many visits.
     #[must_use]
     pub fn bake_off(&self, visits: u32, coins: &mut Coins) -> Vec<Question> {
-        let reference = self.kernel(visits, 0.0, coins);
-        let all: Vec<_> = self.losses.iter().map(|l| self.kernel(visits, *l, coins)).collect();
+        let reference = self.kernel(visits, None, coins);
+        let all: Vec<_> =
+            self.losses.iter().map(|l| self.kernel(visits, Some(*l), coins)).collect();
         let question = |at: usize, ours: &Vec<Vec<Visit>>| Question {
             scale: self.scale(),
             better: Better::Higher,
@@ -174,7 +189,9 @@ impl World {
     }
 }
 
-fn sample(kind: Kind, loss: f64, boot: u32, luck: f64, coins: &mut Coins) -> Visit {
+fn sample(kind: Kind, loss: Option<f64>, boot: u32, luck: f64, coins: &mut Coins) -> Visit {
+    let (candidate, loss) = (loss.is_some(), loss.unwrap_or(0.0));
+    let mut measured = None;
     let beta = |right: f64, alike: f64, coins: &mut Coins| {
         if alike <= 0.0 || right <= 0.0 || right >= 1.0 {
             return right;
@@ -193,6 +210,12 @@ fn sample(kind: Kind, loss: f64, boot: u32, luck: f64, coins: &mut Coins) -> Vis
             }
         }
         Kind::Blocks { .. } => 1.0,
+        Kind::Duty { duty, apart, spread, alike } => {
+            let mean = if candidate { duty + apart } else { duty };
+            let duty = (mean + spread * coins.normal()).clamp(0.01, 0.99);
+            measured = Some(duty);
+            beta(1.0 - duty, alike, coins)
+        }
         Kind::Boots { right, boots, alike } => {
             // Two modes of boots, equally frequent, with that correlation.
             let apart = (boots * right * (1.0 - right)).sqrt();
@@ -218,7 +241,7 @@ fn sample(kind: Kind, loss: f64, boot: u32, luck: f64, coins: &mut Coins) -> Vis
         right += here;
         failed_blocks += u64::from(here < BLOCK_CALLS);
     }
-    Visit { blocks, failed_blocks, ..Visit::share(boot, right, CALLS) }
+    Visit { blocks, failed_blocks, duty: measured, ..Visit::share(boot, right, CALLS) }
 }
 
 /// What came of many bake-offs.

@@ -28,9 +28,9 @@ pub(super) struct Cell {
     pub(super) residuals: Vec<(u32, f64)>,
     /// Degrees of freedom of the residuals.
     pub(super) freedom: f64,
-    /// What the load explains is taken out, so that other kernels' raw spread says
-    /// nothing of it.
-    pub(super) corrected: bool,
+    /// Where what the load explains is taken out: what it leaves on both kernels together.
+    /// The raw spread of all kernels says nothing of that.
+    pub(super) corrected: Option<Pooled>,
 }
 
 impl Cell {
@@ -43,7 +43,7 @@ impl Cell {
         let mean = points.iter().map(|p| p.weight * p.value).sum::<f64>() / all;
         let residuals = points.iter().map(|p| (p.boot, p.weight / all * (p.value - mean)));
         let residuals = residuals.collect();
-        Some(Cell { mean, residuals, freedom: many(points) - 1.0, corrected: false })
+        Some(Cell { mean, residuals, freedom: many(points) - 1.0, corrected: None })
     }
 
     /// The variance of the mean.
@@ -183,6 +183,12 @@ impl Pooled {
                 freedom += cell.freedom;
             }
         }
+        Pooled::of(squares, expected, freedom)
+    }
+
+    /// From the squares of the residuals, weighted by degrees of freedom, and what p(1 − p)
+    /// of the kernels comes to by the same weights.
+    pub(super) fn of(squares: f64, expected: f64, freedom: f64) -> Pooled {
         let dispersion = if expected > 0.0 { squares / expected } else { 0.0 };
         Pooled { dispersion, freedom }
     }
@@ -198,13 +204,9 @@ impl Side {
     pub(super) fn among_kernels(&self, pooled: &[Pooled]) -> Variance {
         let squared = many(&self.cells).powi(2).max(1.0);
         let part = |(cell, pooled): (&Cell, &Pooled)| {
-            let shared = pooled.dispersion * room(cell.mean) / many(&cell.residuals);
-            let (value, freedom) = if cell.corrected {
-                (cell.variance(), cell.freedom)
-            } else {
-                (shared, pooled.freedom)
-            };
-            Variance { value: value / squared, freedom }
+            let pooled = cell.corrected.unwrap_or(*pooled);
+            let value = pooled.dispersion * room(cell.mean) / many(&cell.residuals);
+            Variance { value: value / squared, freedom: pooled.freedom }
         };
         let mut sum = Variance::sum(self.cells.iter().zip(pooled).map(part));
         sum.value += self.extra;
