@@ -7,7 +7,6 @@ pub mod compare;
 pub mod report;
 pub mod row;
 pub mod steer;
-pub mod stats;
 pub mod verify;
 use std::collections::BTreeMap;
 

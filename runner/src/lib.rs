@@ -39,5 +39,4 @@ mod spec;
 
 pub use base::error::exit_code;
 pub use judge::claims;
-pub use judge::stats::coverage;
 pub use see::observe;

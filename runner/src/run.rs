@@ -362,8 +362,8 @@ impl Crew<'_> {
                 total.builds += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
             let targets: Vec<Target> = self.run.plan.steps_of(&cell.id).map(Target::from).collect();
-            let made = self.boots_of(&cell.id)?;
-            total.boots += expect::boots(&self.run.plan, &targets, made);
+            let plan = &self.run.plan;
+            total.boots += expect::boots(plan, &targets, self.boots_of(&cell.id)?);
         }
         Ok(total)
     }

@@ -35,6 +35,7 @@
 
 mod alone;
 mod bounds;
+mod coins;
 mod duty;
 mod exact;
 mod looks;

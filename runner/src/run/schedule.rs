@@ -151,6 +151,20 @@ pub trait Steering {
     fn interim(&self) -> crate::base::error::Result<()>;
 }
 
+/// Carries out the plan and nothing more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsPlanned;
+
+impl Steering for AsPlanned {
+    fn next(&self) -> crate::base::error::Result<Option<Wanted>> {
+        Ok(None)
+    }
+
+    fn interim(&self) -> crate::base::error::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

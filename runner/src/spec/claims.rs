@@ -122,7 +122,7 @@ fn measures(probe: &Probe, metric: &str) -> bool {
 }
 
 /// The declaration of a metric.
-pub(crate) fn declared(metric: &str) -> Option<&'static Metric> {
+pub fn declared(metric: &str) -> Option<&'static Metric> {
     probe::PROBES.iter().find_map(|row| row.metric(metric))
 }
 

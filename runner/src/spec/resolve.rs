@@ -173,7 +173,7 @@ pub(super) fn resolve(
     }
     let budget = budget.as_deref().map(super::claims::parse_budget).transpose();
     let budget = budget.map_err(|why| place.error("budget", why))?;
-    let known = Known { probes: &resolved_probes, claims: &resolved_claims };
+    let nameable = Known { probes: &resolved_probes, claims: &resolved_claims };
     for Prediction { candidate, holds_if, .. } in &predictions {
         let known = || resolved.iter().map(|c| c.name.as_str());
         if !known().any(|name| name == candidate) {
@@ -183,10 +183,10 @@ pub(super) fn resolve(
                 format!("predictions: there is no candidate `{candidate}`; {near}"),
             ));
         }
-        check_gate(holds_if, &known, &place)?;
+        check_gate(holds_if, &nameable, &place)?;
     }
     for gate in &gates {
-        check_gate(gate, &known, &place)?;
+        check_gate(gate, &nameable, &place)?;
     }
     for (index, known) in known_splats.iter().enumerate() {
         if let Some((at, why)) = known.complaint(today) {

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::{Condition, Looks, Question, Reading, Visit, clopper_pearson};
-use crate::judge::stats::coverage::Coins;
+use crate::judge::claims::coins::Coins;
 
 /// What came of the dealt bake-offs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

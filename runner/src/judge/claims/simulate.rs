@@ -9,7 +9,7 @@
 use super::{
     BLOCK_CALLS, Better, Condition, Looks, Question, Reading, Scale, Settled, Visit, float,
 };
-use crate::judge::stats::coverage::Coins;
+use crate::judge::claims::coins::Coins;
 
 /// How the visits of a condition go.
 #[derive(Clone, Copy, Debug, PartialEq)]

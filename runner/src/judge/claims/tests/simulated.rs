@@ -4,7 +4,7 @@
 
 use super::super::simulate::{Kind, Reader, World};
 use super::super::*;
-use crate::judge::stats::coverage::Coins;
+use crate::judge::claims::coins::Coins;
 
 fn world(kinds: &[Kind], losses: &[f64], margin: f64) -> World {
     World { name: "", kinds: kinds.to_vec(), conditions: 3, losses: losses.to_vec(), margin }
