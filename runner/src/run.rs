@@ -529,8 +529,7 @@ impl Crew<'_> {
             seed: boot_seed(self.run.plan.seed, &cell.id, &id.name),
             steps: self.steps(cell, turn, steps),
         };
-        let mut limits = Limits::new(accel, &workload);
-        limits.expected = expect::boot(&workload.steps);
+        let limits = Limits::new(accel, &workload, expect::boot(&workload.steps));
         let exercise = Exercise {
             store: self.store,
             id,

@@ -6,11 +6,15 @@
 //! the steps after it prove nothing. Those get a fresh boot. A resumed run asks
 //! the same function, so it goes on where the interrupted one was.
 //!
+//! A step in which a guest hung is tried once more, after all others: if it hangs
+//! again, nothing is lost with it. A kernel that only ever hangs is given up.
+//!
 //! A step that has boots of its own (what it leaves behind would spoil others)
 //! comes after all others, alone.
 
 use bakeoff_fuzz::wire::StepOutcome;
 
+use crate::keep::store::BootEnd;
 use crate::see::observation::BootObservation;
 use crate::spec::plan::Planned;
 
@@ -18,21 +22,37 @@ use crate::spec::plan::Planned;
 const SILENT_BOOTS: usize = 2;
 /// Times a step is begun before it is left at what it gave.
 const ATTEMPTS: usize = 2;
+/// Boots in a row that brought no step to its end, after which the steps that are
+/// left stay undone. A boot that hangs costs a minute.
+const IN_VAIN: usize = 6;
 
 /// The steps of the next boot, in order; `None` if nothing is left to do.
 #[must_use]
 pub fn next_boot(steps: &[Planned], boots: &[BootObservation]) -> Option<Vec<u32>> {
-    if boots.iter().filter(|boot| boot.hello.is_none()).count() >= SILENT_BOOTS {
+    if boots.iter().filter(|boot| boot.hello.is_none()).count() >= SILENT_BOOTS
+        || boots.iter().rev().take_while(|boot| was_in_vain(boot)).count() >= IN_VAIN
+    {
         return None;
     }
-    let left: Vec<&Planned> =
-        steps.iter().filter(|planned| !is_settled(planned.step.id, boots)).collect();
+    let mut left: Vec<&Planned> =
+        steps.iter().filter(|planned| !is_settled(id(planned), boots)).collect();
+    left.sort_by_key(|planned| boots.iter().any(|boot| was_cut(id(planned), boot)));
     let together: Vec<u32> =
-        left.iter().filter(|planned| !planned.own_boot).map(|planned| planned.step.id).collect();
+        left.iter().filter(|planned| !planned.own_boot).map(|planned| id(planned)).collect();
     if together.is_empty() {
-        return left.first().map(|planned| vec![planned.step.id]);
+        return left.first().map(|planned| vec![id(planned)]);
     }
     Some(together)
+}
+
+fn id(planned: &Planned) -> u32 {
+    planned.step.id
+}
+
+/// Whether this boot came up and said nothing about any step.
+fn was_in_vain(boot: &BootObservation) -> bool {
+    let hung = matches!(boot.end, BootEnd::Hung { .. });
+    boot.hello.is_some() && boot.steps.is_empty() && (hung || boot.begun.is_empty())
 }
 
 fn is_settled(step: u32, boots: &[BootObservation]) -> bool {
@@ -41,9 +61,17 @@ fn is_settled(step: u32, boots: &[BootObservation]) -> bool {
     began.len() >= ATTEMPTS || began.iter().any(|boot| settles(step, boot))
 }
 
+/// Whether the boot was ended in this step because it took too long.
+fn was_cut(step: u32, boot: &BootObservation) -> bool {
+    let cut = matches!(boot.end, BootEnd::Hung { .. } | BootEnd::OutOfTime { .. });
+    cut && boot.begun.contains(&step) && !boot.steps.contains_key(&step)
+}
+
 /// Whether this boot, in which the step was begun, says all it can about it.
 fn settles(step: u32, boot: &BootObservation) -> bool {
     match boot.steps.get(&step) {
+        // A busy host can make one guest hang; not two in the same step.
+        None if was_cut(step, boot) => false,
         // The boot died of it: that is the answer.
         None => true,
         Some(StepOutcome::Unreachable { .. }) => true,
@@ -59,7 +87,6 @@ fn settles(step: u32, boot: &BootObservation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keep::store::BootEnd;
     use bakeoff_fuzz::wire::{Block, Counts, Hello, Step};
 
     fn boot(end: BootEnd) -> BootObservation {
@@ -135,6 +162,68 @@ mod tests {
         let flood = BootEnd::Flood { title: "WARNING".into(), count: 1000 };
         let boots = [booted(flood, &[0], &[])];
         assert_eq!(next_boot(&steps(&[0, 1]), &boots), Some(vec![1]));
+    }
+
+    fn hung(step: Option<u32>) -> BootEnd {
+        BootEnd::Hung { silent_seconds: 60, step, report: None }
+    }
+
+    /// A step in which the guest hung is tried again, after the others; when it hangs
+    /// again, it is left, and nothing else was lost with it.
+    #[test]
+    fn a_step_that_hangs_is_tried_twice() {
+        let steps = steps(&[0, 1, 2, 3]);
+        let first = booted(hung(Some(1)), &[0, 1], &[0]);
+        let again = next_boot(&steps, std::slice::from_ref(&first));
+        assert_eq!(again, Some(vec![2, 3, 1]));
+        let second = booted(hung(Some(1)), &[2, 3, 1], &[2, 3]);
+        assert_eq!(next_boot(&steps, &[first.clone(), second]), None);
+        let well = booted(BootEnd::Ran, &[2, 3, 1], &[2, 3, 1]);
+        assert_eq!(next_boot(&steps, &[first, well]), None);
+    }
+
+    /// Several steps that hang cost a boot each, and one more to be sure of each.
+    #[test]
+    fn every_other_step_is_done_although_some_hang() {
+        let steps = steps(&[0, 1, 2, 3, 4, 5]);
+        let (mut boots, mut done) = (Vec::new(), Vec::new());
+        while let Some(asked) = next_boot(&steps, &boots) {
+            let at = asked.iter().position(|step| [1, 4].contains(step));
+            let good = &asked[..at.unwrap_or(asked.len())];
+            done.extend_from_slice(good);
+            let end = at.map_or(BootEnd::Ran, |at| hung(Some(asked[at])));
+            let begun = &asked[..at.map_or(asked.len(), |at| at + 1)];
+            boots.push(booted(end, begun, good));
+            assert!(boots.len() < 10, "it never ends");
+        }
+        assert_eq!(done, [0, 2, 3, 5]);
+        assert_eq!(boots.len(), 4);
+    }
+
+    /// A step that was cut because the boot's time was up is tried again.
+    #[test]
+    fn a_step_that_was_cut_is_tried_again() {
+        let cut = booted(BootEnd::OutOfTime { limit_seconds: 9 }, &[0], &[]);
+        assert_eq!(next_boot(&steps(&[0, 1]), &[cut]), Some(vec![1, 0]));
+    }
+
+    /// A kernel that hangs in whatever it is asked to do, or before it does anything, is
+    /// given up, however long the list of steps.
+    #[test]
+    fn a_kernel_that_only_hangs_is_given_up() {
+        let ids: Vec<u32> = (0..60).collect();
+        for begins in [true, false] {
+            let mut boots = Vec::new();
+            while let Some(asked) = next_boot(&steps(&ids), &boots) {
+                let begun = if begins { &asked[..1] } else { &[] };
+                boots.push(booted(hung(begun.first().copied()), begun, &[]));
+                assert!(boots.len() <= IN_VAIN, "it never ends");
+            }
+            assert_eq!(boots.len(), IN_VAIN);
+        }
+        // One that panics before its first step is, too.
+        let panics = booted(BootEnd::Panicked { line: "Oops".into() }, &[], &[]);
+        assert_eq!(next_boot(&steps(&ids), &vec![panics; IN_VAIN]), None);
     }
 
     /// A step that ran entirely with lockdep off proves nothing and is run again, once.

@@ -57,7 +57,7 @@ pub fn observe_cell(store: &Store, cell: &Cell) -> Observation {
 /// A file is missing or broken.
 pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<String>)> {
     let end: EndJson = read_json(&store.end_json(id))?;
-    let records::Records { hello, mut begun, mut blocks, steps, end: end_record, problems } =
+    let records::Records { hello, mut begun, mut blocks, mut steps, end: end_record, problems } =
         records::read(&store.records(id))?;
     let mut splats: Vec<SeenSplat> = splats(&store.console(id))?.iter().map(seen).collect();
     let mut asked = end.asked;
@@ -67,6 +67,16 @@ pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<
         begun.retain(|step| end.done.contains(step));
         blocks.retain(|block| end.done.contains(&block.step));
         asked.retain(|step| end.done.contains(step));
+    }
+    if let BootEnd::Hung { step: Some(hung), .. } = &end.end
+        && let Some(at) = begun.iter().position(|step| step == hung)
+    {
+        // What the agent said once it had given up that step is about a stuck kernel.
+        steps.remove(hung);
+        for later in begun.split_off(at + 1) {
+            steps.remove(&later);
+            blocks.retain(|block| block.step != later);
+        }
     }
     let evidence = [store.console(id), store.records(id), store.end_json(id)]
         .iter()
@@ -132,47 +142,20 @@ mod tests {
     use crate::keep::store::{VERSION, write_json};
     use crate::spec::plan::CellId;
 
-    /// Of a boot that its emulator lost, what was finished counts: steps, their blocks,
-    /// and what the console said before.
-    #[test]
-    fn lost_boots_count_as_far_as_they_came() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::create(&dir.path().join("run")).unwrap();
-        let part = str::to_owned;
-        let cell = CellId {
-            base: part("6.12"),
-            candidate: part("landed"),
-            arch: part("x86_64"),
-            profile: part("lockdep"),
-        };
-        let id = BootId { cell, name: "0-000".into() };
-        std::fs::create_dir_all(store.boot(&id)).unwrap();
-        let warning = "[    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n";
-        let oops = "[    2.0] Oops: int3: 0000 [#1] SMP\n[    2.1] RIP: 0010:schedule+0x1/0x2\n";
-        std::fs::write(store.console(&id), format!("{warning}{oops}")).unwrap();
-        let block = |step| {
-            Record::Block(Block {
-                step,
-                block: 0,
-                at_ns: 1,
-                window_ns: 1,
-                debug_locks_before: None,
-                debug_locks_after: None,
-                counts: Counts::default(),
-            })
-        };
-        let records = [
-            Record::Hello(crate::judge::compare::testing::hello()),
-            Record::StepBegin { step: 0, at_ns: 1 },
-            block(0),
-            Record::StepEnd { step: 0, outcome: StepOutcome::Done, at_ns: 2 },
-            Record::StepBegin { step: 1, at_ns: 3 },
-            block(1),
-        ];
-        let lines: Vec<String> =
-            records.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
-        std::fs::write(store.records(&id), lines.join("\n") + "\n").unwrap();
-        let end = |end| EndJson {
+    fn block(step: u32) -> Record {
+        Record::Block(Block {
+            step,
+            block: 0,
+            at_ns: 1,
+            window_ns: 1,
+            debug_locks_before: None,
+            debug_locks_after: None,
+            counts: Counts::default(),
+        })
+    }
+
+    fn end_json(end: BootEnd, records: u64) -> EndJson {
+        EndJson {
             store_version: VERSION,
             round: 0,
             end,
@@ -182,19 +165,94 @@ mod tests {
             seconds: 1.0,
             argv: vec![],
             console_bytes: 1,
-            records: 6,
+            records,
             injected: vec![],
+        }
+    }
+
+    fn boot_id() -> BootId {
+        let part = str::to_owned;
+        let cell = CellId {
+            base: part("6.12"),
+            candidate: part("landed"),
+            arch: part("x86_64"),
+            profile: part("lockdep"),
         };
+        BootId { cell, name: "0-000".into() }
+    }
+
+    fn write_records(store: &Store, id: &BootId, records: &[Record]) {
+        let lines: Vec<String> =
+            records.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+        std::fs::write(store.records(id), lines.join("\n") + "\n").unwrap();
+    }
+
+    /// A step in which the guest hung has no end, whatever the agent said about it and
+    /// about later ones; its blocks count, theirs do not.
+    #[test]
+    fn what_came_after_a_hang_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("run")).unwrap();
+        let id = boot_id();
+        std::fs::create_dir_all(store.boot(&id)).unwrap();
+        std::fs::write(store.console(&id), "").unwrap();
+        let failed = StepOutcome::Failed { reason: "took too long".into() };
+        let records = [
+            Record::Hello(crate::judge::compare::testing::hello()),
+            Record::StepBegin { step: 0, at_ns: 1 },
+            block(0),
+            Record::StepEnd { step: 0, outcome: StepOutcome::Done, at_ns: 2 },
+            Record::StepBegin { step: 1, at_ns: 3 },
+            block(1),
+            Record::StepEnd { step: 1, outcome: failed.clone(), at_ns: 4 },
+            Record::StepBegin { step: 2, at_ns: 5 },
+            block(2),
+        ];
+        write_records(&store, &id, &records);
+        let hung = |step| BootEnd::Hung { silent_seconds: 50, step, report: None };
+        write_json(&store.end_json(&id), &end_json(hung(Some(1)), 9)).unwrap();
+        let (boot, problems) = observe_boot(&store, &id).unwrap();
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(boot.begun, [0, 1]);
+        assert_eq!(boot.steps.into_iter().collect::<Vec<_>>(), [(0, StepOutcome::Done)]);
+        let steps: Vec<u32> = boot.blocks.iter().map(|block| block.step).collect();
+        assert_eq!(steps, [0, 1]);
+        // What was written before hangs named their step is read as it was.
+        write_json(&store.end_json(&id), &end_json(hung(None), 9)).unwrap();
+        let (boot, _) = observe_boot(&store, &id).unwrap();
+        assert_eq!((boot.begun.len(), boot.steps.get(&1)), (3, Some(&failed)));
+    }
+
+    /// Of a boot that its emulator lost, what was finished counts: steps, their blocks,
+    /// and what the console said before.
+    #[test]
+    fn lost_boots_count_as_far_as_they_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("run")).unwrap();
+        let id = boot_id();
+        std::fs::create_dir_all(store.boot(&id)).unwrap();
+        let warning = "[    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n";
+        let oops = "[    2.0] Oops: int3: 0000 [#1] SMP\n[    2.1] RIP: 0010:schedule+0x1/0x2\n";
+        std::fs::write(store.console(&id), format!("{warning}{oops}")).unwrap();
+        let records = [
+            Record::Hello(crate::judge::compare::testing::hello()),
+            Record::StepBegin { step: 0, at_ns: 1 },
+            block(0),
+            Record::StepEnd { step: 0, outcome: StepOutcome::Done, at_ns: 2 },
+            Record::StepBegin { step: 1, at_ns: 3 },
+            block(1),
+        ];
+        write_records(&store, &id, &records);
         let console_offset = warning.len() as u64;
         let lost = BootEnd::Lost { reason: "TCG".into(), console_offset };
-        write_json(&store.end_json(&id), &end(lost)).unwrap();
+        write_json(&store.end_json(&id), &end_json(lost, 6)).unwrap();
         let (boot, problems) = observe_boot(&store, &id).unwrap();
         assert_eq!(problems, [""; 0]);
         assert_eq!((boot.asked, boot.begun), (vec![0], vec![0]));
         assert!(boot.blocks.iter().all(|b| b.step == 0) && boot.blocks.len() == 1);
         assert_eq!(boot.splats.len(), 1, "{:?}", boot.splats);
         // A kernel that oopses by itself is another matter.
-        write_json(&store.end_json(&id), &end(BootEnd::Ran)).unwrap();
+        write_json(&store.end_json(&id), &end_json(BootEnd::Ran, 6)).unwrap();
         let (boot, _) = observe_boot(&store, &id).unwrap();
         assert_eq!((boot.begun, boot.blocks.len(), boot.splats.len()), (vec![0, 1], 2, 2));
     }

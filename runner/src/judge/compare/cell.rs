@@ -42,12 +42,28 @@ pub(super) struct Exercise {
     pub(super) failed: Option<String>,
     /// It was asked for.
     pub(super) asked: bool,
+    /// Boots that began it.
+    pub(super) begun: u64,
+    /// Boots that hung in it.
+    pub(super) hung: u64,
+}
+
+impl Exercise {
+    /// `hangs here (2 of 2)`, if it does.
+    pub(super) fn hangs(&self) -> Option<String> {
+        (self.hung > 0).then(|| {
+            let how = if self.hung == self.begun { "hangs here" } else { "hung here" };
+            format!("{how} ({} of {})", count(self.hung), count(self.begun))
+        })
+    }
 }
 
 pub(super) fn exercise(seen: &Observation, step: u32) -> Exercise {
     let mut found = Exercise::default();
     for boot in &seen.boots {
         found.asked |= boot.asked.contains(&step);
+        found.begun += u64::from(boot.begun.contains(&step));
+        found.hung += u64::from(hung_in(boot) == Some(step));
         match boot.steps.get(&step) {
             Some(StepOutcome::Done) => found.done = true,
             Some(StepOutcome::Unreachable { reason }) => found.unreachable = Some(reason.clone()),
@@ -63,6 +79,9 @@ pub(super) fn exercise(seen: &Observation, step: u32) -> Exercise {
 /// The cell's row.
 pub(super) fn row(seen: &Observation, steps: &[Step]) -> CellRow {
     let (end, note) = end(seen, steps);
+    let booted = !seen.boots.is_empty();
+    let missing = steps.iter().filter_map(|step| not_done(seen, step));
+    let not_done = if booted { missing.collect() } else { Vec::new() };
     let (mut seconds, mut objects) = (CellSeconds::default(), None);
     if let Some(kernel) = &seen.kernel {
         match &kernel.outcome {
@@ -88,7 +107,7 @@ pub(super) fn row(seen: &Observation, steps: &[Step]) -> CellRow {
     let all = seen.boots.iter().fold(0.0, |sum, boot| sum + boot.seconds);
     seconds.boots = (all * 1e3).round() / 1e3;
     let place = Place::new(seen.id(), seen.boots.len(), evidence(seen));
-    CellRow { place, role: seen.cell.role, end, note, seconds, objects }
+    CellRow { place, role: seen.cell.role, end, note, seconds, objects, not_done }
 }
 
 fn end(seen: &Observation, steps: &[Step]) -> (CellEnd, Option<String>) {
@@ -142,6 +161,7 @@ fn end(seen: &Observation, steps: &[Step]) -> (CellEnd, Option<String>) {
     if !missing.is_empty() {
         notes.push(format!("not done: {}", list(&missing)));
     }
+    notes.extend(steps.iter().filter_map(|step| hung_and_done(seen, step)));
     notes.extend(seen.errors.first().cloned());
     (end, join(notes))
 }
@@ -155,8 +175,26 @@ fn not_done(seen: &Observation, step: &Step) -> Option<String> {
     let did = exercise(seen, step.id);
     match did {
         Exercise { done: true, .. } | Exercise { unreachable: Some(_), .. } => None,
+        Exercise { hung: 1.., .. } => {
+            let hangs = did.hangs().unwrap_or_default();
+            Some(format!("{}: {hangs}", label(step)))
+        }
         Exercise { failed: Some(why), .. } => Some(format!("{} ({why})", label(step))),
         Exercise { .. } => Some(label(step)),
+    }
+}
+
+/// The step's name, if a boot hung in it and another one did it.
+fn hung_and_done(seen: &Observation, step: &Step) -> Option<String> {
+    let did = exercise(seen, step.id);
+    did.hangs().filter(|_| did.done).map(|hangs| format!("{}: {hangs}", label(step)))
+}
+
+/// The step that the boot hung in.
+fn hung_in(boot: &BootObservation) -> Option<u32> {
+    match boot.end {
+        BootEnd::Hung { .. } => died_in(boot),
+        _ => None,
     }
 }
 
@@ -169,12 +207,12 @@ fn boot_end(boot: &BootObservation) -> (CellEnd, Option<String>) {
     match &boot.end {
         BootEnd::Ran => (CellEnd::Ran, None),
         BootEnd::Panicked { line } => (CellEnd::Panicked, Some(line.clone())),
-        BootEnd::Hung { silent_seconds } => {
-            let last = match died_in(boot) {
-                Some(step) => format!(" in step {step}"),
-                None => String::new(),
+        BootEnd::Hung { silent_seconds, report, .. } => {
+            // With the report's title two boots that hang alike are told once.
+            let text = match report {
+                Some(report) => format!("no record after \"{}\"", report.title),
+                None => format!("no record for {}", counted(*silent_seconds, "second")),
             };
-            let text = format!("silent for {}{last}", counted(*silent_seconds, "second"));
             (CellEnd::Hung, Some(text))
         }
         BootEnd::DidNotBoot { reason } => (CellEnd::DidNotBoot, Some(reason.clone())),

@@ -356,6 +356,9 @@ fn why_none(seen: &Observation, cell: &CellRow, step: &Step, row: &RateRow) -> S
     if let Some(reason) = did.unreachable {
         return format!("cannot be reached: {reason}");
     }
+    if let Some(hangs) = did.hangs() {
+        return hangs;
+    }
     if let Some(reason) = did.failed {
         return format!("our error: {reason}");
     }

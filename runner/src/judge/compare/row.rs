@@ -83,6 +83,9 @@ pub struct CellRow {
     pub seconds: CellSeconds,
     /// Objects compiled; `null` if the kernel came from the cache or there is none.
     pub objects: Option<u64>,
+    /// Steps that no boot brought to an answer, and why if that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_done: Vec<String>,
 }
 
 /// What a cell took, in seconds on the host.

@@ -86,7 +86,11 @@ fn a_candidate_that_fails_is_worse() {
     let booted = [
         (BootEnd::DidNotBoot { reason: "silence".into() }, CellEnd::DidNotBoot, "does not boot"),
         (BootEnd::Panicked { line: "Fatal exception".into() }, CellEnd::Panicked, "Fatal"),
-        (BootEnd::Hung { silent_seconds: 60 }, CellEnd::Hung, "silent for 60 seconds in step 1"),
+        (
+            BootEnd::Hung { silent_seconds: 60, step: None, report: None },
+            CellEnd::Hung,
+            "no record for 60 seconds; not done: build_id/hardirq/idle/4000us: hangs here (1 of 1)",
+        ),
         (BootEnd::EarlyExit { reason: "guest-reset".into() }, CellEnd::Panicked, "went away"),
     ];
     for (how, end, words) in booted {

@@ -51,7 +51,9 @@ pub(super) fn list_all(subject: &Subject, found: &Comparison) -> Vec<NotTested> 
     }
     for cell in &found.cells {
         let reason = cell.note.clone().unwrap_or_default();
-        if cell.end != CellEnd::Ran {
+        // A boot that died of one step does not keep the others from being tested.
+        let died = matches!(cell.end, CellEnd::Panicked | CellEnd::Hung);
+        if cell.end != CellEnd::Ran && !(died && cell.not_done.is_empty()) {
             all.push(NotTested {
                 base: Some(cell.place.base.clone()),
                 candidate: Some(cell.place.candidate.clone()),
@@ -59,7 +61,7 @@ pub(super) fn list_all(subject: &Subject, found: &Comparison) -> Vec<NotTested> 
                 profile: Some(cell.place.profile.clone()),
                 ..general(
                     match cell.end {
-                        CellEnd::Panicked | CellEnd::Hung => "what comes after it died",
+                        CellEnd::Panicked | CellEnd::Hung => "what its boots did not finish",
                         CellEnd::Ran
                         | CellEnd::DidNotApply
                         | CellEnd::DidNotBuild
