@@ -155,11 +155,14 @@ fn count_cell(
         let end: Value = serde_json::from_slice(&end).unwrap_or_default();
         let records = fs::read(boot.join("records.jsonl")).unwrap_or_default();
         let number = usize::try_from(checked.boots).unwrap_or(usize::MAX);
-        // Of a boot that the emulator lost only what was finished counts.
+        // Of a boot that the emulator lost only what was finished counts; of one that
+        // hung in a step, the blocks of that step do, too.
         let lost = end["end"]["end"] == "lost";
-        let counts = |step: u64| !lost || list(&end["done"]).iter().any(|done| *done == step);
+        let hung_in = &end["end"]["step"];
+        let done = |step: u64| list(&end["done"]).iter().any(|done| *done == step);
+        let counts = |step: u64| (!lost && hung_in.is_null()) || done(step) || *hung_in == step;
         let asked = list(&end["asked"]).iter().filter_map(Value::as_u64);
-        let mut steps: Vec<u64> = asked.filter(|step| counts(*step)).collect();
+        let mut steps: Vec<u64> = asked.filter(|step| !lost || done(*step)).collect();
         for line in records.split(|byte| *byte == b'\n') {
             let Ok(record) = serde_json::from_slice::<Value>(line) else { continue };
             if record["record"] != "block" {
