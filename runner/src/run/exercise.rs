@@ -277,6 +277,9 @@ struct Progress {
     earlier: Option<ConsoleReport>,
     /// The agent gave up this step after such a report: that is how it hangs.
     gave_up_step: bool,
+    /// The first step that failed since a block was taken or a step was done. If the
+    /// kernel reports later that it is stuck, this is where it got stuck.
+    failed: Option<u32>,
 }
 
 impl Progress {
@@ -391,10 +394,10 @@ impl Session<'_> {
             return Some(Stop::NoHello { limit: limits.hello, report });
         }
         if self.progress.hello.is_some() && self.is_stuck(clock) {
-            let Progress { step, report, earlier, .. } = &self.progress;
+            let Progress { step, report, earlier, stuck, failed, .. } = &self.progress;
             return Some(Stop::Hung(Hang {
                 silent: clock.silent(),
-                step: *step,
+                step: failed.filter(|_| *stuck).or(*step),
                 report: report.as_ref().or(earlier.as_ref()).cloned(),
             }));
         }
@@ -470,12 +473,14 @@ impl Session<'_> {
                 }
             }
             Record::Block(_) => {
+                self.progress.failed = None;
                 self.progress.blocks += 1;
                 let total = self.order.workload.steps.iter().map(|s| u64::from(s.blocks)).sum();
                 self.task.progress(self.progress.blocks, Some(total), "blocks");
             }
             Record::StepEnd { step, outcome, .. } => {
                 self.progress.step = None;
+                self.progress.failed = gives_up.then(|| self.progress.failed.unwrap_or(step));
                 match outcome {
                     StepOutcome::Done
                     | StepOutcome::Unreachable { .. }

@@ -193,7 +193,6 @@ fn hang(trial: &Trial, scene: Scene) -> (Option<u32>, ConsoleReport) {
     let run = trial.watched(scene).unwrap();
     trial.check_traces(true);
     // Hello, begin and block.
-    assert_eq!(run.end.done, [0; 0]);
     assert!(run.end.records >= 3);
     match run.end.end {
         BootEnd::Hung { step, report: Some(report), .. } => (step, report),
@@ -227,14 +226,18 @@ fn a_guest_that_reports_a_hang_is_ended_soon() {
 /// hangs, and nobody waits any longer; it is the candidate's, not an error of ours.
 #[test]
 fn a_step_given_up_after_a_stall_is_a_hang() {
-    let trial = Trial::new();
-    let (step, report) = hang(&trial, Scene::StuckStepFails);
-    assert_eq!(step, Some(4));
-    assert!(report.title.contains("stall"), "{report:?}");
-    let (boot, problems) = crate::see::assemble::observe_boot(&trial.store, &trial.id).unwrap();
-    assert_eq!(problems, [""; 0]);
-    assert_eq!((boot.begun, boot.blocks.len()), (vec![4], 1));
-    assert!(boot.steps.is_empty(), "{:?}", boot.steps);
+    for scene in [Scene::StuckStepFails, Scene::StepFailsThenStuck] {
+        let mut trial = Trial::new();
+        // A busy kernel may report it after the agent does; nobody else ends the other.
+        trial.limits.after_report = if scene == Scene::StepFailsThenStuck { SOON } else { NEVER };
+        let (step, report) = hang(&trial, scene);
+        assert_eq!(step, Some(4));
+        assert!(report.title.contains("stall"), "{report:?}");
+        let (boot, problems) = crate::see::assemble::observe_boot(&trial.store, &trial.id).unwrap();
+        assert_eq!(problems, [""; 0]);
+        assert_eq!((boot.begun, boot.blocks.len()), (vec![4], 1));
+        assert!(boot.steps.is_empty(), "{:?}", boot.steps);
+    }
 }
 
 /// A guest that goes on sending records after a report is not given up: a stall may

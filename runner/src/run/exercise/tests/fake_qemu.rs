@@ -70,6 +70,8 @@ pub enum Scene {
     Stuck,
     /// The same, and the agent gives up the step.
     StuckStepFails,
+    /// The agent gives up the step, and only then the kernel says that it is stuck.
+    StepFailsThenStuck,
     /// The kernel says that it is stuck, and then goes on well.
     Recovers,
     /// An oops in a step, and nothing more.
@@ -96,8 +98,8 @@ pub enum Scene {
 use Scene::{
     Aborts, AgentGivesUp, BadArguments, Busy, Chatter, CutPanic, DoesNotExit, EarlyRestart, Flood,
     Garbage, Good, Hang, Killed, KilledOnce, LongLine, NoHello, Oops, OopsInStep, OtherSources,
-    Panic, Recovers, Silence, StaleBreakpoint, Stopped, Stuck, StuckPanic, StuckStepFails,
-    Terminated, TripleFault, Unfit, UnfitOnce,
+    Panic, Recovers, Silence, StaleBreakpoint, StepFailsThenStuck, Stopped, Stuck, StuckPanic,
+    StuckStepFails, Terminated, TripleFault, Unfit, UnfitOnce,
 };
 
 /// Every scene; a scene that is not played by a test is a hole.
@@ -123,6 +125,7 @@ pub const SCENES: &[Scene] = &[
     Busy,
     Stuck,
     StuckStepFails,
+    StepFailsThenStuck,
     Recovers,
     Oops,
     OopsInStep,
@@ -386,6 +389,13 @@ fn play(scene: Scene, argv: &str, dir: &str) -> ! {
                 stage.say("[   24.0] still here\r\n");
                 std::thread::sleep(Duration::from_millis(20));
             }
+        }
+        StepFailsThenStuck => {
+            stage.send(&lines(&good[..3]));
+            stage.send(&lines(&[failed()]));
+            std::thread::sleep(Duration::from_millis(200));
+            stage.say(STALL);
+            forever()
         }
         Recovers => {
             stage.send(&lines(&good[..3]));
