@@ -543,9 +543,11 @@ impl Crew<'_> {
         exercise::exercise(&exercise, &mut Watch::default(), events, cancel).map(|_| ())
     }
 
+    /// In the order that was decided: a step that hung comes last.
     fn steps(&self, cell: &Cell, turn: u32, ids: &[u32]) -> Vec<Step> {
-        let planned = self.run.plan.steps_of_turn(cell, turn).into_iter();
-        planned.map(|planned| planned.step).filter(|step| ids.contains(&step.id)).collect()
+        let planned = self.run.plan.steps_of_turn(cell, turn);
+        let step = |id: &u32| planned.iter().find(|planned| planned.step.id == *id);
+        ids.iter().filter_map(step).map(|planned| planned.step.clone()).collect()
     }
 
     /// What the run began with; a run that has boots does not change horses.
