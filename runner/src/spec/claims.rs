@@ -58,11 +58,11 @@ pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, (String,
     };
     let mut found: Vec<String> = Vec::new();
     for written in &conditions {
-        let here: Vec<&str> = probes
-            .iter()
-            .filter(|p| measures(p, &metric) && selects(written, &p.label))
-            .map(|p| p.label.as_str())
-            .collect();
+        let measured = || probes.iter().filter(|p| measures(p, &metric));
+        // A whole label means that condition, a leading part all below it.
+        let exact = measured().any(|p| p.label == *written);
+        let is = |p: &&Probe| if exact { p.label == *written } else { selects(written, &p.label) };
+        let here: Vec<&str> = measured().filter(is).map(|p| p.label.as_str()).collect();
         if here.is_empty() {
             let known = probes.iter().filter(|p| measures(p, &metric)).map(|p| p.label.as_str());
             let why = format!(
