@@ -17,6 +17,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+#[cfg(test)]
+pub(crate) use series::SOURCES_HELP;
 pub use series::{Choice, Fetch, Series, SeriesCommand, SeriesFormat, Show};
 
 pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay};

@@ -285,11 +285,12 @@ fn number_in_order(mails: &mut [Mail]) {
         return;
     }
     let expected = mails.iter().filter(|mail| !is_cover(mail)).count();
+    let version = mails.iter().find(|mail| !is_cover(mail)).map_or(1, |m| m.subject.version);
     let mut next = 0;
     for mail in mails {
         mail.subject.reply = false;
         mail.subject.counters_inferred = false;
-        mail.subject.version = 1;
+        mail.subject.version = version;
         mail.subject.expected = expected;
         if is_cover(mail) {
             mail.subject.counter = 0;
@@ -321,9 +322,7 @@ fn without_others(mut mails: Vec<Mail>, id: &str) -> Vec<Mail> {
     let numbered = |mail: &Mail| is_patch(mail) && !mail.subject.counters_inferred;
     let rivals: HashSet<String> = mails
         .iter()
-        .filter(|mail| {
-            numbered(mail) && mail.from_email != sender && ours.contains(&place(mail))
-        })
+        .filter(|mail| numbered(mail) && mail.from_email != sender && ours.contains(&place(mail)))
         .map(|mail| mail.from_email.clone())
         .collect();
     mails.retain(|mail| {
@@ -425,8 +424,7 @@ fn from_version(
         let cut = mailinfo::cut(mail);
         let mut new = given.remove(&number).unwrap_or_default();
         new.extend(of_cover.iter().cloned());
-        let message =
-            if with_trailers { trailers::added(&cut.message, &new) } else { cut.message };
+        let message = if with_trailers { trailers::added(&cut.message, &new) } else { cut.message };
         for trailer in new {
             if !trailers.contains(&trailer) {
                 trailers.push(trailer);
@@ -533,6 +531,3 @@ fn check(source: &str, mail: &Mail, number: usize) -> Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

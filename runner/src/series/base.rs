@@ -89,8 +89,7 @@ pub(crate) struct Base {
     pub(crate) reasons: Vec<String>,
 }
 
-static BASE: LazyLock<Regex> =
-    LazyLock::new(|| built(r"(?im)^base-commit: .*?([\da-f]{7,64})\b"));
+static BASE: LazyLock<Regex> = LazyLock::new(|| built(r"(?im)^base-commit: .*?([\da-f]{7,64})\b"));
 static PREREQUISITE: LazyLock<Regex> =
     LazyLock::new(|| built(r"(?im)^prerequisite-patch-id:\s+([\da-f]{7,64})\b"));
 static CHANGE: LazyLock<Regex> = LazyLock::new(|| built(r"(?im)^change-id:\s+(\S+)"));
@@ -292,9 +291,8 @@ impl Tree {
 
     /// What git says; `None` if it says no.
     fn ask(&self, args: &[&str], cancel: &Cancel) -> Result<Option<String>> {
-        let finished = super::sources::git::command(&self.dir)
-            .args(args.iter().copied())
-            .run(cancel)?;
+        let finished =
+            super::sources::git::command(&self.dir).args(args.iter().copied()).run(cancel)?;
         Ok(finished.success().then(|| finished.text()))
     }
 

@@ -7,8 +7,7 @@ use regex::Regex;
 
 use super::mail::built;
 
-static HUNK: LazyLock<Regex> =
-    LazyLock::new(|| built(r"^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@"));
+static HUNK: LazyLock<Regex> = LazyLock::new(|| built(r"^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@"));
 static GIT: LazyLock<Regex> = LazyLock::new(|| built(r"^diff --git (?:a/)?(.+?) (?:b/)?(\S+)$"));
 static INDEX: LazyLock<Regex> =
     LazyLock::new(|| built(r"^index ([0-9a-f]{4,64})\.\.([0-9a-f]{4,64})"));

@@ -120,3 +120,64 @@ fn is_scissors(line: &[u8]) -> bool {
     let visible = last - first + 1;
     scissors > 0 && visible >= 8 && visible < perforation * 3 && gap * 2 < perforation
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::base::command::{Cancel, Command};
+    use crate::series::mail;
+
+    /// Each fixture's patches are cut as `git mailinfo --scissors` cuts them.
+    #[test]
+    fn cut_as_git_cuts() {
+        let threads = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/threads");
+        let mut compared = 0;
+        for entry in std::fs::read_dir(threads).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|end| end != "mbox") {
+                continue;
+            }
+            let raw = mail::split(&std::fs::read(&path).unwrap(), "fixture").unwrap();
+            for bytes in raw {
+                let Some(mail) = mail::parse(&[bytes], true).pop() else { continue };
+                if !mail.has_diff {
+                    continue;
+                }
+                let dir = tempfile::tempdir().unwrap();
+                let mut text = format!("From: A <a@b>\nSubject: {}\n", mail.subject.text);
+                text.push_str("Content-Type: text/plain; charset=UTF-8\n");
+                text.push_str("Content-Transfer-Encoding: 8bit\n\n");
+                let mut text = text.into_bytes();
+                text.extend_from_slice(&mail.body);
+                let told = Command::new("git")
+                    .cwd(dir.path())
+                    .args(["mailinfo", "--encoding=UTF-8", "--scissors", "m", "p"])
+                    .stdin(text)
+                    .run(&Cancel::new())
+                    .unwrap();
+                let cut = cut(&mail);
+                let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+                let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+                assert_eq!(lossy(&cut.message), lossy(&read("m")), "{}", path.display());
+                assert_eq!(lossy(&cut.patch), lossy(&read("p")), "{}", path.display());
+                let subject = format!("Subject: {}", cut.subject);
+                assert!(told.text().lines().any(|line| line == subject), "{subject}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 12, "{compared}");
+    }
+
+    /// Scissors are told from other lines of dashes.
+    #[test]
+    fn scissors() {
+        for line in ["-- >8 --\n", "--- 8< ---\n", "- - - %< - cut here - >% - - -\n"] {
+            assert!(is_scissors(line.as_bytes()), "{line}");
+        }
+        for line in ["--------\n", "a >8 b\n", ">8\n", "-- \n"] {
+            assert!(!is_scissors(line.as_bytes()), "{line}");
+        }
+    }
+}

@@ -125,3 +125,18 @@ pub(super) fn find(source: &str, means: &Means<'_>) -> Result<Found> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The help names each kind of source.
+    #[test]
+    fn the_help_names_each_source() {
+        for row in SOURCES {
+            for written in row.written.split(", ").filter(|w| !w.starts_with("https://")) {
+                assert!(crate::cli::SOURCES_HELP.contains(written), "{written}");
+            }
+        }
+    }
+}

@@ -177,8 +177,7 @@ impl Thread {
         {
             let parent = &self.mails[*parent];
             let cover = parent.has_diffstat && !parent.has_diff;
-            let first =
-                mail.subject.counter > 0 && parent.has_diff && parent.subject.counter == 1;
+            let first = mail.subject.counter > 0 && parent.has_diff && parent.subject.counter == 1;
             if cover || first {
                 mail.subject.version = parent.subject.version;
             }
@@ -336,7 +335,10 @@ impl Thread {
 
     /// What the replies give to each slot of a version, and what they would
     /// give in somebody else's name.
-    pub(crate) fn reviews(&self, version: &Version) -> (HashMap<usize, Vec<Trailer>>, Vec<Trailer>) {
+    pub(crate) fn reviews(
+        &self,
+        version: &Version,
+    ) -> (HashMap<usize, Vec<Trailer>>, Vec<Trailer>) {
         let slots: HashMap<usize, usize> =
             version.slots.iter().enumerate().filter_map(|(n, at)| Some(((*at)?, n))).collect();
         let mut given: HashMap<usize, Vec<Trailer>> = HashMap::new();

@@ -61,8 +61,17 @@ const IMPERSONAL: [&str; 7] =
     ["link", "buglink", "closes", "fixes", "obsoleted-by", "change-id", "base-commit"];
 /// Belong to the mail or the patch, not to the review.
 const NOT_A_REVIEW: [&str; 11] = [
-    "from", "author", "cc", "to", "date", "subject", "subscribe", "unsubscribe", "base-commit",
-    "change-id", "message-id",
+    "from",
+    "author",
+    "cc",
+    "to",
+    "date",
+    "subject",
+    "subscribe",
+    "unsubscribe",
+    "base-commit",
+    "change-id",
+    "message-id",
 ];
 
 /// The trailers in a text; of a reply by stricter rules.

@@ -52,10 +52,8 @@ fn whole(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         _ => Path::new("."),
     };
     fs::create_dir_all(above).at_path("create", above)?;
-    let aside = tempfile::Builder::new()
-        .prefix(".series-")
-        .tempdir_in(above)
-        .at_path("write in", above)?;
+    let aside =
+        tempfile::Builder::new().prefix(".series-").tempdir_in(above).at_path("write in", above)?;
     fill(aside.path())?;
     // What tempfile makes is private; this is a result.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -143,8 +141,7 @@ fn file_name(patch: &Patch) -> String {
 
 /// One patch as a mail.
 fn file(series: &Series, patch: &Patch, digits: usize) -> Vec<u8> {
-    let version =
-        if series.version == 1 { String::new() } else { format!(" v{}", series.version) };
+    let version = if series.version == 1 { String::new() } else { format!(" v{}", series.version) };
     let place = if series.expected == 1 {
         String::new()
     } else {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::event::Stage;
 use crate::cli;
 use crate::cli::commands::{Desk, print};
 use crate::cli::{SeriesCommand, SeriesFormat};
@@ -18,16 +19,8 @@ pub(super) fn series(args: &cli::Series, desk: &Desk) -> Result<u8> {
 }
 
 fn read(source: &str, choice: &cli::Choice, desk: &Desk) -> Result<Vec<Series>> {
-    let cli::Choice {
-        message_id,
-        version,
-        versions,
-        trailers,
-        tree,
-        server,
-        patchwork,
-        timeout,
-    } = choice.clone();
+    let cli::Choice { message_id, version, versions, trailers, tree, server, patchwork, timeout } =
+        choice.clone();
     let versions = match (version, versions) {
         (Some(number), _) => Versions::One(number),
         (None, true) => Versions::All,
@@ -54,9 +47,7 @@ fn read(source: &str, choice: &cli::Choice, desk: &Desk) -> Result<Vec<Series>> 
 fn show(args: &cli::Show, desk: &Desk) -> Result<u8> {
     let all = read(&args.source, &args.choice, desk)?;
     let text = match args.format {
-        SeriesFormat::Text => {
-            all.iter().map(Series::to_string).collect::<Vec<_>>().join("\n")
-        }
+        SeriesFormat::Text => all.iter().map(Series::to_string).collect::<Vec<_>>().join("\n"),
         SeriesFormat::Json => {
             let mut values: Vec<serde_json::Value> = all.iter().map(Series::json).collect();
             let value = match (args.choice.versions, values.len()) {
@@ -120,9 +111,9 @@ pub(super) fn contenders(
                 .hint("give each series once; --versions adds all versions of one"));
             }
             series::write(&series, &dir)?;
-            desk.events.warning(format!(
-                "contender {}: v{} of \u{201c}{}\u{201d}, {} patches; base: {}",
-                series.name(),
+            let task = desk.events.start(Stage::Fetch, series.name(), None);
+            task.finish(format!(
+                "v{} of \u{201c}{}\u{201d}, {} patches; base: {}",
                 series.version,
                 series.subject,
                 series.patches.len(),

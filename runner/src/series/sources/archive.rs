@@ -9,8 +9,7 @@ use crate::series::fetch::{self, Answer};
 use crate::series::mail;
 
 /// What public-inbox puts behind a message id.
-const VIEWS: [&str; 9] =
-    ["t.mbox.gz", "t.atom", "t", "T", "raw", "u", "mbox.gz", "#t", "s"];
+const VIEWS: [&str; 9] = ["t.mbox.gz", "t.atom", "t", "T", "raw", "u", "mbox.gz", "#t", "s"];
 
 pub(super) fn is_message_id(source: &str) -> bool {
     let id = bare(source);

@@ -38,7 +38,9 @@ fn named(source: &str) -> Option<(&str, &str)> {
         None if what.starts_with("b4/") => what,
         None => return None,
     };
-    (Path::new(repo).is_dir() && !branch.is_empty() && !branch.contains("..")
+    (Path::new(repo).is_dir()
+        && !branch.is_empty()
+        && !branch.contains("..")
         && !branch.starts_with('-'))
     .then_some((repo, branch))
 }
@@ -49,8 +51,9 @@ pub(super) fn claims(source: &str) -> bool {
 
 pub(super) fn read(source: &str, means: &Means<'_>) -> Result<Found> {
     let Some((repo, branch)) = named(source) else {
-        return Err(Error::bad_input(format!("{source} is no b4 branch"))
-            .hint("write REPO#b4:BRANCH"));
+        return Err(
+            Error::bad_input(format!("{source} is no b4 branch")).hint("write REPO#b4:BRANCH")
+        );
     };
     let dir = Path::new(repo);
     let grep = format!("--grep=^{MARK}$");

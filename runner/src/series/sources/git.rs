@@ -37,8 +37,7 @@ pub(super) fn parts(source: &str) -> (&str, &str) {
 pub(super) fn claims(source: &str) -> bool {
     let (repo, what) = parts(source);
     let there = is_remote(repo) || Path::new(repo).is_dir();
-    there && (what.contains("..") || what.starts_with("refs/")) && !what.contains('@')
-        || there && what.contains("..") && !what.starts_with("http")
+    there && !what.contains('@') && (what.contains("..") || what.starts_with("refs/"))
 }
 
 fn is_remote(repo: &str) -> bool {
@@ -48,8 +47,9 @@ fn is_remote(repo: &str) -> bool {
 pub(super) fn read(source: &str, means: &Means<'_>) -> Result<Found> {
     let (repo, what) = parts(source);
     if what.starts_with('-') || repo.starts_with('-') {
-        return Err(Error::bad_input(format!("{source} is no range of commits"))
-            .hint("write REPO#A..B"));
+        return Err(
+            Error::bad_input(format!("{source} is no range of commits")).hint("write REPO#A..B")
+        );
     }
     if let Some((from, to)) = what.split_once("..") {
         if is_remote(repo) {
@@ -131,8 +131,18 @@ pub(super) fn mails(
             .hint(format!("a series has 1 to {MOST_COMMITS}; the range is A..B, oldest first")));
     }
     let args = [
-        "format-patch", "--stdout", "--numbered", "--full-index", "--no-signature", "--no-color",
-        "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/", "--subject-prefix=PATCH", &range,
+        "format-patch",
+        "--stdout",
+        "--numbered",
+        "--full-index",
+        "--no-signature",
+        "--no-color",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--src-prefix=a/",
+        "--dst-prefix=b/",
+        "--subject-prefix=PATCH",
+        &range,
     ];
     let shown = run(dir, &args, means, source)?;
     let raw = mail::split(&shown.stdout, source)?;
@@ -146,12 +156,7 @@ pub(super) fn mails(
     Ok(Found { raw, message_id: None, order: Order::AsGiven, base: Some(parent) })
 }
 
-pub(super) fn run(
-    dir: &Path,
-    args: &[&str],
-    means: &Means<'_>,
-    source: &str,
-) -> Result<Finished> {
+pub(super) fn run(dir: &Path, args: &[&str], means: &Means<'_>, source: &str) -> Result<Finished> {
     let finished = command(dir).args(args.iter().copied()).run(means.cancel)?;
     if finished.success() {
         return Ok(finished);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Found, Means, Order};
 use crate::base::error::{Context, Error, Result};
-use crate::series::mail::{self, LARGEST_THREAD};
 use crate::series::fetch;
+use crate::series::mail::{self, LARGEST_THREAD};
 
 pub(super) fn is_file(source: &str) -> bool {
     Path::new(source).is_file()
@@ -20,11 +20,8 @@ pub(super) fn is_maildir(source: &str) -> bool {
 pub(super) fn read_file(source: &str, _means: &Means<'_>) -> Result<Found> {
     let path = Path::new(source);
     let bytes = limited(path)?;
-    let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
-        fetch::gunzip(&bytes, source)?
-    } else {
-        bytes
-    };
+    let bytes =
+        if bytes.starts_with(&[0x1f, 0x8b]) { fetch::gunzip(&bytes, source)? } else { bytes };
     if bytes.starts_with(b"From ") {
         let raw = mail::split(&bytes, source)?;
         return Ok(Found { raw, message_id: None, order: Order::Loose, base: None });
