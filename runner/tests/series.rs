@@ -419,3 +419,37 @@ fn from_patchwork() {
     assert_eq!((version.as_str(), missing.as_str()), ("4", "-"));
     assert_eq!(ids, ["f54798ebedbbea04", "b7db1e732531606b"]);
 }
+
+/// A branch of `b4 prep` has its version, cover letter and base; as a plain range
+/// its empty commit counts for nothing.
+#[test]
+fn a_branch_of_b4() {
+    let aside = tempfile::tempdir().unwrap();
+    let repo = aside.path();
+    git(repo, &["init", "--quiet", "--initial-branch=main"]);
+    fs::write(repo.join("x.c"), "one\ntwo\n").unwrap();
+    git(repo, &["add", "x.c"]);
+    git(repo, &["commit", "--quiet", "-m", "base"]);
+    git(repo, &["checkout", "--quiet", "-b", "b4/topic"]);
+    let cover = "x: a topic\n\nWhy.\n\n--- b4-submit-tracking ---\n# Used by b4.\n\
+                 {\"series\": {\"revision\": 3, \"change-id\": \"20260303-topic-1\"}}\n";
+    git(repo, &["commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "-m", cover]);
+    for text in ["one\n2\n", "1\n2\n"] {
+        fs::write(repo.join("x.c"), text).unwrap();
+        git(repo, &["commit", "--quiet", "-a", "-m", "x: step"]);
+    }
+    let show = |what: &str| -> serde_json::Value {
+        let source = format!("{}#{what}", repo.display());
+        let output = bakeoff(&["series", "show", &source, "--format", "json"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let series = show("b4/topic");
+    assert_eq!((&series["version"], &series["expected"]), (&3.into(), &2.into()));
+    assert_eq!(series["subject"], "x: a topic");
+    assert_eq!(series["author"]["email"], "a@example.org");
+    assert_eq!(series["base"]["commit"], git(repo, &["rev-parse", "main"]));
+    assert_eq!(series["base"]["change_id"], "20260303-topic-1");
+    let range = show("main..b4/topic");
+    assert_eq!((&range["version"], &range["expected"]), (&1.into(), &2.into()));
+}

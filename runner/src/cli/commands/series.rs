@@ -113,10 +113,11 @@ pub(super) fn contenders(
             series::write(&series, &dir)?;
             let task = desk.events.start(Stage::Fetch, series.name(), None);
             task.finish(format!(
-                "v{} of \u{201c}{}\u{201d}, {} patches; base: {}",
+                "v{} of \u{201c}{}\u{201d}, {} of {} patches; base: {}",
                 series.version,
                 series.subject,
                 series.patches.len(),
+                series.expected,
                 series.base.describe().replace('\n', "; ")
             ));
             dirs.push(dir);

@@ -75,20 +75,28 @@ pub(super) fn read(source: &str, means: &Means<'_>) -> Result<Found> {
     let mut found = mails(source, dir, cover, branch, means)?;
     let count = found.raw.len();
     let Tracked { revision, change_id } = tracking.series;
-    let version = format!("[PATCH v{revision} ");
+    let version = format!("[PATCH v{revision}");
     for mail in &mut found.raw {
         let text = String::from_utf8_lossy(mail);
-        if let Some(at) = text.find("\nSubject: [PATCH ") {
+        if let Some(at) = text.find("\nSubject: [PATCH") {
             let start = at + "\nSubject: ".len();
-            let end = start + "[PATCH ".len();
+            let end = start + "[PATCH".len();
             mail.splice(start..end, version.bytes());
         }
     }
     let (subject, letter) = letter.trim().split_once('\n').unwrap_or((letter.trim(), ""));
-    let head = format!(
-        "From: b4 <b4@localhost.invalid>\nSubject: {version}0/{count}] {}\n\n{letter}\n",
-        subject.trim()
-    );
+    // The cover letter is by whoever sends the patches.
+    let sender: String = found
+        .raw
+        .first()
+        .map(|mail| String::from_utf8_lossy(mail).into_owned())
+        .unwrap_or_default()
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("From: ") || line.starts_with("Date: "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let head = format!("{sender}Subject: {version} 0/{count}] {}\n\n{letter}\n", subject.trim());
     found.raw.insert(0, head.into_bytes());
     if let Some(parent) = &mut found.base {
         parent.commit = base.split(' ').next().map(str::to_owned);

@@ -115,7 +115,8 @@ fn commits(source: &str, dir: &Path, from: &str, to: &str, means: &Means<'_>) ->
     mails(source, dir, &base, &ends[1], means)
 }
 
-/// `base..tip` by `git format-patch`.
+/// `base..tip` by `git format-patch`. It would count commits that change nothing
+/// and not show them, so the numbers come later.
 pub(super) fn mails(
     source: &str,
     dir: &Path,
@@ -133,7 +134,7 @@ pub(super) fn mails(
     let args = [
         "format-patch",
         "--stdout",
-        "--numbered",
+        "--no-numbered",
         "--full-index",
         "--no-signature",
         "--no-color",
