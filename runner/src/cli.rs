@@ -78,7 +78,7 @@ Examples:
           your series as one more contender; the exit code says whether it
           meets the gates of the spec
   bakeoff run patches/find-vma --budget 10m
-          is the right build id there in 99.999% of all calls?
+          at most ten minutes of measuring; the page says what is left open
   bakeoff run patches/find-vma --dry-run
           what would be done, with the make and QEMU command lines
   bakeoff report runs/find-vma-20211110T184343Z --format markdown
