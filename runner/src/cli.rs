@@ -342,6 +342,12 @@ pub struct Report {
     /// Format
     #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
     pub format: &'static Format,
+    /// Add the tables: claims with intervals, measures, splats, cells, …
+    #[arg(long)]
+    pub full: bool,
+    /// What to show of it.
+    #[command(flatten)]
+    pub pick: report::Pick,
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,

@@ -186,13 +186,19 @@ fn finish(
 pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let report = judge::judge(&store, &data(global)?)?;
-    answer(&report, args.gate, args.format)
+    print(&args.format.render(&args.pick.of(&report)?, args.full)?)?;
+    Ok(code(&report, args.gate))
 }
 
-/// Prints a report; the exit code is its verdicts' or its gates'.
+/// Prints a report.
 fn answer(report: &Report, gate: bool, format: &Format) -> Result<u8> {
-    print(&format.render(report)?)?;
-    Ok(if gate { judge::gate_code(report) } else { judge::verdict_code(report) })
+    print(&format.render(report, false)?)?;
+    Ok(code(report, gate))
+}
+
+/// The exit code: the gates', or the verdicts' of the whole run, whatever was picked.
+fn code(report: &Report, gate: bool) -> u8 {
+    if gate { judge::gate_code(report) } else { judge::verdict_code(report) }
 }
 
 pub fn bench(args: &cli::Bench, desk: &Desk) -> Result<u8> {
