@@ -15,7 +15,7 @@ use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
     CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, SplatReading, Verdict, WrongReading,
-    WrongRow,
+    SplatRow, WrongRow,
 };
 use crate::spec::Role;
 
@@ -158,8 +158,8 @@ impl<'a> Page<'a> {
                 title: "EVIDENCE",
                 items: vec![item(
                     "",
-                    "RUN/report.html (charts, tables, logs), RUN/report.json (each number with \
-                     its files); bakeoff report RUN --full has the tables.",
+                    "RUN/report.html: charts and logs; RUN/report.json: each number with its \
+                     files; tables: bakeoff report RUN --full",
                 )],
             },
         ];
@@ -201,22 +201,24 @@ fn shrink(matrix: &mut Matrix<'_>, squeeze: &Squeeze) -> Vec<Item> {
     names("Claims", columns.map(|c| plain(c, 40)).collect());
     matrix.without_columns(&over);
     if squeeze.fold_lines {
-        let quiet = |line: &super::matrix::Line<'_>| matrix.is_quiet(line);
-        let folded: Vec<bool> = matrix.lines.iter().map(quiet).collect();
-        let named = matrix.lines.iter().zip(&folded).filter(|(_, folded)| **folded);
-        names(
-            "Without a loss, a splat or anything open",
-            named.map(|(l, _)| format!("{} ({})", plain(l.candidate, 40), l.target)).collect(),
-        );
-        let mut folded = folded.into_iter();
-        matrix.lines.retain(|_| !folded.next().unwrap_or(false));
+        let told: BTreeSet<&str> = matrix
+            .lines
+            .iter()
+            .filter(|line| !matrix.is_quiet(line))
+            .map(|line| line.candidate)
+            .collect();
+        let mut quiet = Vec::new();
+        for line in matrix.lines.iter().filter(|line| !told.contains(line.candidate)) {
+            add(&mut quiet, plain(line.candidate, 40));
+        }
+        names("No worse in anything, no splat", quiet);
+        matrix.lines.retain(|line| told.contains(line.candidate));
     }
     if matrix.lines.len() > squeeze.lines {
         let over = matrix.lines.split_off(squeeze.lines);
-        names(
-            "Lines of the matrix",
-            over.iter().map(|l| format!("{} ({})", plain(l.candidate, 40), l.target)).collect(),
-        );
+        let mut left = Vec::new();
+        over.iter().for_each(|line| add(&mut left, plain(line.candidate, 40)));
+        names("Lines of the matrix", left);
     }
     told
 }
@@ -267,16 +269,16 @@ fn head(report: &Report) -> Vec<String> {
     let machine = format!("{} {}", shared(&environment.qemu, program), shared(&environment.accel, accel));
     first.push(machine.trim().to_owned());
     first.push(shared(&environment.compiler, program));
-    first.push(format!("{} a guest", counted(u64::from(environment.guest_cpus), "CPU")));
     first.push(format!("seed {}", run.seed));
     first.retain(|part| !part.is_empty());
-    let minutes = format!("{:.0} minutes of boots", run.boot_minutes);
+    let begun = run.started.split('T').next().unwrap_or_default();
+    let visits = counted(run.visits, "visit");
     let mut all = vec![
         format!("{}.", first.join("; ")),
-        format!("Begun {}; {minutes}, {}.", plain(&run.started, 40), counted(run.visits, "visit")),
+        format!("{}: {visits} in {:.0} minutes of boots.", plain(begun, 40), run.boot_minutes),
     ];
     if environment.accel.values().any(|accel| accel == "tcg") {
-        all.push("Emulated: this compares patches; no number is one of real hardware.".into());
+        all.push("Emulated: compares patches, no number is one of real hardware.".into());
     }
     all
 }
@@ -285,7 +287,7 @@ fn asked(report: &Report) -> Vec<Item> {
     let told = report.run.claims.iter().map(|claim| {
         let default = if claim.by_default { ", by default" } else { "" };
         let question = plain(&claim.question, MOST);
-        item(plain(&claim.name, 40), format!("{question} (margin {}{default})", claim.margin))
+        item(plain(&claim.name, 40), format!("{question} ({}{default})", claim.margin))
     });
     told.collect()
 }
@@ -301,7 +303,9 @@ fn legend(view: &View<'_>, matrix: &Matrix<'_>, readings: &[ClaimReading]) -> Ve
                 format!("{mark} {words}")
             })
             .collect();
-        all.push(format!("{}.", marks.join("   ")));
+        let margin = if matrix.columns.len() > 1 { " (in brackets above)" } else { "" };
+        let marks = marks.join(", ").replacen("the margin", &format!("the margin{margin}"), 1);
+        all.push(format!("{marks}."));
         let mut units: Vec<&str> = Vec::new();
         for row in view.report.claims.iter() {
             let unit = unit_of(row.kind);
@@ -360,11 +364,11 @@ fn answer(view: &View<'_>) -> String {
     if fates.is_empty() {
         return "No contender: nothing was compared.".into();
     }
+    if view.report.cells.is_empty() {
+        return "Nothing ran.".into();
+    }
     if view.report.cells.iter().all(|cell| cell.end == CellEnd::Waiting) {
         return "Nothing ran yet.".into();
-    }
-    if view.report.verdicts.is_empty() {
-        return "Nothing ran.".into();
     }
     let of = |verdict| fates.iter().filter(move |fate| fate.verdict == verdict);
     // Few are named with what decides; many are counted and named.
@@ -422,18 +426,23 @@ fn answer(view: &View<'_>) -> String {
 
 /// Ends of cells that are a candidate's own, by words.
 fn ends(view: &View<'_>, name: &str) -> Vec<String> {
-    let mut by_words: Vec<(String, Vec<String>)> = Vec::new();
+    let mut by_words: Vec<(String, Vec<String>, Option<&str>)> = Vec::new();
     for cell in view.report.cells.iter().filter(|cell| cell.place.candidate == name) {
-        if matches!(cell.end, CellEnd::Ran | CellEnd::Waiting | CellEnd::Error) {
+        let ours = matches!(cell.end, CellEnd::Waiting | CellEnd::Error);
+        if ours || matches!(cell.end, CellEnd::Ran | CellEnd::NotPortable) {
             continue;
         }
         let words = verdict_words(cell.end).to_owned();
-        match by_words.iter_mut().find(|(known, _)| *known == words) {
-            Some((_, at)) => add(at, view.at(&cell.place)),
-            None => by_words.push((words, vec![view.at(&cell.place)])),
+        match by_words.iter_mut().find(|(known, ..)| *known == words) {
+            Some((_, at, _)) => add(at, view.at(&cell.place)),
+            None => by_words.push((words, vec![view.at(&cell.place)], cell.note.as_deref())),
         }
     }
-    by_words.iter().map(|(words, at)| format!("{words}{}", view.on(at))).collect()
+    let note = |note: &str| format!(": {}", plain(note, 100));
+    let told = by_words.iter().map(|(words, at, why)| {
+        format!("{words}{}{}", view.on(at), why.map(note).unwrap_or_default())
+    });
+    told.collect()
 }
 
 /// Claims of a candidate that read so, each with its rows.
@@ -454,21 +463,25 @@ fn by_claim<'a>(
     all
 }
 
-/// Each claim with how much, where; claims that read alike share the place.
+/// Each claim with how much, and where, if that is not everywhere. Of many claims the
+/// names, and how much over all of them.
 fn sized(view: &View<'_>, claims: &[(String, Vec<&ClaimRow>)]) -> String {
+    const NAMED: usize = 3;
+    if claims.len() > NAMED {
+        let names: Vec<String> = claims.iter().map(|(claim, _)| claim.clone()).collect();
+        let rows: Vec<&ClaimRow> = claims.iter().flat_map(|(_, rows)| rows.clone()).collect();
+        return format!("{} by {}{}", shorten(&names, NAMED), size(&rows), where_from(view, &rows));
+    }
     let one = |(claim, rows): &(String, Vec<&ClaimRow>)| {
-        let mut sizes: Vec<(String, Vec<String>)> = Vec::new();
-        for row in rows {
-            let (size, at) = (size(row), view.at(&row.place));
-            match sizes.iter_mut().find(|(known, _)| *known == size) {
-                Some((_, places)) => add(places, at),
-                None => sizes.push((size, vec![at])),
-            }
-        }
-        let told = sizes.iter().map(|(size, at)| format!("{size}{}", view.on(at)));
-        format!("{claim} by {}", list(&told.collect::<Vec<_>>()))
+        format!("{claim} by {}{}", size(rows), where_from(view, rows))
     };
-    claims.iter().map(one).collect::<Vec<_>>().join("; ")
+    list(&claims.iter().map(one).collect::<Vec<_>>())
+}
+
+fn where_from(view: &View<'_>, rows: &[&ClaimRow]) -> String {
+    let mut at = Vec::new();
+    rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
+    view.on(&at)
 }
 
 fn losses(view: &View<'_>, name: &str) -> Vec<String> {
@@ -476,12 +489,10 @@ fn losses(view: &View<'_>, name: &str) -> Vec<String> {
     if lost.is_empty() {
         return Vec::new();
     }
-    let claims: Vec<&str> = lost.iter().map(|(claim, _)| claim.as_str()).collect();
-    let mut at = Vec::new();
-    for row in lost.iter().flat_map(|(_, rows)| rows) {
-        add(&mut at, view.at(&row.place));
-    }
-    vec![format!("loses {}{}", shorten(&claims.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>(), 5), view.on(&at))]
+    let claims: Vec<String> = lost.iter().map(|(claim, _)| claim.clone()).collect();
+    let rows: Vec<&ClaimRow> = lost.into_iter().flat_map(|(_, rows)| rows).collect();
+    let on = where_from(view, &rows);
+    vec![format!("loses {}{on} ({})", shorten(&claims, 4), size(&rows))]
 }
 
 /// New splats, the control's splat, wrong answers.
@@ -539,11 +550,11 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
             | CellEnd::Hung => continue,
         };
         match words.iter_mut().find(|(known, _)| *known == word) {
-            Some((_, at)) => add(at, view.cell(&cell.place)),
-            None => words.push((word, vec![view.cell(&cell.place)])),
+            Some((_, at)) => add(at, view.at(&cell.place)),
+            None => words.push((word, vec![view.at(&cell.place)])),
         }
     }
-    all.extend(words.iter().map(|(word, at)| format!("{word} on {}", list(at))));
+    all.extend(words.iter().map(|(word, at)| format!("{word}{}", view.on(at))));
     for (reading, word) in
         [(ClaimReading::Open, "is not decided in"), (ClaimReading::NotReached, "is not measured in")]
     {
@@ -674,105 +685,103 @@ fn at_most(mut items: Vec<Item>, most: usize, what: &str) -> Vec<Item> {
     items
 }
 
-/// Counts of wrong answers of one candidate on one target that read the same.
-struct Counts<'a> {
-    rows: Vec<&'a WrongRow>,
-    at: String,
-}
-
-impl Counts<'_> {
-    fn words(&self, by: &str) -> String {
-        let wrong = self.rows.iter().map(|row| row.wrong).sum();
-        let answers = self.rows.iter().map(|row| row.answers).sum();
-        let expected: Option<f64> = self.rows.iter().map(|row| row.expected).sum();
-        wrong_count(wrong, answers, expected, by)
-    }
-}
-
+/// Wrong answers of candidates, next to those that the negative control's rate would give.
 fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     let negative = view.of_role(Role::NegativeControl).next().unwrap_or("the negative control");
     let negative = plain(negative, 40);
-    let mut all = Vec::new();
+    let mut told: Vec<(Vec<String>, String)> = Vec::new();
     for reading in [WrongReading::Wrong, WrongReading::SeenOnce, WrongReading::None] {
         for name in view.of_role(Role::Contender).chain(view.of_role(Role::Reference)) {
-            let mut told = Vec::new();
+            if view.reference() == name && reading == WrongReading::None {
+                continue;
+            }
+            let mut parts = Vec::new();
             for at in &view.targets {
                 let rows: Vec<&WrongRow> =
                     view.wrong(name, *at).into_iter().filter(|r| r.reading == reading).collect();
                 if !rows.is_empty() {
-                    told.push(Counts { rows, at: view.target(at.0, at.1) });
+                    parts.push(counts(&rows, reading, &view.target(at.0, at.1)));
                 }
             }
-            if told.is_empty() {
+            if parts.is_empty() {
                 continue;
             }
-            let mut parts: Vec<String> = Vec::new();
-            for counts in &told {
-                let mut text = format!("{} on {}", counts.words(&negative), counts.at);
-                if reading != WrongReading::None {
-                    let mut conditions = Vec::new();
-                    counts.rows.iter().for_each(|r| add(&mut conditions, plain(&r.condition, 80)));
-                    text.push_str(&format!(" ({})", shorten(&conditions, 2)));
-                }
-                if reading == WrongReading::SeenOnce {
-                    text.push_str(", in one boot only");
-                }
-                parts.push(text);
+            let text = format!("{}.", parts.join("; "));
+            match told.iter_mut().find(|(_, known)| *known == text) {
+                Some((names, _)) => names.push(plain(name, 40)),
+                None => told.push((vec![plain(name, 40)], text)),
             }
-            // The rate is said to be whose it is once.
-            let by = format!(" at the rate of {negative}");
-            let text = parts.join("; ");
-            let text = match text.split_once(&by) {
-                Some((first, rest)) => format!("{first}{by}{}", rest.replace(&by, "")),
-                None => text,
-            };
-            all.push(item(plain(name, 40), format!("{text}.")));
         }
     }
+    let expects = told.iter().any(|(_, text)| text.contains("expected"));
+    let all = told.into_iter().map(|(names, text)| item(shorten(&names, 3), text)).collect();
     let mut all = at_most(all, squeeze.items.max(2), "candidate");
-    let mut hidden: Vec<(String, Vec<String>)> = Vec::new();
+    if expects {
+        let text = format!("at the rate of {negative}, which answers without checking.");
+        all.push(item("expected:", text));
+    }
+    let mut hidden: Vec<String> = Vec::new();
     for row in &view.report.wrong {
         if row.reading == WrongReading::NotShown && view.contends(&row.place) {
-            let at = view.at(&row.place);
-            match hidden.iter_mut().find(|(known, _)| *known == at) {
-                Some((_, conditions)) => add(conditions, plain(&row.condition, 80)),
-                None => hidden.push((at, vec![plain(&row.condition, 80)])),
-            }
+            let alike = view.report.wrong.iter().filter(|other| {
+                other.reading == WrongReading::NotShown
+                    && other.condition == row.condition
+                    && view.contends(&other.place)
+            });
+            let mut at = Vec::new();
+            alike.for_each(|other| add(&mut at, view.at(&other.place)));
+            add(&mut hidden, format!("{}{}", plain(&row.condition, 80), view.on(&at)));
         }
     }
-    for (at, conditions) in hidden.into_iter().take(squeeze.items.max(2)) {
-        all.push(item(
-            format!("not shown on {at}"),
-            format!(
-                "{}: {negative} would hardly give a wrong answer either.",
-                shorten(&conditions, squeeze.items)
-            ),
-        ));
+    if !hidden.is_empty() {
+        let whom = if expects { "it" } else { negative.as_str() };
+        let hidden = shorten(&hidden, squeeze.items);
+        all.push(item("not shown:", format!("{hidden}; {whom} hardly errs there either.")));
     }
     all
 }
 
+/// Counts of one candidate on one target that read the same.
+fn counts(rows: &[&WrongRow], reading: WrongReading, at: &str) -> String {
+    let wrong = rows.iter().map(|row| row.wrong).sum();
+    let answers = rows.iter().map(|row| row.answers).sum();
+    let expected: Option<f64> = rows.iter().map(|row| row.expected).sum();
+    let mut text = wrong_count(wrong, answers, expected, at);
+    if reading != WrongReading::None {
+        let mut conditions = Vec::new();
+        rows.iter().for_each(|row| add(&mut conditions, plain(&row.condition, 80)));
+        text.push_str(&format!(" ({})", shorten(&conditions, 2)));
+    }
+    if reading == WrongReading::SeenOnce {
+        text.push_str(", in one boot only");
+    }
+    text
+}
+
+/// Splats of contenders; what is the same of many is said once.
 fn splats(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
-    let mut told: Vec<(String, String)> = Vec::new();
+    // What is said, and of which candidates where.
+    let mut told: Vec<(String, Vec<&SplatRow>)> = Vec::new();
     let mut quiet: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let own = view.report.splats.iter().filter(|row| view.contends(&row.place));
-    let mut rows: Vec<_> = own.collect();
+    let mut rows: Vec<&SplatRow> =
+        view.report.splats.iter().filter(|row| view.contends(&row.place)).collect();
     rows.sort_by_key(|row| row.reading);
-    for row in rows {
-        let whose = format!("{} on {}", plain(&row.place.candidate, 40), view.cell(&row.place));
+    for row in &rows {
         let title = plain(&row.title, 100);
         let text = match row.reading {
-            SplatReading::Introduced => format!("new: {title}, in {}", against(row)),
-            SplatReading::SeenOnce => {
-                format!("{title}, in {}: not confirmed, blames nobody", against(row))
-            }
+            SplatReading::Introduced => format!("new: {title}, {}", against(row)),
+            SplatReading::SeenOnce => format!("{title}, {}: blames nobody yet", against(row)),
             SplatReading::Exposed => {
-                format!("{title}, in {}: more often than the reference", against(row))
+                format!("{title}, {}: more often than the reference", against(row))
             }
-            SplatReading::Control => format!("the control's: {title}, in {}", against(row)),
+            SplatReading::Control => format!("the control's: {title}, {}", against(row)),
             SplatReading::Fixed => {
-                let reason = plain(&row.reason, 80);
-                format!("{title}: {reason}; whether fixed, the diff tells")
+                let alike = rows
+                    .iter()
+                    .filter(|r| r.reading == SplatReading::Fixed && r.title == row.title);
+                let least = alike.map(|row| row.reason.as_str()).min_by_key(|r| first_number(r));
+                let least = plain(least.unwrap_or_default(), 80);
+                format!("{title} {least}; whether fixed, the diff tells")
             }
             SplatReading::Unclear => format!("{title}: {}", plain(&row.reason, MOST)),
             SplatReading::Present => {
@@ -784,26 +793,44 @@ fn splats(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
                 continue;
             }
         };
-        told.push((whose, text));
-    }
-    // What is the same of all is said once.
-    let mut merged: Vec<(Vec<String>, String)> = Vec::new();
-    for (whose, text) in told {
-        match merged.iter_mut().find(|(_, known)| *known == text) {
-            Some((names, _)) => add(names, whose),
-            None => merged.push((vec![whose], text)),
+        match told.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, rows)) => rows.push(row),
+            None => told.push((text, vec![row])),
         }
     }
-    let all: Vec<Item> = merged
-        .into_iter()
-        .map(|(names, text)| item(shorten(&names, 3), format!("{text}.")))
-        .collect();
-    let mut all = at_most(all, squeeze.items, "splat");
+    let all = told.into_iter().map(|(text, rows)| item(whose(view, &rows), format!("{text}.")));
+    let mut all = at_most(all.collect(), squeeze.items, "splat");
     for (why, titles) in quiet {
         let titles: Vec<String> = titles.into_iter().map(|title| plain(title, 80)).collect();
         all.push(item(why, format!("{}.", shorten(&titles, squeeze.items.min(2)))));
     }
     all
+}
+
+/// Who has these rows: `each contender`, `a and b`, `a on arm64`.
+fn whose(view: &View<'_>, rows: &[&SplatRow]) -> String {
+    let mut by_name: Vec<(String, Vec<String>)> = Vec::new();
+    for row in rows {
+        let name = plain(&row.place.candidate, 40);
+        match by_name.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, at)) => add(at, view.at(&row.place)),
+            None => by_name.push((name, vec![view.at(&row.place)])),
+        }
+    }
+    let everywhere = by_name.iter().all(|(_, at)| view.everywhere(at));
+    let contenders = view.of_role(Role::Contender).count();
+    if everywhere && contenders > 1 && by_name.len() == contenders {
+        return "each contender".into();
+    }
+    let names = by_name.iter().map(|(name, at)| format!("{name}{}", view.on(at)));
+    shorten(&names.collect::<Vec<_>>(), 3)
+}
+
+/// The first number in a text; separators are skipped.
+fn first_number(text: &str) -> u64 {
+    let digits = text.chars().skip_while(|c| !c.is_ascii_digit());
+    let digits = digits.take_while(|c| c.is_ascii_digit() || *c == ',');
+    digits.filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(u64::MAX)
 }
 
 /// What control and negative control showed: whether the run can see what it looks for.
@@ -844,8 +871,7 @@ fn controls(view: &View<'_>) -> Vec<Item> {
                 .iter()
                 .fold((0, 0), |(wrong, answers), row| (wrong + row.wrong, answers + row.answers));
             if answers > 0 {
-                let text = wrong_count(wrong, answers, None, "");
-                parts.push(format!("{text} on {}", view.target(at.0, at.1)));
+                parts.push(wrong_count(wrong, answers, None, &view.target(at.0, at.1)));
             }
         }
         let text = if parts.is_empty() { "gave no answers".to_owned() } else { list(&parts) };
@@ -955,8 +981,8 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
                     "lies on its margin, more visits hardly help".to_owned()
                 }
                 Some(needs) => format!(
-                    "{} more of each condition, {} min",
-                    counted(u64::from(needs.visits), "visit"),
+                    "{} of each condition, {} min",
+                    counted_more(needs.visits),
                     needs.minutes.ceil()
                 ),
                 None => plain(&row.reason, MOST),
@@ -969,4 +995,10 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
         .collect();
     all.extend(at_most(each, squeeze.items, "claim"));
     all
+}
+
+/// `24 more visits`.
+fn counted_more(visits: u32) -> String {
+    let plural = if visits == 1 { "" } else { "s" };
+    format!("{} more visit{plural}", count(u64::from(visits)))
 }

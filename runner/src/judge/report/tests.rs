@@ -151,7 +151,8 @@ fn kernels_that_end_badly() {
     }
     let text = page(&report);
     for (_, end) in ends {
-        assert!(text.contains(crate::judge::compare::verdict_words(end)), "{end:?}\n{text}");
+        let words = crate::judge::compare::verdict_words(end);
+        assert!(text.to_lowercase().contains(words), "{end:?}\n{text}");
     }
     insta::assert_snapshot!("text-misfortunes", text);
 }
@@ -164,7 +165,7 @@ fn a_part_of_a_report() {
     let claim = Pick { claims: vec!["writers".into()], ..Pick::default() };
     let picked = claim.of(&report).unwrap();
     assert!(picked.claims.iter().all(|row| row.claim == "writers") && !picked.claims.is_empty());
-    assert!(!page(&picked).contains("quiet"), "{}", page(&picked));
+    assert_eq!(picked.run.claims.len(), 1);
     let candidate = Pick { candidates: vec!["lockless-tree".into()], ..Pick::default() };
     let text = page(&candidate.of(&report).unwrap());
     assert!(text.contains("landed") && !text.contains("peter-removal"), "{text}");

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The report for a browser: one file that needs no other, no script and no network. It
+//! lies in the run, so that its links lead to the evidence.
+//!
+//! First the page, with an interval in each cell of the matrix; then the pictures; then
+//! the tables, folded.
+
+mod charts;
+mod svg;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::Report;
+use super::full::{self, Table};
+use super::markdown::capital;
+use super::matrix::{Cell, Matrix};
+use super::page::{Page, SQUEEZES};
+use super::words::{View, interval, mark};
+use crate::judge::compare::words::plain;
+use crate::judge::row::ClaimRow;
+
+const STYLE: &str = include_str!("html.css");
+
+/// The longest piece of foreign text that is shown.
+const MOST: usize = 2_000;
+
+/// Files of one row that are linked; `report.json` has all.
+const LINKS: usize = 2;
+
+/// What a mail server and a bug tracker still take.
+const BYTES: usize = 1_500_000;
+
+pub(super) fn render(report: &Report) -> String {
+    let view = View::new(report);
+    let tables = full::tables(&view);
+    let all = page(&view, &tables, "");
+    if all.len() <= BYTES {
+        return all;
+    }
+    // The longest tables go first.
+    let mut by_size: Vec<usize> = (0..tables.len()).collect();
+    by_size.sort_by_key(|at| std::cmp::Reverse(tables.get(*at).map_or(0, |t| t.rows.len())));
+    let mut short = all;
+    for gone in 1..=by_size.len() {
+        let left_out = by_size.get(..gone).unwrap_or_default();
+        let kept: Vec<Table> = full::tables(&view)
+            .into_iter()
+            .enumerate()
+            .filter(|(at, _)| !left_out.contains(at))
+            .map(|(_, table)| table)
+            .collect();
+        let note = format!("{gone} tables are left out here; bakeoff report RUN --full has them.");
+        short = page(&view, &kept, &note);
+        if short.len() <= BYTES {
+            break;
+        }
+    }
+    short
+}
+
+fn page(view: &View<'_>, tables: &[Table], note: &str) -> String {
+    let [everything, ..] = &SQUEEZES;
+    let page = Page::new(view, everything);
+    let whole = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (text(&page.title)) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { main {
+                @if let Some(interim) = &page.interim { p.interim { strong { (text(interim)) } } }
+                h1 { (text(&page.title)) }
+                @if let Some(question) = &page.question { blockquote { (text(question)) } }
+                p.answer { (text(&page.answer)) }
+                p.dim { (text(&page.head.join(" "))) }
+                @if !page.matrix.lines.is_empty() { (matrix(&page)) }
+                (parts(&page))
+                (pictures(view))
+                (appendix(tables, note))
+            } }
+        }
+    };
+    let mut whole = whole.into_string();
+    whole.push('\n');
+    whole
+}
+
+/// Foreign text without control characters; maud escapes the markup.
+fn text(foreign: &str) -> String {
+    plain(foreign, MOST)
+}
+
+/// A mark that leads to what shows it.
+fn link(evidence: &[String], inside: &Markup) -> Markup {
+    html! { @match evidence.first() {
+        Some(file) => a href=(address(file)) { (inside) },
+        None => (inside),
+    } }
+}
+
+/// A file of the run as an address: relative, without what an address may not have.
+fn address(file: &str) -> String {
+    let mut out = String::from("./");
+    for byte in file.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b'+' | b'=' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+fn matrix(page: &Page<'_>) -> Markup {
+    let Matrix { columns, gone, wrong, lines } = &page.matrix;
+    let column = |at: usize| -> Vec<&ClaimRow> {
+        lines.iter().filter_map(|line| line.cells.get(at)?.row).collect()
+    };
+    html! {
+        @if !page.asked.is_empty() { dl {
+            @for item in &page.asked { dt { (text(&item.label)) } dd { (text(&item.text)) } }
+        } }
+        .wide { table.matrix {
+            thead { tr {
+                th scope="col" { "candidate" }
+                th scope="col" { "on" }
+                @if *gone { th scope="col" { "splat gone" } }
+                th scope="col" { "new splats" }
+                @for name in columns { th scope="col" { (text(name)) } }
+                @if *wrong { th scope="col" { "wrong answers" } }
+            } }
+            tbody { @for (n, line) in lines.iter().enumerate() {
+                @let first = n == 0 || lines.get(n - 1).is_none_or(|l| l.candidate != line.candidate);
+                tr.first[first] {
+                    th scope="row" { @if first { (text(line.candidate)) } }
+                    td { (text(&line.target)) }
+                    @if let Some(ended) = &line.ended {
+                        td.bad colspan=(columns.len() + 1 + usize::from(*gone) + usize::from(*wrong)) { (ended) }
+                    } @else {
+                        @if *gone { td { (line.gone) } }
+                        td.bad[!matches!(line.new.as_str(), "none" | "-")] { (line.new) }
+                        @for (at, cell) in line.cells.iter().enumerate() { (matrix_cell(cell, &column(at))) }
+                        @if *wrong { td { (line.wrong) } }
+                    }
+                }
+            } }
+        } }
+        @for line in &page.legend { p.dim { (text(line)) } }
+        p.dim { "Shaded in each cell: losses within the margin." }
+    }
+}
+
+fn matrix_cell(cell: &Cell<'_>, column: &[&ClaimRow]) -> Markup {
+    let Some(row) = cell.row else { return html! { td { (cell.words()) } } };
+    if cell.mark.is_empty() {
+        return html! { td.value { (cell.words()) } };
+    }
+    let words = format!("{}: {} {}", mark(row.reading).1, cell.text, interval(row));
+    let inside = html! {
+        span.words title=(words) { (cell.words()) }
+        (charts::mini(row, column))
+    };
+    html! { td class={ "claim " (charts::class_of(row)) } { (link(&row.place.evidence, &inside)) } }
+}
+
+fn parts(page: &Page<'_>) -> Markup {
+    html! { @for part in &page.parts {
+        h2 { (capital(part.title)) }
+        dl { @for item in &part.items {
+            @if item.label.is_empty() {
+                dd.alone { (text(&item.text)) }
+            } @else {
+                dt { (text(&item.label)) }
+                dd { (text(&item.text)) }
+            }
+        } }
+    } }
+}
+
+fn pictures(view: &View<'_>) -> Markup {
+    let (cause_names, causes) = charts::causes(view);
+    let legend = charts::legend(view);
+    let none = html! {};
+    let shown = [
+        ("Claims", "Each interval of all that hold together; shaded: losses within the margin.", &none, charts::forests(view)),
+        ("Value against load", "One line a candidate; dots are visits; dashed: what the load leaves.", &legend, charts::loads(view)),
+        ("Against a parameter", "Of a share what is lost; both axes logarithmic.", &legend, charts::parameters(view)),
+        ("Wrong answers", "Outlined: as many as the negative control's rate would give.", &none, charts::wrongs(view)),
+        ("Why calls fail", "Part of all calls of a claim, by cause.", &charts::cause_legend(&cause_names), causes),
+        ("Visits in time order", "Does anything drift?", &legend, charts::drifts(view)),
+    ];
+    html! { @for (title, note, legend, panels) in shown {
+        @if !panels.is_empty() {
+            h2 { (title) }
+            p.dim { (note) }
+            (legend)
+            .panels { @for panel in panels { (panel) } }
+        }
+    } }
+}
+
+fn appendix(tables: &[Table], note: &str) -> Markup {
+    html! { @if !tables.is_empty() {
+        h2 { "Tables" }
+        @if !note.is_empty() { p.dim { (note) } }
+        @for table in tables { details {
+            summary { (text(&table.title)) " (" (table.rows.len()) ")" }
+            @if !table.note.is_empty() { p.dim { (text(&table.note)) } }
+            .wide { table {
+                @if !table.heads.is_empty() { thead { tr {
+                    @for head in &table.heads { th scope="col" { (head.trim_start_matches('>')) } }
+                    th scope="col" { "evidence" }
+                } } }
+                tbody { @for (n, row) in table.rows.iter().enumerate() { tr {
+                    @for (at, cell) in row.iter().enumerate() {
+                        td.number[table.heads.get(at).is_some_and(|head| head.starts_with('>'))] { (text(cell)) }
+                    }
+                    td { (files(table.evidence.get(n).map(Vec::as_slice).unwrap_or_default())) }
+                } } }
+            } }
+        } }
+    } }
+}
+
+fn files(evidence: &[String]) -> Markup {
+    html! { @for (n, file) in evidence.iter().take(LINKS).enumerate() {
+        @if n > 0 { " " }
+        a href=(address(file)) title=(text(file)) { (text(file.rsplit('/').next().unwrap_or(file))) }
+    }
+    @if evidence.len() > LINKS { " +" (evidence.len() - LINKS) } }
+}
