@@ -4,7 +4,7 @@
 use indexmap::IndexMap;
 
 use super::words::{
-    View, against, calls, difference, direction, interval, mark, measured, number, of, value,
+    View, against, calls, difference, direction, interval, measured, number, of, value,
     wrong_word,
 };
 use super::fuzz;
@@ -41,11 +41,9 @@ fn table(title: &str, note: &str, heads: &[&'static str]) -> Table {
 /// All of them that have rows.
 pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
     let mut all = vec![
-        verdicts(view),
-        claims(view),
-        claim_remarks(view),
-        claim_conditions(view),
-    ];
+        verdicts(view)];
+    all.extend(claims(view));
+    all.extend([claim_remarks(view), claim_conditions(view)]);
     all.extend(measures(view));
     all.push(causes(view));
     all.extend(wrong(view));
@@ -72,31 +70,34 @@ fn verdicts(view: &View<'_>) -> Table {
     all
 }
 
-fn claims(view: &View<'_>) -> Table {
+/// A table for each claim.
+fn claims(view: &View<'_>) -> Vec<Table> {
     let note = format!(
-        "Differences from the reference, points of a share or per cent of a number; all \
-         intervals hold together with {:.0}%.",
+        "Differences from {}; the intervals of all claims hold together with {:.0}%.",
+        view.reference(),
         100.0 * view.report.run.confidence
     );
-    let heads = ["claim", "candidate", "on", ">value", "differs", "interval", ">visits"];
-    let mut all = table("Claims", &note, &heads);
+    let heads = ["candidate", "on", ">value", "differs", "interval", ">visits", "reading"];
+    let mut all = Vec::new();
     for info in &view.report.run.claims {
+        let title = format!("Claim {}: {} (margin {})", info.name, info.question, info.margin);
+        let mut part = table(&title, &note, &heads);
         for row in view.report.claims.iter().filter(|row| row.claim == info.name) {
             let own = row.estimate.is_none() && !view.contends(&row.place);
-            let mark = if own { "" } else { mark(row.reading).0 };
-            all.add(
+            part.add(
                 &row.place,
                 vec![
-                    row.claim.clone(),
                     row.place.candidate.clone(),
                     view.at(&row.place),
                     value(row.kind, &row.unit, row.value),
-                    format!("{mark} {}", difference(row)).trim().to_owned(),
+                    difference(row),
                     interval(row),
                     row.visits.to_string(),
+                    if own { "-".into() } else { word(row.reading) },
                 ],
             );
         }
+        all.push(part);
     }
     all
 }

@@ -32,60 +32,62 @@ const BYTES: usize = 1_500_000;
 
 pub(super) fn render(report: &Report) -> String {
     let view = View::new(report);
-    let tables = full::tables(&view);
-    let all = page(&view, &tables, "");
-    if all.len() <= BYTES {
-        return all;
-    }
-    // The longest tables go first.
-    let mut by_size: Vec<usize> = (0..tables.len()).collect();
-    by_size.sort_by_key(|at| std::cmp::Reverse(tables.get(*at).map_or(0, |t| t.rows.len())));
-    let mut short = all;
-    for gone in 1..=by_size.len() {
-        let left_out = by_size.get(..gone).unwrap_or_default();
-        let kept: Vec<Table> = full::tables(&view)
-            .into_iter()
-            .enumerate()
-            .filter(|(at, _)| !left_out.contains(at))
-            .map(|(_, table)| table)
-            .collect();
-        let note = format!("{gone} tables are left out here; bakeoff report RUN --full has them.");
-        short = page(&view, &kept, &note);
-        if short.len() <= BYTES {
+    let front = front(&view).into_string();
+    let mut tables: Vec<String> =
+        full::tables(&view).iter().map(|table| folded(table).into_string()).collect();
+    // The longest tables go first, until the rest fits.
+    let mut size = front.len() + tables.iter().map(String::len).sum::<usize>();
+    let mut gone = 0;
+    while size > BYTES - RIM {
+        let Some(longest) = tables.iter_mut().max_by_key(|table| table.len()) else { break };
+        if longest.is_empty() {
             break;
         }
+        size -= longest.len();
+        longest.clear();
+        gone += 1;
     }
-    short
-}
-
-fn page(view: &View<'_>, tables: &[Table], note: &str) -> String {
-    let [everything, ..] = &SQUEEZES;
-    let page = Page::new(view, everything);
-    let whole = html! {
+    let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (text(&page.title)) }
+                title { (text(&report.run.bakeoff)) ": " (text(&report.run.title)) }
                 style { (PreEscaped(STYLE)) }
             }
             body { main {
-                @if let Some(interim) = &page.interim { p.interim { strong { (text(interim)) } } }
-                h1 { (text(&page.title)) }
-                @if let Some(question) = &page.question { blockquote { (text(question)) } }
-                p.answer { (text(&page.answer)) }
-                p.dim { (text(&page.head.join(" "))) }
-                @if !page.matrix.lines.is_empty() { (matrix(&page)) }
-                (parts(&page))
-                (pictures(view))
-                (appendix(tables, note))
+                (PreEscaped(front))
+                @if !tables.is_empty() { h2 { "Tables" } }
+                @if gone > 0 {
+                    p.dim { (gone) " tables are left out here; bakeoff report RUN --full has them." }
+                }
+                @for table in &tables { (PreEscaped(table)) }
             } }
         }
     };
-    let mut whole = whole.into_string();
-    whole.push('\n');
-    whole
+    let mut page = page.into_string();
+    page.push('\n');
+    page
+}
+
+/// Room for what is around front and tables.
+const RIM: usize = 20_000;
+
+/// All but the tables.
+fn front(view: &View<'_>) -> Markup {
+    let [everything, ..] = &SQUEEZES;
+    let page = Page::new(view, everything);
+    html! {
+        @if let Some(interim) = &page.interim { p.interim { strong { (text(interim)) } } }
+        h1 { (text(&page.title)) }
+        @if let Some(question) = &page.question { blockquote { (text(question)) } }
+        p.answer { (text(&page.answer)) }
+        p.dim { (text(&page.head.join(" "))) }
+        @if !page.matrix.lines.is_empty() { (matrix(&page)) }
+        (parts(&page))
+        (pictures(view))
+    }
 }
 
 /// Foreign text without control characters; maud escapes the markup.
@@ -170,6 +172,7 @@ fn matrix_cell(cell: &Cell<'_>, column: &[&ClaimRow]) -> Markup {
 fn parts(page: &Page<'_>) -> Markup {
     html! { @for part in &page.parts {
         h2 { (capital(part.title)) }
+        @if !part.note.is_empty() { p.dim { (text(&part.note)) } }
         dl { @for item in &part.items {
             @if item.label.is_empty() {
                 dd.alone { (text(&item.text)) }
@@ -203,25 +206,23 @@ fn pictures(view: &View<'_>) -> Markup {
     } }
 }
 
-fn appendix(tables: &[Table], note: &str) -> Markup {
-    html! { @if !tables.is_empty() {
-        h2 { "Tables" }
-        @if !note.is_empty() { p.dim { (note) } }
-        @for table in tables { details {
-            summary { (text(&table.title)) " (" (table.rows.len()) ")" }
-            @if !table.note.is_empty() { p.dim { (text(&table.note)) } }
-            .wide { table {
-                @if !table.heads.is_empty() { thead { tr {
-                    @for head in &table.heads { th scope="col" { (head.trim_start_matches('>')) } }
-                    th scope="col" { "evidence" }
-                } } }
-                tbody { @for (n, row) in table.rows.iter().enumerate() { tr {
-                    @for (at, cell) in row.iter().enumerate() {
-                        td.number[table.heads.get(at).is_some_and(|head| head.starts_with('>'))] { (text(cell)) }
-                    }
-                    td { (files(table.evidence.get(n).map(Vec::as_slice).unwrap_or_default())) }
-                } } }
-            } }
+/// A table, folded.
+fn folded(table: &Table) -> Markup {
+    html! { details {
+        summary { (text(&table.title)) " (" (table.rows.len()) ")" }
+        @if !table.note.is_empty() { p.dim { (text(&table.note)) } }
+        .wide { table {
+            @if !table.heads.is_empty() { thead { tr {
+                @for head in &table.heads { th scope="col" { (head.trim_start_matches('>')) } }
+                th scope="col" { "evidence" }
+            } } }
+            tbody { @for (n, row) in table.rows.iter().enumerate() { tr {
+                @for (at, cell) in row.iter().enumerate() {
+                    @let right = table.heads.get(at).is_some_and(|head| head.starts_with('>'));
+                    td.number[right] { (text(cell)) }
+                }
+                td { (files(table.evidence.get(n).map(Vec::as_slice).unwrap_or_default())) }
+            } } }
         } }
     } }
 }

@@ -14,23 +14,27 @@ use super::words::{
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
-    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, SplatReading, Verdict, WrongReading,
+    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, Verdict, WrongReading,
     SplatRow, WrongRow,
 };
 use crate::spec::Role;
 
-/// What a page can do without, in the order in which it does.
+/// What a page can do without.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Squeeze {
     /// Items of a list.
     items: usize,
     /// Sentences on a candidate.
     sentences: usize,
+    /// Which files a candidate touches.
+    touches: bool,
+    /// Characters of a claim's question; 0: the questions go.
+    question: usize,
     /// Candidates that are ok are named together.
     ok_together: bool,
     /// Columns in which nobody differs are named, not shown.
     fold_columns: bool,
-    /// Lines of the matrix with nothing to see are named, not shown.
+    /// Candidates with nothing to see in the matrix are named, not shown.
     fold_lines: bool,
     /// Candidates that get a word of their own.
     candidates: usize,
@@ -38,74 +42,52 @@ pub(super) struct Squeeze {
     lines: usize,
     /// Columns of the matrix.
     columns: usize,
-    /// The claims' questions.
-    questions: bool,
 }
 
 const ALL: Squeeze = Squeeze {
     items: 5,
     sentences: 6,
+    touches: true,
+    question: MOST,
     ok_together: false,
     fold_columns: false,
     fold_lines: false,
     candidates: usize::MAX,
     lines: usize::MAX,
     columns: usize::MAX,
-    questions: true,
+};
+/// Lists and sentences are short, all claims and candidates are there.
+const SHORT: Squeeze = Squeeze { items: 2, sentences: 3, touches: false, question: 40, ..ALL };
+/// What is as it should be is named, not shown.
+const FOLDED: Squeeze = Squeeze {
+    items: 1,
+    sentences: 2,
+    ok_together: true,
+    fold_columns: true,
+    fold_lines: true,
+    ..SHORT
 };
 
-/// From everything to what is always there.
-pub(super) const SQUEEZES: [Squeeze; 9] = [
+/// From everything to what is always there, in the order in which things go.
+pub(super) const SQUEEZES: [Squeeze; 11] = [
     ALL,
     Squeeze { items: 3, ..ALL },
-    Squeeze { items: 2, sentences: 3, ..ALL },
-    Squeeze { items: 2, sentences: 3, ok_together: true, ..ALL },
-    Squeeze { items: 1, sentences: 2, ok_together: true, fold_columns: true, ..ALL },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        ..ALL
-    },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        candidates: 6,
-        questions: false,
-        columns: 8,
-        ..ALL
-    },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        candidates: 4,
-        questions: false,
-        columns: 6,
-        lines: 12,
-    },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        candidates: 2,
-        questions: false,
-        columns: 3,
-        lines: 12,
-    },
+    Squeeze { items: 2, ..ALL },
+    Squeeze { items: 2, touches: false, ..ALL },
+    Squeeze { question: MOST, ..SHORT },
+    SHORT,
+    Squeeze { ok_together: true, items: 1, sentences: 2, ..SHORT },
+    FOLDED,
+    Squeeze { candidates: 6, question: 0, columns: 8, ..FOLDED },
+    Squeeze { candidates: 4, question: 0, columns: 6, lines: 12, sentences: 1, ..FOLDED },
+    Squeeze { candidates: 2, question: 0, columns: 3, lines: 12, sentences: 1, ..FOLDED },
 ];
 
 /// The longest piece of foreign text on the page.
 const MOST: usize = 160;
+
+/// Where all of it can be looked up.
+const EVIDENCE: &str = "RUN/report.html, RUN/report.json; tables: bakeoff report RUN --full";
 
 /// Something with a name in front.
 pub(super) struct Item {
@@ -120,6 +102,8 @@ fn item(label: impl Into<String>, text: impl Into<String>) -> Item {
 /// A part of the page.
 pub(super) struct Part {
     pub(super) title: &'static str,
+    /// What its words mean, next to the title; may be empty.
+    pub(super) note: String,
     pub(super) items: Vec<Item>,
 }
 
@@ -145,23 +129,18 @@ impl<'a> Page<'a> {
         let mut matrix = Matrix::new(view);
         let readings = matrix.readings();
         let left_out = shrink(&mut matrix, squeeze);
+        let part = |title, items| Part { title, note: String::new(), items };
         let mut parts = vec![
-            Part { title: "READING IT", items: reading(view, squeeze) },
-            Part { title: "WRONG ANSWERS", items: wrong(view, squeeze) },
-            Part { title: "SPLATS", items: splats(view, squeeze) },
-            Part { title: "CONTROLS", items: controls(view) },
-            Part { title: "GATES AND PREDICTIONS", items: expected(report, squeeze) },
-            Part { title: "NOT ANSWERED", items: not_answered(view, squeeze) },
-            Part { title: "TO DECIDE", items: to_decide(view, squeeze) },
-            Part { title: "LEFT OUT", items: left_out },
-            Part {
-                title: "EVIDENCE",
-                items: vec![item(
-                    "",
-                    "RUN/report.html: charts and logs; RUN/report.json: each number with its \
-                     files; tables: bakeoff report RUN --full",
-                )],
-            },
+            part("READING IT", reading(view, squeeze)),
+            wrong(view, squeeze),
+            part("SPLATS", splats(view, squeeze)),
+            part("CONTROLS", controls(view)),
+            part("GATES", gates(report)),
+            part("PREDICTIONS", predictions(report, squeeze)),
+            part("NOT ANSWERED", not_answered(view, squeeze)),
+            part("TO DECIDE", to_decide(view, squeeze)),
+            part("LEFT OUT", left_out),
+            part("EVIDENCE", vec![item("", EVIDENCE)]),
         ];
         parts.retain(|part| !part.items.is_empty());
         Page {
@@ -173,7 +152,7 @@ impl<'a> Page<'a> {
                 asked.map_or_else(|| format!("\"{}\"", thread.subject), Clone::clone)
             }),
             answer: answer(view),
-            asked: if squeeze.questions { asked(report) } else { Vec::new() },
+            asked: if squeeze.question > 0 { asked(report, squeeze) } else { Vec::new() },
             legend: legend(view, &matrix, &readings),
             matrix,
             parts,
@@ -278,16 +257,17 @@ fn head(report: &Report) -> Vec<String> {
         format!("{}: {visits} in {:.0} minutes of boots.", plain(begun, 40), run.boot_minutes),
     ];
     if environment.accel.values().any(|accel| accel == "tcg") {
-        all.push("Emulated: compares patches, no number is one of real hardware.".into());
+        all.push("Emulated: patches compare, no number is that of real hardware.".into());
     }
     all
 }
 
-fn asked(report: &Report) -> Vec<Item> {
+fn asked(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
     let told = report.run.claims.iter().map(|claim| {
         let default = if claim.by_default { ", by default" } else { "" };
-        let question = plain(&claim.question, MOST);
-        item(plain(&claim.name, 40), format!("{question} ({}{default})", claim.margin))
+        let question = plain(&claim.question, squeeze.question);
+        let margin = &claim.margin;
+        item(plain(&claim.name, 40), format!("{question} Margin {margin}{default}."))
     });
     told.collect()
 }
@@ -303,9 +283,7 @@ fn legend(view: &View<'_>, matrix: &Matrix<'_>, readings: &[ClaimReading]) -> Ve
                 format!("{mark} {words}")
             })
             .collect();
-        let margin = if matrix.columns.len() > 1 { " (in brackets above)" } else { "" };
-        let marks = marks.join(", ").replacen("the margin", &format!("the margin{margin}"), 1);
-        all.push(format!("{marks}."));
+        all.push(format!("{}.", marks.join(", ")));
         let mut units: Vec<&str> = Vec::new();
         for row in view.report.claims.iter() {
             let unit = unit_of(row.kind);
@@ -320,9 +298,12 @@ fn legend(view: &View<'_>, matrix: &Matrix<'_>, readings: &[ClaimReading]) -> Ve
             100.0 * view.report.run.confidence
         ));
     }
-    let unsure = |l: &super::matrix::Line<'_>| l.new.ends_with('?') || l.wrong.ends_with('?');
-    if matrix.lines.iter().any(unsure) {
-        all.push("N?: seen once, not confirmed. 0?: none, but hardly any were expected.".into());
+    let mut marks = matrix.lines.iter().flat_map(|line| [&line.new, &line.wrong]);
+    if marks.clone().any(|mark| mark.ends_with('?') && mark != "0?") {
+        all.push("N?: seen in one boot, not confirmed.".into());
+    }
+    if marks.any(|mark| mark == "0?") {
+        all.push("0?: none, but hardly any were expected.".into());
     }
     all
 }
@@ -663,7 +644,7 @@ fn sentences(view: &View<'_>, name: &str, squeeze: &Squeeze) -> Vec<String> {
     }
     all.truncate(squeeze.sentences);
     let info = view.report.run.candidates.iter().find(|c| c.name == name);
-    if let Some(info) = info.filter(|info| !info.touches.is_empty() && squeeze.sentences > 2) {
+    if let Some(info) = info.filter(|info| squeeze.touches && !info.touches.is_empty()) {
         let files: Vec<String> = info
             .touches
             .iter()
@@ -686,27 +667,19 @@ fn at_most(mut items: Vec<Item>, most: usize, what: &str) -> Vec<Item> {
 }
 
 /// Wrong answers of candidates, next to those that the negative control's rate would give.
-fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
+fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Part {
     let negative = view.of_role(Role::NegativeControl).next().unwrap_or("the negative control");
     let negative = plain(negative, 40);
     let mut told: Vec<(Vec<String>, String)> = Vec::new();
     for reading in [WrongReading::Wrong, WrongReading::SeenOnce, WrongReading::None] {
         for name in view.of_role(Role::Contender).chain(view.of_role(Role::Reference)) {
-            if view.reference() == name && reading == WrongReading::None {
+            let rows = view.report.wrong.iter().filter(|row| row.place.candidate == name);
+            let rows: Vec<&WrongRow> = rows.filter(|row| row.reading == reading).collect();
+            // That the reference is right goes without saying.
+            if rows.is_empty() || view.reference() == name && reading == WrongReading::None {
                 continue;
             }
-            let mut parts = Vec::new();
-            for at in &view.targets {
-                let rows: Vec<&WrongRow> =
-                    view.wrong(name, *at).into_iter().filter(|r| r.reading == reading).collect();
-                if !rows.is_empty() {
-                    parts.push(counts(&rows, reading, &view.target(at.0, at.1)));
-                }
-            }
-            if parts.is_empty() {
-                continue;
-            }
-            let text = format!("{}.", parts.join("; "));
+            let text = format!("{}.", counts(view, &rows, reading));
             match told.iter_mut().find(|(_, known)| *known == text) {
                 Some((names, _)) => names.push(plain(name, 40)),
                 None => told.push((vec![plain(name, 40)], text)),
@@ -715,11 +688,7 @@ fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     }
     let expects = told.iter().any(|(_, text)| text.contains("expected"));
     let all = told.into_iter().map(|(names, text)| item(shorten(&names, 3), text)).collect();
-    let mut all = at_most(all, squeeze.items.max(2), "candidate");
-    if expects {
-        let text = format!("at the rate of {negative}, which answers without checking.");
-        all.push(item("expected:", text));
-    }
+    let mut items = at_most(all, squeeze.items.max(2), "candidate");
     let mut hidden: Vec<String> = Vec::new();
     for row in &view.report.wrong {
         if row.reading == WrongReading::NotShown && view.contends(&row.place) {
@@ -734,19 +703,21 @@ fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
         }
     }
     if !hidden.is_empty() {
-        let whom = if expects { "it" } else { negative.as_str() };
         let hidden = shorten(&hidden, squeeze.items);
-        all.push(item("not shown:", format!("{hidden}; {whom} hardly errs there either.")));
+        items.push(item("not shown:", format!("{hidden}; {negative} hardly errs there.")));
     }
-    all
+    let note = if expects { format!("expected: at the rate of {negative}") } else { String::new() };
+    Part { title: "WRONG ANSWERS", note, items }
 }
 
-/// Counts of one candidate on one target that read the same.
-fn counts(rows: &[&WrongRow], reading: WrongReading, at: &str) -> String {
+/// Counts of one candidate that read the same, over all its targets.
+fn counts(view: &View<'_>, rows: &[&WrongRow], reading: WrongReading) -> String {
     let wrong = rows.iter().map(|row| row.wrong).sum();
     let answers = rows.iter().map(|row| row.answers).sum();
     let expected: Option<f64> = rows.iter().map(|row| row.expected).sum();
-    let mut text = wrong_count(wrong, answers, expected, at);
+    let mut at = Vec::new();
+    rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
+    let mut text = wrong_count(wrong, answers, expected) + &view.on(&at);
     if reading != WrongReading::None {
         let mut conditions = Vec::new();
         rows.iter().for_each(|row| add(&mut conditions, plain(&row.condition, 80)));
@@ -836,88 +807,95 @@ fn first_number(text: &str) -> u64 {
 /// What control and negative control showed: whether the run can see what it looks for.
 fn controls(view: &View<'_>) -> Vec<Item> {
     let mut all = Vec::new();
+    let never = |at: &[String]| {
+        let all = view.targets.iter().map(|(base, arch)| view.target(base, arch));
+        let without: Vec<String> = all.filter(|target| !at.contains(target)).collect();
+        if without.is_empty() { String::new() } else { format!("; never on {}", list(&without)) }
+    };
     for name in view.of_role(Role::Control) {
         let rows = view.report.splats.iter();
-        let own: Vec<_> = rows
+        let own: Vec<&SplatRow> = rows
             .filter(|r| r.place.candidate == name && r.reading == SplatReading::Control)
             .collect();
-        let mut parts = Vec::new();
-        for at in &view.targets {
-            let here = own.iter().filter(|r| r.place.base == at.0 && r.place.arch == at.1);
-            let times: u64 = here.clone().map(|row| row.count).sum();
-            let boots = here.map(|row| row.seen).max_by_key(|seen| seen.k);
-            let target = view.target(at.0, at.1);
-            parts.push(match boots {
-                Some(seen) => {
-                    format!("{} in {} boots on {target}", counted(times, "time"), of(seen))
-                }
-                None => format!("never on {target}"),
-            });
+        let (mut titles, mut at, mut boots, mut times) = (Vec::new(), Vec::new(), KOfN::default(), 0);
+        for row in &own {
+            add(&mut titles, plain(&row.title, 80));
+            add(&mut at, view.at(&row.place));
+            times += row.count;
         }
-        let mut titles = Vec::new();
-        own.iter().for_each(|row| add(&mut titles, plain(&row.title, 80)));
+        // The boots of one report each: the one that comes most often.
+        for target in &view.targets {
+            let here = own.iter().filter(|r| view.at(&r.place) == view.target(target.0, target.1));
+            let most = here.map(|row| row.seen).max_by_key(|seen| seen.k).unwrap_or_default();
+            boots = KOfN { k: boots.k + most.k, n: boots.n + most.n };
+        }
         let text = if own.is_empty() {
             "shows no splat of its own: nothing tells whether one is gone.".to_owned()
         } else {
-            format!("shows {}: {}.", shorten(&titles, 2), list(&parts))
+            let (titles, times, never) = (shorten(&titles, 2), counted(times, "time"), never(&at));
+            format!("shows {titles} {times} in {} boots{never}.", of(boots))
         };
         all.push(item(plain(name, 40), text));
     }
     for name in view.of_role(Role::NegativeControl) {
-        let mut parts = Vec::new();
-        for at in &view.targets {
-            let rows = view.wrong(name, *at);
-            let (wrong, answers) = rows
-                .iter()
-                .fold((0, 0), |(wrong, answers), row| (wrong + row.wrong, answers + row.answers));
-            if answers > 0 {
-                parts.push(wrong_count(wrong, answers, None, &view.target(at.0, at.1)));
+        let rows = view.report.wrong.iter().filter(|row| row.place.candidate == name);
+        let (mut at, mut wrong, mut answers) = (Vec::new(), 0, 0);
+        for row in rows {
+            (wrong, answers) = (wrong + row.wrong, answers + row.answers);
+            if row.wrong > 0 {
+                add(&mut at, view.at(&row.place));
             }
         }
-        let text = if parts.is_empty() { "gave no answers".to_owned() } else { list(&parts) };
-        all.push(item(plain(name, 40), format!("{text}.")));
+        let text = if answers == 0 {
+            "gave no answers.".to_owned()
+        } else {
+            format!("{}{}.", wrong_count(wrong, answers, None), never(&at))
+        };
+        all.push(item(plain(name, 40), text));
     }
     all
 }
 
-fn expected(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
-    let mut all = Vec::new();
-    let states = |states: Vec<GateState>, words: [&str; 3]| {
-        let each = [GateState::Passed, GateState::Failed, GateState::Undecided];
-        let told = each.iter().zip(words).filter_map(|(state, word)| {
-            let times = states.iter().filter(|known| *known == state).count();
-            (times > 0).then(|| format!("{times} {word}"))
-        });
-        list(&told.collect::<Vec<_>>())
+/// How many stand how: `5 confirmed and 1 refuted`.
+fn states(states: impl Iterator<Item = GateState> + Clone, words: [&str; 3]) -> String {
+    let each = [GateState::Passed, GateState::Failed, GateState::Undecided];
+    let told = each.iter().zip(words).filter_map(|(state, word)| {
+        let times = states.clone().filter(|known| known == state).count();
+        (times > 0).then(|| format!("{times} {word}"))
+    });
+    list(&told.collect::<Vec<_>>())
+}
+
+fn gates(report: &Report) -> Vec<Item> {
+    if report.gates.is_empty() {
+        return Vec::new();
+    }
+    let all = report.gates.iter().map(|row| row.state);
+    vec![item("", format!("{}.", states(all, ["passed", "failed", "undecided"])))]
+}
+
+fn predictions(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
+    if report.predictions.is_empty() {
+        return Vec::new();
+    }
+    let all = report.predictions.iter().map(|row| row.state);
+    let mut refuted = Vec::new();
+    for row in report.predictions.iter().filter(|row| row.state == GateState::Failed) {
+        add(&mut refuted, format!("\"{}\"", plain(row.says.trim_end_matches('.'), 80)));
+    }
+    let refuted = if refuted.is_empty() {
+        String::new()
+    } else {
+        format!(" Refuted: {}.", shorten(&refuted, squeeze.items.min(2)))
     };
-    if !report.gates.is_empty() {
-        let all_states = report.gates.iter().map(|row| row.state).collect();
-        all.push(item(
-            "gates",
-            format!("{}.", states(all_states, ["passed", "failed", "undecided"])),
-        ));
-    }
-    if !report.predictions.is_empty() {
-        let all_states = report.predictions.iter().map(|row| row.state).collect();
-        let mut refuted = Vec::new();
-        for row in report.predictions.iter().filter(|row| row.state == GateState::Failed) {
-            add(&mut refuted, format!("\"{}\"", plain(row.says.trim_end_matches('.'), 80)));
-        }
-        let refuted = if refuted.is_empty() {
-            String::new()
-        } else {
-            format!(" Refuted: {}.", shorten(&refuted, squeeze.items.min(2)))
-        };
-        let amended = report.predictions.iter().filter(|row| row.amended.is_some()).count();
-        let amended = if amended > 0 {
-            format!(" {amended} amended after results were known.")
-        } else {
-            String::new()
-        };
-        let told = states(all_states, ["confirmed", "refuted", "undecided"]);
-        all.push(item("predictions", format!("{told}.{refuted}{amended}")));
-    }
-    all
+    let amended = report.predictions.iter().filter(|row| row.amended.is_some()).count();
+    let amended = if amended > 0 {
+        format!(" {amended} amended after results were known.")
+    } else {
+        String::new()
+    };
+    let told = states(all, ["confirmed", "refuted", "undecided"]);
+    vec![item("", format!("{told}.{refuted}{amended}"))]
 }
 
 /// What was not tested, the same reasons together.
@@ -980,16 +958,14 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
                 Some(needs) if needs.on_the_margin => {
                     "lies on its margin, more visits hardly help".to_owned()
                 }
-                Some(needs) => format!(
-                    "{} of each condition, {} min",
-                    counted_more(needs.visits),
-                    needs.minutes.ceil()
-                ),
+                Some(needs) => {
+                    format!("{}, {} min", counted_more(needs.visits), needs.minutes.ceil())
+                }
                 None => plain(&row.reason, MOST),
             };
             let interval = interval(row);
             let interval = if interval.is_empty() { String::new() } else { format!(" {interval}") };
-            let near = if near.is_empty() { near } else { format!(": {near}") };
+            let near = if near.is_empty() { near } else { format!(", {near}") };
             item(whose, format!("{}{interval}{near}.", plain(&row.claim, 40)))
         })
         .collect();

@@ -79,8 +79,9 @@ fn page_text(page: &Page<'_>) -> String {
                 out.push_str(&wrap(&one.text, WIDTH, &format!("{}  ", part.title), "  "));
             }
             all => {
-                out.push_str(part.title);
-                out.push('\n');
+                let note = &part.note;
+                let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
+                out.push_str(&wrap(&format!("{}{note}", part.title), WIDTH, "", "  "));
                 items(&mut out, all, "  ");
             }
         }
@@ -196,7 +197,8 @@ fn matrix(matrix: &Matrix<'_>) -> String {
 
 /// A table of the appendix.
 fn section(out: &mut String, part: &Table) {
-    out.push_str(&format!("\n{}\n", plain(&part.title.to_uppercase(), WIDTH)));
+    out.push('\n');
+    out.push_str(&wrap(&part.title, WIDTH, "== ", "   "));
     if !part.note.is_empty() {
         out.push_str(&wrap(&part.note, WIDTH, "  ", "  "));
     }

@@ -17,8 +17,8 @@ pub(super) fn mark(reading: ClaimReading) -> (&'static str, &'static str) {
     match reading {
         ClaimReading::Gains => ("+", "gains"),
         ClaimReading::Loses => ("-", "loses"),
-        ClaimReading::LosesLittle => ("~", "loses less than the margin"),
-        ClaimReading::NoWorse => ("=", "no loss beyond the margin"),
+        ClaimReading::LosesLittle => ("~", "loses less than its margin"),
+        ClaimReading::NoWorse => ("=", "no loss beyond its margin"),
         ClaimReading::Open => ("?", "not decided"),
         ClaimReading::NotReached => ("x", "not measured"),
     }
@@ -76,8 +76,8 @@ pub(super) fn interval(row: &ClaimRow) -> String {
     let smallest = low.abs().min(high.abs());
     let tenth = if smallest > 0.0 && smallest < 0.1 { 100.0 } else { 10.0 };
     let places = if tenth > 10.0 { 2 } else { 1 };
-    let low = (low * tenth - 1e-9).floor() / tenth;
-    let high = (high * tenth + 1e-9).ceil() / tenth;
+    let low = (low * tenth + 1e-9).floor() / tenth;
+    let high = (high * tenth - 1e-9).ceil() / tenth;
     let zero = |text: String| match text.trim_start_matches(['+', '-']) {
         "0.0" | "0.00" => "0".to_owned(),
         _ => text,
@@ -209,12 +209,12 @@ pub(super) fn wrong_word(reading: WrongReading) -> &'static str {
     }
 }
 
-/// `0 wrong of 184,768 on x86_64, 45 expected`.
-pub(super) fn wrong_count(wrong: u64, answers: u64, expected: Option<f64>, at: &str) -> String {
+/// `0 wrong of 184,768; 45 expected`.
+pub(super) fn wrong_count(wrong: u64, answers: u64, expected: Option<f64>) -> String {
     let expected = expected.map_or_else(String::new, |e| {
-        format!(", {} expected", number(if e >= 10.0 { e.round() } else { e }))
+        format!("; {} expected", number(if e >= 10.0 { e.round() } else { e }))
     });
-    format!("{} wrong of {} on {at}{expected}", count(wrong), count(answers))
+    format!("{} wrong of {}{expected}", count(wrong), count(answers))
 }
 
 /// The way a value should go.
