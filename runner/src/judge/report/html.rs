@@ -139,14 +139,16 @@ fn matrix(page: &Page<'_>) -> Markup {
                 @let first = n == 0 || lines.get(n - 1).is_none_or(|l| l.candidate != line.candidate);
                 tr.first[first] {
                     th scope="row" { @if first { (text(line.candidate)) } }
-                    td { (text(&line.target)) }
+                    td data-label="on" { (text(&line.target)) }
                     @if let Some(ended) = &line.ended {
                         td.bad colspan=(columns.len() + 1 + usize::from(*gone) + usize::from(*wrong)) { (ended) }
                     } @else {
-                        @if *gone { td { (line.gone) } }
-                        td.bad[!matches!(line.new.as_str(), "none" | "-")] { (line.new) }
-                        @for (at, cell) in line.cells.iter().enumerate() { (matrix_cell(cell, &column(at))) }
-                        @if *wrong { td { (line.wrong) } }
+                        @if *gone { td data-label="splat gone" { (line.gone) } }
+                        td.bad[!matches!(line.new.as_str(), "none" | "-")] data-label="new splats" { (line.new) }
+                        @for ((at, cell), name) in line.cells.iter().enumerate().zip(columns) {
+                            (matrix_cell(cell, name, &column(at)))
+                        }
+                        @if *wrong { td data-label="wrong answers" { (line.wrong) } }
                     }
                 }
             } }
@@ -156,17 +158,21 @@ fn matrix(page: &Page<'_>) -> Markup {
     }
 }
 
-fn matrix_cell(cell: &Cell<'_>, column: &[&ClaimRow]) -> Markup {
-    let Some(row) = cell.row else { return html! { td { (cell.words()) } } };
-    if cell.mark.is_empty() {
-        return html! { td.value { (cell.words()) } };
-    }
+fn matrix_cell(cell: &Cell<'_>, claim: &str, column: &[&ClaimRow]) -> Markup {
+    let claim = text(claim);
+    let Some(row) = cell.row.filter(|_| !cell.mark.is_empty()) else {
+        return html! { td.value data-label=(claim) { (text(&cell.words())) } };
+    };
     let words = format!("{}: {} {}", mark(row.reading).1, cell.text, interval(row));
     let inside = html! {
-        span.words title=(words) { (cell.words()) }
+        span.words title=(words) { (text(&cell.words())) }
         (charts::mini(row, column))
     };
-    html! { td class={ "claim " (charts::class_of(row)) } { (link(&row.place.evidence, &inside)) } }
+    html! {
+        td class={ "claim " (charts::class_of(row)) } data-label=(claim) {
+            (link(&row.place.evidence, &inside))
+        }
+    }
 }
 
 fn parts(page: &Page<'_>) -> Markup {

@@ -57,19 +57,17 @@ fn panel(title: &str, chart: &Markup) -> Markup {
 
 /// The interval of a claim in a cell of the matrix; all of a column share a scale.
 pub(super) fn mini(row: &ClaimRow, column: &[&ClaimRow]) -> Markup {
-    let (Some(low), Some(high), Some(estimate)) = (row.low, row.high, row.estimate) else {
+    if row.estimate.is_none() {
         return html! {};
-    };
-    let scale = claim_scale(column, 3.0, 93.0);
-    let x = |d: f64| px(scale.at(scaled(row.kind, d)));
+    }
+    let scale = claim_scale(column, 8.0, 88.0);
     let (from, to) = margin_places(row, &scale);
     let says = format!("{} {}", difference(row), interval(row));
     let (_, words) = reading_mark(row.reading);
     let inside = html! {
         rect.margin x=(px(from.min(to))) width=(px((to - from).abs())) y="1" height="14" {}
         line.zero x1=(px(scale.at(0.0))) x2=(px(scale.at(0.0))) y1="0" y2="16" {}
-        line class={ "range " (class_of(row)) } x1=(x(low)) x2=(x(high)) y1="8" y2="8" {}
-        circle class={ "fill " (class_of(row)) } cx=(x(estimate)) cy="8" r="3" {}
+        (drawn(row, &scale, 8.0))
     };
     chart(96.0, 16.0, &format!("{words}: {says}"), &inside)
 }
@@ -88,10 +86,40 @@ pub(super) fn class_of(row: &ClaimRow) -> &'static str {
 fn claim_scale(rows: &[&ClaimRow], start: f64, end: f64) -> Scale {
     let mut numbers = vec![0.0];
     for row in rows {
-        numbers.extend([-1.5, 1.5].map(|times| times * scaled_margin(row)));
-        numbers.extend([row.low, row.high].into_iter().flatten().map(|d| scaled(row.kind, d)));
+        let margin = scaled_margin(row);
+        let bounds = [row.low, row.high].into_iter().flatten().map(|d| scaled(row.kind, d));
+        numbers.extend([-1.5, 1.5].map(|times| times * margin));
+        numbers.extend(bounds.map(|d| d.clamp(-FAR * margin, FAR * margin)));
     }
     Scale::roomy(&numbers, start, end)
+}
+
+/// Margins from zero beyond which an interval is an arrow: one candidate that loses
+/// everything would squeeze all others into a point.
+const FAR: f64 = 5.0;
+
+/// Interval and estimate of a claim, or an arrow where they lie outside.
+fn drawn(row: &ClaimRow, scale: &Scale, y: f64) -> Markup {
+    let (Some(low), Some(high), Some(estimate)) = (row.low, row.high, row.estimate) else {
+        return html! {};
+    };
+    let [low, high, estimate] = [low, high, estimate].map(|d| scaled(row.kind, d));
+    let class = class_of(row);
+    let (a, b) = (scale.at(low), scale.at(high));
+    let tip = if scale.holds(estimate) { None } else { Some(if estimate < 0.0 { -1.0 } else { 1.0 }) };
+    html! {
+        @if b - a > 0.3 {
+            line class={ "range " (class) } x1=(px(a)) x2=(px(b)) y1=(px(y)) y2=(px(y)) {}
+        }
+        @match tip {
+            None => circle class={ "fill " (class) } cx=(px(scale.at(estimate))) cy=(px(y)) r="3.5" {},
+            Some(way) => {
+                @let x = scale.at(estimate);
+                @let points = [(x - 3.0 * way, y - 5.0), (x + 6.0 * way, y), (x - 3.0 * way, y + 5.0)];
+                path class={ "arrow " (class) } d={ (path(&points)) "Z" } {}
+            },
+        }
+    }
 }
 
 /// Where losses are that nobody minds.
@@ -118,7 +146,7 @@ pub(super) fn forests(view: &View<'_>) -> Vec<Markup> {
         let Some(first) = rows.first() else { continue };
         let left = 150.0;
         let height = 24.0 + 17.0 * many(rows.len());
-        let scale = claim_scale(&rows, left, 338.0);
+        let scale = claim_scale(&rows, left + 6.0, 332.0);
         let (from, to) = margin_places(first, &scale);
         let inside = html! {
             rect.margin x=(px(from.min(to))) width=(px((to - from).abs())) y="4" height=(px(height - 10.0)) {}
@@ -129,15 +157,11 @@ pub(super) fn forests(view: &View<'_>) -> Vec<Markup> {
             line.zero x1=(px(scale.at(0.0))) x2=(px(scale.at(0.0))) y1="4" y2=(px(height - 6.0)) {}
             @for (n, row) in rows.iter().enumerate() {
                 @let y = 18.0 + 17.0 * many(n);
-                @let named = n == 0 || rows.get(n - 1).is_none_or(|r| r.place.candidate != row.place.candidate || r.place.arch == row.place.arch);
-                @let label = if named || view.targets.len() > 1 { format!("{} {}", row.place.candidate, view.at(&row.place)) } else { view.at(&row.place) };
+                @let label = format!("{} {}", row.place.candidate, view.at(&row.place));
                 text.tick.end x=(px(left - 6.0)) y=(px(y + 4.0)) { (short(&label, 24)) }
                 (link(&row.place.evidence, &html! { g {
                     title { (text(&format!("{label}: {} {}, {}", difference(row), interval(row), reading_mark(row.reading).1))) }
-                    @if let (Some(low), Some(high), Some(d)) = (row.low, row.high, row.estimate) {
-                        line class={ "range " (class_of(row)) } x1=(px(scale.at(scaled(row.kind, low)))) x2=(px(scale.at(scaled(row.kind, high)))) y1=(px(y)) y2=(px(y)) {}
-                        circle class={ "fill " (class_of(row)) } cx=(px(scale.at(scaled(row.kind, d)))) cy=(px(y)) r="4" {}
-                    }
+                    (drawn(row, &scale, y))
                 } }))
             }
             text.tick.mid x=(px((left + 338.0) / 2.0)) y=(px(height + 24.0)) { (unit_of(first.kind)) " against " (short(view.reference(), 24)) }

@@ -61,6 +61,11 @@ impl Scale {
         self.start + part.clamp(0.0, 1.0) * (self.end - self.start)
     }
 
+    /// Whether a number lies on the scale.
+    pub(super) fn holds(&self, number: f64) -> bool {
+        number >= self.from && number <= self.to
+    }
+
     /// Round numbers on the scale, about as many as asked for.
     pub(super) fn ticks(&self, about: u32) -> Vec<f64> {
         if self.log {
