@@ -9,6 +9,7 @@
 
 mod full;
 mod fuzz;
+mod html;
 mod json;
 mod markdown;
 mod matrix;
@@ -187,6 +188,12 @@ pub const FORMATS: &[Format] = &[
         file: "report.md",
         about: "the same page for a merge request",
         render: |report, full| Ok(markdown::render(report, full)),
+    },
+    Format {
+        name: "html",
+        file: "report.html",
+        about: "one file with the page, charts and all tables, for a browser",
+        render: |report, _| Ok(html::render(report)),
     },
     Format {
         name: "json",
