@@ -64,7 +64,7 @@ fn what_cannot_be_measured_is_refused() {
     let empty = dir.path().to_str().unwrap();
     let spec = "runner/tests/fixtures/spec/valid/smallest.yaml";
     for (args, answer) in [
-        (&["run", spec, "--budget", "20", "--dry-run"][..], "20 min"),
+        (&["run", spec, "--budget", "20", "--dry-run"][..], "time unit"),
         (&["run", spec, "--quick", "--dry-run"], "quick: true"),
         (&["verify", empty], "run.json"),
     ] {
@@ -135,9 +135,16 @@ fn dry_run_prints_commands_and_touches_nothing() {
 #[test]
 fn schema_describes_the_report() {
     let schema: serde_json::Value = serde_json::from_slice(&bakeoff(&["schema"]).stdout).unwrap();
-    for member in
-        ["schema_version", "verdicts", "claims", "measures", "splats", "wrong", "cells", "environment"]
-    {
+    for member in [
+        "schema_version",
+        "verdicts",
+        "claims",
+        "measures",
+        "splats",
+        "wrong",
+        "cells",
+        "environment",
+    ] {
         assert!(schema["properties"].get(member).is_some(), "{member}");
     }
 }
