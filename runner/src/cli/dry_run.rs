@@ -53,7 +53,7 @@ fn fuzzing(plan: &FuzzPlan, text: &mut String) -> Duration {
         let here = if campaign { Duration::from_secs(u64::from(*seconds)) } else { Duration::ZERO };
         total += build + replays + here;
         text.push_str(&format!(
-            "  {:<44} {:<10} build {:>12}  boots {:>8}\n",
+            "  {:<44} {:<16} build {:>12}  boots {:>8}\n",
             id.to_string(),
             word(cell.role),
             rough(build),
@@ -137,7 +137,7 @@ pub fn describe(
         let boots = expect::boots(plan, &targets, &[]);
         total += build + boots;
         text.push_str(&format!(
-            "  {:<44} {:<10} build {:>12}  boots {:>8}\n",
+            "  {:<44} {:<16} build {:>12}  boots {:>8}\n",
             cell.id.to_string(),
             word(cell.role),
             rough(build),

@@ -112,16 +112,27 @@ pub(super) fn rows(
             for seen in group.iter().filter(|seen| is_asked(seen.cell.role)) {
                 let question = asked.question(seen, reference, group);
                 let Standing { settled, .. } = looks.settle(&question);
-                let settled = if seen.cell.role == Role::Reference {
-                    Settled { estimate: None, low: None, high: None, to_decide: None, ..settled }
-                } else {
-                    settled
-                };
+                let settled =
+                    if seen.cell.role == Role::Reference { of_itself(settled) } else { settled };
                 rows.push(row(seen, &asked, settled));
             }
         }
     }
     rows
+}
+
+/// What the reference's own row says: its value. It does not differ from itself, and nothing
+/// is left to decide.
+fn of_itself(settled: Settled) -> Settled {
+    let Settled { reading, reason, .. } = &settled;
+    let (reading, reason) = match reading {
+        Reading::NotReached => (Reading::NotReached, reason.clone()),
+        Reading::Gains | Reading::Loses { .. } | Reading::NoWorse | Reading::Open => {
+            (Reading::NoWorse, String::new())
+        }
+    };
+    let (estimate, low, high, to_decide) = (None, None, None, None);
+    Settled { estimate, low, high, to_decide, reading, reason, ..settled }
 }
 
 /// The claims that are judged on a group's kernels.
