@@ -9,8 +9,8 @@ mod fuzz;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::base::words::nearest;
 use crate::judge::report::{self, FORMATS, Format};
-use crate::spec::nearest;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};

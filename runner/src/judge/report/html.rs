@@ -13,7 +13,7 @@ use crate::judge::compare::{
     shown,
 };
 use crate::see::observe::diff::Edit;
-use crate::spec::word;
+use crate::base::words::word;
 
 const STYLE: &str = include_str!("html.css");
 

@@ -7,7 +7,7 @@ use super::{Report, fuzz, sweep};
 use crate::judge::compare::words::{count, plain};
 use crate::judge::compare::{claim_words, condition, end_words, shown};
 use crate::see::observe::diff::Edit;
-use crate::spec::word;
+use crate::base::words::word;
 
 /// The longest piece of foreign text that is shown.
 const MOST: usize = 2_000;

@@ -9,7 +9,8 @@ use super::{Report, WIDTH};
 use crate::judge::compare::words::{count, plain};
 use crate::judge::compare::{Change, SplatRow};
 use crate::see::observe::diff::Edit;
-use crate::spec::{KnownSplat, word};
+use crate::base::words::word;
+use crate::spec::KnownSplat;
 
 pub(super) fn splats(out: &mut String, report: &Report) {
     title(out, "SPLATS");

@@ -8,7 +8,7 @@ pub(super) fn render(report: &Report) -> String {
     for row in &report.claims {
         text.push_str(&format!(
             "{:<18} {:<7} {:<12} {:<12} {:?} ref {:?} d {:?} [{:?}, {:?}] v{} c{} load {:?} {:?} {}\n",
-            row.place.candidate, row.place.arch, row.claim, crate::spec::word(row.reading),
+            row.place.candidate, row.place.arch, row.claim, crate::base::words::word(row.reading),
             row.value, row.reference, row.estimate, row.low, row.high, row.visits, row.calls, row.load, row.to_decide, row.reason
         ));
     }
@@ -21,7 +21,7 @@ pub(super) fn render(report: &Report) -> String {
             row.wrong,
             row.answers,
             row.expected,
-            crate::spec::word(row.reading)
+            crate::base::words::word(row.reading)
         ));
     }
     for row in &report.splats {
@@ -31,7 +31,7 @@ pub(super) fn render(report: &Report) -> String {
             row.place.arch,
             row.place.profile,
             row.title,
-            crate::spec::word(row.reading),
+            crate::base::words::word(row.reading),
             row.seen.k,
             row.seen.n,
             row.reference.k,
@@ -44,7 +44,7 @@ pub(super) fn render(report: &Report) -> String {
             "verdict {:<18} {:<7} {} {:?}\n",
             row.place.candidate,
             row.place.arch,
-            crate::spec::word(row.verdict),
+            crate::base::words::word(row.verdict),
             row.because
         ));
     }
