@@ -5,6 +5,7 @@ pub mod bench;
 pub mod commands;
 pub mod dry_run;
 mod fuzz;
+mod series;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +16,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+#[cfg(test)]
+pub(crate) use series::SOURCES_HELP;
+pub use series::{Choice, Fetch, Series, SeriesCommand, SeriesFormat, Show};
 
 pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay};
 
@@ -72,8 +77,8 @@ Examples:
   bakeoff run patches/find-vma --add ~/my-series --gate
           your series as one more contender; the exit code says whether it
           meets the gates of the spec
-  bakeoff run patches/find-vma --claim 99.999 --probe build_id/process
-          is the right build id there in 99.999% of all calls?
+  bakeoff run patches/find-vma --budget 10m
+          at most ten minutes of measuring; the page says what is left open
   bakeoff run patches/find-vma --dry-run
           what would be done, with the make and QEMU command lines
   bakeoff report runs/find-vma-20211110T184343Z --format markdown
@@ -126,6 +131,7 @@ pub enum Command {
     /// whether a tiny guest ran under it within seconds.
     Doctor(Doctor),
     /// Do a bake-off: build, boot, measure, compare, report
+    #[command(disable_version_flag = true)]
     Run(Run),
     /// Go on with a run that was interrupted
     ///
@@ -170,6 +176,8 @@ pub enum Command {
     Splats(Splats),
     /// Say a splat of a run in words: which locks, in which order and context
     Explain(Explain),
+    /// Show or fetch a patch series: from a mailing list, Patchwork, git, files
+    Series(Series),
     /// Show specs, candidates, probes and runs
     List(List),
     /// Show what the cache holds, or empty it
@@ -269,6 +277,13 @@ pub struct Run {
     /// open by then stay so, and the page says what they would take
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub budget: Option<std::time::Duration>,
+    /// Add a patch series as one more contender (repeatable): a message id, an
+    /// mbox, commits … (see `bakeoff series show --help`)
+    #[arg(long, value_name = "SOURCE")]
+    pub series: Vec<String>,
+    /// Which version of the series, and from where.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Run directory [default: runs/<bake-off>-<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -327,6 +342,12 @@ pub struct Report {
     /// Format
     #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
     pub format: &'static Format,
+    /// Add the tables: claims with intervals, measures, splats, cells, …
+    #[arg(long)]
+    pub full: bool,
+    /// What to show of it.
+    #[command(flatten)]
+    pub pick: report::Pick,
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,

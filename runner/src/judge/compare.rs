@@ -24,6 +24,7 @@ mod wrong;
 pub use blind::BlindRow;
 pub(crate) use settle::{open as open_claims, pools};
 pub(crate) use splat::to_confirm;
+pub(crate) use verdict::end_words as verdict_words;
 
 use crate::judge::row::{
     CellRow, ClaimRow, GateRow, MeasureRow, NotTested, PredictionRow, SplatRow, VerdictRow,

@@ -3,12 +3,24 @@
 //! [`FORMATS`].
 //!
 //! [`Report`] *is* `report.json`; [`schema`] is made from its types. The text is
-//! meant for a terminal and for a mail to a kernel list: plain ASCII, at most
-//! [`WIDTH`] columns, the verdict first. Output depends on the input alone.
+//! meant for a terminal and for a mail to a kernel list: one page in plain ASCII, at
+//! most [`LINES`] lines of [`WIDTH`] columns, the answer first. The tables are behind it
+//! where they are asked for. Output depends on the input alone.
 
+mod full;
+mod fuzz;
 mod json;
+mod markdown;
+mod matrix;
+mod page;
+mod pick;
+#[cfg(test)]
+mod tests;
 mod text;
+mod words;
 mod wrap;
+
+pub use pick::Pick;
 
 use std::collections::BTreeMap;
 
@@ -29,6 +41,9 @@ pub const SCHEMA_VERSION: u32 = 2;
 
 /// The widest line of the text: what survives being quoted in a mail.
 pub const WIDTH: usize = 75;
+
+/// The longest page.
+pub const LINES: usize = 60;
 
 /// All that a run showed. Every row names its `base`, `candidate`, `arch` and `profile`,
 /// and its `evidence`: files relative to the run.
@@ -146,16 +161,16 @@ pub struct Format {
     pub file: &'static str,
     /// One line for `--help`.
     pub about: &'static str,
-    render: fn(&Report) -> Result<String>,
+    render: fn(&Report, bool) -> Result<String>,
 }
 
 impl Format {
-    /// The report in this format.
+    /// The report in this format; `full` adds the tables to a page.
     ///
     /// # Errors
     /// Only where the format can fail to represent it, which none can today.
-    pub fn render(&self, report: &Report) -> Result<String> {
-        (self.render)(report)
+    pub fn render(&self, report: &Report, full: bool) -> Result<String> {
+        (self.render)(report, full)
     }
 }
 
@@ -164,14 +179,20 @@ pub const FORMATS: &[Format] = &[
     Format {
         name: "text",
         file: "report.txt",
-        about: "for a terminal or a mail, at most 75 columns",
-        render: |report| Ok(text::render(report)),
+        about: "one page for a terminal or a mail, at most 75 columns",
+        render: |report, full| Ok(text::render(report, full)),
+    },
+    Format {
+        name: "markdown",
+        file: "report.md",
+        about: "the same page for a merge request",
+        render: |report, full| Ok(markdown::render(report, full)),
     },
     Format {
         name: "json",
         file: "report.json",
         about: "every row with its evidence; `bakeoff schema` describes it",
-        render: json::render,
+        render: |report, _| json::render(report),
     },
 ];
 

@@ -84,7 +84,10 @@ fn request(typed: &cli::Run) -> Request {
 }
 
 pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
-    let request = request(args);
+    let mut request = request(args);
+    // Kept until the run has its own copies.
+    let fetched = super::series::contenders(&args.series, &args.choice, desk)?;
+    request.add.extend(fetched.iter().flat_map(|(_, dirs)| dirs.iter().cloned()));
     let machinery = machinery(&args.machinery);
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
@@ -183,13 +186,19 @@ fn finish(
 pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let report = judge::judge(&store, &data(global)?)?;
-    answer(&report, args.gate, args.format)
+    print(&args.format.render(&args.pick.of(&report)?, args.full)?)?;
+    Ok(code(&report, args.gate))
 }
 
-/// Prints a report; the exit code is its verdicts' or its gates'.
+/// Prints a report.
 fn answer(report: &Report, gate: bool, format: &Format) -> Result<u8> {
-    print(&format.render(report)?)?;
-    Ok(if gate { judge::gate_code(report) } else { judge::verdict_code(report) })
+    print(&format.render(report, false)?)?;
+    Ok(code(report, gate))
+}
+
+/// The exit code: the gates', or the verdicts' of the whole run, whatever was picked.
+fn code(report: &Report, gate: bool) -> u8 {
+    if gate { judge::gate_code(report) } else { judge::verdict_code(report) }
 }
 
 pub fn bench(args: &cli::Bench, desk: &Desk) -> Result<u8> {

@@ -2,11 +2,8 @@
 //! Fuzzing in the formats that people read: the campaign, its corpus on every
 //! kernel, and how much of what is patched it reached.
 
-use maud::{Markup, html};
-
-use super::text::{line, title};
-use super::wrap::{table, wrap};
-use super::{Report, WIDTH};
+use super::Report;
+use super::full::Table;
 use crate::fuzz::rows::{CampaignRow, FuzzReport, ReplayRow};
 use crate::judge::compare::words::{count, plain};
 
@@ -40,7 +37,7 @@ fn on(report: &Report, row: &ReplayRow) -> String {
     if report.run.bases.len() > 1 { format!("{} {}", row.base, row.arch) } else { row.arch.clone() }
 }
 
-const HEADS: [&str; 7] = ["candidate", "on", "boots", "programs", "hit", "ids", "outcome"];
+const HEADS: [&str; 7] = ["candidate", "on", ">boots", ">programs", ">hit", ">ids", "outcome"];
 
 fn cells(report: &Report, row: &ReplayRow) -> Vec<String> {
     let (reached, patched) = row.reached();
@@ -76,81 +73,29 @@ const NOTE: &str = "Hit: patched functions that a program ran through, of those 
                     ids: frames with a build id in the lookups that both kernels answer the same \
                     each time. \"Not reached\" is no pass. No verdict rests on fuzzing.";
 
-/// The part of the text.
-pub(super) fn in_text(out: &mut String, report: &Report) {
-    let Some(fuzz) = &report.fuzz else { return };
-    title(out, "FUZZING: one corpus on every kernel");
-    for row in &fuzz.campaigns {
-        out.push_str(&wrap(&campaign(row), WIDTH, "  ", "  "));
-    }
-    let heads: Vec<String> = HEADS
-        .iter()
-        .enumerate()
-        .map(|(n, head)| if (2..6).contains(&n) { format!(">{head}") } else { (*head).to_owned() })
-        .collect();
-    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let rows: Vec<Vec<String>> = fuzz.replays.iter().map(|row| cells(report, row)).collect();
-    out.push_str(&table(&heads, &rows, "  ", WIDTH));
-    for row in &fuzz.replays {
-        for remark in row.remarks() {
-            let text = format!("{} on {}: {}", row.candidate, on(report, row), plain(&remark, 600));
-            out.push_str(&wrap(&text, WIDTH, "  - ", "    "));
-        }
-    }
-    for text in coverage(fuzz) {
-        out.push_str(&wrap(&text, WIDTH, "  ", "    "));
-    }
-    line(out, &format!("  {NOTE}"));
-}
-
-/// The part of the markdown; `escape` makes foreign text harmless.
-pub(super) fn in_markdown(report: &Report, escape: &dyn Fn(&str) -> String) -> Option<String> {
-    let fuzz = report.fuzz.as_ref()?;
-    let mut out = String::new();
-    for row in &fuzz.campaigns {
-        out.push_str(&format!("{}\n\n", escape(&campaign(row))));
-    }
-    out.push_str(&format!("| {} |\n|{}\n", HEADS.join(" | "), "---|".repeat(HEADS.len())));
-    for row in &fuzz.replays {
-        let cells: Vec<String> = cells(report, row).iter().map(|text| escape(text)).collect();
-        out.push_str(&format!("| {} |\n", cells.join(" | ")));
-    }
-    out.push('\n');
+/// The tables of the appendix.
+pub(super) fn tables(report: &Report) -> Vec<Table> {
+    let Some(fuzz) = &report.fuzz else { return Vec::new() };
+    let campaigns: Vec<String> = fuzz.campaigns.iter().map(campaign).collect();
+    let mut remarks: Vec<Vec<String>> = Vec::new();
     for row in &fuzz.replays {
         for remark in row.remarks() {
             let who = format!("{} on {}", row.candidate, on(report, row));
-            out.push_str(&format!("- **{}**: {}\n", escape(&who), escape(&remark)));
+            remarks.push(vec![who, plain(&remark, 600)]);
         }
     }
-    for text in coverage(fuzz) {
-        out.push_str(&format!("- {}\n", escape(&text)));
-    }
-    out.push_str(&format!("\n{NOTE}\n"));
-    Some(out)
-}
-
-/// The part of the page.
-pub(super) fn in_html(report: &Report) -> Markup {
-    let shown = |text: &str| plain(text, 600);
-    html! { @if let Some(fuzz) = &report.fuzz {
-        h2 { "Fuzzing: one corpus on every kernel" }
-        @for row in &fuzz.campaigns { p { (shown(&campaign(row))) } }
-        .wide { table {
-            tr { @for head in HEADS { th { (head) } } }
-            @for row in &fuzz.replays {
-                tr { @for cell in cells(report, row) { td { (shown(&cell)) } } }
-            }
-        } }
-        ul {
-            @for row in &fuzz.replays {
-                @for remark in row.remarks() {
-                    li { (shown(&row.candidate)) " on " (on(report, row)) ": " (shown(&remark)) }
-                }
-            }
-            @for text in coverage(fuzz) { li { (shown(&text)) } }
-        }
-        p.dim { (NOTE) }
-    } }
+    remarks.extend(coverage(fuzz).into_iter().map(|text| vec![text]));
+    let evidence = |row: &ReplayRow| row.evidence.clone();
+    vec![
+        Table {
+            title: "Fuzzing: one corpus on every kernel".into(),
+            note: format!("{}. {NOTE}", campaigns.join("; ")),
+            heads: HEADS.to_vec(),
+            rows: fuzz.replays.iter().map(|row| cells(report, row)).collect(),
+            evidence: fuzz.replays.iter().map(evidence).collect(),
+        },
+        Table { title: "Fuzzing: remarks".into(), rows: remarks, ..Table::default() },
+    ]
 }
 
 #[cfg(test)]

@@ -1,236 +1,156 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The report for a web page or a merge request.
+//! The page for a merge request, and the tables behind it.
 
-use super::answer::{cell, headline, reference, sentences, target, verdict_word};
-use super::text::{build_seconds, how_judged, untested_line};
-use super::{Report, fuzz, sweep};
-use crate::judge::compare::words::{count, plain};
-use crate::judge::compare::{claim_words, condition, end_words, shown};
-use crate::see::observe::diff::Edit;
-use crate::base::words::word;
+use super::Report;
+use super::full::{self, Table};
+use super::matrix::{Cell, Matrix};
+use super::page::{Item, Page};
+use super::text::fitted;
+use super::words::View;
+use crate::judge::compare::words::plain;
 
 /// The longest piece of foreign text that is shown.
 const MOST: usize = 2_000;
 
-pub(super) fn render(report: &Report) -> String {
-    let mut out = String::new();
-    let run = &report.run;
-    out.push_str(&format!("# {}: {}\n\n", text(&run.bakeoff), text(&run.title)));
-    out.push_str(&format!("{}, {}, seed {}.\n", text(&report.tool), text(&run.started), run.seed));
-    for (name, source) in &run.bases {
-        out.push_str(&format!("Base {}: {}.\n", text(name), text(source)));
-    }
-
-    section(&mut out, &format!("Verdict, against {}", reference(report)));
-    let rows = report.verdicts.iter().map(|row| {
-        vec![
-            text(&row.place.candidate),
-            word(row.role),
-            text(&target(report, &row.place)),
-            format!("**{}**", verdict_word(row)),
-        ]
-    });
-    table(&mut out, &["candidate", "role", "on", "verdict"], rows);
-
-    section(&mut out, "What changes for user space, as far as measured");
-    if let Some(question) = run.thread.as_ref().and_then(|t| t.question.as_ref()) {
-        out.push_str(&format!("> {}\n\n", text(question)));
-    }
-    for candidate in &run.candidates {
-        let said: Vec<String> = sentences(report, candidate).iter().map(|s| text(s)).collect();
-        out.push_str(&format!(
-            "- **{}**: {}. {}\n",
-            text(&candidate.name),
-            text(&headline(report, candidate)),
-            said.join(" ")
-        ));
-    }
-
-    if report.rates.iter().any(|row| row.claim.is_some()) {
-        section(&mut out, "Claim");
-        let rows = report.rates.iter().filter_map(|row| {
-            let claim = row.claim.as_ref()?;
-            Some(vec![
-                text(&row.place.candidate),
-                text(&cell(report, &row.place)),
-                text(&condition(row)),
-                code(&row.metric),
-                text(&claim_words(claim)),
-            ])
-        });
-        table(&mut out, &["candidate", "on", "condition", "metric", "claim"], rows);
-    }
-
-    let sweeps = sweep::render(report);
-    if !sweeps.is_empty() {
-        section(&mut out, "Sweeps: right answers of eligible calls in percent");
-        for (heading, table) in sweeps {
-            out.push_str(&format!("{}\n\n```text\n{table}```\n\n", text(&heading)));
-        }
-        out.push_str("+ better, - worse, ? inconclusive against the reference.\n");
-    }
-
-    section(&mut out, "Availability: right answers of eligible calls, 95% interval");
-    let rows = report.rates.iter().map(|row| {
-        vec![
-            text(&cell(report, &row.place)),
-            text(&condition(row)),
-            code(&row.metric),
-            text(&row.place.candidate),
-            if row.calls > 0 { text(&shown(row)) } else { "0 calls".into() },
-            if row.judged { word(row.verdict) } else { "-".into() },
-            text(&row.reason),
-        ]
-    });
-    table(&mut out, &["on", "condition", "metric", "candidate", "rate", "verdict", "reason"], rows);
-    out.push_str(&format!("\n{}\n", text(&how_judged(report))));
-
-    section(&mut out, "Splats");
-    let rows = report.splats.iter().map(|row| {
-        vec![
-            text(&row.place.candidate),
-            text(&cell(report, &row.place)),
-            word(row.change),
-            count(row.count),
-            format!("{}/{}", row.boots_seen, row.place.boots),
-            code(&row.title),
-            text(&row.reason),
-        ]
-    });
-    table(&mut out, &["candidate", "on", "change", "times", "boots", "title", "reason"], rows);
-    for row in report.splats.iter().filter(|row| !row.edits.is_empty()) {
-        let before = row.beside.as_ref().map_or("?", |before| before.candidate.as_str());
-        let (name, on) = (text(&row.place.candidate), text(&cell(report, &row.place)));
-        out.push_str(&format!("\n{name} on {on}, against {}:\n\n```diff\n", text(before)));
-        for edit in &row.edits {
-            let (sign, words) = match edit {
-                Edit::Same(words) => (' ', words),
-                Edit::Removed(words) => ('-', words),
-                Edit::Added(words) => ('+', words),
-            };
-            out.push_str(&format!("{sign} {}\n", plain(words, 200).replace('`', "'")));
-        }
-        out.push_str("```\n");
-    }
-
-    if !report.blind.is_empty() {
-        section(&mut out, "What lockdep could not see");
-        let rows = report.blind.iter().map(|row| {
-            vec![
-                text(&row.place.candidate),
-                text(&cell(report, &row.place)),
-                text(row.blind.name()),
-                count(row.count),
-                format!("{}/{}", row.boots_seen, row.place.boots),
-                row.example.as_deref().map_or_else(|| "-".to_owned(), code),
-                text(&row.text),
-            ]
-        });
-        let heads = ["candidate", "on", "what", "times", "boots", "first", "so"];
-        table(&mut out, &heads, rows);
-    }
-
-    if let Some(part) = fuzz::in_markdown(report, &text) {
-        section(&mut out, "Fuzzing: one corpus on every kernel");
-        out.push_str(&part);
-    }
-
-    section(&mut out, "Cells");
-    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
-    let rows = report.cells.iter().map(|row| {
-        vec![
-            text(&row.place.candidate),
-            text(&cell(report, &row.place)),
-            end_words(row.end).to_owned(),
-            build_seconds(row),
-            seconds(row.seconds.hello),
-            format!("{:.1}", row.seconds.boots),
-            row.place.boots.to_string(),
-            text(row.note.as_deref().unwrap_or_default()),
-        ]
-    });
-    let heads =
-        ["candidate", "on", "end", "build, s", "to boot, s", "all boots, s", "boots", "note"];
-    table(&mut out, &heads, rows);
-
-    if !report.gates.is_empty() {
-        section(&mut out, "Gates");
-        let rows = report.gates.iter().map(|row| {
-            vec![
-                text(&row.place.candidate),
-                text(&target(report, &row.place)),
-                text(&row.rule.name()),
-                word(row.state),
-                text(&row.reason),
-            ]
-        });
-        table(&mut out, &["candidate", "on", "gate", "state", "reason"], rows);
-    }
-
-    if !report.predictions.is_empty() {
-        section(&mut out, "Predictions");
-        let rows = report.predictions.iter().map(|row| {
-            vec![
-                text(&row.place.candidate),
-                text(&target(report, &row.place)),
-                text(&row.says),
-                format!("**{}**", word(row.outcome)),
-                text(&row.reason),
-            ]
-        });
-        table(&mut out, &["candidate", "on", "prediction", "outcome", "evidence"], rows);
-    }
-
-    section(&mut out, "Reasons");
-    for row in &report.verdicts {
-        let (name, on) = (text(&row.place.candidate), text(&target(report, &row.place)));
-        out.push_str(&format!("- {name} on {on}: **{}**\n", verdict_word(row)));
-        for reason in &row.reasons {
-            out.push_str(&format!("  - {}\n", text(reason)));
+pub(super) fn render(report: &Report, full: bool) -> String {
+    let view = View::new(report);
+    let (page, _) = fitted(&view);
+    let mut out = page_text(&page);
+    if full {
+        for table in full::tables(&view) {
+            section(&mut out, &table);
         }
     }
-
-    section(&mut out, "Not tested");
-    for row in &report.not_tested {
-        out.push_str(&format!("- {}\n", text(&untested_line(row))));
-    }
-    out.push_str("\n`report.json` names the files behind every row.\n");
     out
 }
 
-fn section(out: &mut String, title: &str) {
-    out.push_str(&format!("\n## {}\n\n", text(title)));
+fn page_text(page: &Page<'_>) -> String {
+    let mut out = String::new();
+    if let Some(interim) = &page.interim {
+        out.push_str(&format!("**{}**\n\n", escape(interim)));
+    }
+    out.push_str(&format!("# {}\n\n", escape(&page.title)));
+    if let Some(question) = &page.question {
+        out.push_str(&format!("> {}\n\n", escape(question)));
+    }
+    out.push_str(&format!("**{}**\n\n", escape(&page.answer)));
+    items(&mut out, &page.asked);
+    if !page.matrix.lines.is_empty() {
+        matrix(&mut out, &page.matrix);
+        for line in &page.legend {
+            out.push_str(&format!("{}  \n", escape(line)));
+        }
+        out.push('\n');
+    }
+    for part in &page.parts {
+        out.push_str(&format!("**{}**\n\n", capital(part.title)));
+        items(&mut out, &part.items);
+    }
+    out.push_str(&format!("{}\n", escape(&page.head.join(" "))));
+    out
 }
 
-fn table(out: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+/// `Reading it` of `READING IT`.
+pub(super) fn capital(title: &str) -> String {
+    let mut lower = title.to_lowercase();
+    if let Some(first) = lower.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    lower
+}
+
+fn items(out: &mut String, items: &[Item]) {
+    for Item { label, text } in items {
+        let label = if label.is_empty() { String::new() } else { format!("**{}**: ", escape(label)) };
+        out.push_str(&format!("- {label}{}\n", escape(text)));
+    }
+    if !items.is_empty() {
+        out.push('\n');
+    }
+}
+
+fn matrix(out: &mut String, matrix: &Matrix<'_>) {
+    let mut heads = vec!["candidate".to_owned(), "on".to_owned()];
+    if matrix.gone {
+        heads.push("splat gone".into());
+    }
+    heads.push("new splats".into());
+    heads.extend(matrix.columns.iter().map(|name| escape(name)));
+    if matrix.wrong {
+        heads.push("wrong answers".into());
+    }
+    let mut rows = Vec::new();
+    let mut last = "";
+    for line in &matrix.lines {
+        let name = if line.candidate == last { String::new() } else { escape(line.candidate) };
+        last = line.candidate;
+        let mut row = vec![name, escape(&line.target)];
+        if let Some(ended) = &line.ended {
+            row.push(format!("*{}*", escape(ended)));
+            row.resize(heads.len(), String::new());
+            rows.push(row);
+            continue;
+        }
+        if matrix.gone {
+            row.push(line.gone.to_owned());
+        }
+        row.push(line.new.clone());
+        row.extend(line.cells.iter().map(|cell| {
+            let Cell { mark, .. } = cell;
+            let text = escape(&cell.words());
+            if matches!(*mark, "-" | "+" | "?") { format!("**{text}**") } else { text }
+        }));
+        if matrix.wrong {
+            row.push(line.wrong.clone());
+        }
+        rows.push(row);
+    }
+    rows_of(out, &heads, &rows);
+}
+
+fn rows_of(out: &mut String, heads: &[String], rows: &[Vec<String>]) {
     out.push_str(&format!("| {} |\n", heads.join(" | ")));
-    out.push_str(&format!("|{}\n", "---|".repeat(heads.len())));
+    let rule: Vec<&str> = heads.iter().map(|_| "---").collect();
+    out.push_str(&format!("| {} |\n", rule.join(" | ")));
     for row in rows {
         out.push_str(&format!("| {} |\n", row.join(" | ")));
     }
+    out.push('\n');
 }
 
-/// Foreign text that markup cannot escape from.
-fn text(foreign: &str) -> String {
+fn section(out: &mut String, table: &Table) {
+    out.push_str(&format!("\n## {}\n\n", escape(&table.title)));
+    if !table.note.is_empty() {
+        out.push_str(&format!("{}\n\n", escape(&table.note)));
+    }
+    if table.heads.is_empty() {
+        for row in &table.rows {
+            out.push_str(&format!("- {}\n", escape(&row.join(": "))));
+        }
+        return;
+    }
+    let heads: Vec<String> =
+        table.heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect();
+    let rows: Vec<Vec<String>> =
+        table.rows.iter().map(|row| row.iter().map(|cell| escape(cell)).collect()).collect();
+    rows_of(out, &heads, &rows);
+}
+
+/// Foreign text that cannot become markup, on one line.
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
-    for c in plain(foreign, MOST).chars() {
+    for c in plain(text, MOST).chars() {
         match c {
-            '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '!' | '~' => {
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' | '@' => {
                 out.push('\\');
                 out.push(c);
             }
-            // No mention, no link.
-            '@' => out.push_str("&#64;"),
             _ => out.push(c),
         }
     }
-    out
-}
-
-/// A name in a code span; what would end the span or the cell is replaced.
-fn code(foreign: &str) -> String {
-    format!("`{}`", plain(foreign, MOST).replace('`', "'").replace('|', "/"))
+    // A line that begins like a list.
+    if out.starts_with(['+', '-', '=']) { format!("\\{out}") } else { out }
 }

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The tables behind the page: every row of the report in words, for each format.
+
+use super::words::{
+    View, against, calls, difference, direction, interval, mark, measured, number, of, value,
+    wrong_word,
+};
+use super::fuzz;
+use crate::judge::compare::verdict_words;
+use crate::judge::compare::words::count;
+use crate::judge::row::{CellRow, ClaimRow, GateState, MissingBounds, Place};
+use crate::base::words::word;
+
+/// A table. Without heads, a list.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) title: String,
+    /// What its columns mean, where that is not plain.
+    pub(super) note: String,
+    /// Names of the columns; `>` in front: flush right.
+    pub(super) heads: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<String>>,
+    /// Files that show each row.
+    pub(super) evidence: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn add(&mut self, place: &Place, row: Vec<String>) {
+        self.rows.push(row);
+        self.evidence.push(place.evidence.clone());
+    }
+}
+
+fn table(title: &str, note: &str, heads: &[&'static str]) -> Table {
+    let heads = heads.to_vec();
+    Table { title: title.into(), note: note.into(), heads, ..Table::default() }
+}
+
+/// All of them that have rows.
+pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
+    let mut all = vec![
+        verdicts(view),
+        claims(view),
+        claim_conditions(view),
+        measures(view),
+        causes(view),
+        wrong(view),
+        splats(view),
+        blind(view),
+        cells(view),
+        gates(view),
+        predictions(view),
+        not_tested(view),
+    ];
+    all.extend(fuzz::tables(view.report));
+    all.retain(|table| !table.rows.is_empty());
+    all
+}
+
+fn verdicts(view: &View<'_>) -> Table {
+    let mut all = table("Verdicts", "", &["candidate", "on", "verdict", "because"]);
+    for row in &view.report.verdicts {
+        let verdict = if row.declared { "not portable".into() } else { word(row.verdict) };
+        let because = row.because.join("; ");
+        all.add(&row.place, vec![row.place.candidate.clone(), view.at(&row.place), verdict, because]);
+    }
+    all
+}
+
+fn claims(view: &View<'_>) -> Table {
+    let note = format!(
+        "Differences from the reference, points of a share or per cent of a number; all \
+         intervals hold together with {:.0}%.",
+        100.0 * view.report.run.confidence
+    );
+    let heads =
+        ["candidate", "on", "claim", ">value", ">differs", "interval", ">visits", "reading"];
+    let mut all = table("Claims", &note, &heads);
+    for row in &view.report.claims {
+        let own = row.estimate.is_none() && !view.contends(&row.place);
+        let reading = if own { "-" } else { mark(row.reading).1 };
+        let mut words = vec![reading.to_owned()];
+        words.extend(aside(row));
+        all.add(
+            &row.place,
+            vec![
+                row.place.candidate.clone(),
+                view.at(&row.place),
+                row.claim.clone(),
+                value(row.kind, &row.unit, row.value),
+                difference(row),
+                interval(row),
+                row.visits.to_string(),
+                words.join("; "),
+            ],
+        );
+    }
+    all
+}
+
+/// Load, missing samples, reason: what stands next to a reading.
+fn aside(row: &ClaimRow) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Some(load) = row.load {
+        let [own, theirs] = [load.candidate, load.reference].map(|l| format!("{:.0}%", 100.0 * l));
+        words.push(format!("load {own}, reference {theirs}"));
+    }
+    if let Some(MissingBounds { candidate, reference, low, high }) = row.missing {
+        let worst = ClaimRow { low, high, ..row.clone() };
+        let worst = interval(&worst);
+        let worst = if worst.is_empty() { worst } else { format!(", at worst {worst}") };
+        words.push(format!(
+            "samples lost {:.1}%, reference {:.1}%{worst}",
+            100.0 * candidate,
+            100.0 * reference
+        ));
+    }
+    if !row.reason.is_empty() {
+        words.push(row.reason.clone());
+    }
+    words
+}
+
+fn claim_conditions(view: &View<'_>) -> Table {
+    let mut all = table("Conditions of the claims", "", &[]);
+    let mut told = Vec::new();
+    for row in &view.report.claims {
+        if !told.contains(&(&row.claim, &row.metric)) {
+            told.push((&row.claim, &row.metric));
+            let way = direction(row.better);
+            let way = if way.is_empty() { String::new() } else { format!(" ({way})") };
+            let text = format!("{}{way}: {}", row.means, row.conditions.join("; "));
+            all.rows.push(vec![row.claim.clone(), text]);
+            all.evidence.push(Vec::new());
+        }
+    }
+    all
+}
+
+fn measures(view: &View<'_>) -> Table {
+    let note = "Shown, not judged; each interval is of its row alone, at 95%.";
+    let heads = ["condition", "metric", "candidate", "on", ">calls", ">visits", "measured"];
+    let mut all = table("Measured", note, &heads);
+    for row in &view.report.measures {
+        all.add(
+            &row.place,
+            vec![
+                row.condition.clone(),
+                row.metric.clone(),
+                row.place.candidate.clone(),
+                view.cell(&row.place),
+                calls(row),
+                format!("{} in {}", row.visits, row.boots),
+                measured(row),
+            ],
+        );
+    }
+    all
+}
+
+fn causes(view: &View<'_>) -> Table {
+    let note = "Calls that failed by cause, and calls that do not count.";
+    let mut all = table("Why calls fail", note, &["condition", "candidate", "on", "causes"]);
+    for row in &view.report.measures {
+        let causes = row.causes.iter().map(|(why, n)| format!("{why} {}", count(*n)));
+        let out = row.excluded.iter().map(|(why, n)| format!("not counted: {why} {}", count(*n)));
+        let words: Vec<String> = causes.chain(out).collect();
+        if !words.is_empty() {
+            all.add(
+                &row.place,
+                vec![
+                    row.condition.clone(),
+                    row.place.candidate.clone(),
+                    view.cell(&row.place),
+                    words.join(", "),
+                ],
+            );
+        }
+    }
+    all
+}
+
+fn wrong(view: &View<'_>) -> Table {
+    let note = "Expected: at the negative control's rate. Fewer than three, and zero shows nothing.";
+    let heads = ["condition", "candidate", "on", ">wrong", ">of", ">expected", "reading"];
+    let mut all = table("Answers that must never be wrong", note, &heads);
+    for row in &view.report.wrong {
+        let causes = row.causes.iter().map(|(why, n)| format!("; {why} {}", count(*n)));
+        let seen = if row.wrong > 0 { format!(", in {} boots", of(row.seen)) } else { String::new() };
+        all.add(
+            &row.place,
+            vec![
+                format!("{}: {}", row.means, row.condition),
+                row.place.candidate.clone(),
+                view.cell(&row.place),
+                count(row.wrong),
+                count(row.answers),
+                row.expected.map_or_else(|| "-".into(), number),
+                format!("{}{seen}{}", wrong_word(row.reading), causes.collect::<String>()),
+            ],
+        );
+    }
+    all
+}
+
+fn splats(view: &View<'_>) -> Table {
+    let heads = ["candidate", "on", "reading", ">times", "splat"];
+    let mut all = table("Splats", "", &heads);
+    for row in &view.report.splats {
+        let off = if row.disables_lockdep { " Turns lockdep off." } else { "" };
+        let first = row.place.evidence.first();
+        let offset = match (first, row.first_offset) {
+            (Some(file), Some(offset)) => format!(" First at byte {offset} of {file}."),
+            _ => String::new(),
+        };
+        all.add(
+            &row.place,
+            vec![
+                row.place.candidate.clone(),
+                view.cell(&row.place),
+                word(row.reading),
+                count(row.count),
+                format!("{} in {}: {}.{off}{offset}", row.title, against(row), row.reason),
+            ],
+        );
+    }
+    all
+}
+
+fn blind(view: &View<'_>) -> Table {
+    let note = "Where lockdep did not look: what a clean console does not prove.";
+    let mut all = table("Blind", note, &["candidate", "on", ">count", "what follows"]);
+    for row in &view.report.blind {
+        let example = row.example.as_ref().map_or_else(String::new, |e| format!(" ({e})"));
+        all.add(
+            &row.place,
+            vec![
+                row.place.candidate.clone(),
+                view.cell(&row.place),
+                count(row.count),
+                format!("{}{example}", row.text),
+            ],
+        );
+    }
+    all
+}
+
+fn cells(view: &View<'_>) -> Table {
+    let heads = ["candidate", "on", "ended", ">boots", ">hello s", ">all s", "kernel"];
+    let mut all = table("Cells", "", &heads);
+    for row in &view.report.cells {
+        let CellRow { place, role: _, end, note, boots, seconds, objects } = row;
+        let made = match (seconds.make, seconds.cached) {
+            (Some(make), _) => {
+                let objects = objects.map_or_else(String::new, |n| format!(", {} objects", count(n)));
+                format!("made in {make:.0} s{objects}")
+            }
+            (None, Some(cached)) => format!("cached, {cached:.0} s when made"),
+            (None, None) => "-".into(),
+        };
+        let note = note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
+        all.add(
+            place,
+            vec![
+                place.candidate.clone(),
+                view.cell(place),
+                verdict_words(*end).to_owned(),
+                boots.to_string(),
+                seconds.hello.map_or_else(|| "-".into(), |s| format!("{s:.1}")),
+                format!("{:.0}", seconds.boots),
+                format!("{made}{note}"),
+            ],
+        );
+    }
+    all
+}
+
+fn gates(view: &View<'_>) -> Table {
+    let mut all = table("Gates", "", &["candidate", "on", "state", "gate"]);
+    for row in &view.report.gates {
+        let text = format!("{}: {}", row.name, row.reason);
+        all.add(
+            &row.place,
+            vec![row.place.candidate.clone(), view.at(&row.place), word(row.state), text],
+        );
+    }
+    all
+}
+
+fn predictions(view: &View<'_>) -> Table {
+    let mut all = table("Predictions", "", &["on", "state", "prediction"]);
+    for row in &view.report.predictions {
+        let state = match row.state {
+            GateState::Passed => "confirmed",
+            GateState::Failed => "refuted",
+            GateState::Undecided => "undecided",
+        };
+        let amended =
+            row.amended.as_ref().map_or_else(String::new, |why| format!(" [amended: {why}]"));
+        let text = format!("{}{amended} -- {}", row.says, row.reason);
+        all.add(&row.place, vec![view.at(&row.place), state.into(), text]);
+    }
+    all
+}
+
+fn not_tested(view: &View<'_>) -> Table {
+    let mut all = table("Not tested", "", &[]);
+    for row in &view.report.not_tested {
+        let places = [&row.base, &row.candidate, &row.arch, &row.profile];
+        let at: Vec<&str> = places.into_iter().flatten().map(String::as_str).collect();
+        let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(" ")) };
+        all.rows.push(vec![format!("{}{at}", row.what), row.reason.clone()]);
+        all.evidence.push(Vec::new());
+    }
+    all
+}
