@@ -259,7 +259,8 @@ pub fn check(step: &Step) -> Result<(&'static Probe, Condition), Failure> {
         ("block-ms", step.block_ms, 3_600_000),
     ] {
         if value == 0 || value > most {
-            return Err(Failure::new(format!("{what} is {value}, not between 1 and {most}")));
+            let why = format!("{what} is {value}, not between 1 and {most}");
+            return Err(Failure::new(why).about(what));
         }
     }
     Ok((probe, (probe.condition)(&step.params)?))
@@ -271,7 +272,14 @@ pub fn check(step: &Step) -> Result<(&'static Probe, Condition), Failure> {
 /// A parameter that it does not have, or a value that it does not take.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(params: &Params) -> Result<T, Failure> {
     let object = params.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    serde_json::from_value(serde_json::Value::Object(object)).map_err(Failure::new)
+    serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|error| {
+        let about = match error.path().iter().next() {
+            Some(serde_path_to_error::Segment::Map { key }) => Some(key.clone()),
+            Some(_) | None => None,
+        };
+        let failure = Failure::new(error.into_inner());
+        about.into_iter().fold(failure, Failure::about)
+    })
 }
 
 #[cfg(test)]

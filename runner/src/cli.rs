@@ -10,8 +10,8 @@ mod series;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::base::words::nearest;
 use crate::judge::report::{self, FORMATS, Format};
-use crate::spec::nearest;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::command::host_cpus;
 use crate::base::error::Result;
 use crate::base::progress::rough;
+use crate::base::words::word;
 use crate::fuzz::plan::FuzzPlan;
 use crate::machine::accel;
 use crate::machine::boot;
@@ -15,7 +16,7 @@ use crate::run::schedule::Target;
 use crate::run::{GUEST_CPUS, Machinery, Tools};
 use crate::spec::arch::Arch;
 use crate::spec::plan::{CellId, Plan, Planned};
-use crate::spec::{Spec, declared, margin_words, word};
+use crate::spec::{Spec, declared, margin_words};
 
 /// How much of a step is done, when it may end, and where.
 fn step_words(planned: &Planned) -> String {

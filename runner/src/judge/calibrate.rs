@@ -156,7 +156,7 @@ fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
                         ClaimReading::Gains | ClaimReading::Loses | ClaimReading::LosesLittle
                     )
                 })
-                .map(|row| format!("{} {}", row.claim, crate::spec::word(row.reading)))
+                .map(|row| format!("{} {}", row.claim, crate::base::words::word(row.reading)))
                 .collect();
             let verdict = found.verdicts.iter().find(|row| row.place.candidate == **copy);
             if let Some(verdict) = verdict.filter(|row| row.verdict == Verdict::NotOk)

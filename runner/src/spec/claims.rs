@@ -11,9 +11,10 @@ use bakeoff_fuzz::probe::{self, Metric, MetricKind, MetricRole};
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
-use super::did_you_mean;
 use super::plan::{PRODUCTION, selects};
 use super::raw::RawClaim;
+use crate::base::words::did_you_mean;
+use crate::base::yaml::{Path, Wrong};
 
 /// A question that candidates are judged by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,9 +36,9 @@ pub struct Claim {
 }
 
 /// What a written claim means, given what is measured.
-pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, (String, String)> {
+pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, Wrong> {
     let RawClaim { claim, question, metric, conditions, margin } = raw;
-    let at = |key: &str, why: String| (key.to_owned(), why);
+    let at = |key: &str, why: String| Wrong::value(&Path::top().key(key), why);
     if claim.is_empty() || claim.len() > 24 || claim.contains(char::is_whitespace) {
         let why = format!("`{claim}` is no name for a claim: one word of at most 24 letters");
         return Err(at("claim", why));
@@ -57,7 +58,7 @@ pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, (String,
         Some(text) => parse_margin(&text, declared.kind).map_err(|why| at("margin", why))?,
     };
     let mut found: Vec<String> = Vec::new();
-    for written in &conditions {
+    for (index, written) in conditions.iter().enumerate() {
         let measured = || probes.iter().filter(|p| measures(p, &metric));
         // A whole label means that condition, a leading part all below it.
         let exact = measured().any(|p| p.label == *written);
@@ -69,7 +70,7 @@ pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, (String,
                 "no probe measures `{metric}` in `{written}`; {}",
                 did_you_mean(written, known)
             );
-            return Err(at("conditions", why));
+            return Err(Wrong::value(&Path::top().key("conditions").index(index), why));
         }
         for label in here {
             if !found.iter().any(|known| known == label) {

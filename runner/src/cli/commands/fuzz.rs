@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::words::did_you_mean;
 use crate::fuzz::bench::{Bench, Subject};
 use crate::fuzz::reproduce::{self, Effort};
 use crate::fuzz::{self, Campaign, across, campaign, corpus, distill, mutants, replay as again};
 use crate::keep::store::write_json;
 use crate::run::Tools;
-use crate::spec::did_you_mean;
 use bakeoff_fuzz::program::text;
 
 use crate::cli::commands::work::{ensure, machinery};

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::Result;
+use crate::base::words::word;
 use crate::keep::store::{RunJson, Store, read_json};
-use crate::spec::{FILE_NAME, Series, Spec, word};
+use crate::spec::{FILE_NAME, Series, Spec};
 
 use crate::cli::commands::{data, print};
 use crate::cli::{Global, List, Listed};

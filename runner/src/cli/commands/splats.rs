@@ -155,7 +155,7 @@ pub fn explain_splat(args: &Explain) -> Result<u8> {
         let hint = if known.is_empty() {
             "this run has no splat at all".to_owned()
         } else {
-            crate::spec::did_you_mean(&args.splat, known.iter().map(String::as_str))
+            crate::base::words::did_you_mean(&args.splat, known.iter().map(String::as_str))
         };
         return Err(Error::bad_input(format!("no splat `{}` in this run", args.splat)).hint(hint));
     };

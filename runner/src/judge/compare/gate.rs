@@ -12,7 +12,8 @@ use crate::judge::row::{
     Verdict, VerdictRow, WrongReading,
 };
 use crate::spec::plan::selects;
-use crate::spec::{Gate, Role, word};
+use crate::base::words::word;
+use crate::spec::{Gate, Role};
 
 /// The spec's gates, asked of every contender that could exist.
 pub(super) fn ask(subject: &Subject<'_>, found: &Comparison) -> Vec<GateRow> {

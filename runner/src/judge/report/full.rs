@@ -11,7 +11,7 @@ use super::fuzz;
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::count;
 use crate::judge::row::{CellRow, ClaimRow, GateState, MissingBounds, Place};
-use crate::spec::word;
+use crate::base::words::word;
 
 /// A table. Without heads, a list.
 #[derive(Default)]
