@@ -161,7 +161,7 @@ fn find_port(ports: &Path) -> Option<PathBuf> {
     found.into_iter().next()
 }
 
-/// The port to the host: one JSON object a line.
+/// The port to the host: one JSON object per line.
 #[derive(Debug)]
 pub struct Port {
     file: File,

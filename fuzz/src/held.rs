@@ -19,8 +19,8 @@
 use std::collections::BTreeMap;
 
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Insn, Reg, Width};
-use crate::interrupt::{Place, Reader, UNREADABLE};
 use crate::failure::Failure;
+use crate::interrupt::{Place, Reader, UNREADABLE};
 use crate::sys;
 use crate::sys::bpf::{InSystemCalls, Program, ProgramKind, SharedArray};
 use crate::sys::memory::Page;

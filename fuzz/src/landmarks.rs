@@ -12,8 +12,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::interrupt::{self, Count};
 use crate::failure::Failure;
+use crate::interrupt::{self, Count};
 use crate::{held, kernel};
 
 /// Where a boot keeps them.

@@ -2,16 +2,17 @@
 //! What runs inside the guest, and the words it speaks with the host.
 //!
 //! A guest of bakeoff's has one program, the [`agent`], as PID 1. It reads one
-//! workload, runs each step's [`probe`] in a process of its own, and sends
+//! workload, makes each visit to a [`probe`] in a process of its own, and sends
 //! records in the words of [`wire`]. The host shares those words and the table
 //! of probes, nothing else.
 //!
 //! | module | |
 //! |---|---|
 //! | [`wire`] | guest → host records, host → guest workload |
-//! | [`agent`] | PID 1 and its step processes |
+//! | [`agent`] | PID 1 and the processes of its visits |
 //! | [`guest`] | is this a guest of ours; its set-up, port and end |
 //! | [`probe`] | the table of probes, one file a probe |
+//! | [`chance`] | what is random in a visit |
 //! | [`interrupt`], [`held`], [`landmarks`] | which level a BPF program ran at, and under which locks, proven |
 //! | [`kernel`], [`elf`] | what kernel and executable say of themselves |
 //! | [`object`] | shared objects of our own |
@@ -27,6 +28,7 @@
 
 pub mod agent;
 pub mod bpf;
+pub mod chance;
 pub mod elf;
 pub mod exec;
 pub mod failure;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Intervals for rates: what the guest needs to know when to stop, and the host
-//! to say what was found.
+//! Intervals for rates: what the host needs to say what was found.
 //!
 //! The unit is the call, but failures come in clusters (a writer holds the lock
 //! for a while, the unlock work stays busy), so a rate is estimated from *blocks*
@@ -182,7 +181,7 @@ pub struct Estimate {
     /// few: the interval assumes that calls are independent.
     pub independence_assumed: bool,
     /// The part of the error its intervals may make: less than 1 where the
-    /// sampling could have stopped earlier, see [`stop`](crate::stop).
+    /// sampling could have stopped earlier.
     pub error_share: f64,
     /// Calls of a boot, for [`Between`].
     pub calls_of_a_boot: f64,

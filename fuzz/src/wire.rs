@@ -192,6 +192,30 @@ impl Block {
     pub fn proves(&self) -> bool {
         self.debug_locks_before != Some(false) && self.debug_locks_after != Some(false)
     }
+
+    /// Adds what does not count for this reason.
+    pub fn exclude(&mut self, reason: impl Into<String>, times: u64) {
+        if times > 0 {
+            let count = self.excluded.entry(reason.into()).or_default();
+            *count = count.saturating_add(times);
+        }
+    }
+
+    /// Adds to a metric that is a share.
+    pub fn share(&mut self, metric: &str, of: u64, right: u64) {
+        self.shares.entry(metric.to_owned()).or_default().add(Share { of, right });
+    }
+
+    /// Adds one measurement to a metric that is a number.
+    pub fn value(&mut self, metric: &str, value: f64) {
+        self.values.entry(metric.to_owned()).or_default().add(&Summary::of(value));
+    }
+
+    /// Adds to a count that explains. A zero is told, too: it was looked at.
+    pub fn note(&mut self, name: &str, times: u64) {
+        let count = self.notes.entry(name.to_owned()).or_default();
+        *count = count.saturating_add(times);
+    }
 }
 
 /// What a program of the bake-off's said.

@@ -12,7 +12,8 @@ const AGENT: &str = env!("CARGO_BIN_EXE_agent");
 /// code of its own.
 #[test]
 fn refuses_to_run_outside_a_guest() {
-    for arguments in [&[][..], &["--help"], &["--step"], &["--step", "{}"], &["--step", "not json"]]
+    for arguments in
+        [&[][..], &["--help"], &["--visit"], &["--visit", "{}"], &["--visit", "not json"]]
     {
         let output = Command::new(AGENT).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(i32::from(EXIT_NOT_A_GUEST)));

@@ -13,85 +13,71 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `params`, `words` | what a spec may say, and the condition it comes to |
+//! | `metrics` | what comes out: metrics, notes, reasons, in words |
 //! | `method` | context and interface → event, program, what the thread does |
 //! | `scene` | stack → functions, files, legal addresses |
 //! | `stress` | what else goes on; the writer's duty |
 //! | `sample` | the BPF program |
 //! | `trigger` | the event it is attached to, and what it missed |
-//! | `score`, `buckets` | samples → counts |
+//! | `score`, `buckets` | samples → a block |
+//!
+//! Nothing in a visit has a rhythm of its own: the sampled thread's acts, a timer's
+//! period and phase, and the writer's pauses are random (see [`chance`](crate::chance)).
 
 use std::sync::mpsc;
 use std::thread::Scope;
 use std::time::Duration;
 
-use method::{Ask, Source};
+use method::{Ask, Method, Source};
+use metrics::{ERRORS, MISSED};
 use sample::{Facts, Maps, UNLOCK_WORK, UNLOCK_WORK_FLAGS, control, slot};
 use scene::Scene;
-use score::{Answer, Expected};
-use stress::{Waiting, Writer};
+use score::{Answer, Eligible, Expected};
+use stress::{Waiting, Writer, WriterTime};
 use trigger::Trigger;
+use words::Stress;
 
-pub(super) use method::{Method, refuse};
-pub(super) use score::{Eligible, Frame, Sample};
+pub(super) use metrics::EXCLUDED;
+pub(super) use params::{Asked, CONTEXT, PERIOD_US, word};
+pub(super) use score::{Frame, Sample};
+pub(super) use words::Context;
 
-use super::{Emit, Failure, Next, Probe, Reach};
+use super::{Emit, Probe, Size};
+use crate::chance::Chance;
+use crate::failure::Failure;
 use crate::guest::say;
 use crate::interrupt::{self, Place, Reader};
 use crate::landmarks::Landmarks;
 use crate::sys::bpf::{Program, SharedArray};
 use crate::sys::memory::Page;
-use crate::sys::sampled::{self, Leaf, Orders, Work};
-use crate::wire::{Block, Context, Counts, Step, Stress, WriterTime};
+use crate::sys::sampled::{self, Leaf, Orders, Spot, Work};
+use crate::wire::{Block, Visit};
 use crate::{held, kernel, sys};
 
 mod buckets;
 mod method;
+mod metrics;
+mod params;
 mod sample;
 mod scene;
 mod score;
 mod stress;
 mod trigger;
-
-/// The contexts there is a way to sample in.
-pub(super) const CONTEXTS: &[Reach] = &[
-    reached(Context::Process, "raw tracepoint sys_enter of getppid, or a user probe", None),
-    reached(Context::Softirq, "raw tracepoint softirq_entry", None),
-    // The kernel would silently make a shorter period 10 µs.
-    reached(Context::Hardirq, "software event cpu-clock (hrtimer)", Some(10)),
-    reached(Context::RqLock, "raw tracepoint sched_switch, yielding to a peer", None),
-    reached(Context::PageFault, "software event page-faults, before any lock", None),
-    reached(
-        Context::PageFaultLocked,
-        "software event page-faults-min, inside handle_mm_fault()",
-        None,
-    ),
-    reached(
-        Context::Nmi,
-        "x86_64: raw tracepoint nmi_handler, NMIs injected by the host; \
-             arm64: cycles of the PMU as pseudo-NMIs",
-        Some(100),
-    ),
-];
+mod words;
 
 /// This probe's row.
 pub const PROBE: Probe = Probe {
     name: "build_id",
     doc: "how often bpf_get_stack answers a user stack as build ids and offsets, and rightly",
-    metrics: &["build_id.top_frame", "build_id.all_frames"],
-    contexts: CONTEXTS,
-    stresses: &[Stress::Idle, Stress::MmapWriters, Stress::Oversubscribed, Stress::PageOut],
-    refuse,
+    params: params::PARAMS,
+    metrics: metrics::METRICS,
+    excluded: metrics::EXCLUDED,
+    notes: metrics::NOTES,
+    condition: params::condition,
+    size: Size { blocks: 5, calls_per_block: 20, block_ms: 2000 },
     run,
 };
-
-/// A context that both architectures reach.
-const fn reached(
-    context: Context,
-    trigger: &'static str,
-    shortest_period_us: Option<u32>,
-) -> Reach {
-    Reach { context, trigger, shortest_period_us, not_on_x86_64: None, not_on_arm64: None }
-}
 
 /// Bytes of slots at most; a longer block is taken in several rounds.
 const SLOT_BYTES: usize = 20 << 20;
@@ -104,10 +90,13 @@ const MORE_FRAMES: usize = 4;
 /// the writer's CPU too, and each look would preempt it with the lock held.
 const LOOK: Duration = Duration::from_micros(500);
 const LOOK_AT_WRITERS: Duration = Duration::from_millis(5);
+/// How far the time from one act of the sampled thread to the next may be from the one
+/// asked for, either way.
+const PACES_WITHIN: f64 = 0.25;
 /// A program that runs on another CPU has ended by then.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// Ends whatever the threads of a step do, however the step is left.
+/// Ends whatever the threads of a visit do, however it is left.
 struct StopOnDrop<'a> {
     work: &'a Work,
     writer: &'a Writer,
@@ -145,18 +134,19 @@ impl Writing<'_> {
 
 /// What becomes of the samples.
 pub(super) struct Judge<'a> {
-    /// Counts of a block in which nothing has happened yet.
-    pub(super) nothing_yet: Counts,
+    /// A block in which nothing has happened yet.
+    pub(super) nothing_yet: Block,
     /// Adds one sample.
-    pub(super) score: &'a dyn Fn(&Sample, &mut Counts),
+    pub(super) score: &'a dyn Fn(&Sample, &mut Block),
 }
 
-/// Runs the probe for one step.
-fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
-    let method = Method::of(step)?;
+/// Makes one visit.
+fn run(visit: &Visit, emit: &mut Emit<'_>) -> Result<(), Failure> {
+    let asked = Asked::read(&visit.step.params)?;
+    let method = Method::of(&asked);
     check_kernel(&method)?;
-    let scene = Scene::set(step, &method)?;
-    let mut rig = Rig::new(step, method, scene.frames.len())?;
+    let scene = Scene::set(&asked, &method)?;
+    let mut rig = Rig::new(visit, asked, scene.frames.len())?;
     let expected = Expected {
         eligible: rig.eligible(),
         frames: scene.frames.clone(),
@@ -167,21 +157,21 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
     sys::lock_memory().map_err(|e| Failure::at("locking memory", &e))?;
     let judge = Judge {
         nothing_yet: expected.nothing_yet(),
-        score: &|sample, counts| expected.score(sample, counts),
+        score: &|sample, block| expected.score(sample, block),
     };
     let enter = |work: &Work| {
         // SAFETY: the chain is the scene's, whose objects outlive the thread, and
         // so does the rig's page, which nobody else touches.
         unsafe { sampled::run(work, &scene.chain) };
     };
-    rig.sample(step, Some(&scene), enter, &judge, emit)
+    rig.sample(visit, Some(&scene), enter, &judge, emit)
 }
 
 /// What takes the samples and keeps them: all but the code that is sampled and
 /// the judgement of what it gave.
 pub(super) struct Rig {
-    /// How.
-    pub(super) method: Method,
+    asked: Asked,
+    method: Method,
     /// The CPU of the thread that waits and scores.
     pub(super) own_cpu: u32,
     online: Vec<u32>,
@@ -202,7 +192,8 @@ pub(super) struct Rig {
 impl Rig {
     /// Pins the calling thread, looks around in the kernel, loads the program for
     /// stacks of so many frames.
-    pub(super) fn new(step: &Step, method: Method, frames: usize) -> Result<Self, Failure> {
+    pub(super) fn new(visit: &Visit, asked: Asked, frames: usize) -> Result<Self, Failure> {
+        let method = Method::of(&asked);
         check_timers()?;
         let online = kernel::cpus_online().map_err(|e| Failure::at("counting CPUs", &e))?;
         let [first, .., last] = online[..] else {
@@ -226,7 +217,7 @@ impl Rig {
         let slot_size = slot::size(depth);
         let most = SLOTS.min((SLOT_BYTES / slot_size) as u64);
         // In pairs, for every second call to a stack map is another map's.
-        let capacity = most.min(2 * u64::from(step.calls_per_block)).next_multiple_of(2);
+        let capacity = most.min(2 * u64::from(visit.step.calls_per_block)).next_multiple_of(2);
         let entries = u32::try_from(capacity).map_err(Failure::new)?;
         let map = |e: std::io::Error| Failure::at("making a BPF map", &e);
         let control = SharedArray::new(control::SIZE, 1).map_err(map)?;
@@ -245,6 +236,7 @@ impl Rig {
         let program = Program::load(method.source.program_kind(method.sleepable), &insns)
             .map_err(|e| Failure::at("loading the sampling program", &e))?;
         Ok(Self {
+            asked,
             method,
             own_cpu,
             online,
@@ -269,6 +261,11 @@ impl Rig {
         }
     }
 
+    /// Where the sampled thread is meanwhile: the leaf, and the place in it.
+    pub(super) fn leaf(&self) -> (Leaf, Spot) {
+        (self.method.leaf, self.method.spot)
+    }
+
     /// What the sampled thread is told.
     fn orders(&self, alone: bool) -> Orders {
         let Method { leaf, period_ns, system_call, .. } = self.method;
@@ -283,12 +280,12 @@ impl Rig {
         }
     }
 
-    /// Takes the step's blocks while `enter` runs in a thread on a CPU of its
+    /// Takes the visit's blocks while `enter` runs in a thread on a CPU of its
     /// own: the chain of [`sampled`], wherever it lies. With a scene nothing maps
     /// memory any more but the stress.
     pub(super) fn sample(
         &mut self,
-        step: &Step,
+        visit: &Visit,
         scene: Option<&Scene>,
         enter: impl FnOnce(&Work) + Send,
         judge: &Judge<'_>,
@@ -296,7 +293,10 @@ impl Rig {
     ) -> Result<(), Failure> {
         let stacks = self.stacks.take();
         let rig = &*self;
-        let work = Work::new(&rig.orders(scene.is_some_and(|scene| scene.alone)));
+        let mut chance = Chance::new(visit.seed);
+        let orders = rig.orders(scene.is_some_and(|scene| scene.alone));
+        let work = Work::new(&orders);
+        work.pace_by(|| chance.around(orders.pace, PACES_WITHIN));
         let writer = Writer::default();
         std::thread::scope(|scope| {
             let (work, writer) = (&work, &writer);
@@ -305,8 +305,8 @@ impl Rig {
             rig.control.memory().store(control::THREAD as usize, u64::from(thread));
             rig.start_helpers(scope, work)?;
             let leaf = scene.map(|scene| &scene.leaf);
-            let trigger = Trigger::attach(&rig.method, &rig.program, thread, leaf)?;
-            let writing = rig.start_stress(scope, step, work, writer)?;
+            let trigger = Trigger::attach(&rig.method, &rig.program, thread, leaf, chance.split())?;
+            let writing = rig.start_stress(scope, work, writer, chance.split())?;
             if let Some(scene) = scene {
                 // From here on nothing of ours maps memory but who is to.
                 sys::lock_no_more_memory().map_err(|e| Failure::at("locking memory", &e))?;
@@ -314,7 +314,7 @@ impl Rig {
                     let failed = |e| Failure::at("unlocking the page to fault on", &e);
                     page.unlock().map_err(failed)?;
                 }
-                if step.stress == Stress::PageOut {
+                if rig.asked.stress == Stress::PageOut {
                     scene.drop_headers()?;
                 }
             }
@@ -322,12 +322,7 @@ impl Rig {
                 wait_until("the sampled thread to spin", || work.is_busy())?;
             }
             let mut sampling = Sampling { rig, work, trigger, judge, stacks, writing };
-            for number in 0..step.blocks {
-                if emit(sampling.block(step, number)?)? == Next::Enough {
-                    break;
-                }
-            }
-            Ok(())
+            (0..visit.step.blocks).try_for_each(|number| emit(sampling.block(visit, number)?))
         })
     }
 
@@ -359,13 +354,13 @@ impl Rig {
     fn start_stress<'scope>(
         &self,
         scope: &'scope Scope<'scope, '_>,
-        step: &Step,
         work: &'scope Work,
         writer: &'scope Writer,
+        chance: Chance,
     ) -> Result<Option<Writing<'scope>>, Failure> {
-        match (step.stress, step.writer_duty) {
+        match (self.asked.stress, self.asked.writer_duty) {
             (Stress::MmapWriters, Some(duty)) => {
-                start(scope, &[self.own_cpu], move || told(writer.run(duty)))?;
+                start(scope, &[self.own_cpu], move || told(writer.run(duty, chance)))?;
                 wait_until("the writer to begin", || writer.thread().is_some())?;
                 let thread = writer.thread().unwrap_or_default();
                 let waiting = Waiting::watch(thread, self.facts.mmap_lock)?;
@@ -377,7 +372,7 @@ impl Rig {
                 }
                 Ok(None)
             }
-            (Stress::Idle | Stress::Flip | Stress::PageOut | Stress::MmapWriters, _) => Ok(None),
+            (Stress::Idle | Stress::PageOut | Stress::MmapWriters, _) => Ok(None),
         }
     }
 }
@@ -498,36 +493,46 @@ impl Sampling<'_> {
     }
 
     /// Takes one block.
-    fn block(&mut self, step: &Step, number: u32) -> Result<Block, Failure> {
+    fn block(&mut self, visit: &Visit, number: u32) -> Result<Block, Failure> {
         let debug_locks_before = kernel::debug_locks();
-        let wanted = u64::from(step.calls_per_block);
         let at_ns = sys::monotonic_ns();
-        let deadline = at_ns + u64::from(step.block_ms) * 1_000_000;
-        let mut counts = self.judge.nothing_yet.clone();
-        counts.writer = self.writing.as_ref().map(|_| WriterTime::default());
-        let mut window_ns = 0;
-        while counts.calls < wanted && sys::monotonic_ns() < deadline {
-            window_ns += self.round(wanted - counts.calls, deadline, &mut counts)?;
-        }
-        if let Some(stacks) = &mut self.stacks {
-            counts.buckets = Some(stacks.settle()?);
-        }
-        Ok(Block {
-            step: step.id,
+        let mut block = Block {
+            step: visit.step.id,
+            visit: visit.number,
             block: number,
             at_ns,
-            window_ns,
             debug_locks_before,
-            debug_locks_after: kernel::debug_locks(),
-            counts,
-        })
+            ..self.judge.nothing_yet.clone()
+        };
+        let wanted = u64::from(visit.step.calls_per_block);
+        let deadline = at_ns + u64::from(visit.step.block_ms) * 1_000_000;
+        let mut time = WriterTime::default();
+        while block.calls < wanted && sys::monotonic_ns() < deadline {
+            let asked = wanted - block.calls;
+            block.window_ns += self.round(asked, deadline, &mut block, &mut time)?;
+        }
+        if let Some(stacks) = &mut self.stacks {
+            stacks.settle()?.tell(&mut block);
+        }
+        if self.writing.is_some() {
+            time.tell(&mut block);
+        }
+        block.debug_locks_after = kernel::debug_locks();
+        Ok(block)
     }
 
     /// Fills the slots once, or until the deadline; answers the window's length.
-    fn round(&mut self, wanted: u64, deadline: u64, counts: &mut Counts) -> Result<u64, Failure> {
+    fn round(
+        &mut self,
+        wanted: u64,
+        deadline: u64,
+        block: &mut Block,
+        time: &mut WriterTime,
+    ) -> Result<u64, Failure> {
         // Every second call to a stack map is not a call of the block's.
         let slots_per_call = if self.stacks.is_some() { 2 } else { 1 };
         let limit = (wanted * slots_per_call).min(self.rig.capacity);
+        self.trigger.wait_for_phase();
         self.set(control::NEXT, 0);
         self.set(control::LOST, 0);
         self.set(control::RUNS, 0);
@@ -542,7 +547,7 @@ impl Sampling<'_> {
         }
         self.trigger.pause(self.work, self.rig.method.leaf)?;
         let end = sys::monotonic_ns();
-        if let (Some(writing), Some(mark), Some(time)) = (&self.writing, mark, &mut counts.writer) {
+        if let (Some(writing), Some(mark)) = (&self.writing, mark) {
             stress::add(time, mark, writing.mark(), writing.ticks_in_a_ms);
         }
         self.set(control::ARMED, 0);
@@ -551,10 +556,10 @@ impl Sampling<'_> {
         }
 
         let runs = self.word(control::RUNS);
-        counts.errors += self.word(control::LOST);
-        counts.missed += self.trigger.missed(self.work, &self.rig.program, runs)?;
+        block.exclude(ERRORS, self.word(control::LOST));
+        block.exclude(MISSED, self.trigger.missed(self.work, &self.rig.program, runs)?);
         let filled = usize::try_from(self.word(control::NEXT).min(limit)).map_err(Failure::new)?;
-        self.score(filled, counts)?;
+        self.score(filled, block)?;
         // The window ends with its last sample, not when we noticed.
         let last = match filled.checked_sub(1) {
             Some(last) if filled as u64 == limit => self.slot_word(last, slot::AT),
@@ -568,7 +573,7 @@ impl Sampling<'_> {
     }
 
     /// Scores the slots that were filled.
-    fn score(&mut self, filled: usize, counts: &mut Counts) -> Result<(), Failure> {
+    fn score(&mut self, filled: usize, block: &mut Block) -> Result<(), Failure> {
         let answers: Vec<i64> =
             (0..filled).map(|index| self.slot_word(index, slot::ANSWER).cast_signed()).collect();
         let calls: Vec<(usize, Answer)> = match &mut self.stacks {
@@ -585,7 +590,7 @@ impl Sampling<'_> {
         };
         for (index, answer) in calls {
             let sample = Sample::read(answer, |offset| self.slot_word(index, offset));
-            (self.judge.score)(&sample, counts);
+            (self.judge.score)(&sample, block);
         }
         Ok(())
     }

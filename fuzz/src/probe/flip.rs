@@ -16,7 +16,7 @@
 //! describe; and the head of the mapping is split off and merged again, for
 //! which the kernel stores start and offset one after the other.
 //!
-//! No illegal pair proves nothing by itself: the host believes it only beside a
+//! No illegal pair proves nothing by itself: the host believes it only next to a
 //! kernel with a planted fault, in which the same probe did find some.
 
 use std::fs::File;
@@ -25,14 +25,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
+use serde::Deserialize;
+
 use score::Pairs;
 
-use super::build_id::{self, Judge, Method, Rig, Sample};
-use super::{Emit, Failure, Probe};
+use super::build_id::{Asked, CONTEXT, Context, EXCLUDED, Judge, PERIOD_US, Rig, Sample, word};
+use super::{Better, Condition, Emit, Metric, MetricKind, MetricRole, Note, Probe, Size};
+use crate::failure::Failure;
 use crate::sys;
 use crate::sys::sampled::{self, DEPTH, Spot};
 use crate::sys::window::{CODE_PAGE, PAGES, Window};
-use crate::wire::{Counts, Flip, Interface, Stack, Step, Stress};
+use crate::wire::{Block, Params, Visit};
 
 mod image;
 mod score;
@@ -41,12 +44,90 @@ mod score;
 pub const PROBE: Probe = Probe {
     name: "flip",
     doc: "whether build ids and offsets belong together while a mapping changes its file",
-    metrics: &["flip.top_frame"],
-    contexts: build_id::CONTEXTS,
-    stresses: &[Stress::Flip],
-    refuse,
+    params: &[CONTEXT, PERIOD_US],
+    metrics: &[
+        Metric {
+            name: LEGAL,
+            means: "answers whose build id and offset belong together",
+            unit: "frames with a build id",
+            kind: MetricKind::Share,
+            better: Better::Higher,
+            margin: 0.0,
+            role: MetricRole::NeverWrong,
+        },
+        Metric {
+            name: ANSWERED,
+            means: "frames with a build id",
+            unit: "frames",
+            kind: MetricKind::Share,
+            better: Better::Higher,
+            margin: 0.02,
+            role: MetricRole::Shown,
+        },
+    ],
+    excluded: EXCLUDED,
+    notes: &[
+        note(FLIPS, "times the mapping was replaced by one of the other file", None),
+        note(SPLITS_NOTE, "times its head was split off or merged again", None),
+        note(IP, "frames without a build id: the address", Some(ANSWERED)),
+        note(MIXED, "frames with the id of one file and an offset of the other", Some(LEGAL)),
+        note(DECOY, "frames with the id of a file that was opened, never mapped", Some(LEGAL)),
+        note(UNKNOWN_ID, "frames with an id that no file has", Some(LEGAL)),
+        note(OUT_OF_RANGE, "frames with an offset that neither file has", Some(LEGAL)),
+        note(ILLEGAL_CALLS, "calls with at least one frame whose id and offset differ", None),
+    ],
+    condition,
+    // Wrong answers are rare: a visit of the probe next door would show none.
+    size: Size { blocks: 5, calls_per_block: 100, block_ms: 4000 },
     run,
 };
+
+/// Frames with an id and an offset that belong together, to whichever file. Of those
+/// with an id; each frame is looked up on its own, so that is the unit. Nobody can ask
+/// for more while files change.
+const LEGAL: &str = "flip.legal";
+/// Frames with an id, of all.
+const ANSWERED: &str = "flip.answered";
+
+const FLIPS: &str = "flips";
+const SPLITS_NOTE: &str = "splits";
+const IP: &str = "ip";
+const MIXED: &str = "mixed";
+const DECOY: &str = "decoy";
+const UNKNOWN_ID: &str = "unknown_id";
+const OUT_OF_RANGE: &str = "out_of_range";
+const ILLEGAL_CALLS: &str = "illegal_calls";
+
+const fn note(name: &'static str, means: &'static str, explains: Option<&'static str>) -> Note {
+    Note { name, means, explains }
+}
+
+/// What it can be told.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Told {
+    context: Context,
+    period_us: Option<u32>,
+}
+
+impl Told {
+    fn read(params: &Params) -> Result<Asked, Failure> {
+        let Self { context, period_us } = super::read(params)?;
+        Asked::at(context, period_us)
+    }
+}
+
+fn condition(params: &Params) -> Result<Condition, Failure> {
+    let asked = Told::read(params)?;
+    let words = |asked: &Asked| format!("{}, mapping changes its file", asked.event());
+    let period = asked.period_us.map(|period| format!("/{period}us"));
+    Ok(Condition {
+        label: format!("{}/flip{}", word(asked.context), period.unwrap_or_default()),
+        words: words(&asked),
+        axes: asked.period_axis(words).into_iter().collect(),
+        host: asked.host(),
+    })
+}
 
 /// Where the files lie: a tmpfs, see [`crate::guest::prepare`].
 const FOLDER: &str = "/tmp/bakeoff-flip";
@@ -137,7 +218,7 @@ impl Flipper {
     }
 }
 
-/// Stops the flipper however the step is left.
+/// Stops the flipper however the visit is left.
 struct StopOnDrop<'a>(&'a Flipper);
 
 impl Drop for StopOnDrop<'_> {
@@ -146,18 +227,10 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Says why a step makes no sense, though each of its words is known.
-fn refuse(step: &Step) -> Result<(), Failure> {
-    if step.interface != Interface::GetStack || step.stack != Stack::Short {
-        return Err(Failure::new("probe flip knows interface get-stack and stack short only"));
-    }
-    build_id::refuse(step)
-}
-
-/// Runs the probe for one step.
-fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
-    let mut rig = Rig::new(step, Method::of(step)?, DEPTH)?;
-    let Method { leaf, spot, .. } = rig.method;
+/// Makes one visit.
+fn run(visit: &Visit, emit: &mut Emit<'_>) -> Result<(), Failure> {
+    let mut rig = Rig::new(visit, Told::read(&visit.step.params)?, DEPTH)?;
+    let (leaf, spot) = rig.leaf();
     let files = Files::write(Path::new(FOLDER), spot)
         .map_err(|e| Failure::at(format!("writing files to {FOLDER}"), &e))?;
     let window = Window::new().map_err(|e| Failure::at("reserving addresses", &e))?;
@@ -165,12 +238,12 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
     files.shown.iter().try_for_each(show).map_err(|e| Failure::at("mapping a file", &e))?;
 
     let eligible = rig.eligible();
-    let score = |sample: &Sample, counts: &mut Counts| {
-        if let Some(frames) = eligible.frames(sample, counts) {
-            files.pairs.score(frames, counts);
+    let score = |sample: &Sample, block: &mut Block| {
+        if let Some(frames) = eligible.frames(sample, block) {
+            files.pairs.score(frames, block);
         }
     };
-    let judge = Judge { nothing_yet: Counts::default(), score: &score };
+    let judge = Judge { nothing_yet: Pairs::nothing_yet(), score: &score };
     let flipper = Flipper::default();
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&flipper);
@@ -184,20 +257,16 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
             // A receiver that is gone has failed already.
             let _ = tell.send(ended);
         });
-        let mut before = Flip::default();
-        rig.sample(step, None, |work| window.run(work, leaf), &judge, &mut |mut block| {
+        let mut before = (0, 0);
+        rig.sample(visit, None, |work| window.run(work, leaf), &judge, &mut |mut block| {
             if let Ok(Err(error)) = told.try_recv() {
                 return Err(Failure::at("changing the mapping", &error));
             }
-            let now = Flip {
-                flips: flipper.flips.load(Ordering::Relaxed),
-                splits: flipper.splits.load(Ordering::Relaxed),
-                ..Flip::default()
-            };
-            let counted = block.counts.flip.get_or_insert_default();
-            counted.flips = now.flips - before.flips;
-            counted.splits = now.splits - before.splits;
-            before = now;
+            let flips = flipper.flips.load(Ordering::Relaxed);
+            let splits = flipper.splits.load(Ordering::Relaxed);
+            block.note(FLIPS, flips - before.0);
+            block.note(SPLITS_NOTE, splits - before.1);
+            before = (flips, splits);
             emit(block)
         })
     })
@@ -207,7 +276,58 @@ fn run(step: &Step, emit: &mut Emit<'_>) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::elf::Elf;
+    use crate::probe::HostTask;
     use crate::sys::sampled::Leaf;
+    use serde_json::json;
+
+    fn of(written: serde_json::Value) -> Result<Condition, Failure> {
+        condition(&serde_json::from_value(written).unwrap())
+    }
+
+    /// Labels are what they always were, the words say the same in English, and the
+    /// period is an axis.
+    #[test]
+    fn conditions_have_labels_and_words() {
+        let process = of(json!({"context": "process"})).unwrap();
+        assert_eq!(process.label, "process/flip");
+        assert_eq!(process.words, "system call, mapping changes its file");
+        assert_eq!((process.axes, process.host), (Vec::new(), None));
+        let nmi = of(json!({"context": "nmi", "period-us": 2000})).unwrap();
+        assert_eq!(nmi.label, "nmi/flip/2000us");
+        assert_eq!(nmi.words, "NMI every 2 ms, mapping changes its file");
+        assert_eq!((nmi.axes[0].name, nmi.axes[0].value), ("period", 2000.0));
+        assert_eq!(nmi.axes[0].rest, "NMI, mapping changes its file");
+        assert_eq!(nmi.host, Some(HostTask::InjectNmi { period_us: 2000 }));
+        assert_eq!(
+            of(json!({"context": "hardirq", "period-us": 500})).unwrap().label,
+            "hardirq/flip/500us"
+        );
+    }
+
+    /// What another probe knows, this one refuses with what it does know; what makes no
+    /// sense there makes none here.
+    #[test]
+    fn other_parameters_are_refused() {
+        let reason = |written| of(written).unwrap_err().to_string();
+        let unknown = reason(json!({"context": "process", "stack": "deep"}));
+        for known in ["stack", "context", "period-us"] {
+            assert!(unknown.contains(&format!("`{known}`")), "{unknown}");
+        }
+        assert!(reason(json!({"context": "hardirq"})).contains("needs a period-us"));
+        assert!(reason(json!({"period-us": 500})).contains("context"));
+    }
+
+    /// Every context that the table names is taken.
+    #[test]
+    fn the_table_tells_the_contexts_there_are() {
+        for context in CONTEXT.takes.split(", ") {
+            let mut written = json!({"context": context});
+            if context != "softirq" {
+                written["period-us"] = json!(1000);
+            }
+            of(written).unwrap();
+        }
+    }
 
     /// The files are what the kernel takes for ELF files, each with its own id,
     /// with the code where the legal offsets say, and no pair is legal twice.

@@ -28,7 +28,7 @@ pub const RELAYS: usize = 4;
 
 /// What the sampled thread and the one that watches it share.
 #[repr(C)]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Work {
     /// Not 0: return.
     stop: AtomicU64,
@@ -36,8 +36,6 @@ pub struct Work {
     go: AtomicU64,
     /// Acts done.
     acts: AtomicU64,
-    /// Ticks from one act to the next, at least.
-    pace: AtomicU64,
     /// 1 while at work.
     busy: AtomicU64,
     /// Laid over the leaf's frame pointer: all ones keeps it, 0 hides the callers.
@@ -48,17 +46,23 @@ pub struct Work {
     page: AtomicU64,
     /// Its size.
     page_size: AtomicU64,
+    /// Ticks from one act to the next, at least: the acts go through them in turn.
+    paces: [AtomicU64; PACES_KEPT],
 }
+
+/// Paces that the acts go through in turn; a power of two.
+const PACES_KEPT: usize = 128;
 
 const STOP: usize = std::mem::offset_of!(Work, stop);
 const GO: usize = std::mem::offset_of!(Work, go);
 const ACTS: usize = std::mem::offset_of!(Work, acts);
-const PACE: usize = std::mem::offset_of!(Work, pace);
 const BUSY: usize = std::mem::offset_of!(Work, busy);
 const FRAME: usize = std::mem::offset_of!(Work, frame);
 const NUMBER: usize = std::mem::offset_of!(Work, number);
 const PAGE: usize = std::mem::offset_of!(Work, page);
 const PAGE_SIZE: usize = std::mem::offset_of!(Work, page_size);
+const PACES: usize = std::mem::offset_of!(Work, paces);
+const LAST_PACE: usize = PACES_KEPT - 1;
 
 /// What a [`Work`] begins with.
 #[derive(Clone, Copy, Debug)]
@@ -104,12 +108,22 @@ impl Work {
         let Orders { pace, alone, system_call, page } = *orders;
         let (page, page_size) = page.unwrap_or_default();
         Self {
-            pace: AtomicU64::new(pace),
+            stop: AtomicU64::default(),
+            go: AtomicU64::default(),
+            acts: AtomicU64::default(),
+            busy: AtomicU64::default(),
             frame: AtomicU64::new(if alone { 0 } else { u64::MAX }),
             number: AtomicU64::new(system_call.number()),
             page: AtomicU64::new(page),
             page_size: AtomicU64::new(page_size),
-            ..Self::default()
+            paces: std::array::from_fn(|_| AtomicU64::new(pace)),
+        }
+    }
+
+    /// Gives each act a pace of its own, from what is drawn for it.
+    pub fn pace_by(&self, mut draw: impl FnMut() -> u64) {
+        for pace in &self.paces {
+            pace.store(draw(), Ordering::Release);
         }
     }
 
@@ -369,6 +383,27 @@ mod tests {
                     assert_eq!(work.acts(), acts);
                 });
             }
+        }
+    }
+
+    /// Each act has a pace of its own: with a short one everywhere but in one place,
+    /// the leaf gets as far as that place and waits there.
+    #[test]
+    fn acts_go_through_the_paces() {
+        for leaf in [Leaf::SystemCalls, Leaf::Passes] {
+            let work = Work::new(&PLAIN);
+            let mut place = 0;
+            work.pace_by(|| {
+                place += 1;
+                // The fifth: after five acts have been counted.
+                if place == 6 { u64::MAX } else { 0 }
+            });
+            watched(&work, &[address(Spot::Act(leaf))], || {
+                work.go(true);
+                wait(|| work.acts() >= 5);
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                assert_eq!(work.acts(), 5);
+            });
         }
     }
 

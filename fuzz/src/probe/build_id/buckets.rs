@@ -12,13 +12,49 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::metrics::{STACKID_EXISTS, STACKID_FALLBACK_IDS, STACKID_IDS, STACKID_STALE};
 use super::score::{self, Answer, Frame};
 use crate::failure::Failure;
 use crate::sys::bpf::StackMap;
-use crate::wire::Buckets;
+use crate::wire::Block;
 
 /// Distinct stacks there is room for: one a place in a leaf's loop, many times.
 const ENTRIES: u32 = 1024;
+
+/// What became of the stacks of a block in a stack-trace map with build ids.
+///
+/// Of the calls, every second one goes to a map of its own with
+/// `BPF_F_FAST_STACK_CMP`; only the others are the block's calls. The maps are
+/// empty when a block begins. A call with an id is scored by what stands under
+/// that id after the round, which is what its user reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// Distinct ids that calls without the flag were given. The kernel hashes raw
+    /// addresses, so one stack has one id per address of its innermost frame.
+    ids: u64,
+    /// Of these, how many stand for a stack with a fallback in it.
+    fallback_ids: u64,
+    /// Calls without the flag that were given an id.
+    given: u64,
+    /// Calls without the flag that were refused with `EEXIST`: the same addresses
+    /// were there with other build ids.
+    exists: u64,
+    /// Calls with the flag that were given an id.
+    fast_calls: u64,
+    /// Of these, how many were given, without a lookup, an id whose stack has a
+    /// fallback in it: an earlier call's bad luck.
+    fast_stale: u64,
+}
+
+impl Buckets {
+    /// Adds it to a block.
+    pub fn tell(&self, block: &mut Block) {
+        block.share(STACKID_EXISTS, self.given + self.exists, self.exists);
+        block.share(STACKID_STALE, self.fast_calls, self.fast_stale);
+        block.note(STACKID_IDS, self.ids);
+        block.note(STACKID_FALLBACK_IDS, self.fallback_ids);
+    }
+}
 
 /// What a map has under each id that was answered.
 type Stacks = BTreeMap<u32, Option<Vec<Frame>>>;
@@ -112,6 +148,7 @@ fn count(answered: &Answered, plain: &Stacks, fast: &Stacks) -> Buckets {
     Buckets {
         ids: answered.plain.len() as u64,
         fallback_ids: answered.plain.keys().filter(|id| fell_back(plain, id)).count() as u64,
+        given: answered.plain.values().sum(),
         exists: answered.exists,
         fast_calls: answered.fast.values().sum(),
         fast_stale: stale.map(|(_, calls)| calls.saturating_sub(1)).sum(),
@@ -122,6 +159,7 @@ fn count(answered: &Answered, plain: &Stacks, fast: &Stacks) -> Buckets {
 mod tests {
     use super::super::score::tests::{fallen_back, right};
     use super::*;
+    use crate::wire::Share;
 
     /// A bucket that begins with a fallback makes every later fast answer stale;
     /// a good one none.
@@ -140,8 +178,34 @@ mod tests {
         let fast = Stacks::from([(1, good), (2, bad), (9, Some(partly.to_vec()))]);
         assert_eq!(
             count(&answered, &plain, &fast),
-            Buckets { ids: 3, fallback_ids: 1, exists: 4, fast_calls: 143, fast_stale: 39 + 2 }
+            Buckets {
+                ids: 3,
+                fallback_ids: 1,
+                given: 16,
+                exists: 4,
+                fast_calls: 143,
+                fast_stale: 39 + 2
+            }
         );
         assert_eq!(count(&Answered::default(), &plain, &fast), Buckets::default());
+    }
+
+    /// What became of the stacks is told as two shares, of the calls of either map, and
+    /// as counts of ids.
+    #[test]
+    fn buckets_are_told() {
+        let buckets = Buckets {
+            ids: 3,
+            fallback_ids: 1,
+            given: 16,
+            exists: 4,
+            fast_calls: 143,
+            fast_stale: 41,
+        };
+        let mut block = Block::default();
+        buckets.tell(&mut block);
+        assert_eq!(block.shares[STACKID_EXISTS], Share { of: 20, right: 4 });
+        assert_eq!(block.shares[STACKID_STALE], Share { of: 143, right: 41 });
+        assert_eq!((block.notes[STACKID_IDS], block.notes[STACKID_FALLBACK_IDS]), (3, 1));
     }
 }

@@ -3,8 +3,8 @@
 
 use super::method::{Ask, Source};
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Insn, Reg, STACK, Width};
-use crate::interrupt::{Count, Place, Reader};
 use crate::failure::Failure;
+use crate::interrupt::{Count, Place, Reader};
 use crate::sys::bpf::ProgramKind;
 
 /// Control words, shared with the program.
@@ -31,7 +31,7 @@ pub mod control {
 pub mod slot {
     /// What the helper answered.
     pub const ANSWER: i16 = 0;
-    /// CLOCK_MONOTONIC.
+    /// CLOCK_MONOTONIC when the helper had answered.
     pub const AT: i16 = 8;
     /// The preempt count.
     pub const COUNT: i16 = 16;
@@ -43,6 +43,9 @@ pub mod slot {
     pub const AFTER: i16 = 40;
     /// What else proves the context: the run-queue lock, the address of a fault.
     pub const PROOF: i16 = 48;
+    /// CLOCK_MONOTONIC when the helper was called. Read in the fast way that an NMI may
+    /// use, which may step back a little when the clock is adjusted.
+    pub const CALLED: i16 = 56;
     /// The frames, where the helper writes them.
     pub const FRAMES: i16 = 64;
     /// Size of a `struct bpf_stack_build_id`.
@@ -152,12 +155,17 @@ pub fn program(
     }
     keep(facts.unlock_work, slot::WORK, "work", &mut asm);
     keep(facts.mmap_lock, slot::BEFORE, "before", &mut asm);
+    // Between the lock's readings and the call there is nothing but the clock's.
+    asm.call(Helper::KtimeGetNs).store(Width::Double, Reg::R9, slot::CALLED, Reg::R0);
     question(&mut asm, ask, depth, maps)?;
-    asm.store(Width::Double, Reg::R9, slot::ANSWER, Reg::R0);
+    asm.store(Width::Double, Reg::R9, slot::ANSWER, Reg::R0).call(Helper::KtimeGetNs).store(
+        Width::Double,
+        Reg::R9,
+        slot::AT,
+        Reg::R0,
+    );
     keep(facts.mmap_lock, slot::AFTER, "after", &mut asm);
-    asm.call(Helper::KtimeGetNs)
-        .store(Width::Double, Reg::R9, slot::AT, Reg::R0)
-        .alu(Alu::Add, Reg::R8, 1)
+    asm.alu(Alu::Add, Reg::R8, 1)
         .store(Width::Double, Reg::R7, control::NEXT, Reg::R8)
         .label("out")
         .exit()
@@ -300,12 +308,33 @@ mod tests {
         }
     }
 
+    /// The clock is read once before and once after the helper, and nothing else of the
+    /// kernel is asked in between but for what the helper's arguments take.
+    #[test]
+    fn the_helper_is_timed() {
+        let maps = Maps { control: 3, slots: 4, stacks: Some([5, 6]) };
+        for source in SOURCES {
+            for (ask, between) in [
+                (Ask::Stack, &[67][..]),
+                (Ask::Stackid, &[27]),
+                (Ask::TaskStack, &[Helper::GetCurrentTaskBtf as i32, 141]),
+            ] {
+                let insns = program(source, ask, 8, &facts(), maps).unwrap();
+                let calls: Vec<i32> =
+                    insns.iter().filter(|i| i.code == 0x85).map(|i| i.immediate).collect();
+                let clock = Helper::KtimeGetNs as i32;
+                let parts: Vec<&[i32]> = calls.split(|call| *call == clock).collect();
+                assert_eq!((parts.len(), parts[1]), (3, between), "{source:?} {ask:?}");
+            }
+        }
+    }
+
     /// Slots stay a multiple of 8 bytes, and the header leaves room for every word.
     #[test]
     fn slots_are_aligned() {
         for depth in [0, 8, 32] {
             assert!(slot::size(depth).is_multiple_of(8));
         }
-        const { assert!(slot::PROOF + 8 <= slot::FRAMES) };
+        const { assert!(slot::CALLED + 8 <= slot::FRAMES) };
     }
 }

@@ -15,12 +15,13 @@ use std::io::Read;
 use std::ops::Range;
 
 use super::method::Method;
+use super::params::Asked;
+use super::words::{Stack, Stress};
 use crate::elf::{BUILD_ID_LENGTH, Elf};
-use crate::object::{CODE_AT, Object};
 use crate::failure::Failure;
+use crate::object::{CODE_AT, Object};
 use crate::sys;
 use crate::sys::sampled::{self, RELAYS, Spot};
-use crate::wire::{Stack, Step, Stress};
 
 /// As much of the executable as is read: headers and build id come first.
 const ELF_PREFIX: u64 = 64 << 10;
@@ -77,10 +78,10 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Arranges what the step asks for.
-    pub fn set(step: &Step, method: &Method) -> Result<Self, Failure> {
+    /// Arranges what is asked for.
+    pub fn set(asked: &Asked, method: &Method) -> Result<Self, Failure> {
         let executable = executable()?;
-        let count = match (step.stress, step.stack) {
+        let count = match (asked.stress, asked.stack) {
             (Stress::PageOut, _) => 1,
             (_, Stack::Deep) => 2,
             (_, Stack::Short | Stack::One) => 0,
@@ -94,12 +95,12 @@ impl Scene {
             .iter()
             .map(|o| Place { build_id: o.build_id, file_at: CODE_AT, at: o.address() })
             .collect();
-        let (leaf_in, path) = match (step.stress, places.first(), objects.first()) {
+        let (leaf_in, path) = match (asked.stress, places.first(), objects.first()) {
             (Stress::PageOut, Some(place), Some(object)) => (place, object.path()),
             _ => (&executable, executable_path()?),
         };
         let mut calls = Vec::new();
-        if step.stack == Stack::Deep {
+        if asked.stack == Stack::Deep {
             for relay in (0..ROUNDS * RELAYS).map(|number| Spot::Relay(number % RELAYS)) {
                 calls.extend(places.iter().map(|place| (place, relay)));
             }
@@ -107,7 +108,7 @@ impl Scene {
         calls.push((leaf_in, method.spot));
         let chain: Result<Vec<u64>, Failure> =
             calls.iter().map(|(place, spot)| place.function(*spot)).collect();
-        let alone = step.stack == Stack::One;
+        let alone = asked.stack == Stack::One;
         let outer = [Spot::Middle, Spot::Outer, Spot::Base].map(|spot| (&executable, spot));
         let walk = calls.iter().rev().copied().chain(outer);
         let frames: Result<Vec<Legal>, Failure> = walk
@@ -152,13 +153,13 @@ fn executable() -> Result<Place, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::method::tests::step;
+    use super::super::params::tests::asked;
+    use super::super::words::Context;
     use super::*;
-    use crate::wire::Context;
 
     fn scene(stack: Stack, stress: Stress) -> Scene {
-        let step = Step { stack, stress, ..step(Context::Process) };
-        Scene::set(&step, &Method::of(&step).unwrap()).unwrap()
+        let asked = Asked { stack, stress, ..asked(Context::Process) };
+        Scene::set(&asked, &Method::of(&asked)).unwrap()
     }
 
     /// Each stack has its number of frames; a deep one goes through three files,

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Judging a sample: eligible or not, from the right context or not, answered
-//! or not, rightly or not. Pure: words in, counts out.
+//! or not, rightly or not. Pure: words in, a block out.
 
+use super::metrics::{
+    ALL_ANSWERED, ALL_FRAMES, ANSWERED_RIGHT, CALL_NS, CONTEXT, ERRNO, ERRORS, FRAMES, LOCK_FAILED,
+    SLOT_BUSY, TOP_ANSWERED, TOP_FRAME,
+};
 use super::sample::slot;
 use super::scene::Legal;
 use crate::elf::BUILD_ID_LENGTH;
 use crate::held::{RWSEM_KEEPS_READERS_OUT, spinlock_is_taken};
 use crate::interrupt::{self, Layout, Level};
 use crate::sys;
-use crate::wire::Counts;
+use crate::wire::Block;
 
 /// `IRQ_WORK_BUSY`: the kernel does not try the lock while it is set.
 const IRQ_WORK_BUSY: u64 = 2;
@@ -129,10 +133,12 @@ pub struct Sample {
     pub lock: [u64; 2],
     /// The context's own proof.
     pub proof: u64,
+    /// When the helper was called and when it had answered, in nanoseconds.
+    pub called: [u64; 2],
 }
 
 impl Sample {
-    /// Decodes what the program wrote, beside the answer; `word` reads at a byte
+    /// Decodes what the program wrote next to the answer; `word` reads at a byte
     /// offset.
     pub fn read(answer: Answer, word: impl Fn(i16) -> u64) -> Self {
         Self {
@@ -141,6 +147,7 @@ impl Sample {
             work: word(slot::WORK),
             lock: [word(slot::BEFORE), word(slot::AFTER)],
             proof: word(slot::PROOF),
+            called: [word(slot::CALLED), word(slot::AT)],
         }
     }
 }
@@ -159,23 +166,25 @@ pub struct Eligible {
 impl Eligible {
     /// The frames of an eligible call, none if it was refused with EEXIST; any
     /// other call is counted as what it is.
-    pub fn frames<'a>(&self, sample: &'a Sample, counts: &mut Counts) -> Option<&'a [Frame]> {
+    pub fn frames<'a>(&self, sample: &'a Sample, block: &mut Block) -> Option<&'a [Frame]> {
         let frames: &[Frame] = match &sample.answer {
             Answer::Stack(frames) => frames,
             Answer::Exists => &[],
             Answer::Nothing(errno) => {
                 let name = if *errno == 0 { "0".to_owned() } else { sys::errno_name(*errno) };
-                *counts.ineligible.entry(name).or_default() += 1;
+                // One without a name is told by its number.
+                let name = name.strip_prefix("errno ").unwrap_or(&name);
+                block.exclude(format!("{ERRNO}{name}"), 1);
                 return None;
             }
             Answer::Impossible => {
-                counts.errors += 1;
+                block.exclude(ERRORS, 1);
                 return None;
             }
         };
         let level = self.level_of(sample);
         if level != self.level {
-            *counts.wrong_context.entry(level.to_string()).or_default() += 1;
+            block.exclude(format!("{CONTEXT}{level}"), 1);
             return None;
         }
         Some(frames)
@@ -209,14 +218,17 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Counts of a block in which nothing has happened yet: what can be told
-    /// apart is 0, the rest is not known.
-    pub fn nothing_yet(&self) -> Counts {
-        Counts {
-            slot_busy: self.work_is_known.then_some(0),
-            lock_failed: self.lock_is_known.then_some(0),
-            ..Counts::default()
+    /// A block in which nothing has happened yet: what can be told apart is 0, the rest
+    /// is not there.
+    pub fn nothing_yet(&self) -> Block {
+        let mut block = Block::default();
+        if self.work_is_known {
+            block.note(SLOT_BUSY, 0);
         }
+        if self.lock_is_known {
+            block.note(LOCK_FAILED, 0);
+        }
+        block
     }
 
     fn is_correct(&self, index: usize, frame: &Frame) -> bool {
@@ -226,48 +238,57 @@ impl Expected {
             })
     }
 
-    /// Adds one sample to the counts.
-    pub fn score(&self, sample: &Sample, counts: &mut Counts) {
-        let Some(frames) = self.eligible.frames(sample, counts) else {
+    /// Adds one sample to its block.
+    pub fn score(&self, sample: &Sample, block: &mut Block) {
+        let Some(frames) = self.eligible.frames(sample, block) else {
             return;
         };
-        counts.calls += 1;
-        counts.frames += frames.len() as u64;
+        block.calls += 1;
+        block.note(FRAMES, frames.len() as u64);
+        let correct: Vec<bool> =
+            frames.iter().enumerate().map(|(at, frame)| self.is_correct(at, frame)).collect();
         let valid = Frame::is_valid;
-        if let Some(top) = frames.first() {
-            counts.top.valid += u64::from(valid(top));
-            counts.top.correct += u64::from(self.is_correct(0, top));
-        }
+        block.note(TOP_ANSWERED, u64::from(frames.first().is_some_and(valid)));
+        block.share(TOP_FRAME, 1, u64::from(correct.first() == Some(&true)));
         // A walk that the kernel cut short (an NMI in the midst of a TLB flush must not
         // touch user memory: nmi_uaccess_okay()) lacks frames; what it has is not wrong.
         let whole = frames.len() >= self.frames.len();
-        counts.all.valid += u64::from(!frames.is_empty() && whole && frames.iter().all(valid));
+        let answered = !frames.is_empty() && whole && frames.iter().all(valid);
+        block.note(ALL_ANSWERED, u64::from(answered));
         // A stack that is too long is not a right answer.
-        counts.all.correct += u64::from(
-            frames.len() == self.frames.len()
-                && frames.iter().enumerate().all(|(index, frame)| self.is_correct(index, frame)),
+        let right = frames.len() == self.frames.len() && correct.iter().all(|right| *right);
+        block.share(ALL_FRAMES, 1, u64::from(right));
+        let count = |frames: usize| frames as u64;
+        block.share(
+            ANSWERED_RIGHT,
+            count(frames.iter().filter(|frame| valid(frame)).count()),
+            count(correct.iter().filter(|right| **right).count()),
         );
+        let [called, answered] = sample.called;
+        if let Some(took) = answered.checked_sub(called) {
+            block.value(CALL_NS, crate::stats::float(took));
+        }
         // Work and lock are the whole call's: if they fail, every frame does. None
         // at all: refused, for what it found was not what is in the map.
         let fell_back = frames.iter().all(|frame| frame.status == STATUS_IP);
-        self.explain(sample, fell_back, counts);
+        self.explain(sample, fell_back, block);
     }
 
     /// Why a call fell back as a whole, where the program saw it.
-    fn explain(&self, sample: &Sample, fell_back: bool, counts: &mut Counts) {
+    fn explain(&self, sample: &Sample, fell_back: bool, block: &mut Block) {
         // One reading that failed, and the block's numbers would be too low.
         if sample.work == interrupt::UNREADABLE {
-            counts.slot_busy = None;
+            block.notes.remove(SLOT_BUSY);
         }
         if sample.lock.contains(&interrupt::UNREADABLE) {
-            counts.lock_failed = None;
+            block.notes.remove(LOCK_FAILED);
         }
         let busy = self.work_is_known && sample.work & IRQ_WORK_BUSY != 0;
         let locked = sample.lock.iter().any(|count| count & RWSEM_KEEPS_READERS_OUT != 0);
-        if let Some(slot_busy) = &mut counts.slot_busy {
+        if let Some(slot_busy) = block.notes.get_mut(SLOT_BUSY) {
             *slot_busy += u64::from(fell_back && busy);
         }
-        if let Some(lock_failed) = &mut counts.lock_failed {
+        if let Some(lock_failed) = block.notes.get_mut(LOCK_FAILED) {
             *lock_failed += u64::from(fell_back && !busy && locked);
         }
     }
@@ -276,7 +297,7 @@ impl Expected {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::wire::Score;
+    use crate::wire::{Share, Summary};
     use std::collections::BTreeMap;
 
     const ID: [u8; BUILD_ID_LENGTH] = [7; BUILD_ID_LENGTH];
@@ -302,7 +323,7 @@ pub(super) mod tests {
     /// A hardirq sample with these frames.
     pub fn sample(frames: &[Frame]) -> Sample {
         let answer = Answer::Stack(frames.to_vec());
-        Sample { answer, count: HARDIRQ, work: 0, lock: [0, 0x100], proof: 0 }
+        Sample { answer, count: HARDIRQ, work: 0, lock: [0, 0x100], proof: 0, called: [50, 250] }
     }
 
     fn fallback(ip: u64) -> Frame {
@@ -337,28 +358,54 @@ pub(super) mod tests {
         words
     }
 
-    fn score_as(expected: &Expected, samples: &[Sample]) -> Counts {
-        let mut counts = expected.nothing_yet();
+    fn score_as(expected: &Expected, samples: &[Sample]) -> Block {
+        let mut block = expected.nothing_yet();
         for sample in samples {
-            expected.score(sample, &mut counts);
+            expected.score(sample, &mut block);
         }
-        counts
+        block
     }
 
-    fn score(samples: &[Sample]) -> Counts {
+    fn score(samples: &[Sample]) -> Block {
         score_as(&expected(), samples)
     }
 
-    const NONE: Score = Score { valid: 0, correct: 0 };
-    const VALID: Score = Score { valid: 1, correct: 0 };
-    const BOTH: Score = Score { valid: 1, correct: 1 };
+    /// Of the innermost frames, or of whole stacks: how many were answered, how many
+    /// rightly.
+    type Score = [u64; 2];
+    const NONE: Score = [0, 0];
+    const VALID: Score = [1, 0];
+    const BOTH: Score = [1, 1];
+
+    fn top(block: &Block) -> Score {
+        [block.notes[TOP_ANSWERED], block.shares[TOP_FRAME].right]
+    }
+
+    fn all(block: &Block) -> Score {
+        [block.notes[ALL_ANSWERED], block.shares[ALL_FRAMES].right]
+    }
+
+    fn slot_busy(block: &Block) -> Option<u64> {
+        block.notes.get(SLOT_BUSY).copied()
+    }
+
+    fn lock_failed(block: &Block) -> Option<u64> {
+        block.notes.get(LOCK_FAILED).copied()
+    }
+
+    fn excluded(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        pairs.iter().map(|(reason, times)| ((*reason).to_owned(), *times)).collect()
+    }
 
     /// A full answer counts for the top frame and for all of them.
     #[test]
     fn a_right_answer() {
         let counts = score(&[sample(&right())]);
-        assert_eq!((counts.calls, counts.frames), (1, 4));
-        assert_eq!((counts.top, counts.all), (BOTH, BOTH));
+        assert_eq!((counts.calls, counts.notes[FRAMES]), (1, 4));
+        assert_eq!(counts.shares[TOP_FRAME], Share { of: 1, right: 1 });
+        assert_eq!(counts.shares[ALL_FRAMES], Share { of: 1, right: 1 });
+        assert_eq!(counts.shares[ANSWERED_RIGHT], Share { of: 4, right: 4 });
+        assert_eq!((top(&counts), all(&counts)), (BOTH, BOTH));
     }
 
     /// A valid frame outside the sampled code, or of another file, is valid but wrong.
@@ -370,7 +417,8 @@ pub(super) mod tests {
         other[0].build_id = OTHER;
         for frames in [off, other] {
             let counts = score(&[sample(&frames)]);
-            assert_eq!((counts.top, counts.all), (VALID, VALID));
+            assert_eq!(counts.shares[ANSWERED_RIGHT], Share { of: 4, right: 3 });
+            assert_eq!((top(&counts), all(&counts)), (VALID, VALID));
         }
         let mut caller = right();
         caller[2].offset += 1;
@@ -378,7 +426,7 @@ pub(super) mod tests {
         file[1].build_id = ID;
         for frames in [caller, file] {
             let counts = score(&[sample(&frames)]);
-            assert_eq!((counts.top, counts.all), (BOTH, VALID));
+            assert_eq!((top(&counts), all(&counts)), (BOTH, VALID));
         }
     }
 
@@ -388,9 +436,9 @@ pub(super) mod tests {
     fn the_depth_counts() {
         let mut long = right().to_vec();
         long.push(Frame::valid(ID, 0x140));
-        for (frames, all) in [(&right()[..3], Score::default()), (&long[..], VALID)] {
+        for (frames, whole) in [(&right()[..3], NONE), (&long[..], VALID)] {
             let counts = score(&[sample(frames)]);
-            assert_eq!((counts.top, counts.all), (BOTH, all));
+            assert_eq!((top(&counts), all(&counts)), (BOTH, whole));
         }
     }
 
@@ -402,14 +450,14 @@ pub(super) mod tests {
         // A writer as well: the lock was not even tried.
         let busy = Sample { work: 3, lock: [1, 1], ..fell_back.clone() };
         let counts = score(&[busy, fell_back]);
-        assert_eq!((counts.calls, counts.slot_busy, counts.lock_failed), (2, Some(1), Some(0)));
-        assert_eq!((counts.top, counts.all), (NONE, NONE));
+        assert_eq!((counts.calls, slot_busy(&counts), lock_failed(&counts)), (2, Some(1), Some(0)));
+        assert_eq!((top(&counts), all(&counts)), (NONE, NONE));
         let mut partly = right();
         partly[3] = fallback(1);
         let partly = Sample { work: 2, lock: [1, 1], ..sample(&partly) };
         let counts = score(&[partly]);
-        assert_eq!((counts.top, counts.all), (BOTH, NONE));
-        assert_eq!((counts.slot_busy, counts.lock_failed), (Some(0), Some(0)));
+        assert_eq!((top(&counts), all(&counts)), (BOTH, NONE));
+        assert_eq!((slot_busy(&counts), lock_failed(&counts)), (Some(0), Some(0)));
     }
 
     /// A writer or a waiter, seen before or after, explains a call that fell back
@@ -418,14 +466,14 @@ pub(super) mod tests {
     fn a_lock_that_was_not_to_be_had_is_told_apart() {
         let lock = |before, after| Sample { lock: [before, after], ..sample(&fallen_back()) };
         let explained = [lock(1, 0), lock(0, 1), lock(0x102, 0x100), lock(0x104, 0x104)];
-        assert_eq!(score(&explained).lock_failed, Some(4));
+        assert_eq!(lock_failed(&score(&explained)), Some(4));
         let unexplained = [lock(0, 0), lock(0x100, 0x300)];
         let counts = score(&unexplained);
-        assert_eq!((counts.lock_failed, counts.slot_busy), (Some(0), Some(0)));
+        assert_eq!((lock_failed(&counts), slot_busy(&counts)), (Some(0), Some(0)));
         let answered = Sample { lock: [1, 1], ..sample(&right()) };
-        assert_eq!(score(&[answered]).lock_failed, Some(0));
+        assert_eq!(lock_failed(&score(&[answered])), Some(0));
         let unknown = Expected { lock_is_known: false, ..expected() };
-        assert_eq!(score_as(&unknown, &explained).lock_failed, None);
+        assert_eq!(lock_failed(&score_as(&unknown, &explained)), None);
     }
 
     /// With interrupts on the work's flags say nothing, and a lock may.
@@ -434,7 +482,7 @@ pub(super) mod tests {
         let on = Expected { work_is_known: false, ..expected() };
         let busy = Sample { work: 2, lock: [1, 1], ..sample(&fallen_back()) };
         let counts = score_as(&on, &[busy]);
-        assert_eq!((counts.slot_busy, counts.lock_failed), (None, Some(1)));
+        assert_eq!((slot_busy(&counts), lock_failed(&counts)), (None, Some(1)));
     }
 
     /// What could not be read once makes the block's numbers no numbers.
@@ -443,10 +491,10 @@ pub(super) mod tests {
         let unread = interrupt::UNREADABLE;
         let work = Sample { work: unread, ..sample(&right()) };
         let counts = score(&[sample(&right()), work, sample(&right())]);
-        assert_eq!((counts.slot_busy, counts.lock_failed), (None, Some(0)));
+        assert_eq!((slot_busy(&counts), lock_failed(&counts)), (None, Some(0)));
         let lock = Sample { lock: [0, unread], ..sample(&right()) };
         let counts = score(&[lock, sample(&right())]);
-        assert_eq!((counts.slot_busy, counts.lock_failed), (Some(0), None));
+        assert_eq!((slot_busy(&counts), lock_failed(&counts)), (Some(0), None));
     }
 
     /// No stack: ineligible by errno, and nothing else is counted.
@@ -457,14 +505,15 @@ pub(super) mod tests {
         let counts = score(&answers);
         assert_eq!(counts.calls, 0);
         assert_eq!(
-            counts.ineligible,
-            BTreeMap::from([
-                ("0".to_owned(), 1),
-                ("EFAULT".to_owned(), 2),
-                ("EINVAL".to_owned(), 1),
-                ("errno 4096".to_owned(), 1),
+            counts.excluded,
+            excluded(&[
+                ("errno/0", 1),
+                ("errno/EFAULT", 2),
+                ("errno/EINVAL", 1),
+                ("errno/4096", 1)
             ])
         );
+        assert_eq!(counts.shares, BTreeMap::new());
     }
 
     /// An answer longer than the buffer, or no whole number of frames, is our error.
@@ -473,7 +522,7 @@ pub(super) mod tests {
         let samples = [33, 288, i64::MAX]
             .map(|answer| Sample { answer: Answer::of_bytes(answer, DEPTH, |_| 0), ..sample(&[]) });
         let counts = score(&samples);
-        assert_eq!((counts.errors, counts.calls), (3, 0));
+        assert_eq!((counts.excluded, counts.calls), (excluded(&[("errors", 3)]), 0));
     }
 
     /// Samples from elsewhere are counted by where they came from, not as calls.
@@ -482,13 +531,10 @@ pub(super) mod tests {
         let samples =
             [0x1, 0x101, 0x0010_0000, u64::MAX].map(|count| Sample { count, ..sample(&right()) });
         let counts = score(&samples);
-        assert_eq!((counts.calls, counts.top.valid), (0, 0));
-        assert_eq!(
-            counts.wrong_context,
-            BTreeMap::from(
-                ["process", "softirq", "nmi", "unknown"].map(|level| (level.to_owned(), 1))
-            )
-        );
+        assert_eq!((counts.calls, counts.shares), (0, BTreeMap::new()));
+        let levels = ["process", "softirq", "nmi", "unknown"];
+        let levels = levels.map(|level| (format!("context/{level}"), 1));
+        assert_eq!(counts.excluded, BTreeMap::from(levels));
     }
 
     /// A context switch is one only with the run queue's lock taken, a page fault
@@ -506,10 +552,8 @@ pub(super) mod tests {
             let samples = [with(2, proof), with(2, 0), with(2, u64::MAX), with(HARDIRQ, proof)];
             let counts = score_as(&expected, &samples);
             assert_eq!(counts.calls, 1);
-            assert_eq!(
-                counts.wrong_context,
-                BTreeMap::from([("process".to_owned(), 2), ("hardirq".to_owned(), 1)])
-            );
+            let expected = excluded(&[("context/process", 2), ("context/hardirq", 1)]);
+            assert_eq!(counts.excluded, expected);
         }
     }
 
@@ -537,6 +581,18 @@ pub(super) mod tests {
         assert_eq!(Answer::of_id(1 << 40, stack), Answer::Impossible);
         let refused = Sample { answer: Answer::Exists, lock: [1, 1], ..sample(&[]) };
         let counts = score(&[refused]);
-        assert_eq!((counts.calls, counts.all, counts.lock_failed), (1, NONE, Some(1)));
+        assert_eq!((counts.calls, all(&counts), lock_failed(&counts)), (1, NONE, Some(1)));
+        assert_eq!(counts.shares[TOP_FRAME], Share { of: 1, right: 0 });
+    }
+
+    /// The duration of each call that counts is kept; a clock that stepped back gives
+    /// none.
+    #[test]
+    fn calls_are_timed() {
+        let took = |called| Sample { called, ..sample(&right()) };
+        let elsewhere = Sample { count: 0, ..took([0, 9000]) };
+        let counts = score(&[took([10, 110]), took([10, 310]), took([10, 9]), elsewhere]);
+        let Summary { n, mean, min, max, .. } = counts.values[CALL_NS];
+        assert_eq!((counts.calls, n, mean, min, max), (3, 2, 200.0, 100.0, 300.0));
     }
 }

@@ -13,20 +13,24 @@
 //! comes: the writer waits for readers, and is preempted. Time is taken around
 //! the three system calls of a cycle; of it goes what they cost apart from the
 //! lock, which is measured as the least time of an `mprotect` that is refused
-//! before it asks for the lock. Then the writer pauses as long as makes the duty
-//! what was asked for.
+//! before it asks for the lock. Then the writer pauses, on average as long as makes
+//! the duty what was asked for. How long a pause is, is random: a writer with a rhythm
+//! would lock in phase with samples that have one.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::metrics::{WRITER_CYCLES, WRITER_DUTY, WRITER_HELD_NS, WRITER_WAITED_NS};
 use crate::bpf::insn::{Alu, Assembler, Cond, Helper, Reg, Width};
-use crate::interrupt::Place;
+use crate::chance::Chance;
 use crate::failure::Failure;
+use crate::interrupt::Place;
+use crate::stats::float;
 use crate::sys;
 use crate::sys::bpf::{Program, ProgramKind, SharedArray};
 use crate::sys::memory;
 use crate::sys::sampled::{self, Work};
-use crate::wire::WriterTime;
+use crate::wire::Block;
 
 /// System calls of a cycle.
 const CALLS: u64 = 3;
@@ -66,7 +70,7 @@ impl Writer {
     }
 
     /// Maps, protects and unmaps a page until told to stop. `duty` in percent.
-    pub fn run(&self, duty: u8) -> io::Result<()> {
+    pub fn run(&self, duty: u32, mut chance: Chance) -> io::Result<()> {
         let outside = CALLS * outside()?;
         self.thread.store(u64::from(sys::thread_id()), Ordering::Release);
         while !self.is_stopped() {
@@ -76,7 +80,7 @@ impl Writer {
             let busy = end.wrapping_sub(start).saturating_sub(outside);
             self.busy_ticks.fetch_add(busy, Ordering::Release);
             self.cycles.fetch_add(1, Ordering::Release);
-            let pause = pause_after(busy, outside, duty);
+            let pause = chance.pause(mean_pause(busy, outside, duty));
             while sampled::ticks().wrapping_sub(end) < pause && !self.is_stopped() {
                 std::hint::spin_loop();
             }
@@ -95,9 +99,9 @@ impl Writer {
     }
 }
 
-/// Ticks to pause after a cycle, so that `busy` is `duty` percent of all; the time
-/// outside the lock is a pause already.
-fn pause_after(busy: u64, outside: u64, duty: u8) -> u64 {
+/// Ticks to pause on average after a cycle, so that `busy` is `duty` percent of all; the
+/// time outside the lock is a pause already.
+fn mean_pause(busy: u64, outside: u64, duty: u32) -> u64 {
     let duty = u64::from(duty.clamp(1, 100));
     (busy.saturating_mul(100 - duty) / duty).saturating_sub(outside)
 }
@@ -121,6 +125,39 @@ fn outside() -> io::Result<u64> {
         Err(io::Error::other("the tick counter stands still"))
     } else {
         Ok(least)
+    }
+}
+
+/// What the writer did during a block's sampled windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterTime {
+    /// Nanoseconds in `mmap`, `mprotect` and `munmap` calls, less what a call of
+    /// `mprotect` takes that is refused before it asks for the lock, less
+    /// `waited_ns`. It is a little more than the time the lock was held for
+    /// writing: the calls' work outside the lock is in it, and so is the end of
+    /// `munmap`, which holds it for reading.
+    held_ns: u64,
+    /// Nanoseconds from a writer's failed first try to its getting the lock, from
+    /// the kernel's own tracepoints (`contention_begin`, `contention_end`); 0, and
+    /// contained in `held_ns`, on kernels without them.
+    waited_ns: u64,
+    /// Nanoseconds watched: the block's sampled windows.
+    window_ns: u64,
+    /// Times it mapped, protected and unmapped.
+    cycles: u64,
+}
+
+impl WriterTime {
+    /// Adds it to a block. Its duty is (held + waited) / window.
+    pub fn tell(&self, block: &mut Block) {
+        let Self { held_ns, waited_ns, window_ns, cycles } = *self;
+        if window_ns > 0 {
+            let busy = float(held_ns.saturating_add(waited_ns));
+            block.value(WRITER_DUTY, (busy / float(window_ns)).min(1.0));
+        }
+        block.note(WRITER_HELD_NS, held_ns);
+        block.note(WRITER_WAITED_NS, waited_ns);
+        block.note(WRITER_CYCLES, cycles);
     }
 }
 
@@ -238,17 +275,17 @@ fn contention(control: i32, lock: u64, ends: bool) -> Result<Program, Failure> {
 mod tests {
     use super::*;
 
-    /// The pause makes the duty, and what the calls cost outside the lock is part
+    /// The mean pause makes the duty, and what the calls cost outside the lock is part
     /// of it; a duty of 100 knows no pause.
     #[test]
     fn pauses_make_the_duty() {
-        assert_eq!(pause_after(100, 0, 50), 100);
-        assert_eq!(pause_after(100, 0, 5), 1900);
-        assert_eq!(pause_after(100, 0, 80), 25);
-        assert_eq!(pause_after(100, 30, 50), 70);
-        assert_eq!(pause_after(100, 30, 90), 0);
-        assert_eq!(pause_after(100, 0, 100), 0);
-        assert_eq!(pause_after(u64::MAX, 0, 1), u64::MAX);
+        assert_eq!(mean_pause(100, 0, 50), 100);
+        assert_eq!(mean_pause(100, 0, 5), 1900);
+        assert_eq!(mean_pause(100, 0, 80), 25);
+        assert_eq!(mean_pause(100, 30, 50), 70);
+        assert_eq!(mean_pause(100, 30, 90), 0);
+        assert_eq!(mean_pause(100, 0, 100), 0);
+        assert_eq!(mean_pause(u64::MAX, 0, 1), u64::MAX);
     }
 
     /// Ticks become nanoseconds, waiting is not holding, and windows add up.
@@ -269,13 +306,30 @@ mod tests {
         assert_eq!(time, expected);
     }
 
+    /// The block is told the duty as a part of the time, and none without any time.
+    #[test]
+    fn the_duty_is_told() {
+        let told = |held_ns, waited_ns, window_ns| {
+            let mut block = Block::default();
+            WriterTime { held_ns, waited_ns, window_ns, cycles: 5 }.tell(&mut block);
+            assert_eq!(block.notes[WRITER_CYCLES], 5);
+            assert_eq!(block.notes[WRITER_HELD_NS], held_ns);
+            assert_eq!(block.notes[WRITER_WAITED_NS], waited_ns);
+            block.values.get(WRITER_DUTY).map(|duty| duty.mean)
+        };
+        assert_eq!(told(3_000, 1_000, 16_000), Some(0.25));
+        // A cycle is counted when it ends: the first one may have begun before.
+        assert_eq!(told(30_000, 0, 16_000), Some(1.0));
+        assert_eq!(told(0, 0, 0), None);
+    }
+
     /// A writer with half the time for itself is busy about half the time; what it
     /// is on this machine is measured, not assumed, so the bounds are wide.
     #[test]
     fn a_writer_writes() {
         let writer = Writer::default();
         std::thread::scope(|scope| {
-            let thread = scope.spawn(|| writer.run(50));
+            let thread = scope.spawn(|| writer.run(50, Chance::new(1)));
             while writer.thread().is_none() {
                 std::thread::yield_now();
             }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::method::{Method, Source};
 use super::wait_until;
+use crate::chance::Chance;
 use crate::failure::Failure;
 use crate::sys;
 use crate::sys::bpf::Program;
@@ -48,35 +49,57 @@ pub struct Trigger {
     count: Count,
     /// Started and paused with each round, or left on.
     switched: bool,
+    /// Draws when a round begins.
+    chance: Chance,
+    /// Nanoseconds within which it begins, anywhere.
+    phase_ns: u64,
 }
+
+/// How far the period of a visit may be from the one asked for, either way: what else
+/// has a period (the tick) then falls out of step with it.
+const PERIODS_WITHIN: f64 = 0.1;
+/// The longest that a round's beginning is put off: the longest tick there is.
+const LONGEST_PHASE_NS: u64 = 10_000_000;
+/// The kernel makes a shorter period this long.
+const SHORTEST_NS: u64 = 10_000;
 
 impl Trigger {
     /// Attaches the program for one thread. `leaf`: the file of the leaf, and the
     /// place of its act there, for a user probe.
+    ///
+    /// A timer's or the PMU's period is drawn once, here, and not for each block: the
+    /// event carries what is left of a period from round to round, and what is missed
+    /// is counted by it.
     pub fn attach(
         method: &Method,
         program: &Program,
         thread: u32,
         leaf: Option<&(String, u64)>,
+        mut chance: Chance,
     ) -> Result<Self, Failure> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |e: std::io::Error| Failure::at(what, &e)
         };
+        let period_ns =
+            method.period_ns.map(|period| chance.around(period, PERIODS_WITHIN).max(SHORTEST_NS));
         let needs_period = || Failure::new("this event needs a period");
         let acts = Count::Acts { before: 0 };
         let tracepoint = |name: &str, count| {
             let link = program
                 .attach_raw_tracepoint(name)
                 .map_err(failed(&format!("attaching to the raw tracepoint {name}")))?;
-            Ok(Self { _link: Some(link), event: None, count, switched: false })
+            let chance = chance.clone();
+            Ok(Self { _link: Some(link), event: None, count, switched: false, chance, phase_ns: 0 })
         };
         let sampled = |event: Event, what: &str, count, switched: bool| {
             event.attach(program).map_err(failed(&format!("attaching to {what}")))?;
             if !switched {
                 event.enable().map_err(failed(&format!("enabling {what}")))?;
             }
-            Ok(Self { _link: None, event: Some(event), count, switched })
+            let phase_ns = period_ns.unwrap_or(0).min(LONGEST_PHASE_NS);
+            let chance = chance.clone();
+            Ok(Self { _link: None, event: Some(event), count, switched, chance, phase_ns })
         };
         let skipped = Count::Skipped { before: 0 };
         match method.source {
@@ -102,20 +125,29 @@ impl Trigger {
                 sampled(event, "the page-faults-min event", acts, false)
             }
             Source::CpuClock => {
-                let period = method.period_ns.ok_or_else(needs_period)?;
+                let period = period_ns.ok_or_else(needs_period)?;
                 let event = Event::cpu_clock(thread, period)
                     .map_err(failed("opening the cpu-clock event"))?;
                 let count = Count::Event { period, runs: 0, lag: Lag::default() };
                 sampled(event, "the cpu-clock event", count, true)
             }
             Source::Cycles => {
-                let period = method.period_ns.ok_or_else(needs_period)?;
+                let period = period_ns.ok_or_else(needs_period)?;
                 let period = cycles_in(period)?;
                 let event = Event::cycles(thread, Some(period))
                     .map_err(failed("opening the PMU's cycles event"))?;
                 let count = Count::Event { period, runs: 0, lag: Lag::default() };
                 sampled(event, "the PMU's cycles event", count, true)
             }
+        }
+    }
+
+    /// Waits for a moment that has nothing to do with what else goes on. Where the
+    /// sampled thread makes the events, its own paces see to that.
+    pub fn wait_for_phase(&mut self) {
+        if self.switched {
+            let wait = self.chance.below(self.phase_ns);
+            sys::sleep_until(sys::monotonic_ns() + wait);
         }
     }
 

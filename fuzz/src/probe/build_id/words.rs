@@ -4,10 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The helper that is asked for build ids.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interface {
     /// `bpf_get_stack`.
@@ -24,10 +21,7 @@ pub enum Interface {
 }
 
 /// What the sampled stack looks like.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stack {
     /// A few frames, all in the executable.
@@ -40,8 +34,7 @@ pub enum Stack {
 }
 
 /// The kernel context a sample is taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Context {
     /// A task, interrupts on.
@@ -62,18 +55,16 @@ pub enum Context {
 }
 
 /// What else goes on in the guest while samples are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stress {
     /// Nothing: the sampled thread is alone on its CPU, nobody maps memory.
+    #[default]
     Idle,
     /// One thread on another CPU maps, protects and unmaps memory.
     MmapWriters,
     /// More runnable threads than CPUs.
     Oversubscribed,
-    /// Mappings change their file under the sampled addresses.
-    Flip,
     /// The page with the build id is not resident: a control, in which every
     /// candidate has to fail alike.
     PageOut,

@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
+use super::{ANSWERED, DECOY, ILLEGAL_CALLS, IP, LEGAL, MIXED, OUT_OF_RANGE, UNKNOWN_ID};
 use crate::elf::BUILD_ID_LENGTH;
 use crate::probe::build_id::Frame;
 use crate::sys::sampled::DEPTH;
-use crate::wire::Counts;
+use crate::wire::Block;
 
 /// What may be answered, and what may be mistaken for it.
 #[derive(Clone, Debug)]
@@ -61,39 +62,46 @@ impl Pairs {
         }
     }
 
-    /// Adds an eligible call to the counts.
-    pub fn score(&self, frames: &[Frame], counts: &mut Counts) {
-        let flip = counts.flip.get_or_insert_default();
-        let before = flip.illegal();
-        counts.calls += 1;
-        counts.frames += frames.len() as u64;
-        let (mut valid, mut legal) = (0, 0);
+    /// A block in which nothing has happened yet.
+    pub fn nothing_yet() -> Block {
+        let mut block = Block::default();
+        for name in [IP, MIXED, DECOY, UNKNOWN_ID, OUT_OF_RANGE, ILLEGAL_CALLS] {
+            block.note(name, 0);
+        }
+        block
+    }
+
+    /// Adds an eligible call to its block.
+    pub fn score(&self, frames: &[Frame], block: &mut Block) {
+        block.calls += 1;
+        let mut illegal = false;
         for (index, frame) in frames.iter().enumerate() {
             let kind = self.kind(index, frame);
-            valid += usize::from(kind != Kind::Ip);
-            legal += usize::from(kind == Kind::Legal);
-            *match kind {
-                Kind::Legal => &mut flip.legal,
-                Kind::Ip => &mut flip.ip,
-                Kind::Mixed => &mut flip.mixed,
-                Kind::Decoy => &mut flip.decoy,
-                Kind::UnknownId => &mut flip.unknown_id,
-                Kind::OutOfRange => &mut flip.out_of_range,
-            } += 1;
-            if index == 0 {
-                counts.top.valid += u64::from(kind != Kind::Ip);
-                counts.top.correct += u64::from(kind == Kind::Legal);
+            let name = match kind {
+                Kind::Legal => None,
+                Kind::Ip => Some(IP),
+                Kind::Mixed => Some(MIXED),
+                Kind::Decoy => Some(DECOY),
+                Kind::UnknownId => Some(UNKNOWN_ID),
+                Kind::OutOfRange => Some(OUT_OF_RANGE),
+            };
+            if let Some(name) = name {
+                block.note(name, 1);
             }
+            let answered = kind != Kind::Ip;
+            let legal = kind == Kind::Legal;
+            illegal |= answered && !legal;
+            block.share(ANSWERED, 1, u64::from(answered));
+            block.share(LEGAL, u64::from(answered), u64::from(legal));
         }
-        counts.all.valid += u64::from(valid == frames.len());
-        counts.all.correct += u64::from(legal == frames.len() && legal == DEPTH);
-        flip.illegal_calls += u64::from(flip.illegal() > before);
+        block.note(ILLEGAL_CALLS, u64::from(illegal));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Share;
 
     fn pairs() -> Pairs {
         Pairs {
@@ -138,16 +146,17 @@ mod tests {
         ];
         let mut bad = good;
         bad[2] = Frame::valid([9; 20], 0xf020);
-        let mut counts = Counts::default();
-        pairs().score(&good, &mut counts);
-        pairs().score(&good[..3], &mut counts);
-        pairs().score(&bad, &mut counts);
-        pairs().score(&[Frame::default(); 4], &mut counts);
-        let flip = counts.flip.unwrap();
-        assert_eq!((counts.calls, counts.frames, flip.checked()), (4, 15, 15));
-        assert_eq!((flip.legal, flip.ip, flip.decoy, flip.illegal_calls), (10, 4, 1, 1));
-        assert_eq!((counts.top.valid, counts.top.correct), (3, 3));
-        // A stack cut short is answered, but not a whole one.
-        assert_eq!((counts.all.valid, counts.all.correct), (3, 1));
+        let mut block = Pairs::nothing_yet();
+        pairs().score(&good, &mut block);
+        pairs().score(&good[..3], &mut block);
+        pairs().score(&bad, &mut block);
+        pairs().score(&[Frame::default(); 4], &mut block);
+        assert_eq!(block.calls, 4);
+        assert_eq!(block.shares[ANSWERED], Share { of: 15, right: 11 });
+        assert_eq!(block.shares[LEGAL], Share { of: 11, right: 10 });
+        let notes = [(IP, 4), (MIXED, 0), (DECOY, 1), (UNKNOWN_ID, 0), (OUT_OF_RANGE, 0)];
+        for (name, times) in notes.into_iter().chain([(ILLEGAL_CALLS, 1)]) {
+            assert_eq!(block.notes[name], times, "{name}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The sampled code for arm64. x0: the work; x1: what is left of the chain.
 
-use super::{ACTS, BUSY, FRAME, GO, NUMBER, PACE, PAGE, PAGE_SIZE, STOP};
+use super::{ACTS, BUSY, FRAME, GO, LAST_PACE, NUMBER, PACES, PAGE, PAGE_SIZE, STOP};
 
 std::arch::global_asm!(
     // A function that the outside may know by name.
@@ -45,14 +45,17 @@ std::arch::global_asm!(
     "    stlr x9, [x15]",
     "4:  mrs x20, cntvct_el0",
     ".endm",
-    // A leaf's end: counts the act, and waits for the next one's time.
+    // A leaf's end: counts the act, and waits for the next one's time, which is
+    // the next pace's.
     ".macro bakeoff_leave leaf:req",
     "    ldr x9, [x19, #{ACTS}]",
     "    add x9, x9, #1",
     "    str x9, [x19, #{ACTS}]",
+    "    and x9, x9, #{LAST_PACE}",
+    "    add x10, x19, #{PACES}",
+    "    ldr x10, [x10, x9, lsl #3]",
     "5:  ldar x9, [x14]",
     "    cbz x9, 2b",
-    "    ldr x10, [x19, #{PACE}]",
     "    cbz x10, 4b",
     "    mrs x9, cntvct_el0",
     "    sub x9, x9, x20",
@@ -131,7 +134,8 @@ std::arch::global_asm!(
     STOP = const STOP,
     GO = const GO,
     ACTS = const ACTS,
-    PACE = const PACE,
+    PACES = const PACES,
+    LAST_PACE = const LAST_PACE,
     BUSY = const BUSY,
     FRAME = const FRAME,
     NUMBER = const NUMBER,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The sampled code for x86_64. rdi: the work; rsi: what is left of the chain.
 
-use super::{ACTS, BUSY, FRAME, GO, NUMBER, PACE, PAGE, PAGE_SIZE, STOP};
+use super::{ACTS, BUSY, FRAME, GO, LAST_PACE, NUMBER, PACES, PAGE, PAGE_SIZE, STOP};
 
 std::arch::global_asm!(
     // A function that the outside may know by name.
@@ -44,18 +44,22 @@ std::arch::global_asm!(
     "    or rax, rdx",
     "    mov r12, rax",
     ".endm",
-    // A leaf's end: counts the act, and waits for the next one's time.
+    // A leaf's end: counts the act, and waits for the next one's time, which is
+    // the next pace's.
     ".macro bakeoff_leave leaf:req",
     "    inc qword ptr [rbx + {ACTS}]",
+    "    mov rcx, qword ptr [rbx + {ACTS}]",
+    "    and ecx, {LAST_PACE}",
+    "    mov rcx, qword ptr [rbx + rcx*8 + {PACES}]",
     "5:  cmp qword ptr [rbx + {GO}], 0",
     "    je 2b",
-    "    cmp qword ptr [rbx + {PACE}], 0",
+    "    test rcx, rcx",
     "    je 4b",
     "    rdtsc",
     "    shl rdx, 32",
     "    or rax, rdx",
     "    sub rax, r12",
-    "    cmp rax, qword ptr [rbx + {PACE}]",
+    "    cmp rax, rcx",
     "    jb 5b",
     "    jmp 4b",
     "bakeoff_name bakeoff_\\leaf\\()_to",
@@ -132,7 +136,8 @@ std::arch::global_asm!(
     STOP = const STOP,
     GO = const GO,
     ACTS = const ACTS,
-    PACE = const PACE,
+    PACES = const PACES,
+    LAST_PACE = const LAST_PACE,
     BUSY = const BUSY,
     FRAME = const FRAME,
     NUMBER = const NUMBER,
