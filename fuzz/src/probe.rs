@@ -14,11 +14,11 @@ use crate::failure::Failure;
 use crate::wire::{Params, Record, Step, Visit};
 
 pub mod build_id;
-// pub mod command;
+pub mod command;
 pub mod flip;
 
 /// Every probe there is.
-pub const PROBES: &[Probe] = &[build_id::PROBE, flip::PROBE];
+pub const PROBES: &[Probe] = &[build_id::PROBE, flip::PROBE, command::PROBE];
 
 /// A probe, as the plan and the report know it.
 #[derive(Debug)]

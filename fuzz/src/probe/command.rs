@@ -131,7 +131,11 @@ pub const PROBE: Probe = Probe {
         },
     ],
     excluded: &[
-        Reason { name: "skip", means: "the command said that it skips (exit status 4)", missing: false },
+        Reason {
+            name: "skip",
+            means: "the command said that it skips (exit status 4)",
+            missing: false,
+        },
         Reason {
             name: "expected-failure",
             means: "the command failed as it expected to (exit status 2)",
@@ -307,7 +311,11 @@ impl Command {
     }
 
     /// The program and its arguments; `has` tells whether there is a program at a path.
-    fn words(&self, path: &[&str], has: fn(&Path) -> bool) -> Result<(PathBuf, Vec<String>), Failure> {
+    fn words(
+        &self,
+        path: &[&str],
+        has: fn(&Path) -> bool,
+    ) -> Result<(PathBuf, Vec<String>), Failure> {
         if self.needs_shell() {
             if !has(Path::new(SHELL)) {
                 return Err(Failure::new(format!(
@@ -414,7 +422,9 @@ fn take(
             Stream::Output => 0,
             Stream::Error => 1,
         };
-        lines[index].add(bytes, &mut line);
+        if read_tests || read_metrics {
+            lines[index].add(bytes, &mut line);
+        }
     });
     for rest in lines {
         rest.finish(&mut line);

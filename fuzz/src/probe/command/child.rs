@@ -12,8 +12,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
-use crate::sys::process::{kill_group, pidfd, wait_for_any};
-use crate::sys::{self, set_nonblocking};
+use crate::sys::process::{kill_everyone_else, kill_group, pidfd, wait_for_any};
+use crate::sys::set_nonblocking;
 
 /// Bytes read in one go.
 const CHUNK: usize = 64 << 10;
@@ -94,7 +94,8 @@ pub(super) fn finish(
 ) -> Result<(End, f64), Failure> {
     let at = |work: &str, error: &io::Error| Failure::at(work, error);
     let start = Instant::now();
-    let ended = watch(job, &mut child, start, &mut hear).map_err(|e| at("watching the command", &e));
+    let ended =
+        watch(job, &mut child, start, &mut hear).map_err(|e| at("watching the command", &e));
     kill(job, &child);
     let (end, seconds, pipes) = ended?;
     for (stream, pipe) in pipes {
@@ -128,15 +129,19 @@ fn watch(
             wait_dead(child)?;
             return Ok((End::TimedOut(job.limit), start.elapsed().as_secs_f64(), pipes));
         };
-        let fds =
-            [pipes[0].1.as_ref().map(AsFd::as_fd), pipes[1].1.as_ref().map(AsFd::as_fd), Some(over.as_fd())];
+        let fds = [
+            pipes[0].1.as_ref().map(AsFd::as_fd),
+            pipes[1].1.as_ref().map(AsFd::as_fd),
+            Some(over.as_fd()),
+        ];
         let ready = wait_for_any(fds, rest.min(Duration::from_secs(1)))?;
         if ready[2] {
             let seconds = start.elapsed().as_secs_f64();
             let end = wait_dead(child)?;
             return Ok((how(end), seconds, pipes));
         }
-        for (stream, pipe) in pipes.iter_mut().zip(ready).filter(|(_, ready)| *ready).map(|(p, _)| p)
+        for (stream, pipe) in
+            pipes.iter_mut().zip(ready).filter(|(_, ready)| *ready).map(|(p, _)| p)
         {
             let Some(file) = pipe else { continue };
             match read(file, &mut chunk)? {
@@ -185,9 +190,8 @@ fn drain(stream: Stream, mut pipe: File, hear: &mut impl FnMut(Stream, &[u8])) -
 }
 
 fn kill(job: &Job<'_>, child: &Child) {
-    // In one call, so that a program that forks without end cannot outrun it.
     if job.alone {
-        sys::kill_all_others();
+        kill_everyone_else();
     } else {
         kill_group(child.id());
     }
@@ -267,7 +271,10 @@ mod tests {
     #[test]
     fn all_is_heard() {
         let (end, output, error) = ran("echo out; echo err >&2; exit 3", LONG);
-        assert_eq!((end.as_str(), &output[..], &error[..]), ("exit status 3", &b"out\n"[..], &b"err\n"[..]));
+        assert_eq!(
+            (end.as_str(), &output[..], &error[..]),
+            ("exit status 3", &b"out\n"[..], &b"err\n"[..])
+        );
         let (end, output, _) = ran("head -c 50000000 /dev/zero", LONG);
         assert_eq!((end.as_str(), output.len()), ("exit status 0", 50_000_000));
     }

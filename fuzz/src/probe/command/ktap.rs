@@ -292,8 +292,8 @@ mod tests {
                 "check return code: ok",
                 "fails: not ok",
                 "known: expected",
-                "left out too: skip",
                 "left out: skip",
+                "left out too: skip",
                 "odd: expected",
                 "passes: ok",
                 "slow: not ok"
@@ -311,11 +311,11 @@ mod tests {
             told(text),
             [
                 "a: ok",
+                "outer: not ok",
                 "outer/a: ok",
-                "outer/inner/a: not ok",
-                "outer/inner/b: ok",
                 "outer/inner: not ok",
-                "outer: not ok"
+                "outer/inner/a: not ok",
+                "outer/inner/b: ok"
             ]
         );
     }
@@ -325,7 +325,7 @@ mod tests {
     fn kunit_nests_by_four_spaces() {
         let text = "TAP version 14\n1..1\n    # Subtest: suite\n    1..2\n    ok 1 - one\n    \
                     ok 2 - two\nok 1 - suite\n";
-        assert_eq!(told(text), ["suite/one: ok", "suite/two: ok", "suite: ok"]);
+        assert_eq!(told(text), ["suite: ok", "suite/one: ok", "suite/two: ok"]);
     }
 
     /// What kselftest's runner quotes is a level below the test that printed it; a
@@ -339,8 +339,8 @@ mod tests {
             told(text),
             [
                 "selftests: futex: other: not ok",
-                "selftests: futex: run.sh/futex-wait: ok",
-                "selftests: futex: run.sh: ok"
+                "selftests: futex: run.sh: ok",
+                "selftests: futex: run.sh/futex-wait: ok"
             ]
         );
     }

@@ -97,7 +97,8 @@ mod tests {
             all.chunks(chunk).for_each(|part| evidence.add(part));
             let (text, cut) = evidence.finish();
             assert_eq!(cut, 7_000_000 - 2 * KEPT as u64);
-            let (head, tail) = text.split_once(&format!("\n[... {cut} bytes left out ...]\n")).unwrap();
+            let (head, tail) =
+                text.split_once(&format!("\n[... {cut} bytes left out ...]\n")).unwrap();
             assert_eq!(head.as_bytes(), &all[..KEPT]);
             assert_eq!(tail.as_bytes(), &all[7_000_000 - KEPT..]);
         }
