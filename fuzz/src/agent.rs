@@ -314,7 +314,12 @@ fn make_visit(text: &str) -> ExitCode {
     };
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let (probe, _) = probe::check(&visit.step)?;
-        (probe.run)(&visit, &mut |record| tell(&record))
+        (probe.run)(&visit, &mut |record| {
+            if let Record::Block(block) = &record {
+                probe.check(block)?;
+            }
+            tell(&record)
+        })
     }));
     let outcome = match ran {
         Ok(Ok(())) => StepOutcome::Done,

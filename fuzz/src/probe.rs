@@ -11,7 +11,7 @@
 //! A probe never judges: it counts. Comparing candidates is the host's business.
 
 use crate::failure::Failure;
-use crate::wire::{Params, Record, Step, Visit};
+use crate::wire::{Block, Params, Record, Step, Visit};
 
 pub mod build_id;
 pub mod command;
@@ -51,6 +51,36 @@ impl Probe {
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<&'static Metric> {
         self.metrics.iter().find(|metric| metric.declares(name))
+    }
+
+    /// Whether everything in a block is declared, a share as a share and a number as a
+    /// number: nobody else would know what to make of it.
+    ///
+    /// # Errors
+    /// A name that is not.
+    pub fn check(&self, block: &Block) -> Result<(), Failure> {
+        let metric = |name: &String, kind| self.metric(name).is_some_and(|m| m.kind == kind);
+        let reason = |name: &str| {
+            self.excluded.iter().any(|reason| match reason.name.ends_with('/') {
+                true => name.starts_with(reason.name),
+                false => reason.name == name,
+            })
+        };
+        let note = |name: &str| self.notes.iter().any(|note| note.name == name);
+        let (shares, values) = (MetricKind::Share, MetricKind::Value);
+        let undeclared = [
+            ("share", block.shares.keys().find(|name| !metric(name, shares))),
+            ("value", block.values.keys().find(|name| !metric(name, values))),
+            ("reason", block.excluded.keys().find(|name| !reason(name))),
+            ("note", block.notes.keys().find(|name| !note(name))),
+        ];
+        match undeclared.into_iter().find_map(|(kind, name)| name.map(|name| (kind, name))) {
+            None => Ok(()),
+            Some((kind, name)) => Err(Failure::new(format!(
+                "probe {} counted a {kind} {name:?} that it does not declare",
+                self.name
+            ))),
+        }
     }
 }
 
@@ -287,6 +317,33 @@ mod tests {
             for note in probe.notes {
                 assert!(note.explains.is_none_or(|name| probe.metric(name).is_some()));
             }
+        }
+    }
+
+    /// A block may hold what its probe declares and nothing else.
+    #[test]
+    fn blocks_hold_what_is_declared() {
+        let probe = find("build_id").unwrap();
+        let block = |fill: fn(&mut Block)| {
+            let mut block = Block::default();
+            fill(&mut block);
+            probe.check(&block).map_err(|why| why.to_string())
+        };
+        let good = block(|block| {
+            block.share("build_id.top_frame", 2, 1);
+            block.value("build_id.call_ns", 5.0);
+            block.exclude("errno/EFAULT", 1);
+            block.exclude("missed", 1);
+            block.note("slot_busy", 0);
+        });
+        assert_eq!(good, Ok(()));
+        for (fill, named) in [
+            ((|block| block.share("build_id.call_ns", 1, 1)) as fn(&mut Block), "call_ns"),
+            (|block| block.value("build_id.top_frame", 1.0), "top_frame"),
+            (|block| block.exclude("missed/EFAULT", 1), "missed/EFAULT"),
+            (|block| block.note("flips", 1), "flips"),
+        ] {
+            assert!(block(fill).unwrap_err().contains(named), "{named}");
         }
     }
 

@@ -6,3 +6,4 @@ pub mod data;
 pub mod error;
 pub mod event;
 pub mod progress;
+pub mod verdict;

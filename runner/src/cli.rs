@@ -265,10 +265,10 @@ pub struct Run {
     /// Add a folder of patches as one more contender (repeatable)
     #[arg(long, value_name = "DIR")]
     pub add: Vec<PathBuf>,
-    /// Put a rate to the test: as many calls in each cell as it takes to show it
-    /// at 95% confidence (99.999: 299,572); select with --probe, it takes long
-    #[arg(long, value_name = "PERCENT")]
-    pub claim: Option<f64>,
+    /// Time that measuring may take, as `20m`, in place of the spec's; claims that are
+    /// open by then stay so, and the page says what they would take
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub budget: Option<std::time::Duration>,
     /// Run directory [default: runs/<bake-off>-<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -298,6 +298,9 @@ pub struct Run {
 pub struct Resume {
     /// Run directory
     pub run: PathBuf,
+    /// Go on with the claims that are open, beyond the planned looks and the budget
+    #[arg(long)]
+    pub decide: bool,
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,

@@ -38,5 +38,5 @@ mod see;
 mod spec;
 
 pub use base::error::exit_code;
-pub use judge::stats::coverage;
+pub use judge::claims;
 pub use see::observe;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bakeoff_fuzz::wire::{self, Step, Workload};
+use bakeoff_fuzz::wire::{self, Workload};
 
 use self::exercise::{Exercise, Limits};
 use crate::base::command::{Cancel, Command, host_cpus};
@@ -34,7 +34,7 @@ use crate::machine::boot::Machine;
 use crate::make::compile::{self, Build, Compiler, Kernel};
 use crate::make::guest::{GuestBinaries, Origins};
 use crate::make::source::{self, Fetch, Tree};
-use crate::run::schedule::next_boot;
+use crate::run::schedule::{Steering, Target, next_boot, shuffled};
 use crate::run::watch::Watch;
 use crate::see::assemble;
 use crate::see::observation::BootObservation;
@@ -202,7 +202,12 @@ fn archs(plan: &Plan, data: &DataDir) -> Result<BTreeMap<String, Arch>> {
 /// # Errors
 /// Ours: a full disk, a missing tool, a lost guest, Ctrl-C. What was measured
 /// stays, and calling this again goes on.
-pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Result<()> {
+pub fn carry_out(
+    store: &Store,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+    steering: &dyn Steering,
+) -> Result<()> {
     let _lock = store.lock()?;
     let run: RunJson = read_json(&store.run_json())?;
     tools.events.add(Box::new(crate::base::progress::Log::append(&store.log())?));
@@ -218,7 +223,7 @@ pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Res
                 prepare_guests(all, machinery, tools, &give);
             }
         });
-        go_on(store, machinery, tools, &run, &archs, coming, go)
+        go_on(store, machinery, tools, &run, &archs, (coming, go), steering)
     })?;
     stage::carry_out(store, &run, machinery, tools)
 }
@@ -245,26 +250,14 @@ fn prepare_guests<'a>(
     }
 }
 
-/// The complete boots of one turn of a cell.
-fn boots(store: &Store, cell: &Cell, turn: u32) -> Result<Vec<BootObservation>> {
-    let mut boots = Vec::new();
-    for id in store.boots(&cell.id)? {
-        let (boot, _) = assemble::observe_boot(store, &id)?;
-        if boot.round == turn {
-            boots.push(boot);
-        }
-    }
-    Ok(boots)
-}
-
 fn go_on(
     store: &Store,
     machinery: &Machinery,
     tools: &Tools<'_>,
     run: &RunJson,
     archs: &BTreeMap<String, Arch>,
-    coming: mpsc::Receiver<Prepared>,
-    go: mpsc::Sender<()>,
+    (coming, go): (mpsc::Receiver<Prepared>, mpsc::Sender<()>),
+    steering: &dyn Steering,
 ) -> Result<()> {
     let mut crew = Crew {
         store,
@@ -288,6 +281,7 @@ fn go_on(
         )?,
         kernels: BTreeMap::new(),
         accels: BTreeMap::new(),
+        boots: BTreeMap::new(),
     };
     let left = crew.expected()?;
     let expected = Some(left.builds + left.boots);
@@ -298,53 +292,36 @@ fn go_on(
     }
     // Where nothing is to come, waiting for it is an error and no hang.
     drop(go);
+    let total = run.plan.cells.len();
     let mut done = 0;
-    for group in groups(&run.plan) {
+    for group in run.plan.groups() {
         for cell in &group {
             crew.kernel_json(cell)?;
         }
-        for (cell, turn) in turns(&group) {
-            crew.turn(cell, turn)?;
-            if turn + 1 == cell.turns(cell.rounds - 1).end {
-                done += 1;
-                let total = run.plan.cells.len();
-                tools.events.send(&Event::CellDone { done, total });
-            }
+        let planned = |cell: &Cell| run.plan.steps_of(&cell.id).map(Target::from).collect();
+        crew.interleaved(group.iter().map(|cell| (*cell, planned(cell))).collect())?;
+        done += group.len();
+        tools.events.send(&Event::CellDone { done, total });
+        if done < total {
+            steering.interim()?;
         }
+    }
+    let mut last = None;
+    while let Some(wanted) = steering.next()? {
+        // Whoever asks for the same again did not get it, and will not.
+        if last.as_ref() == Some(&wanted) {
+            break;
+        }
+        tools.events.send(&Event::Note(wanted.why.clone()));
+        let cell = |id: &CellId| run.plan.cells.iter().find(|cell| cell.id == *id);
+        let targets = wanted.targets.iter();
+        crew.interleaved(
+            targets.filter_map(|(id, targets)| Some((cell(id)?, targets.clone()))).collect(),
+        )?;
+        last = Some(wanted);
     }
     tools.events.send(&Event::RunFinished);
     Ok(())
-}
-
-/// Cells that are compared with each other: one base, architecture and profile.
-fn groups(plan: &Plan) -> Vec<Vec<&Cell>> {
-    let mut groups: Vec<Vec<&Cell>> = Vec::new();
-    for cell in &plan.cells {
-        let same = |other: &CellId| {
-            (&other.base, &other.arch, &other.profile)
-                == (&cell.id.base, &cell.id.arch, &cell.id.profile)
-        };
-        match groups.iter_mut().find(|group| group.first().is_some_and(|c| same(&c.id))) {
-            Some(group) => group.push(cell),
-            None => groups.push(vec![cell]),
-        }
-    }
-    groups
-}
-
-/// The turns of all cells of a group, in the order in which they are taken: the first
-/// boot of everybody's first round, of the reference's second one, then the second
-/// boots. So the reference's stand among those that are compared with them.
-fn turns<'a>(group: &[&'a Cell]) -> Vec<(&'a Cell, u32)> {
-    let most = |of: fn(&Cell) -> u32| group.iter().map(|cell| of(cell)).max().unwrap_or(0);
-    let mut all = Vec::new();
-    for boot in 0..most(|cell| cell.boots) {
-        for round in 0..most(|cell| cell.rounds) {
-            let cells = group.iter().filter(|cell| boot < cell.boots && round < cell.rounds);
-            all.extend(cells.map(|cell| (*cell, round * cell.boots + boot)));
-        }
-    }
-    all
 }
 
 /// Everything a run in progress holds.
@@ -361,6 +338,8 @@ struct Crew<'a> {
     kernels: BTreeMap<CellId, Kernel>,
     /// Accelerators that are decided.
     accels: BTreeMap<String, Accel>,
+    /// What each cell's boots showed: read once.
+    boots: BTreeMap<CellId, Vec<BootObservation>>,
 }
 
 /// How long what is left to do is expected to take.
@@ -382,26 +361,52 @@ impl Crew<'_> {
             if !self.store.kernel_json(&cell.id).is_file() && !self.is_cached(cell)? {
                 total.builds += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
-            for turn in (0..cell.rounds).flat_map(|round| cell.turns(round)) {
-                let left = self.run.plan.steps_of_turn(cell, turn);
-                total.boots += expect::boots(&left, &boots(self.store, cell, turn)?);
-            }
+            let targets: Vec<Target> = self.run.plan.steps_of(&cell.id).map(Target::from).collect();
+            let plan = &self.run.plan;
+            total.boots += expect::boots(plan, &targets, self.boots_of(&cell.id)?);
         }
         Ok(total)
     }
 
-    /// Boots the cell until all steps of the turn are settled.
-    fn turn(&mut self, cell: &Cell, turn: u32) -> Result<()> {
-        let kernel = self.kernel_json(cell)?;
-        let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(()) };
-        let planned = self.run.plan.steps_of_turn(cell, turn);
-        while let Some(steps) = next_boot(&planned, &boots(self.store, cell, turn)?) {
-            self.tools.cancel.check()?;
-            let number = self.store.boots(&cell.id)?.len();
-            let boot = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };
-            self.boot(cell, &boot, turn, &steps)?;
+    /// The complete boots of a cell.
+    fn boots_of(&mut self, cell: &CellId) -> Result<&[BootObservation]> {
+        if !self.boots.contains_key(cell) {
+            let mut boots = Vec::new();
+            for id in self.store.boots(cell)? {
+                boots.push(assemble::observe_boot(self.store, &id)?.0);
+            }
+            self.boots.insert(cell.clone(), boots);
+        }
+        Ok(self.boots.get(cell).map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// Boots the cells in turn until all have what they are to have: so a drift of the
+    /// machine favours none of them.
+    fn interleaved(&mut self, mut cells: Vec<(&Cell, Vec<Target>)>) -> Result<()> {
+        while !cells.is_empty() {
+            let mut going = Vec::new();
+            for (cell, targets) in cells {
+                if self.one_boot(cell, &targets)? {
+                    going.push((cell, targets));
+                }
+            }
+            cells = going;
         }
         Ok(())
+    }
+
+    /// Boots the cell once, if it has something left to do.
+    fn one_boot(&mut self, cell: &Cell, targets: &[Target]) -> Result<bool> {
+        let kernel = self.kernel_json(cell)?;
+        let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(false) };
+        self.tools.cancel.check()?;
+        let Some(visits) = next_boot(targets, self.boots_of(&cell.id)?) else { return Ok(false) };
+        let number = self.store.boots(&cell.id)?.len();
+        let id = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };
+        self.boot(cell, &id, visits)?;
+        let (seen, _) = assemble::observe_boot(self.store, &id)?;
+        self.boots.entry(cell.id.clone()).or_default().push(seen);
+        Ok(true)
     }
 }
 
@@ -515,7 +520,7 @@ const SHARD: u32 = 0;
 
 impl Crew<'_> {
     /// One boot.
-    fn boot(&mut self, cell: &Cell, id: &BootId, turn: u32, steps: &[u32]) -> Result<()> {
+    fn boot(&mut self, cell: &Cell, id: &BootId, visits: Vec<u32>) -> Result<()> {
         let known = self.kernel_json(cell)?;
         let kernel = self.kernel(cell, &known)?;
         self.guest_binaries(&cell.id.arch)?;
@@ -523,18 +528,20 @@ impl Crew<'_> {
         let arch = self.arch(&cell.id.arch)?;
         let binaries = self.binaries(&cell.id.arch)?;
         let Tools { events, cancel, .. } = self.tools;
+        let seed = boot_seed(self.run.plan.seed, &cell.id, &id.name);
+        let all = self.run.plan.steps_of(&cell.id).map(|planned| &planned.step);
         let workload = Workload {
             wire: wire::VERSION,
             boot: id.name.clone(),
-            seed: boot_seed(self.run.plan.seed, &cell.id, &id.name),
-            steps: self.steps(cell, turn, steps),
+            seed,
+            steps: all.filter(|step| visits.contains(&step.id)).cloned().collect(),
+            visits: shuffled(visits, seed),
         };
         let mut limits = Limits::new(accel, &workload);
-        limits.expected = expect::boot(&workload.steps);
+        limits.expected = expect::boot(&self.run.plan, &workload.visits);
         let exercise = Exercise {
             store: self.store,
             id,
-            round: turn,
             machine: Machine::new(arch, accel, GUEST_CPUS),
             kernel: &kernel.image,
             binaries,
@@ -542,11 +549,6 @@ impl Crew<'_> {
             limits,
         };
         exercise::exercise(&exercise, &mut Watch::default(), events, cancel).map(|_| ())
-    }
-
-    fn steps(&self, cell: &Cell, turn: u32, ids: &[u32]) -> Vec<Step> {
-        let planned = self.run.plan.steps_of_turn(cell, turn).into_iter();
-        planned.map(|planned| planned.step).filter(|step| ids.contains(&step.id)).collect()
     }
 
     /// What the run began with; a run that has boots does not change horses.

@@ -9,7 +9,7 @@
 pub mod arch;
 mod fuzz;
 mod known;
-mod many;
+mod claims;
 pub mod plan;
 mod raw;
 mod resolve;
@@ -18,19 +18,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use bakeoff_fuzz::wire::{Context as ProbeContext, Interface, Stack, Stop, Stress};
+use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use claims::{Claim, declared, margin_words};
 pub use fuzz::{Fuzz, RawFuzz, When};
 pub use known::KnownSplat;
 pub use raw::RawSpec;
 
 use crate::base::data::DataDir;
 use crate::base::error::{Error, Result};
-use crate::judge::compare::{Change, Effect, Verdict};
+use crate::base::verdict::{ClaimReading, SplatReading, Verdict, WrongReading};
 
 /// The file in a bake-off's folder.
 pub const FILE_NAME: &str = "bakeoff.yaml";
@@ -62,6 +64,10 @@ pub struct Spec {
     pub on_request: Vec<String>,
     /// What is measured, in order; a step's number is its place here.
     pub probes: Vec<Probe>,
+    /// What candidates are judged by.
+    pub claims: Vec<Claim>,
+    /// Time the measuring may take.
+    pub budget: Option<Duration>,
     /// What `--gate` insists on.
     pub gates: Vec<Gate>,
     /// What was expected before anything was measured.
@@ -80,6 +86,9 @@ pub struct Prediction {
     pub candidate: String,
     /// In a few words.
     pub says: String,
+    /// It was changed after results were known: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amended: Option<String>,
     /// What has to be met for it to be true.
     pub holds_if: Gate,
 }
@@ -187,9 +196,9 @@ pub enum Role {
     /// One of the competing answers.
     #[default]
     Contender,
-    /// A kernel with a planted fault. It competes for nothing: it shows whether
-    /// a probe that looks for such faults would find one.
-    Sensitivity,
+    /// It answers without checking: where answers must never be wrong, how often it is
+    /// wrong says what another candidate's zero is worth.
+    NegativeControl,
 }
 
 /// A patch series on a base, or the stock tree.
@@ -223,38 +232,15 @@ pub enum Series {
     NotPortable(String),
 }
 
-/// One measurement: what was written with a list of periods or duties is one for
-/// each of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One measurement: what was written with a list is one for each of its values.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// Name of a row of the guest's `PROBES` table.
-    pub probe: String,
-    /// Where the samples come from.
-    pub context: ProbeContext,
-    /// What else goes on.
-    pub stress: Stress,
-    /// Asked distance between samples in microseconds.
-    pub period_us: Option<u32>,
-    /// Asked share of time in percent that the writer holds or waits for the lock.
-    pub writer_duty: Option<u8>,
-    /// Which helper is asked.
-    pub interface: Interface,
-    /// What the sampled stack looks like.
-    pub stack: Stack,
-    /// Blocks to take.
-    pub blocks: u32,
-    /// Eligible calls in a block.
-    pub calls_per_block: u32,
-    /// Milliseconds a block may take.
-    pub block_ms: u32,
-    /// Boots that the blocks are spread over: two boots of one kernel differ by more
-    /// than the blocks of either.
-    pub boots: u32,
-    /// When it may end before its last block.
-    pub stop: Stop,
-    /// Rates that differ by less millionths are the same; `None`: than the comparison's
-    /// own margin.
-    pub margin_ppm: Option<u32>,
+    /// Probe, parameters, and what a visit takes; the number is not set yet.
+    pub step: Step,
+    /// `build_id/hardirq/idle/4000us`: how a person names it, also on the command line.
+    pub label: String,
+    /// Visits on each kernel; `None`: the usual number.
+    pub visits: Option<u32>,
     /// Profiles it is done in; empty: all of the bake-off's.
     pub profiles: Vec<String>,
     /// It gets boots of its own: what it leaves behind would spoil other steps.
@@ -263,111 +249,86 @@ pub struct Probe {
     pub quick: bool,
 }
 
-impl Probe {
-    /// `build_id/hardirq/idle/4000us`: how a person names it, also on the command line.
-    #[must_use]
-    pub fn label(&self) -> String {
-        crate::spec::plan::label(&crate::spec::plan::step(0, self))
-    }
-}
-
 /// What `--gate` insists on, for every contender that could be tested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "gate", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Gate {
-    /// It adds no splat to the reference's.
-    NoAddedSplats,
+    /// No splat is confirmed that the reference does not have.
+    NoNewSplats,
     /// The control's splat is gone.
     ControlSplatRemoved,
-    /// The lower bound of a rate is at least this.
-    RateAtLeast {
+    /// The lower bound of a metric is at least this.
+    AtLeast {
         /// Metric, `build_id.top_frame`.
         metric: String,
-        /// In which context; left out: in all.
+        /// Of which conditions, by label or by any leading part of it; left out: of all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        context: Option<ProbeContext>,
-        /// Of which probes, by label or by any leading part of it; left out: of all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        probe: Option<String>,
-        /// Between 0 and 1.
-        rate: f64,
+        condition: Option<String>,
+        /// Of a share between 0 and 1.
+        value: f64,
     },
-    /// The upper bound of a rate is at most this.
-    RateAtMost {
+    /// The upper bound of a metric is at most this.
+    AtMost {
         /// Metric, `build_id.top_frame`.
         metric: String,
-        /// In which context; left out: in all.
+        /// Of which conditions, by label or by any leading part of it; left out: of all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        context: Option<ProbeContext>,
-        /// Of which probes, by label or by any leading part of it; left out: of all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        probe: Option<String>,
-        /// Between 0 and 1.
-        rate: f64,
+        condition: Option<String>,
+        /// Of a share between 0 and 1.
+        value: f64,
     },
     /// No call is right in any of these conditions: one right call fails it. It is met
-    /// when all their calls together bound the rate; of one condition alone they may be
-    /// too few, where boots of other kernels differ much.
-    RateNever {
+    /// when all their blocks together bound the share.
+    Never {
         /// Metric, `build_id.top_frame`.
         metric: String,
-        /// In which context; left out: in all.
+        /// Of which conditions, by label or by any leading part of it; left out: of all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        context: Option<ProbeContext>,
-        /// Of which probes, by label or by any leading part of it; left out: of all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        probe: Option<String>,
-        /// The rate over these conditions is at most this, between 0 and 1.
-        rate: f64,
+        condition: Option<String>,
+        /// The share over these conditions is at most this, between 0 and 1.
+        value: f64,
     },
-    /// A rate is lower in one condition than in another: the 95% interval of the
-    /// difference lies below nothing. A fall by less than the probe's margin is none.
-    RateFalls {
+    /// A metric is lower under one condition than under another: their 95 % intervals do
+    /// not meet.
+    Falls {
         /// Metric, `build_id.top_frame`.
         metric: String,
-        /// Of which probe, by its whole label: `build_id/hardirq/idle/100us`.
-        probe: String,
-        /// Lower than with this one.
+        /// Under which condition, by its whole label.
+        condition: String,
+        /// Lower than under this one.
         from: String,
     },
-    /// A rate, set against the reference's, is one of these.
-    RateIs {
-        /// Metric, `build_id.top_frame`.
-        metric: String,
-        /// In which context; left out: in all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        context: Option<ProbeContext>,
-        /// Of which probes, by label or by any leading part of it; left out: of all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        probe: Option<String>,
-        /// `[same, better]`.
-        is: Vec<Verdict>,
+    /// A claim reads as one of these.
+    ClaimIs {
+        /// Its name.
+        claim: String,
+        /// `[no-worse, gains]`.
+        is: Vec<ClaimReading>,
     },
-    /// A splat that was seen somewhere in the bake-off is one of these here.
+    /// A splat that was seen somewhere in the bake-off reads as one of these here.
     SplatIs {
         /// Its title, `WARNING in find_vma`.
         title: String,
-        /// `[removed]`.
-        is: Vec<Change>,
+        /// `[fixed]`.
+        is: Vec<SplatReading>,
     },
-    /// It has no splat that is one of these.
+    /// It has no splat that reads as one of these.
     NoSplats {
-        /// `[added, unclear]`.
-        change: Vec<Change>,
+        /// `[introduced, control]`.
+        reading: Vec<SplatReading>,
     },
-    /// Its verdict is at least `same`.
-    NotWorse,
+    /// Answers that must never be wrong are, over all conditions, one of these: the
+    /// gravest counts.
+    WrongIs {
+        /// Metric.
+        metric: String,
+        /// `[none, not-shown]`.
+        is: Vec<WrongReading>,
+    },
     /// Its verdict is one of these.
     VerdictIs {
-        /// `[better]`.
+        /// `[ok]`.
         is: Vec<Verdict>,
-    },
-    /// The gravest finding of an oracle is one of these.
-    FindingIs {
-        /// Its name, `flip`.
-        oracle: String,
-        /// `[same]`.
-        is: Vec<Effect>,
     },
 }
 
@@ -375,52 +336,33 @@ impl Gate {
     /// A gate as a person names it.
     #[must_use]
     pub fn name(&self) -> String {
-        let words = |list: &[String]| list.join(" or ");
-        let rate = |metric: &str, context: &Option<ProbeContext>, probe: &Option<String>| {
-            let place = match (context, probe) {
-                (None, None) => metric.to_owned(),
-                (Some(context), None) => word(*context),
-                (None, Some(probe)) => probe.clone(),
-                (Some(context), Some(probe)) => format!("{} {probe}", word(*context)),
-            };
-            format!(" {place}")
+        fn words<T: Serialize>(list: &[T]) -> String {
+            list.iter().map(word).collect::<Vec<_>>().join(" or ")
+        }
+        let of = |metric: &str, condition: &Option<String>| match condition {
+            None => metric.to_owned(),
+            Some(condition) => format!("{metric} in {condition}"),
         };
         match self {
-            Gate::NoAddedSplats => "no-added-splats".into(),
-            Gate::ControlSplatRemoved => "control-splat-removed".into(),
-            Gate::RateAtLeast { metric, context, probe, rate: _ } => {
-                format!("rate-at-least{}", rate(metric, context, probe))
+            Gate::NoNewSplats => "no new splats".into(),
+            Gate::ControlSplatRemoved => "the control's splat is gone".into(),
+            Gate::AtLeast { metric, condition, value } => {
+                format!("{} is at least {value}", of(metric, condition))
             }
-            Gate::RateAtMost { metric, context, probe, rate: _ } => {
-                format!("rate-at-most{}", rate(metric, context, probe))
+            Gate::AtMost { metric, condition, value } => {
+                format!("{} is at most {value}", of(metric, condition))
             }
-            Gate::RateNever { metric, context, probe, rate: _ } => {
-                format!("rate-never{}", rate(metric, context, probe))
+            Gate::Never { metric, condition, value: _ } => {
+                format!("{} is never right", of(metric, condition))
             }
-            Gate::RateFalls { metric: _, probe, from } => {
-                format!("rate-falls {probe} from {from}")
+            Gate::Falls { metric: _, condition, from } => {
+                format!("{condition} is lower than {from}")
             }
-            Gate::RateIs { metric, context, probe, is } => {
-                let is: Vec<String> = is.iter().map(word).collect();
-                format!("rate-is {}{}", words(&is), rate(metric, context, probe))
-            }
-            Gate::SplatIs { title, is } => {
-                let is: Vec<String> = is.iter().map(word).collect();
-                format!("splat-is {} {title}", words(&is))
-            }
-            Gate::NoSplats { change } => {
-                let change: Vec<String> = change.iter().map(word).collect();
-                format!("no-splats {}", words(&change))
-            }
-            Gate::NotWorse => "not-worse".into(),
-            Gate::VerdictIs { is } => {
-                let is: Vec<String> = is.iter().map(word).collect();
-                format!("verdict-is {}", words(&is))
-            }
-            Gate::FindingIs { oracle, is } => {
-                let is: Vec<String> = is.iter().map(word).collect();
-                format!("finding-is {oracle} {}", words(&is))
-            }
+            Gate::ClaimIs { claim, is } => format!("claim {claim} reads {}", words(is)),
+            Gate::SplatIs { title, is } => format!("{title} is {}", words(is)),
+            Gate::NoSplats { reading } => format!("no splat is {}", words(reading)),
+            Gate::WrongIs { metric, is } => format!("wrong answers of {metric}: {}", words(is)),
+            Gate::VerdictIs { is } => format!("the verdict is {}", words(is)),
         }
     }
 }

@@ -74,10 +74,10 @@ pub const PROBE: Probe = Probe {
         note(DECOY, "frames with the id of a file that was opened, never mapped", Some(LEGAL)),
         note(UNKNOWN_ID, "frames with an id that no file has", Some(LEGAL)),
         note(OUT_OF_RANGE, "frames with an offset that neither file has", Some(LEGAL)),
-        note(ILLEGAL_CALLS, "calls with at least one frame whose id and offset differ", None),
+        note(ILLEGAL_CALLS, "calls with a frame whose id and offset do not belong together", None),
     ],
     condition,
-    // Wrong answers are rare: a visit of the probe next door would show none.
+    // Wrong answers are rare: a hundred calls would hardly show one.
     size: Size { blocks: 5, calls_per_block: 100, block_ms: 4000 },
     run,
 };

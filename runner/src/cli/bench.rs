@@ -16,6 +16,7 @@ use crate::base::progress::rough;
 use crate::judge;
 use crate::keep::cache::{Cache, Kind};
 use crate::keep::store::{EndJson, KernelJson, KernelOutcome, RunJson, Store, read_json};
+use crate::run::schedule::AsPlanned;
 use crate::run::{self, Machinery, Request, Tools};
 use crate::spec::plan::CellId;
 
@@ -53,7 +54,7 @@ pub fn run(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Resul
         let request = Request { out: Some(dir.path().join(name)), ..request.clone() };
         let began = Instant::now();
         let store = run::begin(&request, machinery, &tools)?;
-        run::carry_out(&store, machinery, &tools)?;
+        run::carry_out(&store, machinery, &tools, &AsPlanned)?;
         judge::write(&store, &judge::judge(&store, tools.data)?)?;
         let wall = began.elapsed().as_secs_f64();
         Ledger { wall, ..Ledger::default() }.read(&store)

@@ -3,42 +3,27 @@
 
 use std::time::Duration;
 
-use bakeoff_fuzz::wire::Stop;
-
 use crate::base::command::host_cpus;
 use crate::base::error::Result;
 use crate::base::progress::rough;
 use crate::fuzz::plan::FuzzPlan;
-use crate::judge::compare::words::{Round, count, percent};
 use crate::machine::accel;
 use crate::machine::boot;
 use crate::make::compile;
 use crate::run::expect;
+use crate::run::schedule::Target;
 use crate::run::{GUEST_CPUS, Machinery, Tools};
 use crate::spec::arch::Arch;
-use crate::spec::plan::{CellId, Plan, Planned, label};
-use crate::spec::{Spec, word};
+use crate::spec::plan::{CellId, Plan, Planned};
+use crate::spec::{Spec, declared, margin_words, word};
 
 /// How much of a step is done, when it may end, and where.
 fn step_words(planned: &Planned) -> String {
-    let Planned { step, profiles, own_boot, boots, margin_ppm: _ } = planned;
+    let Planned { step, visits, profiles, own_boot, label: _ } = planned;
     let mut text = format!(
-        "{} blocks of {} calls, at most {} ms each",
+        "{visits} visits of {} x {} calls, at most {} ms per block",
         step.blocks, step.calls_per_block, step.block_ms
     );
-    match step.stop {
-        Stop::Fixed => {}
-        Stop::Precise { half_width_ppm } => {
-            let half = percent(f64::from(half_width_ppm) / 1e6, Round::Nearest);
-            text.push_str(&format!("; ends when known to +-{half}%"));
-        }
-        Stop::Claim { calls, .. } => {
-            text.push_str(&format!("; ends with {} calls, or when refuted", count(calls)));
-        }
-    }
-    if *boots > 1 {
-        text.push_str(&format!("; in each of {boots} boots"));
-    }
     if !profiles.is_empty() {
         text.push_str(&format!("; {} only", profiles.join(", ")));
     }
@@ -96,18 +81,25 @@ pub fn describe(
     for base in &spec.bases {
         text.push_str(&format!("  {:<8} {}\n", base.name, base.source));
     }
-    if let Some(claim) = plan.claim {
+    text.push_str("\nclaims\n");
+    for planned in &plan.claims {
+        let claim = &planned.claim;
+        let margin = declared(&claim.metric).map(|m| margin_words(claim.margin, m.kind));
         text.push_str(&format!(
-            "\nclaim: at least {}%, {} calls a cell and step over {} boots; holds at 95% if none \
-             fails\n",
-            percent(claim.rate(), Round::Nearest),
-            count(claim.calls),
-            claim.boots
+            "  {:<12} {} ({} conditions, {} kernels, margin {})\n",
+            claim.name,
+            claim.question,
+            planned.steps.len(),
+            planned.profile,
+            margin.unwrap_or_default()
         ));
+    }
+    if let Some(seconds) = plan.budget_seconds {
+        text.push_str(&format!("  budget: {}\n", rough(Duration::from_secs(seconds))));
     }
     text.push_str("\nsteps\n");
     for planned in &plan.steps {
-        text.push_str(&format!("  {:<42} {}\n", label(&planned.step), step_words(planned)));
+        text.push_str(&format!("  {:<42} {}\n", planned.label, step_words(planned)));
     }
     let mut archs: Vec<&str> = plan.cells.iter().map(|cell| cell.id.arch.as_str()).collect();
     archs.sort_unstable();
@@ -141,8 +133,8 @@ pub fn describe(
         if first && !stock {
             build += expect::build(host_cpus(), false);
         }
-        let turn = |turn| expect::boots(&plan.steps_of_turn(cell, turn), &[]);
-        let boots: Duration = cell.turns(0).map(turn).sum::<Duration>() * cell.rounds;
+        let targets: Vec<Target> = plan.steps_of(&cell.id).map(Target::from).collect();
+        let boots = expect::boots(plan, &targets, &[]);
         total += build + boots;
         text.push_str(&format!(
             "  {:<44} {:<10} build {:>12}  boots {:>8}\n",

@@ -12,7 +12,7 @@ use bakeoff_fuzz::exec::Lookup;
 use serde::{Deserialize, Serialize};
 
 use super::replay::{Replay, Reproduced, Unstable};
-use crate::judge::stats::clopper_pearson;
+use bakeoff_fuzz::stats::clopper_pearson;
 
 /// What a candidate did to a report.
 #[derive(

@@ -49,7 +49,7 @@ impl FuzzPlan {
             };
         };
         let by_itself = match fuzz.when {
-            When::Always => !selection.quick && selection.claim.is_none(),
+            When::Always => !selection.quick,
             When::Asked => false,
         };
         if !asked && !by_itself {

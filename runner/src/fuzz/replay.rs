@@ -14,7 +14,7 @@ use super::finding::{LEAK, Report, WRONG, reports};
 use super::session::{self, End, Session, Until};
 use crate::base::error::{Error, Result};
 use crate::base::event::Stage;
-use crate::judge::stats::clopper_pearson;
+use bakeoff_fuzz::stats::clopper_pearson;
 use crate::run::Tools;
 
 /// Seconds a replay may take in the guest, for the host's limits.

@@ -17,7 +17,7 @@ use super::session::{Session, Until};
 use super::smaller::{Minimized, Trials, shrink};
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::Stage;
-use crate::judge::stats::clopper_pearson;
+use bakeoff_fuzz::stats::clopper_pearson;
 use crate::run::Tools;
 
 /// Confidence of the interval of a reproduction's rate.

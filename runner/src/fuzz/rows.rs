@@ -11,7 +11,7 @@ use super::plan::FuzzPlan;
 use super::replay::Replay;
 use super::stage::{self, CorpusJson, FuzzJson};
 use crate::base::error::Result;
-use crate::judge::stats::clopper_pearson;
+use bakeoff_fuzz::stats::clopper_pearson;
 use crate::keep::store::{Store, read_json};
 use crate::spec::Role;
 use crate::spec::plan::CellId;
@@ -159,7 +159,7 @@ pub struct Rate {
 
 impl Rate {
     fn new((boots, of): (u64, u64)) -> Rate {
-        let (low, high) = clopper_pearson(boots, of, crate::judge::stats::CONFIDENCE)
+        let (low, high) = clopper_pearson(boots, of, crate::judge::CONFIDENCE)
             .map_or((0.0, 1.0), |interval| (interval.low, interval.high));
         Rate { boots, of, low, high }
     }

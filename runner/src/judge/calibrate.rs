@@ -1,24 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The reference against itself: whom does a bake-off blame where there is nobody
-//! to blame?
+//! The reference against itself: whom does a bake-off blame where there is nobody to
+//! blame?
 //!
-//! A run of N copies of the reference gives N bake-offs. In each of them one copy
-//! is the contender and two others are the reference's two rounds, so that no two
-//! bake-offs have the same reference; each is judged by itself, corrected for its
-//! own comparisons only, as a real one is. Verdicts worse and better are blame: of
-//! two equal kernels neither is.
+//! A run of 2 N copies of the reference gives N independent bake-offs: the first two copies
+//! are the reference and the contender of the first one, the next two of the second. Each
+//! is judged by itself, as a real one is. Then all boots are dealt anew, many times, to a
+//! reference and as many contenders as the bake-off has. Of two equal kernels none loses
+//! and none gains.
 
 use std::fmt;
 
 use crate::base::data::DataDir;
 use crate::base::error::{Error, Result};
+use crate::judge::claims::{Permuted, clopper_pearson};
 use crate::judge::compare::words::{counted, list, plain};
-use crate::judge::compare::{Settings, Subject, Verdict, compare};
+use crate::judge::compare::{Subject, compare, pools};
+use crate::judge::row::{ClaimReading, Verdict};
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json};
 use crate::see::assemble::observe_cell;
 use crate::see::observation::Observation;
 use crate::spec::Role;
+
+/// Times the boots are dealt anew.
+const DEALS: u64 = 500;
+/// Contenders of a dealt bake-off.
+const RIVALS: usize = 4;
 
 /// One bake-off of the reference against itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,10 +34,12 @@ pub struct Bakeoff {
     pub copy: String,
     /// On which base and architecture.
     pub place: String,
-    /// What came of it.
-    pub verdict: Verdict,
-    /// Why.
-    pub reasons: Vec<String>,
+    /// Claims, and those that were decided.
+    pub claims: usize,
+    /// Claims that were decided.
+    pub decided: usize,
+    /// What was read as a gain or a loss, and what else spoke against the copy.
+    pub blamed: Vec<String>,
 }
 
 /// All of them.
@@ -38,41 +47,46 @@ pub struct Bakeoff {
 pub struct Calibration {
     /// In the order of the plan.
     pub bakeoffs: Vec<Bakeoff>,
+    /// The same boots, dealt anew.
+    pub dealt: Option<Permuted>,
     /// Where the evidence lies.
     pub run: String,
 }
 
 impl Calibration {
-    fn count(&self, verdict: Verdict) -> usize {
-        self.bakeoffs.iter().filter(|one| one.verdict == verdict).count()
-    }
-
-    /// Bake-offs in which the copy was called worse or better than itself.
+    /// Bake-offs in which the copy was told from itself.
     #[must_use]
     pub fn blamed(&self) -> usize {
-        self.count(Verdict::Worse) + self.count(Verdict::Better)
+        self.bakeoffs.iter().filter(|one| !one.blamed.is_empty()).count()
     }
 }
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.bakeoffs.len() as u64;
+        let blamed = self.blamed() as u64;
+        let bounds = clopper_pearson(blamed, all, crate::judge::CONFIDENCE);
+        let bounds = bounds.map_or_else(String::new, |bounds| {
+            format!(" [{:.1} %, {:.1} %]", bounds.low * 100.0, bounds.high * 100.0)
+        });
+        let sum = |of: fn(&Bakeoff) -> usize| self.bakeoffs.iter().map(of).sum::<usize>();
         writeln!(
             f,
-            "{} of the reference against itself: {} blamed ({} worse, {} better), {} same, \
-             {} inconclusive",
-            counted(self.bakeoffs.len() as u64, "bake-off"),
-            self.blamed(),
-            self.count(Verdict::Worse),
-            self.count(Verdict::Better),
-            self.count(Verdict::Same),
-            self.count(Verdict::Inconclusive),
+            "{} of the reference against itself: {blamed} blamed{bounds}; {} of {} claims decided",
+            counted(all, "bake-off"),
+            sum(|one| one.decided),
+            sum(|one| one.claims),
         )?;
-        for one in self.bakeoffs.iter().filter(|one| one.verdict != Verdict::Same) {
-            let verdict = crate::spec::word(one.verdict);
-            writeln!(f, "  {} on {}: {verdict}", one.copy, one.place)?;
-            for reason in one.reasons.iter().take(4) {
-                writeln!(f, "    {}", plain(reason, 240))?;
-            }
+        for one in self.bakeoffs.iter().filter(|one| !one.blamed.is_empty()) {
+            writeln!(f, "  {} on {}: {}", one.copy, one.place, plain(&list(&one.blamed), 240))?;
+        }
+        if let Some(dealt) = &self.dealt {
+            let Permuted { times, blamed, praised, claims, decided } = dealt;
+            writeln!(
+                f,
+                "the same boots dealt anew, {times} times: a loss read in {blamed}, a gain in \
+                 {praised}; {decided} of {claims} claims decided"
+            )?;
         }
         writeln!(f, "evidence: {}", self.run)
     }
@@ -95,122 +109,70 @@ pub fn judge(store: &Store, data: &DataDir) -> Result<Calibration> {
     let subject = Subject::new(&spec, &run.plan);
     let all: Vec<Observation> =
         run.plan.cells.iter().map(|cell| observe_cell(store, cell)).collect();
+    let asked = pools(&subject, &all);
+    let dealt = crate::judge::claims::permute(&asked, RIVALS, DEALS, run.plan.seed);
     let run = store.root().display().to_string();
-    Ok(Calibration { bakeoffs: bakeoffs(&subject, &all), run })
+    Ok(Calibration { bakeoffs: bakeoffs(&subject, &all), dealt, run })
 }
 
-fn bakeoffs(subject: &Subject, all: &[Observation]) -> Vec<Bakeoff> {
-    let mut places: Vec<(&str, &str)> = Vec::new();
+/// One bake-off for each pair of copies on each base and architecture.
+fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
+    let mut places: indexmap::IndexMap<(&str, &str), Vec<&Observation>> = indexmap::IndexMap::new();
     for seen in all {
-        let at = (seen.id().base.as_str(), seen.id().arch.as_str());
-        if !places.contains(&at) {
-            places.push(at);
-        }
+        let id = seen.id();
+        places.entry((&id.base, &id.arch)).or_default().push(seen);
     }
     let mut bakeoffs = Vec::new();
-    for (base, arch) in places {
-        let here: Vec<&Observation> =
-            all.iter().filter(|o| o.id().base == base && o.id().arch == arch).collect();
-        let of = |name: &str| -> Vec<&Observation> {
-            here.iter().filter(|o| o.id().candidate == name).copied().collect()
-        };
-        let Some(reference) = here.iter().find(|o| o.cell.role == Role::Reference) else {
-            continue;
-        };
-        let names: Vec<&str> = subject
-            .candidates
-            .iter()
-            .filter(|c| c.role == Role::Contender)
-            .map(|c| c.name.as_str())
-            .collect();
-        for (at, copy) in names.iter().enumerate() {
-            let other = |step: usize| names.get((at + step) % names.len()).copied();
-            let (Some(first), Some(second)) = (other(1), other(2)) else { continue };
-            let mut cells: Vec<Observation> = of(copy).into_iter().cloned().collect();
-            for (one, two) in of(first).into_iter().zip(of(second)) {
-                cells.push(as_reference(reference, one, two));
+    for ((base, arch), here) in places {
+        let mut names: Vec<&str> = Vec::new();
+        for seen in &here {
+            if !names.contains(&seen.id().candidate.as_str()) {
+                names.push(&seen.id().candidate);
             }
-            let found = compare(subject, &cells, &Settings::default());
-            let row = found.verdicts.into_iter().find(|v| v.place.candidate == *copy);
-            bakeoffs.extend(row.map(|row| Bakeoff {
+        }
+        for pair in names.chunks_exact(2) {
+            let [reference, copy] = pair else { continue };
+            let with = |name: &str, role: Role| {
+                let own = here.iter().filter(move |seen| seen.id().candidate == name);
+                own.map(move |seen| {
+                    let mut seen = (*seen).clone();
+                    seen.cell.role = role;
+                    seen
+                })
+                .collect::<Vec<_>>()
+            };
+            let two =
+                [with(reference, Role::Reference), with(copy, Role::Contender)].concat();
+            // Its claims are its own.
+            let own = Subject { claim_count: subject.plan.claims.len(), ..subject.clone() };
+            let found = compare(&own, &two);
+            let rows = || found.claims.iter().filter(|row| row.place.candidate == **copy);
+            let decided = |reading: ClaimReading| {
+                !matches!(reading, ClaimReading::Open | ClaimReading::NotReached)
+            };
+            let mut blamed: Vec<String> = rows()
+                .filter(|row| {
+                    matches!(
+                        row.reading,
+                        ClaimReading::Gains | ClaimReading::Loses | ClaimReading::LosesLittle
+                    )
+                })
+                .map(|row| format!("{} {}", row.claim, crate::spec::word(row.reading)))
+                .collect();
+            let verdict = found.verdicts.iter().find(|row| row.place.candidate == **copy);
+            if let Some(verdict) = verdict.filter(|row| row.verdict == Verdict::NotOk)
+                && blamed.is_empty()
+            {
+                blamed.extend(verdict.because.first().cloned());
+            }
+            bakeoffs.push(Bakeoff {
                 copy: (*copy).to_owned(),
-                place: list(&[format!("{base}/{arch}")]),
-                verdict: row.verdict,
-                reasons: row.reasons,
-            }));
+                place: format!("{base}/{arch}"),
+                claims: rows().count(),
+                decided: rows().filter(|row| decided(row.reading)).count(),
+                blamed,
+            });
         }
     }
     bakeoffs
-}
-
-/// A reference whose two rounds are two copies.
-fn as_reference(reference: &Observation, one: &Observation, two: &Observation) -> Observation {
-    let mut seen = one.clone();
-    seen.cell = reference.cell.clone();
-    seen.cell.id.profile.clone_from(&one.cell.id.profile);
-    seen.boots = one.boots.clone();
-    seen.boots.extend(two.boots.iter().cloned().map(|mut boot| {
-        boot.round = 1;
-        boot
-    }));
-    seen.errors.extend(two.errors.iter().cloned());
-    seen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::judge::compare::CandidateInfo;
-    use crate::judge::compare::testing::{Coins, PROCESS, Story, clean, subject};
-
-    fn copies(times: usize) -> (Subject, Vec<Observation>) {
-        let mut subject = subject();
-        subject.candidates.truncate(1);
-        let mut all = vec![clean("landed", "x86_64")];
-        for n in 1..=times {
-            let name = format!("landed-again-{n}");
-            let like = subject.candidates[0].clone();
-            subject.candidates.push(CandidateInfo {
-                name: name.clone(),
-                role: Role::Contender,
-                ..like
-            });
-            all.push(clean(&name, "x86_64"));
-        }
-        (subject, all)
-    }
-
-    /// Twenty copies that vary as boots do give twenty bake-offs, and none is blamed.
-    #[test]
-    fn twenty_copies_blame_nobody() {
-        let (subject, mut all) = copies(20);
-        let mut coins = Coins(20);
-        for seen in &mut all {
-            for block in seen.boots.iter_mut().flat_map(|boot| &mut boot.blocks) {
-                let right = coins.heads(block.counts.calls, 0.998);
-                block.counts.top.correct = right;
-                block.counts.top.valid = right;
-                block.counts.all = block.counts.top;
-            }
-        }
-        let bakeoffs = bakeoffs(&subject, &all);
-        assert_eq!(bakeoffs.len(), 20);
-        let run = "runs/x".to_owned();
-        let calibration = Calibration { bakeoffs, run };
-        assert_eq!(calibration.blamed(), 0, "{calibration}");
-        assert!(calibration.to_string().starts_with("20 bake-offs"), "{calibration}");
-    }
-
-    /// A copy that is none is blamed, and so are nobody else but those it is the
-    /// reference of.
-    #[test]
-    fn an_odd_copy_is_found() {
-        let (subject, mut all) = copies(6);
-        all[3] = all[3].clone().answers(PROCESS, 700);
-        let bakeoffs = bakeoffs(&subject, &all);
-        let odd = bakeoffs.iter().find(|one| one.copy == "landed-again-3").unwrap();
-        assert_eq!(odd.verdict, Verdict::Worse, "{odd:?}");
-        let same = bakeoffs.iter().find(|one| one.copy == "landed-again-5").unwrap();
-        assert_eq!(same.verdict, Verdict::Same, "{same:?}");
-    }
 }

@@ -6,15 +6,7 @@
 //! meant for a terminal and for a mail to a kernel list: plain ASCII, at most
 //! [`WIDTH`] columns, the verdict first. Output depends on the input alone.
 
-mod answer;
-mod fuzz;
-mod html;
 mod json;
-mod markdown;
-mod splats;
-mod sweep;
-#[cfg(test)]
-pub(crate) mod tests;
 mod text;
 mod wrap;
 
@@ -180,18 +172,6 @@ pub const FORMATS: &[Format] = &[
         file: "report.json",
         about: "every row with its evidence; `bakeoff schema` describes it",
         render: json::render,
-    },
-    Format {
-        name: "markdown",
-        file: "report.md",
-        about: "for a web page or a merge request",
-        render: |report| Ok(markdown::render(report)),
-    },
-    Format {
-        name: "html",
-        file: "report.html",
-        about: "for a browser: one file, with links to the evidence beside it",
-        render: |report| Ok(html::render(report)),
     },
 ];
 

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::spec::plan::CellId;
 use crate::spec::{Gate, Role};
 
+pub use crate::judge::compare::BlindRow;
+
+pub use crate::base::verdict::{ClaimReading, SplatReading, Verdict, WrongReading};
+
 /// What a row speaks of, and what it rests on.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -124,33 +128,6 @@ pub struct KOfN {
     pub n: u64,
 }
 
-/// What a splat is, seen from the reference and the control.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum SplatReading {
-    /// It comes again in fresh boots of the candidate, and not in those of the reference.
-    Introduced,
-    /// The candidate shows it and the reference does not, but not often enough to blame
-    /// anybody.
-    SeenOnce,
-    /// The reference has it too, less often: the patch may only have uncovered it.
-    Exposed,
-    /// The control has it; here what provokes it ran with lockdep on, and it did not come.
-    Fixed,
-    /// The control's: in the control it is the bug, in a contender it is still there.
-    Control,
-    /// The reference has it as well.
-    Present,
-    /// The spec knows of it, or it was raised by the printing of another report: it blames
-    /// nobody.
-    Background,
-    /// Cannot be told: the report is garbled, or what would show it did not run (with
-    /// lockdep on) where it should have.
-    Unclear,
-}
-
 /// One report of the kernel, by identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SplatRow {
@@ -182,26 +159,6 @@ pub struct SplatRow {
     pub reason: String,
     /// What the identity is made of, one part per line.
     pub signature: Vec<String>,
-}
-
-/// What a claim came to.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClaimReading {
-    /// All of the interval lies on the good side of the reference.
-    Gains,
-    /// All of it lies on the bad side.
-    Loses,
-    /// All of it lies on the bad side, and within the margin.
-    LosesLittle,
-    /// No loss beyond the margin.
-    NoWorse,
-    /// Not decided.
-    Open,
-    /// Never measured on both kernels.
-    NotReached,
 }
 
 /// A claim, for one candidate on one architecture.
@@ -407,24 +364,6 @@ pub struct VisitRow {
     pub load: Option<f64>,
 }
 
-/// What a zero count of wrong answers is worth.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum WrongReading {
-    /// Wrong answers, seen again in fresh boots.
-    Wrong,
-    /// Wrong answers, seen in one boot only.
-    SeenOnce,
-    /// None, where the negative control would have shown at least three.
-    None,
-    /// None, but the negative control would hardly have shown any either.
-    NotShown,
-    /// Never exercised.
-    NotReached,
-}
-
 /// Answers that must never be wrong, under one condition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WrongRow {
@@ -451,21 +390,6 @@ pub struct WrongRow {
     pub causes: BTreeMap<String, u64>,
     /// What it is worth.
     pub reading: WrongReading,
-}
-
-/// What is concluded of a candidate on one architecture.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Every claim is no worse or gains, no confirmed new splat, no wrong answer, and it
-    /// could be tested.
-    Ok,
-    /// A loss, a new splat, a wrong answer, a kernel that does not build, boot or live.
-    NotOk,
-    /// Something that had to be known is not.
-    Open,
 }
 
 /// The conclusion for one base, candidate and architecture.
@@ -562,16 +486,4 @@ pub struct NotTested {
     pub arch: Option<String>,
     /// In which profile.
     pub profile: Option<String>,
-}
-
-/// Where lockdep did not look, or could not: what a clean console does not prove.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BlindRow {
-    /// Where.
-    #[serde(flatten)]
-    pub place: Place,
-    /// What is not proven, in words.
-    pub what: String,
-    /// Blocks or reports concerned.
-    pub count: u64,
 }

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Recounts a report from the raw records, by a path of its own.
 //!
-//! What a report says went through parsers, tables and oracles. This module reads
-//! `run.json`, `report.json` and every `records.jsonl` as plain JSON and counts
-//! with loops; it shares no code with the comparison, and checks bounds by
-//! integrating densities ([`check`]) instead of inverting them. Slow and simple
-//! on purpose: two programs that agree are rarely wrong in the same way.
+//! What a report says went through parsers, tables and rows. This module reads
+//! `run.json`, `report.json` and every `records.jsonl` as plain JSON and counts with
+//! loops; it shares no code with the comparison. Slow and simple on purpose: two programs
+//! that agree are rarely wrong in the same way.
 //!
-//! Recounted are, of every row of `rates[]`: all counts, both bounds, the bounds of
-//! the difference to the reference, the correction for the number of comparisons,
-//! and whether the verdict follows from them. Splats, whose count needs the parser
-//! of consoles, and the words of the report are not.
+//! Recounted are, of every row of `measures[]` and `wrong[]`, calls, right ones, visits and
+//! boots; of every row of `claims[]` the values of candidate and reference, the estimate
+//! where no load is corrected for, and whether reading and bounds agree; of every verdict
+//! whether it follows from the rows. Splats, whose count needs the parser of consoles, and
+//! the words of the report are not.
 
-mod check;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -22,10 +20,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::base::error::{Context, Error, Result};
-use check::{Block, Sample};
 
-/// Bounds are written with nine decimals, and integrated to about eight.
-const TOLERANCE: f64 = 2e-6;
+/// Numbers are written with nine decimals.
+const TOLERANCE: f64 = 2e-8;
 
 /// What a recount found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +35,7 @@ pub struct Checked {
     pub rows: u64,
     /// Numbers compared.
     pub numbers: u64,
-    /// What differs, each with its file.
+    /// What differs.
     pub disagreements: Vec<String>,
 }
 
@@ -49,16 +46,19 @@ impl Checked {
         self.disagreements.is_empty()
     }
 
-    /// Compares two values of a row.
-    fn same(&mut self, at: &str, name: &str, said: &Value, found: &Value) {
+    fn same(&mut self, at: &str, name: &str, said: &Value, found: f64) {
         self.numbers += 1;
-        let close = match (said.as_f64(), found.as_f64()) {
-            (Some(a), Some(b)) if !said.is_u64() || !found.is_u64() => (a - b).abs() <= TOLERANCE,
-            _ => said == found,
-        };
+        let close = said.as_f64().is_some_and(|said| (said - found).abs() <= TOLERANCE);
         if !close {
             self.disagreements
                 .push(format!("{at}: {name} is {said} in report.json, recounted {found}"));
+        }
+    }
+
+    fn holds(&mut self, at: &str, what: &str, true_so: bool) {
+        self.numbers += 1;
+        if !true_so {
+            self.disagreements.push(format!("{at}: {what}"));
         }
     }
 }
@@ -67,7 +67,7 @@ impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "recounted {} numbers of {} rates from {} blocks in {} boots",
+            "recounted {} numbers of {} rows from {} blocks in {} boots",
             self.numbers, self.rows, self.blocks, self.boots
         )?;
         for line in self.disagreements.iter().take(100) {
@@ -80,22 +80,24 @@ impl fmt::Display for Checked {
     }
 }
 
-/// What the records say of one step in one cell.
+/// A metric of one step of one cell.
+type Key = (String, u64, String);
+
+/// What the records say of it.
 #[derive(Default)]
 struct Counted {
-    boots: u64,
-    blocks: Vec<Block>,
-    without_lockdep: u64,
-    sums: BTreeMap<&'static str, u64>,
-    wrong_context: u64,
-    /// Nanoseconds a writer held or awaited the lock, of those watched.
-    writer: (u64, u64),
+    /// Of visits that count: calls, right ones, sum of value × calls.
+    calls: u64,
+    right: u64,
+    weighted: f64,
+    /// The mean of each visit, of a number.
+    means: Vec<f64>,
+    visits: u64,
+    boots: BTreeSet<String>,
+    /// Of all blocks, for answers that must never be wrong.
+    all: u64,
+    all_right: u64,
 }
-
-type Key = (String, u64);
-
-/// What is counted of stacks in a map.
-const BUCKETS: [&str; 5] = ["ids", "fallback_ids", "exists", "fast_calls", "fast_stale"];
 
 /// Recounts the report of a run.
 ///
@@ -118,10 +120,12 @@ pub fn verify(run: &Path) -> Result<Checked> {
     let mut checked = Checked::default();
     let mut counted: BTreeMap<Key, Counted> = BTreeMap::new();
     for cell in list(&plan["plan"]["cells"]) {
-        let id = &cell["id"];
-        count_cell(run, &cell_name(id), &mut counted, &mut checked)?;
+        count_cell(run, &cell_name(&cell["id"]), &mut counted, &mut checked)?;
     }
-    compare_rows(&plan, &report, &counted, &mut checked);
+    measures(&report, &counted, &mut checked);
+    wrong(&plan, &report, &counted, &mut checked);
+    claims(&plan, &report, &counted, &mut checked);
+    verdicts(&report, &mut checked);
     Ok(checked)
 }
 
@@ -129,12 +133,12 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn cell_name(id: &Value) -> String {
-    ["base", "candidate", "arch", "profile"].map(|key| text(&id[key])).join("/")
-}
-
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+fn cell_name(id: &Value) -> String {
+    ["base", "candidate", "arch", "profile"].map(|key| text(&id[key])).join("/")
 }
 
 /// Counts the records of all boots of a cell that are complete.
@@ -144,253 +148,323 @@ fn count_cell(
     counted: &mut BTreeMap<Key, Counted>,
     checked: &mut Checked,
 ) -> Result<()> {
-    let dir = run.join("cells").join(cell).join("boots");
-    let Ok(entries) = fs::read_dir(&dir) else { return Ok(()) };
-    let mut boots: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    boots.sort();
-    for boot in boots.iter().filter(|boot| boot.join("end.json").is_file()) {
+    let boots = run.join("cells").join(cell).join("boots");
+    if !boots.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(&boots).at_path("read", &boots)? {
+        let dir = entry.at_path("read", &boots)?.path();
+        let Ok(end) = fs::read(dir.join("end.json")) else { continue };
+        let Ok(end) = serde_json::from_slice::<Value>(&end) else { continue };
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let records = fs::read_to_string(dir.join("records.jsonl")).unwrap_or_default();
         checked.boots += 1;
-        let path = boot.join("end.json");
-        let end = fs::read(&path).at_path("read", &path)?;
-        let end: Value = serde_json::from_slice(&end).unwrap_or_default();
-        let records = fs::read(boot.join("records.jsonl")).unwrap_or_default();
-        let number = usize::try_from(checked.boots).unwrap_or(usize::MAX);
-        // Of a boot that the emulator lost only what was finished counts.
-        let lost = end["end"]["end"] == "lost";
-        let counts = |step: u64| !lost || list(&end["done"]).iter().any(|done| *done == step);
-        let asked = list(&end["asked"]).iter().filter_map(Value::as_u64);
-        let mut steps: Vec<u64> = asked.filter(|step| counts(*step)).collect();
-        for line in records.split(|byte| *byte == b'\n') {
-            let Ok(record) = serde_json::from_slice::<Value>(line) else { continue };
-            if record["record"] != "block" {
-                continue;
+        // A boot that its emulator lost counts as far as it says itself.
+        let lost = text(&end["end"]["end"]) == "lost";
+        let kept = |visit: &Value| !lost || list(&end["done"]).contains(visit);
+        let mut open: Vec<Value> = Vec::new();
+        for line in records.lines() {
+            let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
+            match record["record"].as_str() {
+                Some("visit-begin") => open.clear(),
+                Some("block") if kept(&record["visit"]) => {
+                    checked.blocks += 1;
+                    for (metric, share) in record["shares"].as_object().into_iter().flatten() {
+                        let key = (cell.to_owned(), number(&record["step"]), metric.clone());
+                        let of = counted.entry(key).or_default();
+                        of.all += number(&share["of"]);
+                        of.all_right += number(&share["right"]);
+                    }
+                    open.push(record);
+                }
+                Some("visit-end") if kept(&record["visit"]) => {
+                    if record["outcome"]["outcome"] == "done" {
+                        count_visit(cell, &name, &open, counted);
+                    }
+                    open.clear();
+                }
+                _ => {}
             }
-            let step = record["step"].as_u64().unwrap_or(u64::MAX);
-            if !counts(step) {
-                continue;
-            }
-            checked.blocks += 1;
-            steps.push(step);
-            let of_step = counted.entry((cell.to_owned(), step)).or_default();
-            count_block(of_step, number, &record);
-        }
-        steps.sort_unstable();
-        steps.dedup();
-        for step in steps {
-            counted.entry((cell.to_owned(), step)).or_default().boots += 1;
         }
     }
     Ok(())
 }
 
-fn count_block(of_step: &mut Counted, boot: usize, record: &Value) {
-    let off = |key: &str| record[key] == false;
-    let proves = !off("debug_locks_before") && !off("debug_locks_after");
-    let counts = &record["counts"];
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let calls = number(&counts["calls"]);
-    let right = |score: &str| number(&counts[score]["correct"]).min(calls);
-    of_step.blocks.push(Block { boot, proves, calls, top: right("top"), all: right("all") });
-    if !proves {
-        of_step.without_lockdep += 1;
-        return;
-    }
-    let mut add = |key: &'static str, value: u64| {
-        *of_step.sums.entry(key).or_default() += value;
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+/// Counts the blocks of a visit that came to its end.
+fn count_visit(cell: &str, boot: &str, blocks: &[Value], counted: &mut BTreeMap<Key, Counted>) {
+    // What ran with lockdep off proves nothing.
+    let proves = |block: &&Value| {
+        block["debug_locks_before"] != Value::Bool(false)
+            && block["debug_locks_after"] != Value::Bool(false)
     };
-    add("calls", calls);
-    add("missed", number(&counts["missed"]));
-    add("errors", number(&counts["errors"]));
-    for score in ["top", "all"] {
-        let key = if score == "top" { "top.valid" } else { "all.valid" };
-        add(key, number(&counts[score]["valid"]).min(calls));
-    }
-    let sum = |map: &Value| map.as_object().map_or(0, |map| map.values().map(number).sum());
-    add("ineligible", sum(&counts["ineligible"]));
-    for key in ["slot_busy", "lock_failed"] {
-        if let Some(value) = counts[key].as_u64() {
-            add(key, value);
+    let mut shares: BTreeMap<(u64, String), (u64, u64)> = BTreeMap::new();
+    let mut values: BTreeMap<(u64, String), (u64, f64)> = BTreeMap::new();
+    for block in blocks.iter().filter(proves) {
+        let step = number(&block["step"]);
+        for (metric, share) in block["shares"].as_object().into_iter().flatten() {
+            let sum = shares.entry((step, metric.clone())).or_default();
+            sum.0 += number(&share["of"]);
+            sum.1 += number(&share["right"]);
+        }
+        for (metric, value) in block["values"].as_object().into_iter().flatten() {
+            let sum = values.entry((step, metric.clone())).or_default();
+            let n = number(&value["n"]);
+            sum.0 += n;
+            sum.1 += value["mean"].as_f64().unwrap_or_default() * n as f64;
         }
     }
-    of_step.wrong_context += sum(&counts["wrong_context"]);
-    let writer = &counts["writer"];
-    of_step.writer.0 += number(&writer["held_ns"]) + number(&writer["waited_ns"]);
-    of_step.writer.1 += number(&writer["window_ns"]);
-    for key in BUCKETS {
-        if let Some(value) = counts["buckets"][key].as_u64() {
-            *of_step.sums.entry(key).or_default() += value;
+    for ((step, metric), (of, right)) in shares.into_iter().filter(|(_, (of, _))| *of > 0) {
+        let all = counted.entry((cell.to_owned(), step, metric)).or_default();
+        all.calls += of;
+        all.right += right;
+        all.weighted += right as f64;
+        all.visits += 1;
+        all.boots.insert(boot.to_owned());
+    }
+    for ((step, metric), (n, sum)) in values.into_iter().filter(|(_, (n, _))| *n > 0) {
+        let all = counted.entry((cell.to_owned(), step, metric)).or_default();
+        all.calls += n;
+        all.weighted += sum;
+        all.means.push(sum / n as f64);
+        all.visits += 1;
+        all.boots.insert(boot.to_owned());
+    }
+}
+
+fn measures(report: &Value, counted: &BTreeMap<Key, Counted>, checked: &mut Checked) {
+    let nothing = Counted::default();
+    let mut told = BTreeSet::new();
+    for row in list(&report["measures"]) {
+        checked.rows += 1;
+        let key = (cell_name(row), number(&row["step"]), text(&row["metric"]));
+        let at = format!("{} {} {}", key.0, text(&row["label"]), key.2);
+        let found = counted.get(&key).unwrap_or(&nothing);
+        checked.same(&at, "calls", &row["calls"], found.calls as f64);
+        checked.same(&at, "visits", &row["visits"], found.visits as f64);
+        checked.same(&at, "boots", &row["boots"], found.boots.len() as f64);
+        if row["kind"] == "share" {
+            checked.same(&at, "right", &row["right"], found.right as f64);
+        }
+        if let Some(mean) = own_value(found) {
+            checked.same(&at, "estimate", &row["estimate"], mean);
+        }
+        told.insert(key);
+    }
+    // A metric that was counted and is not shown would be one that was dropped.
+    let shown: BTreeSet<_> = list(&report["wrong"]).iter().map(|r| text(&r["metric"])).collect();
+    for (key, found) in counted.iter().filter(|(key, _)| !shown.contains(&key.2)) {
+        if found.visits > 0 && !told.contains(key) {
+            checked.disagreements.push(format!("{} step {} {}: no row", key.0, key.1, key.2));
         }
     }
 }
 
-/// The step of a plan; older runs have it without what surrounds it.
-fn bare(planned: &Value) -> &Value {
-    planned.get("step").unwrap_or(planned)
+/// A share over all calls, a number over all visits.
+fn own_value(found: &Counted) -> Option<f64> {
+    if !found.means.is_empty() {
+        return Some(found.means.iter().sum::<f64>() / found.means.len() as f64);
+    }
+    (found.calls > 0).then(|| found.right as f64 / found.calls as f64)
 }
 
-/// The row counts innermost frames, not all at once.
-fn is_top(row: &Value) -> bool {
-    row["metric"].as_str().is_some_and(|metric| metric.ends_with(".top_frame"))
+/// Numbers of the steps, by label and profile.
+fn steps(plan: &Value, label: &str, profile: &str) -> Vec<u64> {
+    let is = |step: &&Value| {
+        let profiles = list(&step["profiles"]);
+        text(&step["label"]) == label
+            && (profiles.is_empty() || profiles.iter().any(|p| text(p) == profile))
+    };
+    list(&plan["plan"]["steps"]).iter().filter(is).map(|s| number(&s["step"]["id"])).collect()
 }
 
-/// Sets every row of the report beside what was counted.
-fn compare_rows(
-    plan: &Value,
-    report: &Value,
-    counted: &BTreeMap<Key, Counted>,
-    checked: &mut Checked,
-) {
-    let rows = list(&report["rates"]);
-    let margin = report["settings"]["margin"].as_f64().unwrap_or(f64::NAN);
-    let confidence = report["settings"]["confidence"].as_f64().unwrap_or(f64::NAN);
+fn wrong(plan: &Value, report: &Value, counted: &BTreeMap<Key, Counted>, checked: &mut Checked) {
+    for row in list(&report["wrong"]) {
+        checked.rows += 1;
+        let (cell, metric) = (cell_name(row), text(&row["metric"]));
+        let at = format!("{cell} {} {metric}", text(&row["label"]));
+        let (mut answers, mut right) = (0, 0);
+        for step in steps(plan, &text(&row["label"]), &text(&row["profile"])) {
+            if let Some(found) = counted.get(&(cell.clone(), step, metric.clone())) {
+                answers += found.all;
+                right += found.all_right;
+            }
+        }
+        checked.same(&at, "answers", &row["answers"], answers as f64);
+        checked.same(&at, "wrong", &row["wrong"], (answers - right) as f64);
+    }
+}
+
+fn claims(plan: &Value, report: &Value, counted: &BTreeMap<Key, Counted>, checked: &mut Checked) {
+    let planned = list(&plan["plan"]["claims"]);
     let reference = list(&plan["plan"]["cells"])
         .iter()
         .find(|cell| cell["role"] == "reference")
         .map(|cell| text(&cell["id"]["candidate"]))
         .unwrap_or_default();
-    let place = |row: &Value, candidate: &str| {
-        format!(
-            "{}/{candidate}/{}/{}",
-            text(&row["base"]),
-            text(&row["arch"]),
-            text(&row["profile"])
-        )
-    };
-    let nothing = Counted::default();
-    let alone = |row: &Value, candidate: &str| -> (&Counted, Sample) {
-        let step = row["step"].as_u64().unwrap_or(u64::MAX);
-        let seen = counted.get(&(place(row, candidate), step)).unwrap_or(&nothing);
-        let planned = list(&plan["plan"]["steps"])
-            .iter()
-            .map(bare)
-            .find(|planned| planned["id"] == row["step"])
-            .unwrap_or(&Value::Null);
-        let top = is_top(row);
-        (seen, Sample::new(&seen.blocks, top, planned))
-    };
-    // Rates of one kind tell together how much boots differ.
-    let kind = |row: &Value| {
-        let kinds = ["base", "arch", "profile", "metric", "context", "stress", "interface"];
-        kinds.map(|key| text(&row[key])).join("/")
-    };
-    let mut kinds: BTreeMap<String, Vec<Sample>> = BTreeMap::new();
-    for row in rows {
-        let (_, sample) = alone(row, &text(&row["candidate"]));
-        kinds.entry(kind(row)).or_default().push(sample);
-    }
-    let known: BTreeMap<String, Option<(f64, f64)>> =
-        kinds.iter().map(|(kind, samples)| (kind.clone(), check::between(samples))).collect();
-    let of = |row: &Value, candidate: &str| -> (&Counted, Sample) {
-        let (seen, mut sample) = alone(row, candidate);
-        sample.between = known.get(&kind(row)).copied().flatten();
-        (seen, sample)
-    };
-    // All comparisons hold at once: the error is divided by their number.
-    let compared = rows
-        .iter()
-        .filter(|row| row["judged"] != false && text(&row["candidate"]) != reference)
-        .filter(|row| of(row, &text(&row["candidate"])).1.calls > 0)
-        .count();
-    #[expect(clippy::cast_precision_loss, reason = "a number of rows")]
-    let each = 1.0 - (1.0 - confidence) / compared.max(1) as f64;
-    let mut told: Vec<Key> = Vec::new();
-    for row in rows {
+    for row in list(&report["claims"]) {
         checked.rows += 1;
-        let candidate = text(&row["candidate"]);
-        let cell = place(row, &candidate);
-        let step = row["step"].as_u64().unwrap_or(u64::MAX);
-        told.push((cell.clone(), step));
-        let at = format!("cells/{cell}, step {step}, {}", text(&row["metric"]));
-        let (seen, sample) = of(row, &candidate);
-        let counts = [
-            ("boots", Value::from(seen.boots)),
-            ("calls", Value::from(sample.calls)),
-            ("correct", Value::from(sample.correct)),
-            ("blocks", Value::from(sample.blocks())),
-            ("blocks_without_lockdep", Value::from(seen.without_lockdep)),
-        ];
-        for (name, found) in counts {
-            checked.same(&at, name, &row[name], &found);
-        }
-        let sum = |key: &str| seen.sums.get(key).copied();
-        let valid = if is_top(row) { "top.valid" } else { "all.valid" };
-        checked.same(&at, "valid", &row["valid"], &Value::from(sum(valid).unwrap_or(0)));
-        for key in ["ineligible", "missed", "errors"] {
-            checked.same(&at, key, &row[key], &Value::from(sum(key).unwrap_or(0)));
-        }
-        for key in ["slot_busy", "lock_failed"] {
-            checked.same(&at, key, &row[key], &sum(key).map_or(Value::Null, Value::from));
-        }
-        let astray: u64 = row["wrong_context"]
-            .as_object()
-            .map_or(0, |map| map.values().filter_map(Value::as_u64).sum());
-        checked.same(&at, "wrong_context", &astray.into(), &seen.wrong_context.into());
-        for key in BUCKETS {
-            let found = sum(key).map_or(Value::Null, Value::from);
-            checked.same(&at, &format!("buckets.{key}"), &row["buckets"][key], &found);
-        }
-        let (busy, watched) = seen.writer;
-        #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a run")]
-        let duty = (watched > 0).then(|| busy as f64 / watched as f64);
-        let duty = duty.map_or(Value::Null, Value::from);
-        checked.same(&at, "writer_duty", &row["writer_duty"], &duty);
-        let bounds = sample.interval(0.95);
-        let (low, high) = bounds.map_or((Value::Null, Value::Null), |(l, h)| (l.into(), h.into()));
-        checked.same(&at, "low", &row["low"], &low);
-        checked.same(&at, "high", &row["high"], &high);
-        if candidate == reference || row["judged"] == false || row["difference"].is_null() {
-            continue;
-        }
-        let (_, theirs) = of(row, &reference);
-        let said = &row["difference"];
-        checked.same(&at, "difference.confidence", &said["confidence"], &each.into());
-        let Some((low, high)) = check::difference(&sample, &theirs, each) else { continue };
-        checked.same(&at, "difference.low", &said["low"], &low.into());
-        checked.same(&at, "difference.high", &said["high"], &high.into());
-        let said = &row["alone"];
-        let Some((alone_low, alone_high)) = check::difference(&sample, &theirs, confidence) else {
+        let at = format!("{} claim {}", cell_name(row), text(&row["claim"]));
+        let name = text(&row["claim"]);
+        let name = name.split('/').next().unwrap_or_default();
+        let Some(claim) = planned.iter().find(|claim| claim["claim"]["name"] == name) else {
+            checked.disagreements.push(format!("{at}: the plan has no such claim"));
             continue;
         };
-        checked.same(&at, "alone.low", &said["low"], &alone_low.into());
-        checked.same(&at, "alone.high", &said["high"], &alone_high.into());
-        let planned = list(&plan["plan"]["steps"]).iter();
-        let own = planned
-            .filter(|p| bare(p)["id"] == row["step"])
-            .find_map(|p| p["margin_ppm"].as_f64().map(|ppm| ppm / 1e6));
-        checked.same(&at, "margin", &row["margin"], &own.unwrap_or(margin).into());
-        let margin = own.unwrap_or(margin) + row["noise"].as_f64().unwrap_or(0.0);
-        // On the very edge the ninth decimal decides; that is nobody's disagreement.
-        let edge = [low, high, alone_low, alone_high]
-            .iter()
-            .any(|x| (x.abs() - margin).abs() <= TOLERANCE);
-        let verdict = if high < -margin {
-            "worse"
-        } else if low > margin {
-            "better"
-        } else if alone_low >= -margin && alone_high <= margin {
-            "same"
-        } else {
-            "inconclusive"
+        let metric = text(&row["metric"]);
+        let mean = |candidate: &str| -> Option<f64> {
+            let cell = [&text(&row["base"]), candidate, &text(&row["arch"]), &text(&row["profile"])]
+                .join("/");
+            let values: Option<Vec<f64>> = list(&claim["steps"])
+                .iter()
+                .map(|step| {
+                    let key = (cell.clone(), number(step), metric.clone());
+                    counted.get(&key).and_then(own_value)
+                })
+                .collect();
+            let values = values?;
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
-        if !edge {
-            checked.same(&at, "verdict", &row["verdict"], &verdict.into());
+        let (ours, theirs) = (mean(&text(&row["candidate"])), mean(&reference));
+        let share = row["kind"] == "share";
+        // Looks stop at the first visits that decide; only a claim that used all of what was
+        // measured has the means of all.
+        let all_used = row["reading"] == "open";
+        if let (true, true, Some(ours), Some(theirs)) = (share, all_used, ours, theirs)
+            && row["load"].is_null()
+            && !row["estimate"].is_null()
+        {
+            checked.same(&at, "value", &row["value"], ours);
+            checked.same(&at, "estimate", &row["estimate"], ours - theirs);
         }
+        bounds(row, &at, checked);
     }
-    let probes: Vec<&Value> =
-        list(&plan["plan"]["steps"]).iter().map(|planned| &bare(planned)["id"]).collect();
-    // A kernel with a planted fault has no rates.
-    let planted: Vec<String> = list(&plan["plan"]["cells"])
-        .iter()
-        .filter(|cell| cell["role"] == "sensitivity")
-        .map(|cell| cell_name(&cell["id"]))
-        .collect();
-    let untold = |key: &&Key| !told.contains(key) && !planted.contains(&key.0);
-    for key in counted.keys().filter(untold) {
-        let planned = probes.iter().any(|id| id.as_u64() == Some(key.1));
-        let what = if planned { "no row in report.json" } else { "no step of the plan" };
-        checked.disagreements.push(format!("cells/{}, step {}: {what}", key.0, key.1));
+}
+
+/// Whether a reading follows from its bounds and margin.
+fn bounds(row: &Value, at: &str, checked: &mut Checked) {
+    let (Some(low), Some(high), Some(estimate), Some(margin)) = (
+        row["low"].as_f64(),
+        row["high"].as_f64(),
+        row["estimate"].as_f64(),
+        row["margin"].as_f64(),
+    ) else {
+        return;
+    };
+    checked.holds(at, "the estimate lies outside its bounds", low <= estimate && estimate <= high);
+    let share = row["kind"] == "share";
+    let neutral = if share { 0.0 } else { 1.0 };
+    let higher = row["better"] == "higher";
+    let (worst, best) = if higher { (low, high) } else { (high, low) };
+    let better = |a: f64, than: f64| if higher { a > than } else { a < than };
+    let limit = match (share, higher) {
+        (true, true) => -margin,
+        (true, false) => margin,
+        (false, true) => 1.0 - margin,
+        (false, false) => 1.0 + margin,
+    };
+    let found = if better(worst, neutral) {
+        "gains"
+    } else if better(neutral, best) {
+        if better(worst, limit) { "loses-little" } else { "loses" }
+    } else if better(worst, limit) {
+        "no-worse"
+    } else {
+        "open"
+    };
+    let said = text(&row["reading"]);
+    checked.holds(at, &format!("reads {said}, its bounds say {found}"), said == found);
+}
+
+/// Whether a verdict that says ok has nothing against it.
+fn verdicts(report: &Value, checked: &mut Checked) {
+    for verdict in list(&report["verdicts"]) {
+        checked.rows += 1;
+        let same = |row: &&Value| {
+            ["base", "candidate", "arch"].iter().all(|key| row[*key] == verdict[*key])
+        };
+        let at = format!("{} verdict", cell_name(verdict));
+        let bad = list(&report["claims"]).iter().filter(same).any(|r| r["reading"] == "loses")
+            || list(&report["splats"]).iter().filter(same).any(|r| r["reading"] == "introduced")
+            || list(&report["wrong"]).iter().filter(same).any(|r| r["reading"] == "wrong");
+        let said = text(&verdict["verdict"]);
+        checked.holds(&at, "something speaks against it, and it is not `not-ok`", !bad || said == "not-ok");
+        let open = list(&report["claims"])
+            .iter()
+            .filter(same)
+            .any(|r| r["reading"] == "open" || r["reading"] == "not-reached");
+        checked.holds(&at, "a claim is open, and it is `ok`", !open || said != "ok");
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A run with one cell, one boot and one visit, and a report on it.
+    fn run(calls: u64, right: u64, extra: &str) -> Checked {
+        let dir = tempfile::tempdir().unwrap();
+        let id = json!({"base": "b", "candidate": "c", "arch": "a", "profile": "p"});
+        let boot = dir.path().join("cells/b/c/a/p/boots/0-000");
+        fs::create_dir_all(&boot).unwrap();
+        let plan = json!({"plan": {"cells": [{"id": id, "role": "contender"}],
+            "steps": [{"label": "x/y", "profiles": [], "step": {"id": 3}}], "claims": []}});
+        fs::write(dir.path().join("run.json"), plan.to_string()).unwrap();
+        let row = json!({"base": "b", "candidate": "c", "arch": "a", "profile": "p", "step": 3,
+            "label": "x/y", "metric": "x.m", "kind": "share", "calls": calls, "right": right,
+            "visits": 1, "boots": 1, "estimate": 0.75});
+        let report = json!({"measures": [row], "claims": [], "wrong": [], "verdicts": []});
+        fs::write(dir.path().join("report.json"), report.to_string()).unwrap();
+        fs::write(boot.join("end.json"), r#"{"end": {"end": "ran"}, "done": [0]}"#).unwrap();
+        let records = [
+            r#"{"record":"visit-begin","visit":0,"step":3}"#,
+            r#"{"record":"block","visit":0,"step":3,"shares":{"x.m":{"of":4,"right":3}}}"#,
+            r#"{"record":"block","visit":0,"step":3,"debug_locks_before":false,"shares":{"x.m":{"of":4,"right":0}}}"#,
+            extra,
+            r#"{"record":"visit-end","visit":0,"step":3,"outcome":{"outcome":"done"}}"#,
+        ];
+        fs::write(boot.join("records.jsonl"), records.join("\n")).unwrap();
+        verify(dir.path()).unwrap()
+    }
+
+    /// What the records say is recounted; blocks without lockdep do not count; a number that
+    /// was changed is named.
+    #[test]
+    fn changed_numbers_are_named() {
+        let good = run(4, 3, "");
+        assert!(good.agrees(), "{good}");
+        assert_eq!((good.boots, good.blocks, good.rows), (1, 2, 1));
+        let bad = run(5, 3, "");
+        assert_eq!(bad.disagreements.len(), 1, "{bad}");
+        assert!(bad.disagreements[0].contains("calls is 5 in report.json, recounted 4"));
+        assert!(!run(4, 4, "").agrees());
+        let hidden = r#"{"record":"block","visit":0,"step":3,"shares":{"x.n":{"of":1,"right":1}}}"#;
+        assert!(run(4, 3, hidden).disagreements[0].contains("x.n: no row"));
+    }
+
+    /// A reading that its bounds do not bear out is found, whichever way is good.
+    #[test]
+    fn readings_follow_from_bounds() {
+        let check = |reading: &str, better: &str, kind: &str, low: f64, high: f64| {
+            let mut checked = Checked::default();
+            let row = json!({"reading": reading, "better": better, "kind": kind, "low": low,
+                "high": high, "estimate": (low + high) / 2.0, "margin": 0.02});
+            bounds(&row, "x", &mut checked);
+            checked.agrees()
+        };
+        assert!(check("gains", "higher", "share", 0.01, 0.03));
+        assert!(!check("no-worse", "higher", "share", 0.01, 0.03));
+        assert!(check("no-worse", "higher", "share", -0.01, 0.03));
+        assert!(check("loses", "higher", "share", -0.03, -0.01));
+        assert!(check("loses-little", "higher", "share", -0.015, -0.01));
+        assert!(check("open", "higher", "share", -0.03, 0.01));
+        assert!(check("gains", "lower", "value", 0.9, 0.95));
+        assert!(check("no-worse", "lower", "value", 0.99, 1.01));
+        assert!(check("open", "lower", "value", 0.99, 1.03));
+        assert!(check("loses", "lower", "value", 1.01, 1.03));
+    }
+}

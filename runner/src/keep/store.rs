@@ -33,7 +33,7 @@ use crate::spec::BaseSource;
 use crate::spec::plan::{CellId, Plan};
 
 /// Version of the files of a run.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// `run.json`: what was planned, and on what machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,13 +158,11 @@ pub struct BuildSeconds {
 pub struct EndJson {
     /// [`VERSION`].
     pub store_version: u32,
-    /// Which round of the cell's steps it belongs to.
-    pub round: u32,
     /// How it ended.
     pub end: BootEnd,
-    /// Steps ([`bakeoff_fuzz::wire::Step::id`]) it was asked to do.
+    /// The step ([`bakeoff_fuzz::wire::Step::id`]) of each visit it was asked to make.
     pub asked: Vec<u32>,
-    /// Steps it brought to their end.
+    /// Visits it brought to their end, by their place in `asked`.
     pub done: Vec<u32>,
     /// Power-on to Hello, seconds on the host's clock.
     pub hello_seconds: Option<f64>,

@@ -85,8 +85,6 @@ pub struct Exercise<'a> {
     pub store: &'a Store,
     /// Its name.
     pub id: &'a BootId,
-    /// Which round of the cell's steps it belongs to.
-    pub round: u32,
     /// The virtual machine.
     pub machine: Machine<'a>,
     /// The kernel's image.
@@ -343,7 +341,7 @@ impl Session<'_> {
                 self.progress.hello = Some(hello);
                 self.progress.hello_after = Some(after);
             }
-            Record::StepBegin { step, .. } => {
+            Record::VisitBegin { step, .. } => {
                 let method = self.order.machine.arch.qemu.nmi;
                 let step = self.order.workload.steps.iter().find(|asked| asked.id == step);
                 if let Some(step) = step
@@ -354,14 +352,13 @@ impl Session<'_> {
             }
             Record::Block(_) => {
                 self.progress.blocks += 1;
-                let total = self.order.workload.steps.iter().map(|s| u64::from(s.blocks)).sum();
-                self.task.progress(self.progress.blocks, Some(total), "blocks");
+                self.task.progress(self.progress.blocks, Some(limits::blocks(self.order.workload)), "blocks");
             }
-            Record::StepEnd { step, outcome, .. } => {
+            Record::VisitEnd { visit, outcome, .. } => {
                 match outcome {
                     StepOutcome::Done
                     | StepOutcome::Unreachable { .. }
-                    | StepOutcome::Failed { .. } => self.progress.done.push(step),
+                    | StepOutcome::Failed { .. } => self.progress.done.push(visit),
                 }
                 if let Some(injector) = self.injector.take() {
                     let (injected, trouble) = injector.finish()?;
@@ -449,9 +446,8 @@ impl Session<'_> {
         let machine = &self.order.machine;
         let end = EndJson {
             store_version: store::VERSION,
-            round: self.order.round,
             end,
-            asked: self.order.workload.steps.iter().map(|step| step.id).collect(),
+            asked: self.order.workload.visits.clone(),
             done: self.progress.done,
             hello_seconds: self.progress.hello_after.map(seconds),
             seconds: seconds(self.guest.power_on.elapsed()),

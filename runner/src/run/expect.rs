@@ -8,12 +8,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bakeoff_fuzz::wire::{Context as At, Step, Stop};
+use bakeoff_fuzz::wire::Step;
 
 use crate::base::error::{Context, Result};
-use crate::run::schedule::next_boot;
+use crate::run::schedule::{Target, next_boot};
 use crate::see::observation::BootObservation;
-use crate::spec::plan::Planned;
+use crate::spec::plan::Plan;
 
 /// CPU seconds of a cold kernel build (741 objects with lockdep, x86_64).
 const FULL_BUILD_CPU_S: f64 = 400.0;
@@ -21,12 +21,15 @@ const FULL_BUILD_CPU_S: f64 = 400.0;
 const SMALL_BUILD_CPU_S: f64 = 30.0;
 /// Power-on to Hello under TCG.
 const BOOT_S: f64 = 2.5;
-/// Part of its blocks that a step takes which may stop when it knows enough: most
-/// rates are next to 0 or 100%.
-const PRECISE_PART: f64 = 0.4;
-/// Starting and ending a step, and a block.
-const STEP_S: f64 = 0.5;
-const BLOCK_S: f64 = 0.05;
+/// A boot without its visits.
+pub const BOOT_SECONDS: f64 = BOOT_S + END_S;
+/// Starting and ending a visit.
+const VISIT_S: f64 = 0.15;
+/// Calls per second where nothing else sets the pace, under TCG on the slower
+/// architecture.
+const CALLS_PER_SECOND: f64 = 1_000.0;
+/// A boot's own start and end.
+const END_S: f64 = 0.7;
 
 /// A kernel build; `small` when only a .c file or two are touched.
 #[must_use]
@@ -35,53 +38,42 @@ pub fn build(cpus: u32, small: bool) -> Duration {
     Duration::from_secs_f64(cpu_seconds / f64::from(cpus.max(1)))
 }
 
-/// Samples per second under TCG where nothing else sets the pace, on the slower
-/// architecture.
-fn calls_per_second(context: At) -> f64 {
-    match context {
-        At::Process => 30_000.0,
-        // Measured with the triggers of the first case, or near them.
-        At::PageFault | At::PageFaultLocked => 5_000.0,
-        At::Softirq => 1_000.0,
-        At::Hardirq => 3_000.0,
-        At::RqLock => 430.0,
-        At::Nmi => 350.0,
-    }
-}
-
-/// All boots that are left of a round: the steps, one boot for those that go
-/// together and one for each that goes alone.
+/// All boots that are left until the targets are met, if all goes well.
 #[must_use]
-pub fn boots(steps: &[Planned], made: &[BootObservation]) -> Duration {
-    let mut steps: Vec<Planned> = steps.to_vec();
+pub fn boots(plan: &Plan, targets: &[Target], made: &[BootObservation]) -> Duration {
+    let mut boots = made.to_vec();
     let mut total = Duration::ZERO;
-    while let Some(next) = next_boot(&steps, made) {
-        total += boot(steps.iter().map(|p| &p.step).filter(|step| next.contains(&step.id)));
-        steps.retain(|planned| !next.contains(&planned.step.id));
+    while let Some(visits) = next_boot(targets, &boots) {
+        total += boot(plan, &visits);
+        boots.push(BootObservation::as_hoped(&visits));
+        if boots.len() > made.len() + MOST_BOOTS {
+            break;
+        }
     }
     total
 }
 
-/// A boot that does these steps.
+/// Boots that are counted in advance; a plan that needs more takes long, whatever the sum.
+const MOST_BOOTS: usize = 500;
+
+/// A boot that makes these visits.
 #[must_use]
-pub fn boot<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Duration {
-    let step = |step: &Step| {
-        let calls = f64::from(step.calls_per_block);
-        let per_call = match step.period_us {
-            Some(period) => f64::from(period) / 1e6,
-            None => 1.0 / calls_per_second(step.context),
-        };
-        let block = (calls * per_call).min(f64::from(step.block_ms) / 1e3) + BLOCK_S;
-        let blocks = f64::from(step.blocks);
-        let blocks = match step.stop {
-            Stop::Fixed => blocks,
-            Stop::Precise { .. } => blocks * PRECISE_PART,
-            #[expect(clippy::cast_precision_loss, reason = "a guess")]
-            Stop::Claim { calls: wanted, .. } => blocks.min(wanted as f64 / calls.max(1.0)),
-        };
-        STEP_S + blocks * block
-    };
-    Duration::from_secs_f64(BOOT_S + steps.into_iter().map(step).sum::<f64>())
+pub fn boot(plan: &Plan, visits: &[u32]) -> Duration {
+    let seconds: f64 = visits.iter().filter_map(|id| plan.step(*id)).map(|p| visit(&p.step)).sum();
+    Duration::from_secs_f64(BOOT_S + END_S + seconds)
+}
+
+/// Seconds that a visit takes.
+#[must_use]
+pub fn visit(step: &Step) -> f64 {
+    let condition = bakeoff_fuzz::probe::check(step).map(|(_, condition)| condition);
+    let period = condition.ok().and_then(|condition| {
+        let axis = condition.axes.into_iter().find(|axis| axis.unit == "us");
+        axis.map(|axis| axis.value / 1e6)
+    });
+    let calls = f64::from(step.calls_per_block);
+    let block = calls * period.unwrap_or(1.0 / CALLS_PER_SECOND);
+    VISIT_S + f64::from(step.blocks) * block.min(f64::from(step.block_ms) / 1e3)
 }
 
 /// Whether little is rebuilt for a series of these files: it touches nothing but

@@ -1,178 +1,283 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the next boot of a cell has to do, from the boots there are. Pure.
 //!
-//! One boot does all steps, unless it cannot: a flood, a panic or a hang ends
-//! it in the midst of a step, and a lockdep report turns lockdep off, so that
-//! the steps after it prove nothing. Those get a fresh boot. A resumed run asks
-//! the same function, so it goes on where the interrupted one was.
+//! A cell has *targets*: how many visits each step is to have. They are spread over
+//! [`SPREAD`] boots, a visit or two of each step per boot, so that no boot decides. A
+//! flood, a panic or a hang ends a boot in the midst of a visit, and a lockdep report
+//! turns lockdep off, so that the visits after it prove nothing: those are made in
+//! another boot. A resumed run asks the same function, so it goes on where the
+//! interrupted one was.
 //!
-//! A step that has boots of its own (what it leaves behind would spoil others)
-//! comes after all others, alone.
+//! A step that has boots of its own (what it leaves behind would spoil others) comes
+//! after all others, alone.
 
 use bakeoff_fuzz::wire::StepOutcome;
+use sha2::{Digest, Sha256};
 
+use crate::keep::store::BootEnd;
 use crate::see::observation::BootObservation;
-use crate::spec::plan::Planned;
+use crate::spec::plan::{CellId, Planned};
+
+/// Boots that the visits before a look are spread over.
+pub const SPREAD: u32 = 8;
 
 /// Boots without a Hello after which a cell counts as one that does not boot.
 const SILENT_BOOTS: usize = 2;
-/// Times a step is begun before it is left at what it gave.
-const ATTEMPTS: usize = 2;
+/// Times a guest may die in a step before the step counts as one that ends it.
+const DEATHS: usize = 2;
+/// Times a step is begun, for each visit that it is to make.
+const ATTEMPTS: u32 = 2;
 
-/// The steps of the next boot, in order; `None` if nothing is left to do.
+/// How many visits a step is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// [`Step::id`](bakeoff_fuzz::wire::Step::id).
+    pub step: u32,
+    /// Visits in all.
+    pub visits: u32,
+    /// It gets boots of its own.
+    pub own_boot: bool,
+}
+
+impl From<&Planned> for Target {
+    fn from(planned: &Planned) -> Target {
+        let Planned { step, visits, own_boot, .. } = planned;
+        Target { step: step.id, visits: *visits, own_boot: *own_boot }
+    }
+}
+
+/// The step of each visit of the next boot; `None` if nothing is left to do.
 #[must_use]
-pub fn next_boot(steps: &[Planned], boots: &[BootObservation]) -> Option<Vec<u32>> {
+pub fn next_boot(targets: &[Target], boots: &[BootObservation]) -> Option<Vec<u32>> {
     if boots.iter().filter(|boot| boot.hello.is_none()).count() >= SILENT_BOOTS {
         return None;
     }
-    let left: Vec<&Planned> =
-        steps.iter().filter(|planned| !is_settled(planned.step.id, boots)).collect();
-    let together: Vec<u32> =
-        left.iter().filter(|planned| !planned.own_boot).map(|planned| planned.step.id).collect();
+    let left: Vec<(&Target, u32)> = targets
+        .iter()
+        .map(|target| (target, left(target, boots)))
+        .filter(|(_, left)| *left > 0)
+        .collect();
+    let number = u32::try_from(boots.len()).unwrap_or(u32::MAX);
+    let make = |(target, left): &(&Target, u32), at_least: u32| {
+        let visits = in_boot(target.visits, number).max(at_least).min(*left);
+        std::iter::repeat_n(target.step, visits as usize)
+    };
+    let together: Vec<_> = left.iter().filter(|(target, _)| !target.own_boot).collect();
     if together.is_empty() {
-        return left.first().map(|planned| vec![planned.step.id]);
+        return left.first().map(|alone| make(alone, 1).collect());
     }
-    Some(together)
+    let visits: Vec<u32> = together.iter().flat_map(|one| make(one, 0)).collect();
+    if visits.is_empty() {
+        return Some(together.iter().flat_map(|one| make(one, 1)).collect());
+    }
+    Some(visits)
 }
 
-fn is_settled(step: u32, boots: &[BootObservation]) -> bool {
-    let began: Vec<&BootObservation> =
-        boots.iter().filter(|boot| boot.begun.contains(&step)).collect();
-    began.len() >= ATTEMPTS || began.iter().any(|boot| settles(step, boot))
+/// Visits of a step that is to have so many in all, in the boot of that number: those
+/// before a look are spread over [`SPREAD`] boots.
+fn in_boot(visits: u32, number: u32) -> u32 {
+    // Every look after the first doubles the visits.
+    let before_look = if visits > crate::spec::plan::FIRST_LOOK { visits / 2 } else { visits };
+    let by = |boots: u32| (u64::from(boots) * u64::from(before_look)).div_ceil(u64::from(SPREAD));
+    let at = number % SPREAD;
+    u32::try_from(by(at + 1) - by(at)).unwrap_or(u32::MAX)
 }
 
-/// Whether this boot, in which the step was begun, says all it can about it.
-fn settles(step: u32, boot: &BootObservation) -> bool {
-    match boot.steps.get(&step) {
-        // The boot died of it: that is the answer.
-        None => true,
-        Some(StepOutcome::Unreachable { .. }) => true,
-        // Ours: once more, in a fresh boot.
-        Some(StepOutcome::Failed { .. }) => false,
-        Some(StepOutcome::Done) => {
-            let blocks: Vec<_> = boot.blocks.iter().filter(|b| b.step == step).collect();
-            blocks.is_empty() || blocks.iter().any(|b| b.debug_locks_before != Some(false))
+/// Visits of a step that are still to be made.
+fn left(target: &Target, boots: &[BootObservation]) -> u32 {
+    let mut counted = 0;
+    let mut begun = 0;
+    let mut deaths = 0;
+    for boot in boots {
+        for visit in boot.visits.iter().filter(|visit| visit.step == target.step) {
+            begun += 1;
+            match &visit.outcome {
+                Some(StepOutcome::Unreachable { .. }) => return 0,
+                Some(StepOutcome::Done | StepOutcome::Failed { .. }) => {
+                    counted += u32::from(visit.counts());
+                }
+                // A flood of reports is an answer, and the next visit gives the same.
+                None if matches!(boot.end, BootEnd::Flood { .. }) => counted += 1,
+                None => deaths += 1,
+            }
         }
+    }
+    let attempts = target.visits.saturating_mul(ATTEMPTS);
+    if deaths >= DEATHS || begun >= attempts.max(ATTEMPTS) {
+        return 0;
+    }
+    target.visits.saturating_sub(counted)
+}
+
+/// The visits in the order in which they are made: random, by the boot's own seed, so that
+/// no condition always comes after the same one.
+#[must_use]
+pub fn shuffled(mut visits: Vec<u32>, seed: u64) -> Vec<u32> {
+    let key = |place: usize, step: u32| {
+        let mut hash = Sha256::new();
+        hash.update(seed.to_le_bytes());
+        hash.update((place as u64).to_le_bytes());
+        hash.update(step.to_le_bytes());
+        hash.finalize()
+    };
+    let mut keyed: Vec<_> =
+        visits.drain(..).enumerate().map(|(place, step)| (key(place, step), step)).collect();
+    keyed.sort();
+    keyed.into_iter().map(|(_, step)| step).collect()
+}
+
+/// More that is to be done for a run, beyond its plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wanted {
+    /// Cells and what their steps are to have.
+    pub targets: Vec<(CellId, Vec<Target>)>,
+    /// What it is for, in words, for the progress display.
+    pub why: String,
+}
+
+/// Decides from what a run has what it should do next. The run knows how to boot, not what
+/// is still open.
+pub trait Steering {
+    /// What is to be done now; `None` if everything is settled, or can only be left open.
+    ///
+    /// # Errors
+    /// The run cannot be read.
+    fn next(&self) -> crate::base::error::Result<Option<Wanted>>;
+
+    /// All that a part of the plan can tell is there: shows what is known so far.
+    ///
+    /// # Errors
+    /// The run cannot be read or written.
+    fn interim(&self) -> crate::base::error::Result<()>;
+}
+
+/// Carries out the plan and nothing more.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsPlanned;
+
+impl Steering for AsPlanned {
+    fn next(&self) -> crate::base::error::Result<Option<Wanted>> {
+        Ok(None)
+    }
+
+    fn interim(&self) -> crate::base::error::Result<()> {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keep::store::BootEnd;
-    use bakeoff_fuzz::wire::{Block, Counts, Hello, Step};
+    use crate::see::observation::testing::{boot, visit};
 
-    fn boot(end: BootEnd) -> BootObservation {
-        BootObservation {
-            name: "0-000".into(),
-            round: 0,
-            end,
-            seconds: 1.0,
-            hello_seconds: None,
-            hello: None,
-            asked: vec![],
-            begun: vec![],
-            steps: Default::default(),
-            blocks: vec![],
-            end_record: None,
-            splats: vec![],
-            evidence: vec![],
-        }
+    fn targets(steps: &[(u32, u32)]) -> Vec<Target> {
+        steps
+            .iter()
+            .map(|(step, visits)| Target { step: *step, visits: *visits, own_boot: false })
+            .collect()
     }
 
-    fn booted(end: BootEnd, begun: &[u32], done: &[u32]) -> BootObservation {
-        let hello = Hello {
-            wire: 1,
-            source_hash: String::new(),
-            boot: "0-000".into(),
-            release: String::new(),
-            machine: String::new(),
-            cmdline: String::new(),
-            cpus_online: 2,
-            clocksource: "tsc".into(),
-            timer_resolution_ns: 1,
-            timer_100us_measured_ns: 1,
-            debug_locks: Some(true),
-            tainted: 0,
-            page_size: 4096,
-            at_ns: 0,
+    fn done(steps: &[u32]) -> BootObservation {
+        let visits = steps.iter().map(|step| visit(*step, Some(StepOutcome::Done))).collect();
+        boot(BootEnd::Ran, visits)
+    }
+
+    /// All boots that targets lead to, if all goes well.
+    fn all_boots(targets: &[Target]) -> Vec<Vec<u32>> {
+        let mut boots = Vec::new();
+        let mut asked = Vec::new();
+        while let Some(next) = next_boot(targets, &boots) {
+            boots.push(done(&next));
+            asked.push(next);
+            assert!(asked.len() < 100);
+        }
+        asked
+    }
+
+    /// Twelve visits lie in eight boots, four in four, one in one: no boot decides.
+    #[test]
+    fn visits_are_spread_over_boots() {
+        let boots = all_boots(&targets(&[(0, 12), (1, 4), (2, 1)]));
+        assert_eq!(boots.len(), 8);
+        let count = |step| -> Vec<usize> {
+            boots.iter().map(|b| b.iter().filter(|s| **s == step).count()).collect()
         };
-        BootObservation {
-            hello: Some(hello),
-            begun: begun.to_vec(),
-            steps: done.iter().map(|s| (*s, StepOutcome::Done)).collect(),
-            ..boot(end)
-        }
+        assert_eq!(count(0), [2, 1, 2, 1, 2, 1, 2, 1]);
+        assert_eq!(count(1).iter().sum::<usize>(), 4);
+        assert_eq!(count(2), [1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(all_boots(&targets(&[(0, 1)])), [[0]]);
+        let more = all_boots(&targets(&[(0, 48)]));
+        assert_eq!(more.iter().map(Vec::len).sum::<usize>(), 48);
+        assert!(more.iter().all(|b| b.len() <= 3), "{more:?}");
     }
 
-    fn steps(ids: &[u32]) -> Vec<Planned> {
-        let like = crate::judge::compare::testing::steps().remove(0);
-        ids.iter().map(|id| Planned::from(Step { id: *id, ..like.clone() })).collect()
-    }
-
-    fn block(step: u32, before: bool) -> Block {
-        Block {
-            step,
-            block: 0,
-            at_ns: 0,
-            window_ns: 0,
-            debug_locks_before: Some(before),
-            debug_locks_after: Some(false),
-            counts: Counts::default(),
-        }
-    }
-
-    /// A boot that did everything leaves nothing to do.
+    /// The visit a flood ended is an answer; those that it cost are made in a fresh boot.
     #[test]
-    fn one_good_boot_is_enough() {
-        assert_eq!(next_boot(&steps(&[0, 1]), &[]), Some(vec![0, 1]));
-        assert_eq!(next_boot(&steps(&[0, 1]), &[booted(BootEnd::Ran, &[0, 1], &[0, 1])]), None);
+    fn visits_after_a_flood_get_a_fresh_boot() {
+        let flood = BootEnd::Flood { title: "WARNING".into(), count: 300 };
+        let boots = [boot(flood, vec![visit(0, None)])];
+        assert_eq!(next_boot(&targets(&[(0, 1), (1, 1)]), &boots), Some(vec![1]));
     }
 
-    /// The step a boot died of is not repeated; the steps after it get a fresh boot.
+    /// A step in which guests died twice is left at that; the others go on.
     #[test]
-    fn steps_after_a_flood_get_a_fresh_boot() {
-        let flood = BootEnd::Flood { title: "WARNING".into(), count: 1000 };
-        let boots = [booted(flood, &[0], &[])];
-        assert_eq!(next_boot(&steps(&[0, 1]), &boots), Some(vec![1]));
+    fn a_step_that_ends_its_guest_twice_is_left() {
+        let hung = || boot(BootEnd::Panicked { line: "Kernel panic".into() }, vec![visit(0, None)]);
+        let wanted = targets(&[(0, 4), (1, 1)]);
+        let once = next_boot(&wanted, &[hung()]).unwrap();
+        assert!(once.contains(&0), "{once:?}");
+        assert_eq!(next_boot(&wanted, &[hung(), hung()]), Some(vec![1]));
+        assert_eq!(next_boot(&wanted, &[hung(), hung(), done(&[1])]), None);
     }
 
-    /// A step that ran entirely with lockdep off proves nothing and is run again, once.
+    /// A visit that ran entirely with lockdep off proves nothing and is made again, once.
     #[test]
-    fn steps_with_lockdep_off_are_run_again() {
-        let mut first = booted(BootEnd::Ran, &[0, 1], &[0, 1]);
-        first.blocks = vec![block(0, true), block(1, false)];
-        let mut second = booted(BootEnd::Ran, &[1], &[1]);
-        second.blocks = vec![block(1, false)];
-        assert_eq!(next_boot(&steps(&[0, 1]), std::slice::from_ref(&first)), Some(vec![1]));
-        assert_eq!(next_boot(&steps(&[0, 1]), &[first, second]), None);
+    fn visits_with_lockdep_off_are_made_again() {
+        let off = || {
+            let mut off = visit(0, Some(StepOutcome::Done));
+            off.blocks.push(bakeoff_fuzz::wire::Block {
+                debug_locks_before: Some(false),
+                ..Default::default()
+            });
+            boot(BootEnd::Ran, vec![off])
+        };
+        assert_eq!(next_boot(&targets(&[(0, 1)]), &[off()]), Some(vec![0]));
+        assert_eq!(next_boot(&targets(&[(0, 1)]), &[off(), off()]), None);
     }
 
     /// A kernel that does not boot is tried twice, so that one lost guest blames nobody.
     #[test]
     fn a_kernel_that_does_not_boot_is_tried_twice() {
-        let dead = boot(BootEnd::DidNotBoot { reason: "silence".into() });
-        assert_eq!(next_boot(&steps(&[0]), std::slice::from_ref(&dead)), Some(vec![0]));
-        assert_eq!(next_boot(&steps(&[0]), &[dead.clone(), dead]), None);
+        let dead = || {
+            let mut dead = boot(BootEnd::DidNotBoot { reason: "silence".into() }, vec![]);
+            dead.hello = None;
+            dead
+        };
+        assert_eq!(next_boot(&targets(&[(0, 1)]), &[dead()]), Some(vec![0]));
+        assert_eq!(next_boot(&targets(&[(0, 1)]), &[dead(), dead()]), None);
     }
 
-    /// A step with a boot of its own comes last, alone, and so does every other such.
+    /// A step with boots of its own comes last, alone; what cannot be reached is not asked
+    /// for again.
     #[test]
     fn some_steps_have_boots_of_their_own() {
-        let mut steps = steps(&[0, 1, 2, 3]);
-        steps[1].own_boot = true;
-        steps[2].own_boot = true;
-        let mut boots = Vec::new();
-        let mut asked = Vec::new();
-        while let Some(next) = next_boot(&steps, &boots) {
-            boots.push(booted(BootEnd::Ran, &next, &next));
-            asked.push(next);
-        }
-        assert_eq!(asked, [vec![0, 3], vec![1], vec![2]]);
-        // One that failed is tried once more, alone again.
-        let mut failed = booted(BootEnd::Ran, &[1], &[]);
-        failed.steps.insert(1, StepOutcome::Failed { reason: "EINVAL".into() });
-        let boots = [booted(BootEnd::Ran, &[0, 3], &[0, 3]), failed];
-        assert_eq!(next_boot(&steps, &boots), Some(vec![1]));
+        let mut wanted = targets(&[(0, 1), (1, 2), (2, 1)]);
+        wanted[1].own_boot = true;
+        assert_eq!(all_boots(&wanted), [vec![0, 2], vec![1], vec![1]]);
+        let reason = "no PMU".to_owned();
+        let away = boot(BootEnd::Ran, vec![visit(1, Some(StepOutcome::Unreachable { reason }))]);
+        assert_eq!(next_boot(&wanted[1..2], &[away]), None);
+    }
+
+    /// The order is random, the boot's own, and loses no visit.
+    #[test]
+    fn the_order_is_the_boots_own() {
+        let visits: Vec<u32> = (0..20).collect();
+        let (a, b) = (shuffled(visits.clone(), 1), shuffled(visits.clone(), 2));
+        assert_ne!(a, b);
+        assert_eq!(a, shuffled(visits.clone(), 1));
+        let mut sorted = a;
+        sorted.sort_unstable();
+        assert_eq!(sorted, visits);
     }
 }

@@ -32,8 +32,7 @@ pub fn observe_cell(store: &Store, cell: &Cell) -> Observation {
     let mut boots = Vec::new();
     for id in ids {
         match observe_boot(store, &id) {
-            Ok((mut boot, problems)) => {
-                boot.round = cell.round_of(boot.round);
+            Ok((boot, problems)) => {
                 let named = problems
                     .iter()
                     .map(|p| format!("{}: {p}", store.relative(&store.records(&id))));
@@ -57,16 +56,15 @@ pub fn observe_cell(store: &Store, cell: &Cell) -> Observation {
 /// A file is missing or broken.
 pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<String>)> {
     let end: EndJson = read_json(&store.end_json(id))?;
-    let records::Records { hello, mut begun, mut blocks, steps, end: end_record, problems } =
+    let records::Records { hello, mut visits, end: end_record, problems } =
         records::read(&store.records(id))?;
     let mut splats: Vec<SeenSplat> = splats(&store.console(id))?.iter().map(seen).collect();
     let mut asked = end.asked;
     if let BootEnd::Lost { console_offset, .. } = &end.end {
         // Only what was finished before counts.
         splats.retain(|splat| splat.offset < *console_offset);
-        begun.retain(|step| end.done.contains(step));
-        blocks.retain(|block| end.done.contains(&block.step));
-        asked.retain(|step| end.done.contains(step));
+        visits.retain(|visit| end.done.contains(&visit.number));
+        asked = visits.iter().map(|visit| visit.step).collect();
     }
     let evidence = [store.console(id), store.records(id), store.end_json(id)]
         .iter()
@@ -74,15 +72,12 @@ pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<
         .collect();
     let boot = BootObservation {
         name: id.name.clone(),
-        round: end.round,
         end: end.end,
         seconds: end.seconds,
         hello_seconds: end.hello_seconds,
         hello,
         asked,
-        begun,
-        steps,
-        blocks,
+        visits,
         end_record,
         splats,
         evidence,
@@ -126,7 +121,7 @@ fn seen(splat: &Splat) -> SeenSplat {
 
 #[cfg(test)]
 mod tests {
-    use bakeoff_fuzz::wire::{Block, Counts, Record, StepOutcome};
+    use bakeoff_fuzz::wire::{Block, Record, StepOutcome};
 
     use super::*;
     use crate::keep::store::{VERSION, write_json};
@@ -150,23 +145,16 @@ mod tests {
         let warning = "[    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n";
         let oops = "[    2.0] Oops: int3: 0000 [#1] SMP\n[    2.1] RIP: 0010:schedule+0x1/0x2\n";
         std::fs::write(store.console(&id), format!("{warning}{oops}")).unwrap();
-        let block = |step| {
-            Record::Block(Block {
-                step,
-                block: 0,
-                at_ns: 1,
-                window_ns: 1,
-                debug_locks_before: None,
-                debug_locks_after: None,
-                counts: Counts::default(),
-            })
+        let block = |visit| {
+            Record::Block(Block { step: visit, visit, ..Block::default() })
         };
+        let begin = |visit| Record::VisitBegin { visit, step: visit, at_ns: 1 };
         let records = [
-            Record::Hello(crate::judge::compare::testing::hello()),
-            Record::StepBegin { step: 0, at_ns: 1 },
+            Record::Hello(crate::see::observation::testing::hello()),
+            begin(0),
             block(0),
-            Record::StepEnd { step: 0, outcome: StepOutcome::Done, at_ns: 2 },
-            Record::StepBegin { step: 1, at_ns: 3 },
+            Record::VisitEnd { visit: 0, step: 0, outcome: StepOutcome::Done, at_ns: 2 },
+            begin(1),
             block(1),
         ];
         let lines: Vec<String> =
@@ -174,7 +162,6 @@ mod tests {
         std::fs::write(store.records(&id), lines.join("\n") + "\n").unwrap();
         let end = |end| EndJson {
             store_version: VERSION,
-            round: 0,
             end,
             asked: vec![0, 1, 2],
             done: vec![0],
@@ -190,12 +177,12 @@ mod tests {
         write_json(&store.end_json(&id), &end(lost)).unwrap();
         let (boot, problems) = observe_boot(&store, &id).unwrap();
         assert_eq!(problems, [""; 0]);
-        assert_eq!((boot.asked, boot.begun), (vec![0], vec![0]));
-        assert!(boot.blocks.iter().all(|b| b.step == 0) && boot.blocks.len() == 1);
+        assert_eq!(boot.asked, [0]);
+        assert_eq!(boot.blocks().map(|b| b.step).collect::<Vec<_>>(), [0]);
         assert_eq!(boot.splats.len(), 1, "{:?}", boot.splats);
         // A kernel that oopses by itself is another matter.
         write_json(&store.end_json(&id), &end(BootEnd::Ran)).unwrap();
         let (boot, _) = observe_boot(&store, &id).unwrap();
-        assert_eq!((boot.begun, boot.blocks.len(), boot.splats.len()), (vec![0, 1], 2, 2));
+        assert_eq!((boot.visits.len(), boot.blocks().count(), boot.splats.len()), (2, 2, 2));
     }
 }

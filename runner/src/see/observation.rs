@@ -4,13 +4,12 @@
 //! An [`Observation`] is recomputed from the run directory at any time; the
 //! comparison sees nothing else.
 
-use std::collections::BTreeMap;
-
 use bakeoff_fuzz::wire::{Block, End, Hello, StepOutcome};
 use serde::{Deserialize, Serialize};
 
 use crate::keep::store::{BootEnd, KernelJson};
 use crate::see::observe::Note;
+use crate::see::records::VisitRecord;
 use crate::spec::plan::{Cell, CellId};
 
 /// Everything known of one cell.
@@ -42,8 +41,6 @@ impl Observation {
 pub struct BootObservation {
     /// `<shard>-<nnn>`.
     pub name: String,
-    /// Which round of the cell's steps it belongs to.
-    pub round: u32,
     /// How it ended.
     pub end: BootEnd,
     /// Power-on to the end, seconds.
@@ -52,20 +49,54 @@ pub struct BootObservation {
     pub hello_seconds: Option<f64>,
     /// What the guest said it is.
     pub hello: Option<Hello>,
-    /// Steps it was asked to do.
+    /// [`Step::id`](bakeoff_fuzz::wire::Step::id) of each visit it was asked to make.
     pub asked: Vec<u32>,
-    /// Steps that were begun.
-    pub begun: Vec<u32>,
-    /// How each step ended.
-    pub steps: BTreeMap<u32, StepOutcome>,
-    /// The blocks, in the order of the records.
-    pub blocks: Vec<Block>,
+    /// The visits that were begun, in order.
+    pub visits: Vec<VisitRecord>,
     /// The End record.
     pub end_record: Option<End>,
     /// The splats on the console, in order.
     pub splats: Vec<SeenSplat>,
     /// Paths, relative to the run: console, records, end.
     pub evidence: Vec<String>,
+}
+
+impl BootObservation {
+    /// Its blocks, in order.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.visits.iter().flat_map(|visit| &visit.blocks)
+    }
+
+    /// A boot in which all of it goes well, for plans.
+    #[must_use]
+    pub fn as_hoped(visits: &[u32]) -> BootObservation {
+        let visit = |(step, number): (&u32, u32)| VisitRecord {
+            number,
+            step: *step,
+            begin_ns: 0,
+            end_ns: Some(0),
+            outcome: Some(StepOutcome::Done),
+            blocks: Vec::new(),
+        };
+        BootObservation {
+            name: String::new(),
+            end: BootEnd::Ran,
+            seconds: 0.0,
+            hello_seconds: None,
+            hello: None,
+            asked: visits.to_vec(),
+            visits: visits.iter().zip(0..).map(visit).collect(),
+            end_record: None,
+            splats: Vec::new(),
+            evidence: Vec::new(),
+        }
+    }
+
+    /// The step that was under way when the guest ended: what it died of.
+    #[must_use]
+    pub fn died_in(&self) -> Option<u32> {
+        self.visits.last().filter(|visit| visit.outcome.is_none()).map(|visit| visit.step)
+    }
 }
 
 /// A splat as the comparison needs it.
@@ -89,4 +120,56 @@ pub struct SeenSplat {
     pub signature: Vec<String>,
     /// What must be kept in mind when judging by it.
     pub notes: Vec<Note>,
+}
+
+/// Observations made up for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use bakeoff_fuzz::wire::{Hello, StepOutcome, VERSION};
+
+    use super::{BootEnd, BootObservation, VisitRecord};
+
+    /// A guest with lockdep on.
+    pub(crate) fn hello() -> Hello {
+        Hello {
+            wire: VERSION,
+            source_hash: String::new(),
+            boot: "0-000".into(),
+            release: "6.12.117".into(),
+            machine: "x86_64".into(),
+            cmdline: String::new(),
+            cpus_online: 2,
+            clocksource: "tsc".into(),
+            timer_resolution_ns: 1,
+            timer_100us_measured_ns: 150_000,
+            debug_locks: Some(true),
+            tainted: 0,
+            page_size: 4096,
+            at_ns: 1,
+        }
+    }
+
+    /// A visit without blocks.
+    pub(crate) fn visit(step: u32, outcome: Option<StepOutcome>) -> VisitRecord {
+        let end_ns = outcome.as_ref().map(|_| 2);
+        VisitRecord { number: 0, step, begin_ns: 1, end_ns, outcome, blocks: vec![] }
+    }
+
+    /// A boot that came up and made these visits.
+    pub(crate) fn boot(end: BootEnd, visits: Vec<VisitRecord>) -> BootObservation {
+        let numbered = visits.into_iter().zip(0..).map(|(v, number)| VisitRecord { number, ..v });
+        let visits: Vec<VisitRecord> = numbered.collect();
+        BootObservation {
+            name: "0-000".into(),
+            end,
+            seconds: 1.0,
+            hello_seconds: Some(0.5),
+            hello: Some(hello()),
+            asked: visits.iter().map(|visit| visit.step).collect(),
+            visits,
+            end_record: None,
+            splats: vec![],
+            evidence: vec![],
+        }
+    }
 }

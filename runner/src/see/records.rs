@@ -5,12 +5,11 @@
 //! line end is what one expects then. Any other line that is not a record is a
 //! problem of ours, named with its number; what stands around it is still used.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use bakeoff_fuzz::wire::{self, Block, End, Flip, Hello, Record, StepOutcome};
+use bakeoff_fuzz::wire::{self, Block, End, Hello, Record, StepOutcome};
 
 use crate::base::error::{Context, Result};
 
@@ -22,16 +21,44 @@ pub const LONGEST_LINE: usize = 1 << 20;
 pub struct Records {
     /// The first record.
     pub hello: Option<Hello>,
-    /// Steps that were begun, in order.
-    pub begun: Vec<u32>,
-    /// Blocks, in order.
-    pub blocks: Vec<Block>,
-    /// How each step ended.
-    pub steps: BTreeMap<u32, StepOutcome>,
+    /// The visits, in order.
+    pub visits: Vec<VisitRecord>,
     /// The last record.
     pub end: Option<End>,
     /// Lines that are no records, or stand where they must not.
     pub problems: Vec<String>,
+}
+
+/// One visit, as far as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VisitRecord {
+    /// Its place in the workload.
+    pub number: u32,
+    /// What it did.
+    pub step: u32,
+    /// Guest monotonic clock when it began, nanoseconds since boot.
+    pub begin_ns: u64,
+    /// The same when it ended; `None` if the guest did not live to tell.
+    pub end_ns: Option<u64>,
+    /// How it ended; `None` if the guest did not live to tell.
+    pub outcome: Option<StepOutcome>,
+    /// Its blocks, in order.
+    pub blocks: Vec<Block>,
+}
+
+impl VisitRecord {
+    /// The blocks that prove something.
+    pub fn proven(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter().filter(|block| block.proves())
+    }
+
+    /// Whether it did what it was to do, and proves something by it: not one that ran with
+    /// lockdep off from its beginning on.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.outcome == Some(StepOutcome::Done)
+            && (self.blocks.is_empty() || self.proven().next().is_some())
+    }
 }
 
 /// Reads the records of a boot; a missing file is one without records.
@@ -101,40 +128,58 @@ impl Records {
                 if self.hello.is_some() {
                     return Err("a second Hello".into());
                 }
-                if !(wire::OLDEST_READ..=wire::VERSION).contains(&hello.wire) {
-                    let (old, new) = (wire::OLDEST_READ, wire::VERSION);
-                    return Err(format!("wire version {}, not {old} to {new}", hello.wire));
+                if hello.wire != wire::VERSION {
+                    return Err(format!(
+                        "wire version {}, this program reads {}: report it with the bakeoff that \
+                         wrote it",
+                        hello.wire,
+                        wire::VERSION
+                    ));
                 }
                 self.hello = Some(hello);
             }
-            Record::StepBegin { step, .. } => self.begun.push(step),
-            Record::Block(block) => {
-                if !self.begun.contains(&block.step) {
-                    return Err(format!("a block of step {}, which was not begun", block.step));
+            Record::VisitBegin { visit, step, at_ns } => {
+                if self.visits.iter().any(|known| known.number == visit) {
+                    return Err(format!("visit {visit} is begun again"));
                 }
-                let counts = &block.counts;
-                for score in [counts.top, counts.all] {
-                    if score.correct > score.valid || score.valid > counts.calls {
-                        return Err(format!("block {} counts more than it has", block.block));
+                self.visits.push(VisitRecord {
+                    number: visit,
+                    step,
+                    begin_ns: at_ns,
+                    end_ns: None,
+                    outcome: None,
+                    blocks: Vec::new(),
+                });
+            }
+            Record::Block(block) => {
+                let open = self.open(block.visit, block.step)?;
+                for (name, share) in &block.shares {
+                    if share.right > share.of {
+                        return Err(format!("block {}: {name} is right too often", block.block));
                     }
                 }
-                let more = |flip: &Flip| {
-                    flip.checked() > counts.frames || flip.illegal_calls > counts.calls
-                };
-                if counts.flip.as_deref().is_some_and(more) {
-                    return Err(format!("block {} checks more than it has", block.block));
+                for (name, value) in &block.values {
+                    if !(value.mean.is_finite() && value.m2 >= 0.0) {
+                        return Err(format!("block {}: {name} is no number", block.block));
+                    }
                 }
-                self.blocks.push(block);
+                open.blocks.push(block);
             }
-            Record::StepEnd { step, outcome, .. } => {
-                if !self.begun.contains(&step) {
-                    return Err(format!("step {step} ends and was not begun"));
-                }
-                self.steps.insert(step, outcome);
+            Record::VisitEnd { visit, step, outcome, at_ns } => {
+                let open = self.open(visit, step)?;
+                open.end_ns = Some(at_ns);
+                open.outcome = Some(outcome);
             }
             Record::End(end) => self.end = Some(end),
         }
         Ok(())
+    }
+
+    /// The visit that is under way, if it is this one.
+    fn open(&mut self, visit: u32, step: u32) -> Result<&mut VisitRecord, String> {
+        let open = self.visits.last_mut().filter(|v| v.outcome.is_none());
+        open.filter(|v| v.number == visit && v.step == step)
+            .ok_or_else(|| format!("visit {visit} of step {step} is not under way"))
     }
 }
 
@@ -143,7 +188,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    const HELLO: &str = r#"{"record":"hello","wire":2,"source_hash":"x","boot":"0-000","release":"6.12","machine":"x86_64","cmdline":"","cpus_online":2,"clocksource":"tsc","timer_resolution_ns":1,"timer_100us_measured_ns":150000,"debug_locks":true,"tainted":0,"page_size":4096,"at_ns":1}"#;
+    const HELLO: &str = r#"{"record":"hello","wire":3,"source_hash":"x","boot":"0-000","release":"6.12","machine":"x86_64","cmdline":"","cpus_online":2,"clocksource":"tsc","timer_resolution_ns":1,"timer_100us_measured_ns":150000,"debug_locks":true,"tainted":0,"page_size":4096,"at_ns":1}"#;
 
     fn read_text(text: &str) -> Records {
         let dir = tempfile::tempdir().unwrap();
@@ -152,64 +197,66 @@ mod tests {
         read(&path).unwrap()
     }
 
+    const BEGIN: &str = r#"{"record":"visit-begin","visit":0,"step":3,"at_ns":5}"#;
+    const END: &str = r#"{"record":"visit-end","visit":0,"step":3,"outcome":{"outcome":"done"},"at_ns":9}"#;
+
     /// A guest that dies in the middle of a line loses that line and nothing else.
     #[test]
     fn a_cut_last_line_is_no_problem() {
-        let text =
-            format!("{HELLO}\n{{\"record\":\"step-begin\",\"step\":0,\"at_ns\":5}}\n{{\"rec");
-        let records = read_text(&text);
-        assert_eq!((records.begun, records.problems), (vec![0], vec![]));
+        let records = read_text(&format!("{HELLO}\n{BEGIN}\n{{\"rec"));
+        assert_eq!(records.problems, Vec::<String>::new());
+        let [visit] = records.visits.as_slice() else { panic!("{:?}", records.visits) };
+        assert_eq!((visit.step, visit.begin_ns, visit.outcome.as_ref()), (3, 5, None));
+        assert!(!visit.counts(), "a visit without an end counts for nothing");
     }
 
     /// Noise is named with its line; the records around it count.
     #[test]
     fn noise_is_named_and_survived() {
-        let text = format!(
-            "{HELLO}\n\u{fffd}garbage\n{{\"record\":\"step-begin\",\"step\":3,\"at_ns\":5}}\n"
-        );
-        let records = read_text(&text);
-        assert_eq!(records.begun, [3]);
+        let records = read_text(&format!("{HELLO}\n\u{fffd}garbage\n{BEGIN}\n"));
+        assert_eq!(records.visits.len(), 1);
         assert!(records.problems[0].starts_with("line 2 is no record"), "{:?}", records.problems);
     }
 
-    /// A second Hello, records before it or after the End, blocks of nothing: problems, not data.
+    /// A second Hello, records before it or after the End, another wire version, blocks of
+    /// nothing, a visit begun twice: problems, not data.
     #[test]
     fn records_out_of_place_are_problems() {
-        let begin = r#"{"record":"step-begin","step":0,"at_ns":5}"#;
         let end = r#"{"record":"end","records":1,"debug_locks":null,"tainted":0,"at_ns":9}"#;
-        assert!(read_text(&format!("{begin}\n")).problems[0].contains("before the Hello"));
+        assert!(read_text(&format!("{BEGIN}\n")).problems[0].contains("before the Hello"));
         assert!(read_text(&format!("{HELLO}\n{HELLO}\n")).problems[0].contains("second Hello"));
-        let late = read_text(&format!("{HELLO}\n{end}\n{begin}\n"));
-        assert!(late.problems[0].contains("after the End") && late.begun.is_empty());
-        let other = HELLO.replace("\"wire\":2", "\"wire\":9");
+        let late = read_text(&format!("{HELLO}\n{end}\n{BEGIN}\n"));
+        assert!(late.problems[0].contains("after the End") && late.visits.is_empty());
+        let other = HELLO.replace("\"wire\":3", "\"wire\":9");
         assert!(read_text(&format!("{other}\n")).problems[0].contains("wire version 9"));
+        let twice = read_text(&format!("{HELLO}\n{BEGIN}\n{END}\n{BEGIN}\n"));
+        assert!(twice.problems[0].contains("begun again"), "{:?}", twice.problems);
+        let after = read_text(&format!("{HELLO}\n{BEGIN}\n{END}\n{END}\n"));
+        assert!(after.problems[0].contains("not under way"), "{:?}", after.problems);
     }
 
-    /// A guest that checks more frames than it has is not believed.
+    /// A block that is right more often than it was asked is not believed.
     #[test]
     fn counts_that_do_not_add_up_are_problems() {
-        let block = |legal: u64| {
-            let counts = wire::Counts {
-                calls: 2,
-                frames: 8,
-                flip: Some(Box::new(Flip { flips: 1, legal, ..Flip::default() })),
-                ..wire::Counts::default()
-            };
-            serde_json::to_string(&Record::Block(Block {
-                step: 0,
-                block: 0,
-                at_ns: 1,
-                window_ns: 1,
-                debug_locks_before: None,
-                debug_locks_after: None,
-                counts,
-            }))
-            .unwrap()
+        let block = |right: u64| {
+            let share = wire::Share { of: 8, right };
+            let shares = [("x.y".to_owned(), share)].into();
+            serde_json::to_string(&Record::Block(Block { step: 3, shares, ..Block::default() }))
+                .unwrap()
         };
-        let begin = r#"{"record":"step-begin","step":0,"at_ns":5}"#;
-        let read = |legal| read_text(&format!("{HELLO}\n{begin}\n{}\n", block(legal)));
-        assert_eq!((read(8).blocks.len(), read(8).problems.len()), (1, 0));
-        assert!(read(9).problems[0].contains("checks more"), "{:?}", read(9).problems);
+        let read = |right| read_text(&format!("{HELLO}\n{BEGIN}\n{}\n{END}\n", block(right)));
+        let good = read(8);
+        assert!(good.problems.is_empty() && good.visits[0].counts(), "{good:?}");
+        assert!(read(9).problems[0].contains("too often"), "{:?}", read(9).problems);
+    }
+
+    /// A visit that ran with lockdep off proves nothing.
+    #[test]
+    fn a_visit_without_lockdep_does_not_count() {
+        let block = Block { step: 3, debug_locks_before: Some(false), ..Block::default() };
+        let block = serde_json::to_string(&Record::Block(block)).unwrap();
+        let records = read_text(&format!("{HELLO}\n{BEGIN}\n{block}\n{END}\n"));
+        assert!(records.problems.is_empty() && !records.visits[0].counts(), "{records:?}");
     }
 
     /// A line without an end does not fill the memory.

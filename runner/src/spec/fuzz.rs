@@ -125,7 +125,7 @@ pub(super) fn resolve(raw: RawFuzz, around: &Around<'_>) -> Result<Fuzz, (String
     }
     let takes_part = |candidate: &&Candidate| {
         let named = candidates.is_empty() || candidates.contains(&candidate.name);
-        candidate.role == Role::Reference || named && candidate.role != Role::Sensitivity
+        candidate.role == Role::Reference || named
     };
     let mut taken: Vec<&Candidate> = known.iter().filter(takes_part).collect();
     taken.sort_by_key(|candidate| candidate.role != Role::Reference);

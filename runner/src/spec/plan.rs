@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which cells a bake-off has, in which order, with which seeds. Pure.
 //!
-//! A cell is base × candidate × architecture × profile: one kernel, one or more
-//! boots. Candidates are interleaved within base × architecture × profile so
-//! that a drift of the machine favours none of them, and that group is what a
-//! shard holds: hosts are never compared with each other.
+//! A cell is base × candidate × architecture × profile: one kernel, some boots.
+//! Candidates are interleaved within base × architecture × profile so that a drift of
+//! the machine favours none of them, and that group is what a shard holds: hosts are
+//! never compared with each other. All profiles of one architecture come before the next
+//! architecture, so that a first answer comes early.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use bakeoff_fuzz::wire::{self, Interface, Stack, Step, Stop, Stress};
+use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
-use crate::spec::{Probe, Role, Series, Spec, did_you_mean, word};
+use crate::spec::{Claim, Probe, Role, Series, Spec, did_you_mean};
 
 /// Every probe there is: the guest's own table.
 pub use bakeoff_fuzz::probe::PROBES;
-
-/// Whether a written probe makes sense: the guest's own check.
-pub(crate) fn check_probe(probe: &Probe) -> Result<(), String> {
-    bakeoff_fuzz::probe::check(&step(0, probe)).map(|_| ()).map_err(|why| why.to_string())
-}
 
 /// Names a cell: base × candidate × architecture × profile.
 #[derive(
@@ -49,6 +46,7 @@ impl fmt::Display for CellId {
 
 /// One kernel and what is done with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cell {
     /// Its name.
     pub id: CellId,
@@ -60,180 +58,68 @@ pub struct Cell {
     pub patches: Vec<PathBuf>,
     /// Why there is nothing to build.
     pub not_portable: Option<String>,
-    /// How often all steps are done, each time in fresh boots. The reference
-    /// is run twice: what differs between its own runs is noise.
-    pub rounds: u32,
-    /// Boots that a round takes at least: as many as one of its steps is spread over.
-    #[serde(default = "one")]
-    pub boots: u32,
-}
-
-impl Cell {
-    /// Numbers of the turns of a round: a turn is one of the boots that its steps are
-    /// spread over, or more if something cuts it short.
-    pub fn turns(&self, round: u32) -> std::ops::Range<u32> {
-        round * self.boots..(round + 1) * self.boots
-    }
-
-    /// The round that a turn belongs to.
-    #[must_use]
-    pub fn round_of(&self, turn: u32) -> u32 {
-        turn / self.boots.max(1)
-    }
-}
-
-fn one() -> u32 {
-    1
 }
 
 /// A step, and where it is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "WrittenStep")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Planned {
-    /// What the guest does, in each of its boots.
+    /// What a visit does.
     pub step: Step,
+    /// `build_id/hardirq/idle/4000us`: as a person names it.
+    pub label: String,
+    /// Visits on each kernel, before anybody asks for more.
+    pub visits: u32,
     /// Profiles it is done in; empty: all.
     pub profiles: Vec<String>,
     /// It gets boots of its own.
     pub own_boot: bool,
-    /// Boots of a round that it is done in.
-    pub boots: u32,
-    /// Rates that differ by less millionths are the same; `None`: than the comparison's
-    /// own margin.
-    pub margin_ppm: Option<u32>,
-}
-
-/// A step as a run has it written: older runs have the bare step.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WrittenStep {
-    Planned {
-        step: Step,
-        profiles: Vec<String>,
-        own_boot: bool,
-        #[serde(default = "one")]
-        boots: u32,
-        #[serde(default)]
-        margin_ppm: Option<u32>,
-    },
-    Bare(Step),
-}
-
-impl From<WrittenStep> for Planned {
-    fn from(written: WrittenStep) -> Planned {
-        match written {
-            WrittenStep::Planned { step, profiles, own_boot, boots, margin_ppm } => {
-                Planned { step, profiles, own_boot, boots, margin_ppm }
-            }
-            WrittenStep::Bare(step) => step.into(),
-        }
-    }
 }
 
 impl Planned {
-    /// The same, as much of it as the role needs: whether a planted fault is found shows
-    /// in a few blocks, and a kernel full of delays takes its time for each.
-    fn sized_for(&self, role: Role) -> Planned {
-        let mut planned = self.clone();
-        match role {
-            Role::Reference | Role::Control | Role::Contender => {}
-            Role::Sensitivity => planned.step.blocks = planned.step.blocks.div_ceil(4),
-        }
-        planned
-    }
-
-    /// Whether a candidate with this role does it in a profile. A kernel with a
-    /// planted fault does the steps that have to find it: they need a mapping that
-    /// changes.
+    /// Whether it is done in a profile.
     #[must_use]
-    pub fn is_for(&self, role: Role, profile: &str) -> bool {
-        let does = match role {
-            Role::Reference | Role::Control | Role::Contender => true,
-            Role::Sensitivity => self.step.stress == Stress::Flip,
-        };
-        does && (self.profiles.is_empty() || self.profiles.iter().any(|p| p == profile))
+    pub fn is_for(&self, profile: &str) -> bool {
+        self.profiles.is_empty() || self.profiles.iter().any(|name| name == profile)
     }
 }
 
-impl From<Step> for Planned {
-    fn from(step: Step) -> Planned {
-        Planned { step, profiles: Vec::new(), own_boot: false, boots: 1, margin_ppm: None }
-    }
-}
-
-/// A rate that is claimed, and the calls without a failure that show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A claim, on the steps of this plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Claim {
-    /// The rate, in thousand millionths: 999,990,000 is "five nines".
-    pub at_least_ppb: u32,
-    /// Calls of each cell and step.
-    pub calls: u64,
-    /// Boots they are spread over.
-    pub boots: u32,
-}
-
-impl Claim {
-    /// Boots a claim is spread over: enough that one odd boot is seen to be odd.
-    const BOOTS: u32 = 3;
-
-    /// The claim that a rate is at least so much.
-    ///
-    /// # Errors
-    /// Not a rate that a number of calls can show: not between 50% and 100%, or
-    /// one that takes more than a thousand million calls.
-    pub fn new(percent: f64) -> Result<Claim> {
-        let wrong = |why: &str| {
-            Err(Error::bad_input(format!("a claim of {percent}% {why}"))
-                .hint("give a percentage such as 99.999; it takes 299,572 calls"))
-        };
-        if !(50.0..100.0).contains(&percent) {
-            return wrong("is not between 50 and 100");
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1e9")]
-        let at_least_ppb = (percent * 1e7).round() as u32;
-        let rate = f64::from(at_least_ppb) / 1e9;
-        match crate::judge::stats::calls_for_claim(rate, 0, crate::judge::stats::CONFIDENCE) {
-            Some(calls) if calls <= 1_000_000_000 => {
-                Ok(Claim { at_least_ppb, calls, boots: Claim::BOOTS })
-            }
-            Some(_) | None => wrong("takes more calls than a machine can make"),
-        }
-    }
-
-    /// The rate claimed.
-    #[must_use]
-    pub fn rate(self) -> f64 {
-        f64::from(self.at_least_ppb) / 1e9
-    }
-
-    /// The step, sized for one of the claim's boots. A fifth more blocks than the
-    /// calls need: blocks that their time cuts short do not end it early.
-    fn resize(self, step: &mut Step) {
-        let calls = self.calls.div_ceil(u64::from(self.boots.max(1)));
-        let blocks = calls.div_ceil(u64::from(step.calls_per_block.max(1)));
-        step.blocks = u32::try_from(blocks + blocks.div_ceil(5)).unwrap_or(u32::MAX);
-        step.stop = Stop::Claim { at_least_ppb: self.at_least_ppb, calls };
-    }
+pub struct PlannedClaim {
+    /// As the spec has it.
+    pub claim: Claim,
+    /// Its steps by number.
+    pub steps: Vec<u32>,
+    /// The profile whose kernels it is judged on.
+    pub profile: String,
 }
 
 /// Everything a run will do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Root of all seeds.
     pub seed: u64,
     /// Cells in the order they are gone through.
     pub cells: Vec<Cell>,
-    /// Steps each round of each cell does, if they are for its profile.
+    /// Steps that each cell does, if they are for its profile.
     pub steps: Vec<Planned>,
-    /// The claim that is put to the test.
-    #[serde(default)]
-    pub claim: Option<Claim>,
+    /// What is judged.
+    pub claims: Vec<PlannedClaim>,
+    /// Seconds that the measuring may take; `None`: no limit but the looks.
+    pub budget_seconds: Option<u64>,
 }
 
-/// The profile whose kernels rates are taken from, where a run has it: debug
-/// options distort them.
+/// The profile whose kernels claims are judged on, where a run has it: debug options
+/// distort them.
 pub const PRODUCTION: &str = "production";
+
+/// Visits of a condition that no claim is about.
+const SHOWN_VISITS: u32 = 4;
+/// Visits of a condition of a claim before the first look.
+pub const FIRST_LOOK: u32 = 12;
 
 /// Which part of a spec is wanted; empty means all of it.
 #[derive(Clone, Debug, Default)]
@@ -244,12 +130,12 @@ pub struct Selection {
     pub candidates: Vec<String>,
     /// Profiles.
     pub profiles: Vec<String>,
-    /// Probes, by label or by any leading part of it.
+    /// Conditions, by label or by any leading part of it.
     pub probes: Vec<String>,
     /// Only what the spec marks as quick.
     pub quick: bool,
-    /// A rate in percent to be shown or refuted.
-    pub claim: Option<f64>,
+    /// Time the measuring may take, in place of the spec's.
+    pub budget: Option<Duration>,
 }
 
 impl Plan {
@@ -258,69 +144,27 @@ impl Plan {
     /// # Errors
     /// A selected word the spec does not have.
     pub fn new(spec: &Spec, selection: &Selection, seed: u64) -> Result<Plan> {
-        let claim = selection.claim.map(Claim::new).transpose()?;
         let archs = pick("architecture", &spec.architectures, &selection.archs)?;
-        let mut profiles = match selection.profiles.as_slice() {
+        let profiles = match selection.profiles.as_slice() {
             [] => spec.profiles.clone(),
             asked => {
                 let all = [spec.profiles.clone(), spec.on_request.clone()].concat();
                 pick("profile", &all, asked)?
             }
         };
-        // A claim is about rates, and those are production's where there is such.
-        if claim.is_some() && selection.profiles.is_empty() {
-            let production = |profile: &String| profile == PRODUCTION;
-            if profiles.iter().any(production) {
-                profiles.retain(production);
-            }
-        }
         let names: Vec<String> = spec.candidates.iter().map(|c| c.name.clone()).collect();
         let wanted = pick("candidate", &names, &selection.candidates)?;
-        let mut steps = Vec::new();
-        for (id, probe) in spec.probes.iter().enumerate() {
-            let label = probe.label();
-            let selected = |w: &String| selects(w, &label);
-            let named = selection.probes.is_empty() || selection.probes.iter().any(selected);
-            let done = probe.profiles.is_empty()
-                || probe.profiles.iter().any(|profile| profiles.contains(profile));
-            if named && done && (probe.quick || !selection.quick) {
-                let mut step = step(id, probe);
-                let Probe { profiles, own_boot, mut boots, margin_ppm, .. } = probe.clone();
-                step.blocks = step.blocks.div_ceil(boots.max(1));
-                if let Some(claim) = claim {
-                    // Its rounds are boots enough.
-                    boots = 1;
-                    claim.resize(&mut step);
-                }
-                steps.push(Planned { step, profiles, own_boot, boots, margin_ppm });
-            }
-        }
-        if selection.quick && !spec.probes.iter().any(|probe| probe.quick) {
-            return Err(Error::bad_input("no probe of the spec is marked `quick: true`")
-                .hint("mark some, or leave out --quick and select with --probe"));
-        }
-        for written in &selection.probes {
-            let labels: Vec<String> = spec.probes.iter().map(Probe::label).collect();
-            if !labels.iter().any(|label| selects(written, label)) {
-                return Err(Error::bad_input(format!("the spec has no probe `{written}`"))
-                    .hint(did_you_mean(written, labels.iter().map(String::as_str))));
-            }
-        }
-        if steps.is_empty() {
-            return Err(Error::bad_input("nothing is left to be measured")
-                .hint("`bakeoff list` shows the probes; a probe may be for some profiles only"));
-        }
+        let steps = steps(spec, selection, &profiles)?;
+        let claims = claims(spec, &steps, &profiles);
         let mut cells = Vec::new();
         for base in &spec.bases {
-            for profile in &profiles {
-                for arch in &archs {
-                    for candidate in &spec.candidates {
-                        let role = candidate.role;
-                        let does = || steps.iter().filter(|planned| planned.is_for(role, profile));
-                        let Some(boots) = does().map(|planned| planned.boots).max() else {
-                            continue;
-                        };
-                        if role == Role::Contender && !wanted.contains(&candidate.name) {
+            for arch in &archs {
+                for profile in &profiles {
+                    if !steps.iter().any(|planned| planned.is_for(profile)) {
+                        continue;
+                    }
+                    for candidate in in_order(spec) {
+                        if candidate.role == Role::Contender && !wanted.contains(&candidate.name) {
                             continue;
                         }
                         let (patches, not_portable) = match candidate.on.get(&base.name) {
@@ -335,113 +179,120 @@ impl Plan {
                                 arch: arch.clone(),
                                 profile: profile.clone(),
                             },
-                            role,
+                            role: candidate.role,
                             foreign: candidate.foreign,
                             patches,
                             not_portable,
-                            rounds: rounds(role, claim),
-                            boots,
                         });
                     }
                 }
             }
         }
-        Ok(Plan { seed, cells, steps, claim })
-    }
-
-    /// The steps of a turn of a cell.
-    #[must_use]
-    pub fn steps_of_turn(&self, cell: &Cell, turn: u32) -> Vec<Planned> {
-        let boot = turn % cell.boots.max(1);
-        let here = self.steps_of(cell).filter(|planned| boot < planned.boots);
-        here.map(|planned| planned.sized_for(cell.role)).collect()
+        let budget_seconds = selection.budget.or(spec.budget).map(|budget| budget.as_secs());
+        Ok(Plan { seed, cells, steps, claims, budget_seconds })
     }
 
     /// The steps that a cell does.
-    pub fn steps_of<'a>(&'a self, cell: &'a Cell) -> impl Iterator<Item = &'a Planned> {
-        self.steps.iter().filter(|planned| planned.is_for(cell.role, &cell.id.profile))
+    pub fn steps_of<'a>(&'a self, cell: &'a CellId) -> impl Iterator<Item = &'a Planned> {
+        self.steps.iter().filter(|planned| planned.is_for(&cell.profile))
     }
+
+    /// The step of that number.
+    #[must_use]
+    pub fn step(&self, id: u32) -> Option<&Planned> {
+        self.steps.iter().find(|planned| planned.step.id == id)
+    }
+
+    /// Cells that are compared with each other, in order: one base, architecture and
+    /// profile.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Vec<&Cell>> {
+        let mut groups: indexmap::IndexMap<(&str, &str, &str), Vec<&Cell>> =
+            indexmap::IndexMap::new();
+        for cell in &self.cells {
+            let CellId { base, arch, profile, candidate: _ } = &cell.id;
+            groups.entry((base, arch, profile)).or_default().push(cell);
+        }
+        groups.into_values().collect()
+    }
+}
+
+/// The candidates in the order in which they are gone through: first what the others are
+/// compared with.
+fn in_order(spec: &Spec) -> Vec<&crate::spec::Candidate> {
+    let mut all: Vec<_> = spec.candidates.iter().collect();
+    all.sort_by_key(|candidate| match candidate.role {
+        Role::Reference => 0,
+        Role::Control => 1,
+        Role::Contender => 2,
+        Role::NegativeControl => 3,
+    });
+    all
+}
+
+fn steps(spec: &Spec, selection: &Selection, profiles: &[String]) -> Result<Vec<Planned>> {
+    let in_claim = |label: &str| {
+        spec.claims.iter().any(|claim| claim.conditions.iter().any(|known| known == label))
+    };
+    let mut steps = Vec::new();
+    for (id, probe) in spec.probes.iter().enumerate() {
+        let Probe { step, label, visits, profiles: only, own_boot, quick } = probe.clone();
+        let named = selection.probes.is_empty()
+            || selection.probes.iter().any(|written| selects(written, &label));
+        let done = only.is_empty() || only.iter().any(|profile| profiles.contains(profile));
+        if !named || !done || (selection.quick && !quick) {
+            continue;
+        }
+        let usual = if in_claim(&label) { FIRST_LOOK } else { SHOWN_VISITS };
+        steps.push(Planned {
+            step: Step { id: u32::try_from(id).unwrap_or(u32::MAX), ..step },
+            label,
+            visits: visits.unwrap_or(usual),
+            profiles: only,
+            own_boot,
+        });
+    }
+    if selection.quick && !spec.probes.iter().any(|probe| probe.quick) {
+        return Err(Error::bad_input("no probe of the spec is marked `quick: true`")
+            .hint("mark some, or omit --quick and select with --probe"));
+    }
+    let labels = || spec.probes.iter().map(|probe| probe.label.as_str());
+    for written in &selection.probes {
+        if !labels().any(|label| selects(written, label)) {
+            return Err(Error::bad_input(format!("the spec has no condition `{written}`"))
+                .hint(did_you_mean(written, labels())));
+        }
+    }
+    if steps.is_empty() {
+        return Err(Error::bad_input("nothing is left to be measured")
+            .hint("`bakeoff list` shows the conditions; some are for one profile only"));
+    }
+    Ok(steps)
+}
+
+/// Claims are judged where debug options do not distort them: in the profile
+/// `production`, where there is one and their conditions are measured in it, else in the
+/// first profile in which they are.
+fn claims(spec: &Spec, steps: &[Planned], profiles: &[String]) -> Vec<PlannedClaim> {
+    let mut order: Vec<&String> = profiles.iter().filter(|name| *name == PRODUCTION).collect();
+    order.extend(profiles.iter().filter(|name| *name != PRODUCTION));
+    let planned = |claim: &Claim| {
+        order.iter().find_map(|profile| {
+            let steps: Vec<u32> = steps
+                .iter()
+                .filter(|p| claim.conditions.contains(&p.label) && p.is_for(profile))
+                .map(|p| p.step.id)
+                .collect();
+            let (claim, profile) = (claim.clone(), (*profile).clone());
+            (!steps.is_empty()).then_some(PlannedClaim { claim, steps, profile })
+        })
+    };
+    spec.claims.iter().filter_map(planned).collect()
 }
 
 /// Whether a label, or any leading part of it, names a step.
 pub(crate) fn selects(written: &str, label: &str) -> bool {
     label.strip_prefix(written).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// How often a cell does its steps. The reference is run twice; a claim wants
-/// several boots of everybody.
-fn rounds(role: Role, claim: Option<Claim>) -> u32 {
-    let once = if role == Role::Reference { 2 } else { 1 };
-    claim.map_or(once, |claim| claim.boots.max(once))
-}
-
-/// `build_id/hardirq/idle/4000us`: a step as a person names it. What is as usual
-/// is left out; what is not, is not: no two steps of a spec have one name.
-#[must_use]
-pub fn label(step: &Step) -> String {
-    let Step { probe, context, stress, period_us, writer_duty, interface, stack, .. } = step;
-    let condition = condition(*context, *stress, *period_us, *writer_duty, *interface, *stack);
-    format!("{probe}/{condition}")
-}
-
-/// The same without the probe's name.
-pub(crate) fn condition(
-    context: wire::Context,
-    stress: wire::Stress,
-    period_us: Option<u32>,
-    writer_duty: Option<u8>,
-    interface: Interface,
-    stack: Stack,
-) -> String {
-    let mut text = format!("{}/{}", word(context), word(stress));
-    if let Some(duty) = writer_duty {
-        text.push_str(&format!("/{duty}%"));
-    }
-    if let Some(period) = period_us {
-        text.push_str(&format!("/{period}us"));
-    }
-    if interface != Interface::default() {
-        text.push_str(&format!("/{}", word(interface)));
-    }
-    if stack != Stack::default() {
-        text.push_str(&format!("/{}", word(stack)));
-    }
-    text
-}
-
-pub(crate) fn step(id: usize, probe: &Probe) -> Step {
-    let Probe {
-        probe,
-        context,
-        stress,
-        period_us,
-        writer_duty,
-        interface,
-        stack,
-        blocks,
-        calls_per_block,
-        block_ms,
-        stop,
-        profiles: _,
-        boots: _,
-        margin_ppm: _,
-        own_boot: _,
-        quick: _,
-    } = probe.clone();
-    Step {
-        id: u32::try_from(id).unwrap_or(u32::MAX),
-        probe,
-        context,
-        stress,
-        period_us,
-        blocks,
-        calls_per_block,
-        block_ms,
-        interface,
-        stack,
-        writer_duty,
-        stop,
-    }
 }
 
 fn pick(what: &str, all: &[String], wanted: &[String]) -> Result<Vec<String>> {

@@ -6,11 +6,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
-use bakeoff_fuzz::wire::{Context as ProbeContext, Interface, Stack, Stress};
+use bakeoff_fuzz::wire::Params;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
-use super::many::Many;
 use super::{Gate, KnownSplat, Prediction, RawFuzz, Role, Thread, did_you_mean};
 
 /// `bakeoff.yaml`, key for key.
@@ -39,6 +38,12 @@ pub struct RawSpec {
     pub on_request: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
+    /// What candidates are judged by; left out: by what the probes declare.
+    #[serde(default)]
+    pub claims: Vec<RawClaim>,
+    /// Time the measuring may take, as `20 min`; claims that are open by then stay so.
+    #[serde(default)]
+    pub budget: Option<String>,
     /// What was expected before anything was measured.
     #[serde(default)]
     pub predictions: Vec<Prediction>,
@@ -113,48 +118,26 @@ pub struct RawCandidate {
     pub not_portable: BTreeMap<String, String>,
 }
 
-/// A measurement.
+/// A measurement. What is no key of this table is a parameter of the probe.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub struct RawProbe {
     /// Name of a probe.
     #[serde(deserialize_with = "probe_name")]
     pub probe: String,
-    /// Where the samples come from.
-    pub context: ProbeContext,
-    /// What else goes on.
-    #[serde(default = "idle")]
-    pub stress: Stress,
-    /// Asked distance between samples in microseconds; a list is a sweep.
+    /// Visits on each kernel; left out: 4, and for conditions of claims as many as the
+    /// looks say.
     #[serde(default)]
-    pub period_us: Many<u32>,
-    /// Asked share of time in percent that the writer holds or waits for the lock;
-    /// a list is a sweep.
+    pub visits: Option<u32>,
+    /// Blocks of a visit; left out: as the probe has it.
     #[serde(default)]
-    pub writer_duty: Many<u8>,
-    /// Which helper is asked.
+    pub blocks: Option<u32>,
+    /// Calls of a block; left out: as the probe has it.
     #[serde(default)]
-    pub interface: Interface,
-    /// What the sampled stack looks like.
+    pub calls_per_block: Option<u32>,
+    /// Milliseconds a block may take; left out: as the probe has it.
     #[serde(default)]
-    pub stack: Stack,
-    /// Blocks to take.
-    pub blocks: u32,
-    /// Eligible calls in a block.
-    pub calls_per_block: u32,
-    /// Milliseconds a block may take.
-    pub block_ms: u32,
-    /// Boots that the blocks are spread over.
-    #[serde(default = "one")]
-    pub boots: u32,
-    /// Half the width of the interval at which a rate is known well enough: the step
-    /// then ends before its last block.
-    #[serde(default)]
-    pub precise_to: Option<f64>,
-    /// Rates that differ by less than this are the same; left out: than the margin of
-    /// the comparison.
-    #[serde(default)]
-    pub margin: Option<f64>,
+    pub block_ms: Option<u32>,
     /// Profiles it is done in; left out: all.
     #[serde(default)]
     pub profiles: Vec<String>,
@@ -164,10 +147,27 @@ pub struct RawProbe {
     /// `--quick` keeps it.
     #[serde(default)]
     pub quick: bool,
+    /// The probe's own parameters; a list is a sweep where the probe allows it.
+    #[serde(flatten)]
+    pub params: Params,
 }
 
-fn idle() -> Stress {
-    Stress::Idle
+/// A question that candidates are judged by.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawClaim {
+    /// Its name, short enough for the head of a column.
+    pub claim: String,
+    /// What it asks, in a reader's words.
+    pub question: String,
+    /// The metric.
+    pub metric: String,
+    /// Conditions by label, or by any leading part of it.
+    pub conditions: Vec<String>,
+    /// Losses below it do not count: `2 points` of a share, `5 %` of the reference's
+    /// number; left out: the metric's own.
+    #[serde(default)]
+    pub margin: Option<String>,
 }
 
 /// Refuses an unknown probe where it stands, so that the error has its line.
@@ -196,7 +196,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
                 let mut entries: Vec<(String, T)> = Vec::new();
                 while let Some(key) = map.next_key::<String>()? {
                     if entries.iter().any(|(name, _)| *name == key) {
-                        return Err(A::Error::custom(format!("`{key}` stands here twice")));
+                        return Err(A::Error::custom(format!("`{key}` is given twice")));
                     }
                     let value = map.next_value()?;
                     entries.push((key, value));
@@ -206,8 +206,4 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
         }
         from.deserialize_map(Entries(PhantomData)).map(Ordered)
     }
-}
-
-fn one() -> u32 {
-    1
 }

@@ -6,7 +6,9 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bakeoff_fuzz::wire::Stop;
+use bakeoff_fuzz::probe as guest;
+use bakeoff_fuzz::wire::{Params, Step};
+use serde_json::Value;
 
 use super::raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 use super::{
@@ -14,7 +16,6 @@ use super::{
 };
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
-use crate::judge::compare::ORACLES;
 
 /// An error at the first line of the file that mentions `needle` as a key or item.
 struct Place<'a> {
@@ -74,6 +75,8 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes,
+        claims,
+        budget,
         gates,
         predictions,
         known_splats,
@@ -108,7 +111,7 @@ pub(super) fn resolve(
     for (role, what) in [
         (Role::Reference, "reference"),
         (Role::Control, "control"),
-        (Role::Sensitivity, "sensitivity"),
+        (Role::NegativeControl, "negative-control"),
     ] {
         let with: Vec<&Candidate> = resolved.iter().filter(|c| c.role == role).collect();
         if let [first, second, ..] = with.as_slice() {
@@ -132,8 +135,7 @@ pub(super) fn resolve(
 
     let mut resolved_probes: Vec<Probe> = Vec::new();
     for raw in probes {
-        for probe in measurements(raw).map_err(|why| place.error("precise-to", why))? {
-            crate::spec::plan::check_probe(&probe).map_err(|why| place.error("probes", why))?;
+        for probe in measurements(raw).map_err(|why| place.error("probes", why))? {
             for profile in &probe.profiles {
                 if !all_profiles.contains(profile) {
                     let near = did_you_mean(profile, all_profiles.iter().map(String::as_str));
@@ -147,8 +149,8 @@ pub(super) fn resolve(
                     || other.profiles.is_empty()
                     || probe.profiles.iter().any(|profile| other.profiles.contains(profile))
             };
-            if resolved_probes.iter().any(|o| o.label() == probe.label() && meets(o)) {
-                return Err(place.error("probes", format!("{} stands here twice", probe.label())));
+            if resolved_probes.iter().any(|o| o.label == probe.label && meets(o)) {
+                return Err(place.error("probes", format!("{} is given twice", probe.label)));
             }
             resolved_probes.push(probe);
         }
@@ -156,6 +158,22 @@ pub(super) fn resolve(
     if resolved_probes.is_empty() {
         return Err(place.error("probes", "a bake-off needs at least one probe"));
     }
+    let mut resolved_claims: Vec<super::Claim> = Vec::new();
+    for raw in claims {
+        let name = raw.claim.clone();
+        let claim = super::claims::resolve(raw, &resolved_probes)
+            .map_err(|(at, why)| place.error_below(&name, &at, why))?;
+        if resolved_claims.iter().any(|other| other.name == claim.name) {
+            return Err(place.error(&name, format!("the claim `{name}` is given twice")));
+        }
+        resolved_claims.push(claim);
+    }
+    if resolved_claims.is_empty() {
+        resolved_claims = super::claims::by_default(&resolved_probes, &profiles);
+    }
+    let budget = budget.as_deref().map(super::claims::parse_budget).transpose();
+    let budget = budget.map_err(|why| place.error("budget", why))?;
+    let nameable = Known { probes: &resolved_probes, claims: &resolved_claims };
     for Prediction { candidate, holds_if, .. } in &predictions {
         let known = || resolved.iter().map(|c| c.name.as_str());
         if !known().any(|name| name == candidate) {
@@ -165,17 +183,17 @@ pub(super) fn resolve(
                 format!("predictions: there is no candidate `{candidate}`; {near}"),
             ));
         }
-        check_gate(holds_if, &resolved_probes, &place)?;
+        check_gate(holds_if, &nameable, &place)?;
     }
     for gate in &gates {
-        check_gate(gate, &resolved_probes, &place)?;
+        check_gate(gate, &nameable, &place)?;
     }
     for (index, known) in known_splats.iter().enumerate() {
         if let Some((at, why)) = known.complaint(today) {
             return Err(place.error_below(&known.pattern, at, why));
         }
         if known_splats[..index].iter().any(|other| other.pattern == known.pattern) {
-            let why = format!("the known splat `{}` stands here twice", known.pattern);
+            let why = format!("the known splat `{}` is given twice", known.pattern);
             return Err(place.error_below(&known.pattern, &known.pattern, why));
         }
     }
@@ -200,141 +218,134 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes: resolved_probes,
+        claims: resolved_claims,
+        budget,
         gates,
         known_splats,
         fuzz,
     })
 }
 
-/// Whether a gate can be asked at all.
-fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
-    if let Gate::RateFalls { metric: _, probe, from } = gate {
-        let labels: Vec<String> = probes.iter().map(Probe::label).collect();
-        for written in [probe, from] {
-            if !labels.contains(written) {
-                let near = did_you_mean(written, labels.iter().map(String::as_str));
-                return Err(place.error(written, format!("no probe `{written}`; {near}")));
-            }
-        }
-    }
-    let (metric, context, probe, rate) = match gate {
-        Gate::RateFalls { metric, .. } => (metric, &None, &None, None),
-        Gate::RateAtLeast { metric, context, probe, rate }
-        | Gate::RateAtMost { metric, context, probe, rate }
-        | Gate::RateNever { metric, context, probe, rate } => (metric, context, probe, Some(*rate)),
-        Gate::RateIs { metric, context, probe, is } => {
-            if is.is_empty() {
-                return Err(place.error("gates", "`is:` is empty: no rate is that"));
-            }
-            (metric, context, probe, None)
-        }
-        Gate::SplatIs { is, title: _ } if is.is_empty() => {
-            return Err(place.error("gates", "`is:` is empty: no splat is that"));
-        }
-        Gate::FindingIs { oracle, is: _ } if !ORACLES.iter().any(|known| known.name == *oracle) => {
-            let near = did_you_mean(oracle, ORACLES.iter().map(|known| known.name));
-            return Err(place.error(oracle, format!("there is no oracle `{oracle}`; {near}")));
-        }
-        Gate::FindingIs { is, oracle: _ } if is.is_empty() => {
-            return Err(place.error("gates", "`is:` is empty: no finding is that"));
-        }
-        Gate::VerdictIs { is } if is.is_empty() => {
-            return Err(place.error("gates", "`is:` is empty: no verdict is that"));
-        }
-        Gate::NoAddedSplats
-        | Gate::ControlSplatRemoved
-        | Gate::NotWorse
-        | Gate::SplatIs { .. }
-        | Gate::NoSplats { .. }
-        | Gate::FindingIs { .. }
-        | Gate::VerdictIs { .. } => return Ok(()),
-    };
-    if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
-        return Err(place.error("gates", format!("rate {rate} is not between 0 and 1")));
-    }
-    let metrics = || crate::spec::plan::PROBES.iter().flat_map(|p| p.metrics.iter().copied());
-    if !metrics().any(|m| m == metric) {
-        let message = format!("no metric `{metric}`; {}", did_you_mean(metric, metrics()));
-        return Err(place.error(metric, message));
-    }
-    if let Some(context) = context
-        && !probes.iter().any(|p| p.context == *context)
-    {
-        let context = super::word(*context);
-        return Err(place.error("gates", format!("no probe measures context {context}")));
-    }
-    if let Some(written) = probe {
-        let labels: Vec<String> = probes.iter().map(Probe::label).collect();
-        if !labels.iter().any(|label| crate::spec::plan::selects(written, label)) {
-            let near = did_you_mean(written, labels.iter().map(String::as_str));
-            return Err(place.error(written, format!("no probe `{written}`; {near}")));
-        }
-    }
-    Ok(())
+/// What a gate may name.
+struct Known<'a> {
+    probes: &'a [Probe],
+    claims: &'a [super::Claim],
 }
 
-/// One measurement for each period and duty of a written one.
+/// Whether a gate names what there is.
+fn check_gate(gate: &Gate, known: &Known<'_>, place: &Place<'_>) -> Result<()> {
+    let empty = |what: &str| Err(place.error("gates", format!("`is:` is empty: no {what} is that")));
+    let labels = || known.probes.iter().map(|p| p.label.as_str());
+    let metric = |metric: &str| {
+        if super::claims::declared(metric).is_some() {
+            return Ok(());
+        }
+        let all = guest::PROBES.iter().flat_map(|probe| probe.metrics).map(|m| m.name);
+        Err(place.error(metric, format!("no metric `{metric}`; {}", did_you_mean(metric, all))))
+    };
+    let condition = |written: &str| {
+        if labels().any(|label| super::plan::selects(written, label)) {
+            return Ok(());
+        }
+        let near = did_you_mean(written, labels());
+        Err(place.error(written, format!("no condition `{written}`; {near}")))
+    };
+    match gate {
+        Gate::AtLeast { metric: name, condition: at, value }
+        | Gate::AtMost { metric: name, condition: at, value }
+        | Gate::Never { metric: name, condition: at, value } => {
+            metric(name)?;
+            let share = super::claims::declared(name).is_some_and(|m| m.kind == guest::MetricKind::Share);
+            if share && !(0.0..=1.0).contains(value) {
+                return Err(place.error("gates", format!("value {value} is not between 0 and 1")));
+            }
+            at.as_deref().map_or(Ok(()), condition)
+        }
+        Gate::Falls { metric: name, condition: at, from } => {
+            metric(name)?;
+            condition(at)?;
+            condition(from)
+        }
+        Gate::ClaimIs { claim, is } => {
+            let names = || known.claims.iter().map(|claim| claim.name.as_str());
+            if !names().any(|name| name == claim) {
+                let near = did_you_mean(claim, names());
+                return Err(place.error(claim, format!("no claim `{claim}`; {near}")));
+            }
+            if is.is_empty() { empty("claim") } else { Ok(()) }
+        }
+        Gate::WrongIs { metric: name, is } => {
+            metric(name)?;
+            if is.is_empty() { empty("answer") } else { Ok(()) }
+        }
+        Gate::SplatIs { title: _, is } if is.is_empty() => empty("splat"),
+        Gate::VerdictIs { is } if is.is_empty() => empty("verdict"),
+        Gate::NoNewSplats
+        | Gate::ControlSplatRemoved
+        | Gate::SplatIs { .. }
+        | Gate::NoSplats { .. }
+        | Gate::VerdictIs { .. } => Ok(()),
+    }
+}
+
+/// One measurement for each combination of what is given as a list.
 fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
     let RawProbe {
-        probe,
-        context,
-        stress,
-        period_us,
-        writer_duty,
-        interface,
-        stack,
-        blocks,
-        calls_per_block,
-        block_ms,
-        boots,
-        precise_to,
-        margin,
-        profiles,
-        own_boot,
-        quick,
+        probe, visits, blocks, calls_per_block, block_ms, profiles, own_boot, quick, params,
     } = raw;
-    let stop = match precise_to {
-        None => Stop::Fixed,
-        Some(half) if half > 0.0 && half < 0.5 => {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let half_width_ppm = (half * 1e6).round().max(1.0) as u32;
-            Stop::Precise { half_width_ppm }
+    let row = guest::find(&probe).ok_or_else(|| format!("there is no probe `{probe}`"))?;
+    for key in params.keys() {
+        if !row.params.iter().any(|param| param.name == key) {
+            let keys = ["visits", "blocks", "calls-per-block", "block-ms", "profiles", "own-boot", "quick"];
+            let all = row.params.iter().map(|param| param.name).chain(keys);
+            return Err(format!(
+                "the probe {probe} has no parameter `{key}`; {}",
+                did_you_mean(key, all)
+            ));
         }
-        Some(half) => return Err(format!("precise-to {half} is not between 0 and 0.5")),
-    };
-    let margin_ppm = match margin {
-        None => None,
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1e6")]
-        Some(margin) if margin > 0.0 && margin < 1.0 => Some((margin * 1e6).round() as u32),
-        Some(margin) => return Err(format!("margin {margin} is not between 0 and 1")),
-    };
-    if boots == 0 || boots > blocks.max(1) {
-        return Err(format!("boots {boots} is not between 1 and the number of blocks, {blocks}"));
     }
-    let mut all = Vec::new();
-    for writer_duty in writer_duty.each() {
-        for period_us in period_us.each() {
-            all.push(Probe {
+    if visits == Some(0) || visits.is_some_and(|visits| visits > 100_000) {
+        return Err("visits is not between 1 and 100000".into());
+    }
+    let mut all: Vec<Params> = vec![Params::new()];
+    for param in row.params {
+        let Some(value) = params.get(param.name) else { continue };
+        let values = match value {
+            Value::Array(list) if param.sweeps => {
+                if list.is_empty() {
+                    return Err(format!("the list of `{}` is empty", param.name));
+                }
+                list.clone()
+            }
+            other => vec![other.clone()],
+        };
+        let with = |params: &Params, value: &Value| {
+            let mut params = params.clone();
+            params.insert(param.name.to_owned(), value.clone());
+            params
+        };
+        all = all
+            .iter()
+            .flat_map(|params| values.iter().map(move |value| with(params, value)))
+            .collect();
+    }
+    let size = row.size;
+    all.into_iter()
+        .map(|params| {
+            let step = Step {
+                id: 0,
                 probe: probe.clone(),
-                context,
-                stress,
-                period_us,
-                writer_duty,
-                interface,
-                stack,
-                blocks,
-                calls_per_block,
-                block_ms,
-                boots,
-                stop,
-                margin_ppm,
-                profiles: profiles.clone(),
-                own_boot,
-                quick,
-            });
-        }
-    }
-    Ok(all)
+                params,
+                blocks: blocks.unwrap_or(size.blocks),
+                calls_per_block: calls_per_block.unwrap_or(size.calls_per_block),
+                block_ms: block_ms.unwrap_or(size.block_ms),
+            };
+            let (_, condition) = guest::check(&step).map_err(|why| why.to_string())?;
+            let label = format!("{probe}/{}", condition.label);
+            let profiles = profiles.clone();
+            Ok(Probe { step, label, visits, profiles, own_boot, quick })
+        })
+        .collect()
 }
 
 fn resolve_candidate(
@@ -458,7 +469,7 @@ fn check_words(what: &str, words: &[String], known: &[String], place: &Place<'_>
             return Err(place.error(word, format!("there is no {what} `{word}`; {near}")));
         }
         if words[..i].contains(word) {
-            return Err(place.error(word, format!("{what} `{word}` stands here twice")));
+            return Err(place.error(word, format!("{what} `{word}` is given twice")));
         }
     }
     Ok(())

@@ -204,6 +204,7 @@ mod tests {
         };
         let mut block = Block::default();
         buckets.tell(&mut block);
+        assert_eq!(crate::probe::build_id::PROBE.check(&block), Ok(()));
         assert_eq!(block.shares[STACKID_EXISTS], Share { of: 20, right: 4 });
         assert_eq!(block.shares[STACKID_STALE], Share { of: 143, right: 41 });
         assert_eq!((block.notes[STACKID_IDS], block.notes[STACKID_FALLBACK_IDS]), (3, 1));

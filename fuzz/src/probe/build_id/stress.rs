@@ -312,6 +312,7 @@ mod tests {
         let told = |held_ns, waited_ns, window_ns| {
             let mut block = Block::default();
             WriterTime { held_ns, waited_ns, window_ns, cycles: 5 }.tell(&mut block);
+            assert_eq!(crate::probe::build_id::PROBE.check(&block), Ok(()));
             assert_eq!(block.notes[WRITER_CYCLES], 5);
             assert_eq!(block.notes[WRITER_HELD_NS], held_ns);
             assert_eq!(block.notes[WRITER_WAITED_NS], waited_ns);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// The helper that is asked for build ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::enum_variant_names, reason = "the helpers' own names")]
 pub enum Interface {
     /// `bpf_get_stack`.
     #[default]

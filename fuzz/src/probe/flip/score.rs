@@ -152,6 +152,7 @@ mod tests {
         pairs().score(&bad, &mut block);
         pairs().score(&[Frame::default(); 4], &mut block);
         assert_eq!(block.calls, 4);
+        assert_eq!(crate::probe::flip::PROBE.check(&block), Ok(()));
         assert_eq!(block.shares[ANSWERED], Share { of: 15, right: 11 });
         assert_eq!(block.shares[LEGAL], Share { of: 11, right: 10 });
         let notes = [(IP, 4), (MIXED, 0), (DECOY, 1), (UNKNOWN_ID, 0), (OUT_OF_RANGE, 0)];

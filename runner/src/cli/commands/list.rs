@@ -88,14 +88,11 @@ fn probes() -> String {
     let mut text = String::new();
     for probe in crate::spec::plan::PROBES {
         text.push_str(&format!("  {:<12} {}\n", probe.name, probe.doc));
-        text.push_str(&format!("  {:<12} metrics: {}\n", "", probe.metrics.join(", ")));
-        for reach in probe.contexts {
-            text.push_str(&format!("  {:<12} {}: {}\n", "", word(reach.context), reach.trigger));
-            for (arch, reason) in [("x86_64", reach.not_on_x86_64), ("arm64", reach.not_on_arm64)] {
-                if let Some(reason) = reason {
-                    text.push_str(&format!("  {:<12}   not on {arch}: {reason}\n", ""));
-                }
-            }
+        for param in probe.params {
+            text.push_str(&format!("    {:<24} {}: {}\n", param.name, param.means, param.takes));
+        }
+        for metric in probe.metrics {
+            text.push_str(&format!("    {:<24} {}\n", metric.name, metric.means));
         }
     }
     text

@@ -6,6 +6,7 @@ use crate::base::event::Stage;
 use crate::cli::{bench, dry_run};
 use crate::fuzz::plan::FuzzPlan;
 use crate::judge;
+use crate::judge::steer::Steer;
 use crate::judge::report::{Format, Report};
 use crate::keep::store::{RunJson, Store, read_json};
 use crate::machine::accel::Accel;
@@ -31,7 +32,7 @@ fn selection(typed: &cli::Selection) -> Selection {
         profiles: profile,
         probes: probe,
         quick,
-        claim: None,
+        budget: None,
     }
 }
 
@@ -73,7 +74,7 @@ fn ensure_for(
 fn request(typed: &cli::Run) -> Request {
     Request {
         spec: typed.spec.clone(),
-        selection: Selection { claim: typed.claim, ..selection(&typed.selection) },
+        selection: Selection { budget: typed.budget, ..selection(&typed.selection) },
         add: typed.add.clone(),
         against_itself: None,
         out: typed.out.clone(),
@@ -94,14 +95,15 @@ pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
     }
     ensure_for(&plan, fuzz.as_ref(), &args.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
-    finish(&store, &machinery, args.gate, args.format, desk)
+    finish(&store, &machinery, false, args.gate, args.format, desk)
 }
 
 pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
     let request = Request {
         spec: args.spec.clone(),
         selection: selection(&args.selection),
-        against_itself: Some(args.times),
+        // A reference and a contender for each bake-off; the reference is there already.
+        against_itself: Some(args.times.saturating_mul(2).saturating_sub(1)),
         out: args.out.clone(),
         seed: args.seed,
         ..Request::default()
@@ -114,7 +116,7 @@ pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
     }
     ensure_for(&plan, None, &args.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
-    carry_out(&store, &machinery, desk)?;
+    carry_out(&store, &machinery, false, desk)?;
     calibrated(&store, desk)
 }
 
@@ -139,17 +141,18 @@ pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
     ensure_for(&run.plan, run.fuzz.as_ref(), &args.machinery, desk)?;
     let machinery = machinery(&args.machinery);
     if run.against_itself.is_some() {
-        carry_out(&store, &machinery, desk)?;
+        carry_out(&store, &machinery, false, desk)?;
         return calibrated(&store, desk);
     }
-    finish(&store, &machinery, args.gate, args.format, desk)
+    finish(&store, &machinery, args.decide, args.gate, args.format, desk)
 }
 
 /// Carries out what is left of a run; a failure says how to go on.
-fn carry_out(store: &Store, machinery: &Machinery, desk: &Desk) -> Result<()> {
+fn carry_out(store: &Store, machinery: &Machinery, decide: bool, desk: &Desk) -> Result<()> {
     desk.events.note(format!("run directory: {}", store.root().display()));
     let resume = format!("`bakeoff resume {}` goes on", store.root().display());
-    run::carry_out(store, machinery, &desk.tools()).map_err(|error| match error.next_step() {
+    let steer = Steer { store, data: &desk.data, events: &desk.events, decide };
+    run::carry_out(store, machinery, &desk.tools(), &steer).map_err(|error| match error.next_step() {
         Some(step) => {
             let step = format!("{step}; then {resume}");
             error.hint(step)
@@ -162,11 +165,12 @@ fn carry_out(store: &Store, machinery: &Machinery, desk: &Desk) -> Result<()> {
 fn finish(
     store: &Store,
     machinery: &Machinery,
+    decide: bool,
     gate: bool,
     format: &Format,
     desk: &Desk,
 ) -> Result<u8> {
-    carry_out(store, machinery, desk)?;
+    carry_out(store, machinery, decide, desk)?;
     let task = desk.events.start(Stage::Judge, "the run", None);
     let report = judge::judge(store, &desk.data)?;
     judge::write(store, &report)?;

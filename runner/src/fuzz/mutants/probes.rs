@@ -2,7 +2,7 @@
 //! Planted bugs and the probes: a bake-off in which each of them is a contender.
 //!
 //! Found is one that a maintainer would be told of: whose verdict against the
-//! reference is *worse*. Probes are judged by the same rules as in any run.
+//! reference is *not ok*. Probes are judged by the same rules as in any run.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,8 @@ use std::path::Path;
 use super::Mutant;
 use crate::base::error::{Context, Result};
 use crate::judge;
-use crate::judge::compare::Verdict;
+use crate::judge::row::Verdict;
+use crate::judge::steer::Steer;
 use crate::run::{self, Machinery, Request, Tools};
 use crate::spec::Role;
 use crate::spec::plan::Selection;
@@ -54,16 +55,17 @@ pub(super) fn run(
         ..Request::default()
     };
     let store = run::begin(&request, machinery, tools)?;
-    run::carry_out(&store, machinery, tools)?;
+    let steer = Steer { store: &store, data: tools.data, events: tools.events, decide: false };
+    run::carry_out(&store, machinery, tools, &steer)?;
     let report = judge::judge(&store, tools.data)?;
     judge::write(&store, &report)?;
     let said = |mutant: &&Mutant| {
         let row = report.verdicts.iter().find(|row| {
             row.role == Role::Contender
                 && row.place.candidate == mutant.name
-                && row.verdict == Verdict::Worse
+                && row.verdict == Verdict::NotOk
         })?;
-        Some(row.reasons.first().cloned().unwrap_or_default())
+        Some(row.because.first().cloned().unwrap_or_default())
     };
     Ok(mutants.iter().map(said).collect())
 }

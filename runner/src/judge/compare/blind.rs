@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::cell::{self, proves};
-use super::row::{Place, small};
+use super::cell;
+use crate::judge::row::Place;
 use crate::see::observation::{BootObservation, Observation};
 use crate::see::observe::Note;
 
@@ -115,7 +115,7 @@ pub struct BlindRow {
 fn off_in_silence(boot: &BootObservation) -> bool {
     let on_at_first = boot.hello.as_ref().is_some_and(|hello| hello.debug_locks == Some(true));
     let off_at_last = boot.end_record.as_ref().is_some_and(|end| end.debug_locks == Some(false));
-    let off = off_at_last || boot.blocks.iter().any(|block| !proves(block));
+    let off = off_at_last || boot.blocks().any(|block| !block.proves());
     let started_off = boot.hello.as_ref().is_some_and(|hello| hello.debug_locks == Some(false));
     let told = boot
         .splats
@@ -152,10 +152,10 @@ pub(super) fn rows(seen: &Observation) -> Vec<BlindRow> {
         }
         if count > 0 {
             rows.push(BlindRow {
-                place: Place::new(seen.id(), seen.boots.len(), evidence),
+                place: Place::new(seen.id(), evidence),
                 blind: *blind,
                 count,
-                boots_seen: small(boots.len()),
+                boots_seen: u32::try_from(boots.len()).unwrap_or(u32::MAX),
                 example,
                 text: blind.words().trim_end_matches('.').to_owned(),
             });

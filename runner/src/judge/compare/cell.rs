@@ -3,18 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use bakeoff_fuzz::wire::{Block, Step, StepOutcome};
+use bakeoff_fuzz::wire::StepOutcome;
 
-use super::label;
-use super::row::{CellEnd, CellRow, CellSeconds, Place};
 use super::words::{count, counted, list};
+use crate::judge::row::{CellEnd, CellRow, CellSeconds, Place};
 use crate::keep::store::{BootEnd, KernelOutcome};
 use crate::see::observation::{BootObservation, Observation};
-
-/// A block that ran with lockdep on throughout, or on a kernel without it.
-pub(super) fn proves(block: &Block) -> bool {
-    block.debug_locks_before != Some(false) && block.debug_locks_after != Some(false)
-}
+use crate::spec::plan::{Plan, Planned};
 
 /// All evidence of a cell: its build, then its boots.
 pub(super) fn evidence(seen: &Observation) -> Vec<String> {
@@ -32,37 +27,47 @@ pub(super) fn console_first(boot: &BootObservation) -> Vec<String> {
 /// What the boots of a cell did about one step.
 #[derive(Debug, Default)]
 pub(super) struct Exercise {
-    /// Some boot brought it to its end.
+    /// Some visit of it came to its end.
     pub(super) done: bool,
-    /// Eligible calls in blocks that prove something.
+    /// Calls in blocks that prove something.
     pub(super) calls: u64,
     /// Why the guest cannot do it.
     pub(super) unreachable: Option<String>,
     /// What failed on our side.
     pub(super) failed: Option<String>,
-    /// It was asked for.
-    pub(super) asked: bool,
+    /// Visits that were begun.
+    pub(super) begun: u64,
+    /// Visits in which the guest ended, but not by a flood of reports.
+    pub(super) deaths: u64,
 }
 
 pub(super) fn exercise(seen: &Observation, step: u32) -> Exercise {
     let mut found = Exercise::default();
     for boot in &seen.boots {
-        found.asked |= boot.asked.contains(&step);
-        match boot.steps.get(&step) {
-            Some(StepOutcome::Done) => found.done = true,
-            Some(StepOutcome::Unreachable { reason }) => found.unreachable = Some(reason.clone()),
-            Some(StepOutcome::Failed { reason }) => found.failed = Some(reason.clone()),
-            None => {}
+        for visit in boot.visits.iter().filter(|visit| visit.step == step) {
+            found.begun += 1;
+            match &visit.outcome {
+                Some(StepOutcome::Done) => found.done = true,
+                Some(StepOutcome::Unreachable { reason }) => {
+                    found.unreachable = Some(reason.clone());
+                }
+                Some(StepOutcome::Failed { reason }) => found.failed = Some(reason.clone()),
+                None => found.deaths += u64::from(!matches!(boot.end, BootEnd::Flood { .. })),
+            }
+            found.calls += visit.proven().map(calls_of).sum::<u64>();
         }
-        let blocks = boot.blocks.iter().filter(|b| b.step == step && proves(b));
-        found.calls += blocks.map(|b| b.counts.calls).sum::<u64>();
     }
     found
 }
 
+/// What a block did: its calls; one whose calls are all excluded did something too.
+pub(super) fn calls_of(block: &bakeoff_fuzz::wire::Block) -> u64 {
+    block.calls
+}
+
 /// The cell's row.
-pub(super) fn row(seen: &Observation, steps: &[Step]) -> CellRow {
-    let (end, note) = end(seen, steps);
+pub(super) fn row(seen: &Observation, plan: &Plan) -> CellRow {
+    let (end, note) = end(seen, plan);
     let (mut seconds, mut objects) = (CellSeconds::default(), None);
     if let Some(kernel) = &seen.kernel {
         match &kernel.outcome {
@@ -87,21 +92,21 @@ pub(super) fn row(seen: &Observation, steps: &[Step]) -> CellRow {
     // Folded from zero: the sum of nothing is -0.0. Milliseconds are enough.
     let all = seen.boots.iter().fold(0.0, |sum, boot| sum + boot.seconds);
     seconds.boots = (all * 1e3).round() / 1e3;
-    let place = Place::new(seen.id(), seen.boots.len(), evidence(seen));
-    CellRow { place, role: seen.cell.role, end, note, seconds, objects }
+    let place = Place::new(seen.id(), evidence(seen));
+    let boots = u32::try_from(seen.boots.len()).unwrap_or(u32::MAX);
+    CellRow { place, role: seen.cell.role, end, note, boots, seconds, objects }
 }
 
-fn end(seen: &Observation, steps: &[Step]) -> (CellEnd, Option<String>) {
+fn end(seen: &Observation, plan: &Plan) -> (CellEnd, Option<String>) {
     if let Some(reason) = &seen.cell.not_portable {
         return (CellEnd::NotPortable, Some(reason.clone()));
     }
     match seen.kernel.as_ref().map(|kernel| &kernel.outcome) {
         None => {
-            let why = match seen.errors.first() {
-                Some(error) => error.clone(),
-                None => "the run is not complete".into(),
+            return match seen.errors.first() {
+                Some(error) => (CellEnd::Error, Some(error.clone())),
+                None => (CellEnd::Waiting, None),
             };
-            return (CellEnd::Error, Some(why));
         }
         Some(KernelOutcome::NotPortable { reason }) => {
             return (CellEnd::NotPortable, Some(reason.clone()));
@@ -115,11 +120,10 @@ fn end(seen: &Observation, steps: &[Step]) -> (CellEnd, Option<String>) {
         Some(KernelOutcome::Built { .. }) => {}
     }
     if seen.boots.is_empty() {
-        let why = match seen.errors.first() {
-            Some(error) => error.clone(),
-            None => "built, but no boot of it is complete".into(),
+        return match seen.errors.first() {
+            Some(error) => (CellEnd::Error, Some(error.clone())),
+            None => (CellEnd::Waiting, Some("built, not booted yet".into())),
         };
-        return (CellEnd::Error, Some(why));
     }
     let ends: Vec<(CellEnd, Option<String>)> = seen.boots.iter().map(boot_end).collect();
     // The worst of its boots is how it ended: one panic among good boots is a panic.
@@ -134,7 +138,8 @@ fn end(seen: &Observation, steps: &[Step]) -> (CellEnd, Option<String>) {
     for (_, note) in ends.iter().filter(|(e, _)| *e == end) {
         notes.extend(note.iter().filter(|note| told.insert((*note).clone())).cloned());
     }
-    let missing: Vec<String> = steps.iter().filter_map(|step| not_done(seen, step)).collect();
+    let missing: Vec<String> =
+        plan.steps_of(seen.id()).filter_map(|planned| not_done(seen, planned)).collect();
     // A boot out of time is ours, unless all that was asked got done in another.
     if end == CellEnd::Error && missing.is_empty() {
         return (CellEnd::Ran, join(notes));
@@ -151,18 +156,17 @@ fn join(notes: Vec<String>) -> Option<String> {
 }
 
 /// The step's name, if no boot brought it to an answer.
-fn not_done(seen: &Observation, step: &Step) -> Option<String> {
-    let did = exercise(seen, step.id);
+fn not_done(seen: &Observation, planned: &Planned) -> Option<String> {
+    let did = exercise(seen, planned.step.id);
+    let name = planned.label.clone();
     match did {
         Exercise { done: true, .. } | Exercise { unreachable: Some(_), .. } => None,
-        Exercise { failed: Some(why), .. } => Some(format!("{} ({why})", label(step))),
-        Exercise { .. } => Some(label(step)),
+        Exercise { failed: Some(why), .. } => Some(format!("{name} ({why})")),
+        Exercise { deaths: 0, .. } => Some(name),
+        Exercise { deaths, begun, .. } => {
+            Some(format!("{name} (the guest ends here, {deaths} of {begun})"))
+        }
     }
-}
-
-/// The step that was begun and never ended: what the boot died of.
-pub(super) fn died_in(boot: &BootObservation) -> Option<u32> {
-    boot.begun.iter().find(|step| !boot.steps.contains_key(step)).copied()
 }
 
 fn boot_end(boot: &BootObservation) -> (CellEnd, Option<String>) {
@@ -170,7 +174,7 @@ fn boot_end(boot: &BootObservation) -> (CellEnd, Option<String>) {
         BootEnd::Ran => (CellEnd::Ran, None),
         BootEnd::Panicked { line } => (CellEnd::Panicked, Some(line.clone())),
         BootEnd::Hung { silent_seconds } => {
-            let last = match died_in(boot) {
+            let last = match boot.died_in() {
                 Some(step) => format!(" in step {step}"),
                 None => String::new(),
             };

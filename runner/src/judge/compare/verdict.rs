@@ -1,145 +1,174 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Folds findings into one verdict per base, candidate and architecture.
+//! Reads one verdict per base, candidate and architecture off the rows.
 //!
-//! One thing that is worse makes it worse. Else one thing that had to be known
-//! and is not makes it inconclusive. Else one thing that is better makes it
-//! better. Else it is the same *as far as tested*.
+//! One loss, confirmed splat, wrong answer or dead kernel makes it *not ok*. Else one thing
+//! that had to be known and is not leaves it *open*. Else it is *ok*: every claim is no
+//! worse or gains.
 
-use super::rate::condition;
-use super::row::{CellEnd, Change, Effect, Finding, Place, RateRow, Verdict, VerdictRow};
-use super::words::list;
-use super::{Comparison, Subject, flip, means};
+use super::Comparison;
+use crate::judge::row::{
+    CellEnd, ClaimReading, ControlSplat, Place, SplatReading, Verdict, VerdictRow, WrongReading,
+};
 use crate::spec::Role;
 
-pub(super) fn fold(subject: &Subject, found: &Comparison) -> Vec<VerdictRow> {
+pub(super) fn fold(found: &Comparison) -> Vec<VerdictRow> {
     let mut rows: Vec<VerdictRow> = Vec::new();
     for cell in &found.cells {
-        let at = &cell.place;
-        let known = |row: &VerdictRow| same_target(&row.place, at);
-        if !rows.iter().any(known) {
-            rows.push(one(subject, found, at, cell.role));
+        if !rows.iter().any(|row| row.place.same_target(&cell.place)) {
+            rows.push(one(found, &cell.place, cell.role));
         }
     }
     rows
 }
 
-/// The same base, candidate and architecture.
-pub(super) fn same_target(a: &Place, b: &Place) -> bool {
-    a.base == b.base && a.candidate == b.candidate && a.arch == b.arch
+/// What speaks against a candidate, and what is not known of it.
+#[derive(Default)]
+struct Because {
+    bad: Vec<String>,
+    open: Vec<String>,
+    good: Vec<String>,
 }
 
-/// A place that speaks of all profiles of a target.
-pub(super) fn all_profiles(found: &Comparison, at: &Place, evidence: Vec<String>) -> Place {
-    let cells: Vec<_> = found.cells.iter().filter(|c| same_target(&c.place, at)).collect();
-    let profiles: Vec<&str> = cells.iter().map(|c| c.place.profile.as_str()).collect();
-    let mut place = Place { profile: profiles.join("+"), evidence, ..at.clone() };
-    place.boots = cells.iter().map(|c| c.place.boots).sum();
-    let mut seen = std::collections::BTreeSet::new();
-    place.evidence.retain(|file| seen.insert(file.clone()));
-    place
-}
-
-fn one(subject: &Subject, found: &Comparison, at: &Place, role: Role) -> VerdictRow {
-    let findings: Vec<&Finding> =
-        found.findings.iter().filter(|f| same_target(&f.place, at)).collect();
-    let has = |effect| findings.iter().any(|f| f.effect == effect);
-    let (verdict, decisive) = if has(Effect::Worse) {
-        (Verdict::Worse, Effect::Worse)
-    } else if has(Effect::Inconclusive) {
-        (Verdict::Inconclusive, Effect::Inconclusive)
-    } else if has(Effect::Better) {
-        (Verdict::Better, Effect::Better)
-    } else if has(Effect::Same) {
-        (Verdict::Same, Effect::Same)
-    } else {
-        (Verdict::Inconclusive, Effect::Inconclusive)
-    };
-    let cells: Vec<_> = found.cells.iter().filter(|c| same_target(&c.place, at)).collect();
+fn one(found: &Comparison, at: &Place, role: Role) -> VerdictRow {
+    let cells: Vec<_> = found.cells.iter().filter(|c| c.place.same_target(at)).collect();
     let declared = cells.iter().all(|cell| cell.end == CellEnd::NotPortable);
-
-    let mut reasons = Vec::new();
-    for effect in [Effect::Worse, Effect::Inconclusive, Effect::Better] {
-        let with = findings.iter().filter(|f| f.effect == effect);
-        reasons.extend(with.map(|f| in_profile(&cells_profiles(&cells), f)));
+    let mut because = Because::default();
+    for cell in &cells {
+        let note = cell.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
+        let said = format!("{} {}{note}", cell.place.profile, end_words(cell.end));
+        match cell.end {
+            CellEnd::Ran | CellEnd::NotPortable => {}
+            CellEnd::DidNotApply
+            | CellEnd::DidNotBuild
+            | CellEnd::DidNotBoot
+            | CellEnd::Panicked
+            | CellEnd::Hung => because.bad.push(said),
+            CellEnd::Error | CellEnd::Waiting => because.open.push(said),
+        }
     }
-    reasons.extend(same(found, &findings, at, role, subject));
-    if removed(found, at) && verdict != Verdict::Worse {
-        reasons.push(
-            "a report that does not come cannot tell a fix from a check that was silenced".into(),
-        );
+    for row in found.claims.iter().filter(|row| row.place.same_target(at)) {
+        let claim = &row.claim;
+        match row.reading {
+            ClaimReading::Loses => because.bad.push(format!("{claim}: loses")),
+            // Surely less than anybody minds.
+            ClaimReading::LosesLittle => {
+                because.good.push(format!("{claim}: loses less than the margin"));
+            }
+            ClaimReading::Gains => because.good.push(format!("{claim}: gains")),
+            ClaimReading::NoWorse => because.good.push(format!("{claim}: no worse")),
+            ClaimReading::Open => because.open.push(format!("{claim}: not decided")),
+            ClaimReading::NotReached => because.open.push(format!("{claim}: {}", row.reason)),
+        }
     }
-    let info = subject.candidates.iter().find(|c| c.name == at.candidate);
-    let untested = info.filter(|c| !declared && !flip::has_tested(c, &found.findings, at));
-    if let Some(untested) = untested.and_then(|c| c.untested.as_ref()) {
-        reasons.push(format!("not tested: {untested}"));
+    for row in found.splats.iter().filter(|row| row.place.same_target(at)) {
+        let (k, n) = (row.seen.k, row.seen.n);
+        let said = format!("{} ({k} of {n} boots)", row.title);
+        match row.reading {
+            SplatReading::Introduced => because.bad.push(format!("new: {said}")),
+            SplatReading::Control if role != Role::Control => {
+                because.bad.push(format!("the control's splat is still there: {said}"));
+            }
+            SplatReading::Unclear if row.count > 0 => {
+                because.open.push(format!("{}: {}", row.title, row.reason));
+            }
+            SplatReading::SeenOnce
+            | SplatReading::Exposed
+            | SplatReading::Fixed
+            | SplatReading::Control
+            | SplatReading::Present
+            | SplatReading::Background
+            | SplatReading::Unclear => {}
+        }
     }
-    for note in findings.iter().filter(|f| f.effect == Effect::Note && f.oracle != "availability") {
-        reasons.push(format!("note: {}", in_profile(&cells_profiles(&cells), note)));
+    for row in found.wrong.iter().filter(|row| row.place.same_target(at)) {
+        if row.reading == WrongReading::Wrong {
+            because.bad.push(format!("{} wrong answers: {}", row.wrong, row.condition));
+        }
     }
-    let mut once = std::collections::BTreeSet::new();
-    reasons.retain(|reason| once.insert(reason.clone()));
-    let evidence = findings
-        .iter()
-        .filter(|f| f.effect == decisive)
-        .flat_map(|f| f.place.evidence.iter().cloned())
-        .collect();
-    let place = all_profiles(found, at, evidence);
-    VerdictRow { place, role, verdict, declared, reasons }
-}
-
-fn cells_profiles<'a>(cells: &[&'a super::CellRow]) -> Vec<&'a str> {
-    cells.iter().map(|c| c.place.profile.as_str()).collect()
-}
-
-/// The finding's text, with its profile where there are several.
-fn in_profile(profiles: &[&str], finding: &Finding) -> String {
-    if profiles.len() > 1 {
-        format!("{}: {}", finding.place.profile, finding.text)
+    let control_splat = control_splat(found, at, role);
+    match control_splat {
+        Some(ControlSplat::Gone) => because.good.push("the control's splat is gone".into()),
+        Some(ControlSplat::Unclear) => {
+            because.open.push("whether the control's splat is gone".into());
+        }
+        Some(ControlSplat::Present) | None => {}
+    }
+    let verdict = if !because.bad.is_empty() {
+        Verdict::NotOk
+    } else if !because.open.is_empty() || declared {
+        Verdict::Open
     } else {
-        finding.text.clone()
+        Verdict::Ok
+    };
+    let Because { bad, open, good } = because;
+    let mut evidence: Vec<String> = match verdict {
+        Verdict::NotOk => cells.iter().flat_map(|c| c.place.evidence.iter().cloned()).collect(),
+        Verdict::Ok | Verdict::Open => Vec::new(),
+    };
+    evidence.truncate(EVIDENCE);
+    let profiles: Vec<&str> = cells.iter().map(|c| c.place.profile.as_str()).collect();
+    let place = Place { profile: profiles.join("+"), evidence, ..at.clone() };
+    VerdictRow {
+        place,
+        role,
+        verdict,
+        declared,
+        because: [bad, open, good].concat(),
+        control_splat,
     }
 }
 
-fn removed(found: &Comparison, at: &Place) -> bool {
-    found.splats.iter().any(|s| same_target(&s.place, at) && s.change == Change::Removed)
+/// Files that a verdict names at most: the rows it rests on name all of theirs.
+const EVIDENCE: usize = 12;
+
+/// What became of the control's splats; the least good of them counts.
+fn control_splat(found: &Comparison, at: &Place, role: Role) -> Option<ControlSplat> {
+    if matches!(role, Role::Control | Role::Reference) {
+        return None;
+    }
+    let controls = found.cells.iter().filter(|c| c.role == Role::Control);
+    let mut control = controls.filter(|c| c.place.base == at.base && c.place.arch == at.arch);
+    let splats = |place: &Place| {
+        found.splats.iter().filter(|row| row.place.same_cell(place)).collect::<Vec<_>>()
+    };
+    let has_bug = control.any(|cell| {
+        splats(&cell.place).iter().any(|row| row.reading == SplatReading::Control)
+    });
+    if !has_bug {
+        return None;
+    }
+    let ours = found.splats.iter().filter(|row| row.place.same_target(at));
+    let mut worst = None;
+    for row in ours {
+        let here = match row.reading {
+            SplatReading::Control => ControlSplat::Present,
+            SplatReading::Unclear if row.count == 0 => ControlSplat::Unclear,
+            SplatReading::Fixed => ControlSplat::Gone,
+            _ => continue,
+        };
+        worst = match (worst, here) {
+            (Some(ControlSplat::Present), _) | (_, ControlSplat::Present) => {
+                Some(ControlSplat::Present)
+            }
+            // One of its reports that surely is gone says more than a rare one that may be.
+            (Some(ControlSplat::Gone), _) | (_, ControlSplat::Gone) => Some(ControlSplat::Gone),
+            (_, here) => Some(here),
+        };
+    }
+    Some(worst.unwrap_or(ControlSplat::Unclear))
 }
 
-/// What is the same, in as few words as that deserves.
-fn same(
-    found: &Comparison,
-    findings: &[&Finding],
-    at: &Place,
-    role: Role,
-    subject: &Subject,
-) -> Vec<String> {
-    let mut reasons = Vec::new();
-    for finding in findings.iter().filter(|f| f.effect == Effect::Same) {
-        if finding.oracle != "availability" {
-            reasons.push(finding.text.clone());
-        }
+/// A cell's end in words.
+pub(crate) fn end_words(end: CellEnd) -> &'static str {
+    match end {
+        CellEnd::Ran => "ran",
+        CellEnd::DidNotApply => "does not apply",
+        CellEnd::DidNotBuild => "does not build",
+        CellEnd::DidNotBoot => "does not boot",
+        CellEnd::Panicked => "panicked",
+        CellEnd::Hung => "hung",
+        CellEnd::NotPortable => "not portable",
+        CellEnd::Error => "not tested",
+        CellEnd::Waiting => "not done yet",
     }
-    let rows: Vec<&RateRow> = found
-        .rates
-        .iter()
-        .filter(|r| same_target(&r.place, at) && r.verdict == Verdict::Same && r.calls > 0)
-        .collect();
-    if role == Role::Reference || rows.is_empty() {
-        return reasons;
-    }
-    let mut metrics: Vec<&str> = Vec::new();
-    for row in &rows {
-        if !metrics.contains(&row.metric.as_str()) {
-            metrics.push(&row.metric);
-        }
-    }
-    for metric in metrics {
-        let of: Vec<String> = rows
-            .iter()
-            .filter(|row| row.metric == metric)
-            .map(|row| format!("{} {}", condition(row), super::shown(row)))
-            .collect();
-        let means = means(metric);
-        reasons.push(format!("{means} as in {}: {}", subject.reference(), list(&of)));
-    }
-    reasons
 }

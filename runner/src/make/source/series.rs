@@ -228,6 +228,37 @@ fn said(finished: &Finished) -> String {
     }
 }
 
+/// Files that patches touch, and lines that they add and remove: what they cost to read.
+/// A patch that cannot be read touches nothing; whoever applies it says why.
+#[must_use]
+pub fn extent(patches: &[PathBuf]) -> (Vec<String>, [u32; 2]) {
+    let mut files: Vec<String> = Vec::new();
+    let [mut added, mut removed] = [0, 0];
+    for path in patches {
+        let Ok(bytes) = std::fs::read(path) else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        let mut in_hunk = false;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("+++ ") {
+                let name = name.split('\t').next().unwrap_or(name);
+                let name = name.strip_prefix("b/").unwrap_or(name).to_owned();
+                if name != "/dev/null" && !files.contains(&name) {
+                    files.push(name);
+                }
+            } else if line.starts_with("@@ ") {
+                in_hunk = true;
+            } else if line.starts_with("diff --git ") || line == "-- " {
+                in_hunk = false;
+            } else if in_hunk && line.starts_with('+') {
+                added += 1;
+            } else if in_hunk && line.starts_with('-') && !line.starts_with("--- ") {
+                removed += 1;
+            }
+        }
+    }
+    (files, [added, removed])
+}
+
 /// `error: patch failed: mm/mmap.c:123` → the hunk that begins there.
 fn failing_hunk(said: &str, diff: &[u8]) -> Option<String> {
     let place = said.lines().find_map(|line| line.strip_prefix("error: patch failed: "))?;

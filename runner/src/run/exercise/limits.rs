@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bakeoff_fuzz::wire::{STEP_SILENCE_MS, Workload};
+use bakeoff_fuzz::wire::{STEP_SILENCE_MS, Step, Workload};
 
 use crate::machine::accel::Accel;
 
@@ -48,12 +48,10 @@ impl Limits {
         let scaled = |seconds: u64| Duration::from_secs(seconds * slowness);
         let longest = workload.steps.iter().map(|step| step.block_ms).max().unwrap_or(0);
         let spoken = Duration::from_millis(u64::from(longest) + u64::from(STEP_SILENCE_MS));
-        let windows: Duration = workload
-            .steps
-            .iter()
+        let windows: Duration = steps(workload)
             .map(|step| Duration::from_millis(u64::from(step.block_ms)) * step.blocks)
             .sum();
-        let steps = u32::try_from(workload.steps.len()).unwrap_or(u32::MAX);
+        let steps = u32::try_from(workload.visits.len()).unwrap_or(u32::MAX);
         let hello = scaled(30);
         Limits {
             hello,
@@ -69,6 +67,17 @@ impl Limits {
     }
 }
 
+/// What each visit of a workload does.
+pub(super) fn steps(workload: &Workload) -> impl Iterator<Item = &Step> {
+    let step = |id: &u32| workload.steps.iter().find(|step| step.id == *id);
+    workload.visits.iter().filter_map(step)
+}
+
+/// Blocks that a workload asks for.
+pub(super) fn blocks(workload: &Workload) -> u64 {
+    steps(workload).map(|step| u64::from(step.blocks)).sum()
+}
+
 /// Time as the guest had it: steps of the clock, each cut to a second.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -81,7 +90,7 @@ pub(super) struct Clock {
 }
 
 /// One step of the clock.
-pub(super) struct Step {
+pub(super) struct Tick {
     /// How long it was.
     pub time: Duration,
     /// Time to see whether QEMU still runs.
@@ -100,7 +109,7 @@ impl Clock {
         }
     }
 
-    pub(super) fn tick(&mut self) -> Step {
+    pub(super) fn tick(&mut self) -> Tick {
         let now = Instant::now();
         let step = (now - self.last).min(LONGEST_STEP);
         self.last = now;
@@ -114,7 +123,7 @@ impl Clock {
         if looks_up {
             self.unattended = Duration::ZERO;
         }
-        Step { time: step, looks_up }
+        Tick { time: step, looks_up }
     }
 
     /// The guest said something.
@@ -157,7 +166,7 @@ mod tests {
     /// would give up its step.
     #[test]
     fn limits_scale_with_the_accelerator() {
-        let workload = Workload { wire: 1, boot: "0-000".into(), seed: 0, steps: Vec::new() };
+        let workload = Workload { wire: 1, boot: "0-000".into(), seed: 0, steps: Vec::new(), visits: Vec::new() };
         let kvm = Limits::new(Accel::Kvm, &workload);
         let tcg = Limits::new(Accel::Tcg, &workload);
         assert!(tcg.hello > kvm.hello && tcg.silence > kvm.silence && tcg.total > kvm.total);

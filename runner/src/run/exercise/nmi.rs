@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bakeoff_fuzz::wire::{Context as ProbeContext, Step};
+use bakeoff_fuzz::probe::HostTask;
+use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,11 +46,12 @@ pub(super) struct Injector {
 
 /// The period at which a step's NMIs are to be injected, if they are.
 pub(super) fn period_of(step: &Step, method: NmiMethod) -> Option<Duration> {
-    match (step.context, method, step.period_us) {
-        (ProbeContext::Nmi, NmiMethod::Qmp, Some(period)) => {
-            Some(Duration::from_micros(period.into()))
+    let (_, condition) = bakeoff_fuzz::probe::check(step).ok()?;
+    match (condition.host?, method) {
+        (HostTask::InjectNmi { period_us }, NmiMethod::Qmp) => {
+            Some(Duration::from_micros(period_us.into()))
         }
-        _ => None,
+        (HostTask::InjectNmi { .. }, _) => None,
     }
 }
 

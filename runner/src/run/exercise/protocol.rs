@@ -18,7 +18,7 @@ use crate::see::records::LONGEST_LINE;
 pub struct Protocol {
     boot: String,
     cpus: u32,
-    steps: Vec<u32>,
+    visits: Vec<u32>,
     line: Vec<u8>,
     records: u64,
     state: State,
@@ -30,10 +30,10 @@ pub struct Protocol {
 enum State {
     /// A Hello.
     Greeting,
-    /// A step's begin, or the End.
-    Between,
-    /// Blocks of this step, or its end.
-    In { step: u32, next_block: u32 },
+    /// The begin of this visit, or the End.
+    Between { next_visit: u32 },
+    /// Blocks of this visit, or its end.
+    In { visit: u32, step: u32, next_block: u32 },
     /// Nothing.
     Over,
 }
@@ -45,7 +45,7 @@ impl Protocol {
         Protocol {
             boot: workload.boot.clone(),
             cpus,
-            steps: workload.steps.iter().map(|step| step.id).collect(),
+            visits: workload.visits.clone(),
             line: Vec::new(),
             records: 0,
             state: State::Greeting,
@@ -113,29 +113,37 @@ impl Protocol {
         match (self.state, record) {
             (State::Greeting, Record::Hello(hello)) => {
                 self.check_hello(hello)?;
-                Ok(State::Between)
+                Ok(State::Between { next_visit: 0 })
             }
             (State::Greeting, _) => Err("it comes before the Hello".into()),
             (State::Over, _) => Err("it comes after the End".into()),
             (_, Record::Hello(_)) => Err("it is a second Hello".into()),
-            (State::Between, Record::StepBegin { step, .. }) => {
-                if !self.steps.contains(step) {
-                    return Err(format!("nobody asked for step {step}"));
-                }
-                Ok(State::In { step: *step, next_block: 0 })
-            }
-            (State::In { step: open, next_block }, Record::Block(Block { step, block, .. })) => {
-                if *step != open || *block != next_block {
+            (State::Between { next_visit }, Record::VisitBegin { visit, step, .. }) => {
+                let asked = self.visits.get(next_visit as usize);
+                if *visit != next_visit || asked != Some(step) {
                     return Err(format!(
-                        "block {block} of step {step} instead of block {next_block} of step {open}"
+                        "visit {visit} of step {step} was not asked for here: visit {next_visit} \
+                         is of step {asked:?}"
                     ));
                 }
-                Ok(State::In { step: open, next_block: next_block.saturating_add(1) })
+                Ok(State::In { visit: *visit, step: *step, next_block: 0 })
             }
-            (State::In { step: open, .. }, Record::StepEnd { step, .. }) if *step == open => {
-                Ok(State::Between)
+            (State::In { visit, step, next_block }, Record::Block(block)) => {
+                let Block { visit: its_visit, step: its_step, block: number, .. } = block;
+                if (*its_visit, *its_step, *number) != (visit, step, next_block) {
+                    return Err(format!(
+                        "block {number} of visit {its_visit}, step {its_step}, instead of block \
+                         {next_block} of visit {visit}, step {step}"
+                    ));
+                }
+                Ok(State::In { visit, step, next_block: next_block.saturating_add(1) })
             }
-            (State::Between, Record::End(End { records, .. })) => {
+            (State::In { visit: open, step: of, .. }, Record::VisitEnd { visit, step, .. })
+                if (*visit, *step) == (open, of) =>
+            {
+                Ok(State::Between { next_visit: open.saturating_add(1) })
+            }
+            (State::Between { .. }, Record::End(End { records, .. })) => {
                 if *records != self.records {
                     return Err(format!(
                         "the guest sent {records} records before its End, {} arrived",
@@ -144,13 +152,13 @@ impl Protocol {
                 }
                 Ok(State::Over)
             }
-            (State::Between, Record::Block(_) | Record::StepEnd { .. }) => {
-                Err("it belongs to no open step".into())
+            (State::Between { .. }, Record::Block(_) | Record::VisitEnd { .. }) => {
+                Err("it belongs to no open visit".into())
             }
             (
-                State::In { step, .. },
-                Record::StepBegin { .. } | Record::StepEnd { .. } | Record::End(_),
-            ) => Err(format!("step {step} has not ended")),
+                State::In { visit, .. },
+                Record::VisitBegin { .. } | Record::VisitEnd { .. } | Record::End(_),
+            ) => Err(format!("visit {visit} has not ended")),
         }
     }
 
@@ -198,7 +206,7 @@ fn parse(line: &[u8]) -> Result<Record, String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use bakeoff_fuzz::wire::{Context, Counts, Interface, Stack, Step, StepOutcome, Stop, Stress};
+    use bakeoff_fuzz::wire::{Step, StepOutcome};
 
     use super::*;
 
@@ -207,18 +215,12 @@ pub(super) mod tests {
         let step = Step {
             id: 4,
             probe: "build_id".into(),
-            context: Context::Process,
-            stress: Stress::Idle,
-            period_us: None,
+            params: [("context".to_owned(), "process".into())].into(),
             blocks: 3,
             calls_per_block: 10,
             block_ms: 100,
-            interface: Interface::default(),
-            stack: Stack::default(),
-            writer_duty: None,
-            stop: Stop::default(),
         };
-        Workload { wire: VERSION, boot: "0-000".into(), seed: 1, steps: vec![step] }
+        Workload { wire: VERSION, boot: "0-000".into(), seed: 1, steps: vec![step], visits: vec![4] }
     }
 
     /// What a good guest of two CPUs answers to it.
@@ -247,16 +249,16 @@ pub(super) mod tests {
                 window_ns: 4,
                 debug_locks_before: Some(true),
                 debug_locks_after: Some(true),
-                counts: Counts::default(),
+                ..Block::default()
             })
         };
         vec![
             Record::Hello(hello),
-            Record::StepBegin { step: 4, at_ns: 2 },
+            Record::VisitBegin { visit: 0, step: 4, at_ns: 2 },
             block(0),
             block(1),
             block(2),
-            Record::StepEnd { step: 4, outcome: StepOutcome::Done, at_ns: 5 },
+            Record::VisitEnd { visit: 0, step: 4, outcome: StepOutcome::Done, at_ns: 5 },
             Record::End(End { records: 6, debug_locks: Some(true), tainted: 0, at_ns: 6 }),
         ]
     }
@@ -346,15 +348,15 @@ pub(super) mod tests {
         let after = [&all[..], &all[1..2]].concat();
         assert!(why(&after).contains("line 8 of the guest's records: it comes after the End"));
         let lost = [&all[..3], &all[4..]].concat();
-        assert!(why(&lost).contains("block 2 of step 4 instead of block 1"));
+        assert!(why(&lost).contains("block 2 of visit 0, step 4, instead of block 1"));
         let open = [&all[..5], &all[6..]].concat();
-        assert!(why(&open).contains("step 4 has not ended"));
+        assert!(why(&open).contains("visit 0 has not ended"));
         let fewer = [&all[..1], &all[6..]].concat();
         assert!(why(&fewer).contains("sent 6 records before its End, 1 arrived"));
-        let stranger = [&all[..1], &[Record::StepBegin { step: 9, at_ns: 0 }]].concat();
-        assert!(why(&stranger).contains("nobody asked for step 9"));
+        let stranger = [&all[..1], &[Record::VisitBegin { visit: 0, step: 9, at_ns: 0 }]].concat();
+        assert!(why(&stranger).contains("visit 0 of step 9 was not asked for here"));
         let early = [&all[..1], &all[2..]].concat();
-        assert!(why(&early).contains("belongs to no open step"));
+        assert!(why(&early).contains("belongs to no open visit"));
     }
 
     /// Noise, deep nesting, half records and endless lines are errors, not panics.

@@ -94,7 +94,6 @@ fn run_in(
     let order = Exercise {
         store,
         id: &boot_id(),
-        round: 0,
         machine: Machine::new(&arch, Accel::Tcg, 2),
         kernel: &dir.join("vmlinux"),
         binaries: &GuestBinaries::of(b"agent".to_vec(), "test"),
@@ -315,7 +314,6 @@ fn missing_qemu_is_a_missing_prerequisite() {
     let order = Exercise {
         store: &trial.store,
         id: &trial.id,
-        round: 0,
         machine: Machine::new(&arch, Accel::Tcg, 2),
         kernel: &trial.dir.path().join("vmlinux"),
         binaries: &GuestBinaries::of(b"agent".to_vec(), "test"),

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Decides from what a run has what it should do next: confirm what was seen once, then
+//! give more visits to claims that are open, look by look, while there is time.
+//!
+//! A run that is decided stops by itself; one that cannot be decided within its looks or
+//! its budget says what is open and what it would take.
+
+use std::collections::BTreeMap;
+
+use crate::base::data::DataDir;
+use crate::base::error::Result;
+use crate::base::event::Events;
+use crate::judge::compare::{
+    Peers, Subject, groups, open_claims, to_confirm,
+};
+use crate::judge::report::FORMATS;
+use crate::keep::freeze;
+use crate::keep::store::{RunJson, Store, read_json};
+use crate::run::schedule::{Steering, Target, Wanted};
+use crate::see::assemble::observe_cell;
+use crate::see::observation::Observation;
+use crate::spec::Role;
+use crate::spec::plan::{CellId, Plan};
+
+/// How a run is steered.
+#[derive(Debug)]
+pub struct Steer<'a> {
+    /// The run.
+    pub store: &'a Store,
+    /// Where specs find their architectures and fragments.
+    pub data: &'a DataDir,
+    /// Who is told.
+    pub events: &'a Events,
+    /// Go on with what is open beyond the planned looks and the budget.
+    pub decide: bool,
+}
+
+impl Steering for Steer<'_> {
+    fn next(&self) -> Result<Option<Wanted>> {
+        let run: RunJson = read_json(&self.store.run_json())?;
+        if run.against_itself.is_some() {
+            return Ok(None);
+        }
+        let spec = freeze::thaw(self.store, &run, self.data)?;
+        let seen: Vec<Observation> =
+            run.plan.cells.iter().map(|cell| observe_cell(self.store, cell)).collect();
+        Ok(wanted(&Subject::new(&spec, &run.plan), &seen, self.decide))
+    }
+
+    fn interim(&self) -> Result<()> {
+        let report = super::judge(self.store, self.data)?;
+        super::write(self.store, &report)?;
+        let open = super::open_words(&report);
+        let page = self.store.derived(FORMATS[0].file);
+        self.events.note(format!("interim page: {} ({open})", page.display()));
+        Ok(())
+    }
+}
+
+/// What is to be done next, if anything.
+fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<Wanted> {
+    let mut more = More { plan: subject.plan, targets: BTreeMap::new() };
+    let mut titles: Vec<String> = Vec::new();
+    let mut open = 0;
+    for group in groups(seen) {
+        let peers = Peers::of(&group);
+        let judged = |role| matches!(role, Role::Contender | Role::NegativeControl);
+        for ours in group.iter().filter(|seen| judged(seen.cell.role)) {
+            for splat in to_confirm(ours, &peers, subject.known) {
+                if splat.more_here {
+                    more.once(ours, splat.steps.iter().copied());
+                }
+                if let Some(reference) = peers.reference.filter(|_| splat.more_there) {
+                    more.once(reference, splat.steps.iter().copied());
+                }
+                if !titles.contains(&splat.title) {
+                    titles.push(splat.title);
+                }
+            }
+        }
+    }
+    let spent: f64 = seen.iter().flat_map(|seen| &seen.boots).map(|boot| boot.seconds).sum();
+    let in_budget = subject.plan.budget_seconds.is_none_or(|most| spent < most as f64);
+    if titles.is_empty() && (in_budget || decide) {
+        for group in groups(seen) {
+            for claim in open_claims(&group, &Peers::of(&group), subject) {
+                if claim.beyond && !decide {
+                    continue;
+                }
+                open += 1;
+                for step in &claim.steps {
+                    more.up_to(claim.seen.id(), *step, claim.visits);
+                    more.up_to(claim.reference.id(), *step, claim.visits);
+                }
+            }
+        }
+    }
+    let why = match (titles.as_slice(), open) {
+        ([], 0) => return None,
+        ([], 1) => "one claim is open: more visits".to_owned(),
+        ([], _) => format!("{open} claims are open: more visits"),
+        ([one], _) => format!("fresh boots, to confirm: {one}"),
+        ([first, others @ ..], _) => {
+            format!("fresh boots, to confirm: {first} and {} more", others.len())
+        }
+    };
+    let targets = more.targets.into_iter().map(|(id, of)| (id, of.into_values().collect()));
+    Some(Wanted { targets: targets.collect(), why })
+}
+
+/// Visits that are asked for, by cell and step.
+struct More<'a> {
+    plan: &'a Plan,
+    targets: BTreeMap<CellId, BTreeMap<u32, Target>>,
+}
+
+impl More<'_> {
+    fn up_to(&mut self, cell: &CellId, step: u32, visits: u32) {
+        let own_boot = self.plan.step(step).is_some_and(|planned| planned.own_boot);
+        let target = Target { step, visits, own_boot };
+        let known = self.targets.entry(cell.clone()).or_default().entry(step).or_insert(target);
+        known.visits = known.visits.max(visits);
+    }
+
+    /// One more visit of each step than there are.
+    fn once(&mut self, seen: &Observation, steps: impl Iterator<Item = u32>) {
+        for step in steps {
+            let visits = seen.boots.iter().flat_map(|boot| &boot.visits);
+            let made = visits.filter(|visit| visit.step == step && visit.counts()).count();
+            self.up_to(seen.id(), step, u32::try_from(made).unwrap_or(u32::MAX).saturating_add(1));
+        }
+    }
+}
