@@ -82,9 +82,8 @@ fn describe(
 ) -> Run {
     let boots = || seen.iter().flat_map(|seen| &seen.boots);
     let waiting = found.cells.iter().filter(|cell| cell.end == CellEnd::Waiting).count();
-    let interim = (waiting > 0).then(|| {
-        format!("{waiting} of {} kernels are not done yet", found.cells.len())
-    });
+    let interim = (waiting > 0)
+        .then(|| format!("{waiting} of {} kernels are not done yet", found.cells.len()));
     let mut words: [Vec<String>; 2] = [Vec::new(), Vec::new()];
     for cell in &run.plan.cells {
         for (list, word) in words.iter_mut().zip([&cell.id.arch, &cell.id.profile]) {
@@ -107,8 +106,7 @@ fn describe(
     };
     let candidate = |candidate: &crate::spec::Candidate| {
         let cell = run.plan.cells.iter().find(|cell| cell.id.candidate == candidate.name)?;
-        let patches: Vec<_> =
-            cell.patches.iter().map(|patch| store.root().join(patch)).collect();
+        let patches: Vec<_> = cell.patches.iter().map(|patch| store.root().join(patch)).collect();
         let (touches, lines) = series::extent(&patches);
         Some(CandidateInfo {
             name: candidate.name.clone(),

@@ -34,7 +34,7 @@ use crate::machine::boot::Machine;
 use crate::make::compile::{self, Build, Compiler, Kernel};
 use crate::make::guest::{GuestBinaries, Origins};
 use crate::make::source::{self, Fetch, Tree};
-use crate::run::schedule::{Steering, Target, next_boot, shuffled};
+use crate::run::schedule::{Steering, Target, cut_steps, next_boot, shuffled};
 use crate::run::watch::Watch;
 use crate::see::assemble;
 use crate::see::observation::BootObservation;
@@ -523,6 +523,7 @@ impl Crew<'_> {
     fn boot(&mut self, cell: &Cell, id: &BootId, visits: Vec<u32>) -> Result<()> {
         let known = self.kernel_json(cell)?;
         let kernel = self.kernel(cell, &known)?;
+        let last = cut_steps(self.boots_of(&cell.id)?);
         self.guest_binaries(&cell.id.arch)?;
         let accel = self.accel(&cell.id.arch, &kernel.image)?;
         let arch = self.arch(&cell.id.arch)?;
@@ -535,10 +536,10 @@ impl Crew<'_> {
             boot: id.name.clone(),
             seed,
             steps: all.filter(|step| visits.contains(&step.id)).cloned().collect(),
-            visits: shuffled(visits, seed),
+            visits: shuffled(visits, &last, seed),
         };
-        let mut limits = Limits::new(accel, &workload);
-        limits.expected = expect::boot(&self.run.plan, &workload.visits);
+        let expected = expect::boot(&self.run.plan, &workload.visits);
+        let limits = Limits::new(accel, &workload, expected);
         let exercise = Exercise {
             store: self.store,
             id,

@@ -7,9 +7,9 @@
 //! YAML library.
 
 pub mod arch;
+mod claims;
 mod fuzz;
 mod known;
-mod claims;
 pub mod plan;
 mod raw;
 mod resolve;

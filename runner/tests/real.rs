@@ -230,6 +230,79 @@ fn failing_candidates_are_results() {
     assert_evidence_is_there(&run, &report);
 }
 
+/// A CPU that never comes back from the probed path holds nobody up: the guest is over
+/// within two minutes of its last record, the step is tried twice, the other step is
+/// done all the same, and the report says so. Both are the candidate's doing.
+fn an_endless_loop_holds_no_run(arch: &str) {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    // Not in interrupts, so that one of the two steps can be done.
+    let loops = series(
+        dir.path(),
+        "loops",
+        LINE,
+        "\tif (user && !in_interrupt())\n+\t\tfor (;;)\n+\t\t\tcpu_relax();\n\
+         +\tif (!user || !current || !current->mm)",
+    );
+    let mut command = command(&["run", "patches/find-vma", "--arch", arch]);
+    command.args(["--profile", "lockdep", "--quick", "--candidate", "loops", "--add", &loops]);
+    command.args(["--probe", "build_id/process/idle", "--probe", "build_id/hardirq/idle"]);
+    let output = command.arg("--out").arg(&run).output().unwrap();
+    let finished = SystemTime::now();
+    assert_eq!(code(&output), exit_code::OK, "{}", said(&output));
+    let boots = run.join(format!("cells/6.12/loops/{arch}/lockdep/boots"));
+    let (mut hung, mut last) = (0, SystemTime::UNIX_EPOCH);
+    for boot in fs::read_dir(&boots).unwrap().map(|entry| entry.unwrap().path()) {
+        let record = modified(&boot.join("records.jsonl"));
+        last = last.max(record);
+        let end: Value = serde_json::from_slice(&fs::read(boot.join("end.json")).unwrap()).unwrap();
+        if end["end"]["end"] != "hung" {
+            continue;
+        }
+        hung += 1;
+        let took = modified(&boot.join("end.json")).duration_since(record).unwrap();
+        assert!(took < Duration::from_secs(120), "{arch}: {took:?} in {}", boot.display());
+        let offset = usize::try_from(end["end"]["report"]["console_offset"].as_u64().unwrap());
+        let console = fs::read(boot.join("console.log")).unwrap();
+        assert!(offset.unwrap() < console.len());
+        let title = end["end"]["report"]["title"].as_str().unwrap();
+        assert!(title.contains("stall") || title.contains("lockup"), "{title}");
+    }
+    assert_eq!(hung, 2, "{arch}: {}", said(&output));
+    // The candidate that was added is measured last.
+    let took = finished.duration_since(last).unwrap();
+    assert!(
+        took < Duration::from_secs(120),
+        "{arch}: the run ended {took:?} after its last record"
+    );
+
+    let report = report(&run);
+    assert_eq!(end(&report, "loops", arch), "hung");
+    assert_eq!(end(&report, "landed", arch), "ran");
+    assert_eq!(verdict(&report, "loops", arch), "worse");
+    let text = fs::read_to_string(run.join("report.txt")).unwrap();
+    assert!(text.split_whitespace().collect::<Vec<_>>().join(" ").contains("hangs here (2 of 2)"));
+    let with = [("candidate", "loops"), ("arch", arch), ("context", "hardirq")];
+    let done = rows(&report, "rates", &with);
+    assert!(!done.is_empty());
+    assert!(done.iter().all(|row| row["calls"].as_u64().unwrap() > 0), "{arch}: {done:?}");
+    assert_evidence_is_there(&run, &report);
+    assert_nothing_left(&[&run]);
+}
+
+/// See [`an_endless_loop_holds_no_run`].
+#[test]
+fn an_endless_loop_holds_no_run_on_x86_64() {
+    an_endless_loop_holds_no_run("x86_64");
+}
+
+/// See [`an_endless_loop_holds_no_run`].
+#[test]
+fn an_endless_loop_holds_no_run_on_arm64() {
+    an_endless_loop_holds_no_run("arm64");
+}
+
 /// Processes whose command line or working folder mentions `marks`.
 fn left_behind(marks: &[&Path]) -> Vec<String> {
     let mut left = Vec::new();

@@ -14,8 +14,8 @@ use super::finding::{LEAK, Report, WRONG, reports};
 use super::session::{self, End, Session, Until};
 use crate::base::error::{Error, Result};
 use crate::base::event::Stage;
-use bakeoff_fuzz::stats::clopper_pearson;
 use crate::run::Tools;
+use bakeoff_fuzz::stats::clopper_pearson;
 
 /// Seconds a replay may take in the guest, for the host's limits.
 const SECONDS: u32 = 120;

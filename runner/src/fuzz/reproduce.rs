@@ -17,8 +17,8 @@ use super::session::{Session, Until};
 use super::smaller::{Minimized, Trials, shrink};
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::Stage;
-use bakeoff_fuzz::stats::clopper_pearson;
 use crate::run::Tools;
+use bakeoff_fuzz::stats::clopper_pearson;
 
 /// Confidence of the interval of a reproduction's rate.
 const CONFIDENCE: f64 = 0.95;

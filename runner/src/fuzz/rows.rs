@@ -11,10 +11,10 @@ use super::plan::FuzzPlan;
 use super::replay::Replay;
 use super::stage::{self, CorpusJson, FuzzJson};
 use crate::base::error::Result;
-use bakeoff_fuzz::stats::clopper_pearson;
 use crate::keep::store::{Store, read_json};
 use crate::spec::Role;
 use crate::spec::plan::CellId;
+use bakeoff_fuzz::stats::clopper_pearson;
 
 /// Differences of each kind that a row lists; their number is whole.
 const LISTED: usize = 50;

@@ -141,8 +141,7 @@ fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
                 })
                 .collect::<Vec<_>>()
             };
-            let two =
-                [with(reference, Role::Reference), with(copy, Role::Contender)].concat();
+            let two = [with(reference, Role::Reference), with(copy, Role::Contender)].concat();
             // Its claims are its own.
             let own = Subject { claim_count: subject.plan.claims.len(), ..subject.clone() };
             let found = compare(&own, &two);

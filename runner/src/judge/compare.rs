@@ -16,8 +16,6 @@ mod gate;
 mod measure;
 mod settle;
 mod splat;
-#[cfg(test)]
-mod tests;
 mod untested;
 mod verdict;
 pub(crate) mod words;

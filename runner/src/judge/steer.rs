@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use crate::base::data::DataDir;
 use crate::base::error::Result;
 use crate::base::event::Events;
-use crate::judge::compare::{
-    Peers, Subject, groups, open_claims, to_confirm,
-};
+use crate::judge::compare::{Peers, Subject, groups, open_claims, to_confirm};
 use crate::judge::report::FORMATS;
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json};

@@ -316,8 +316,9 @@ fn claims(plan: &Value, report: &Value, counted: &BTreeMap<Key, Counted>, checke
         };
         let metric = text(&row["metric"]);
         let mean = |candidate: &str| -> Option<f64> {
-            let cell = [&text(&row["base"]), candidate, &text(&row["arch"]), &text(&row["profile"])]
-                .join("/");
+            let cell =
+                [&text(&row["base"]), candidate, &text(&row["arch"]), &text(&row["profile"])]
+                    .join("/");
             let values: Option<Vec<f64>> = list(&claim["steps"])
                 .iter()
                 .map(|step| {
@@ -391,7 +392,11 @@ fn verdicts(report: &Value, checked: &mut Checked) {
             || list(&report["splats"]).iter().filter(same).any(|r| r["reading"] == "introduced")
             || list(&report["wrong"]).iter().filter(same).any(|r| r["reading"] == "wrong");
         let said = text(&verdict["verdict"]);
-        checked.holds(&at, "something speaks against it, and it is not `not-ok`", !bad || said == "not-ok");
+        checked.holds(
+            &at,
+            "something speaks against it, and it is not `not-ok`",
+            !bad || said == "not-ok",
+        );
         let open = list(&report["claims"])
             .iter()
             .filter(same)

@@ -191,10 +191,16 @@ pub enum BootEnd {
         /// The panic's line.
         line: String,
     },
-    /// It stopped making progress: no record and nothing new on the console.
+    /// It stopped making progress: no record came, whatever the console said.
     Hung {
-        /// After how many seconds of silence it was given up.
+        /// After how many seconds without a record it was given up.
         silent_seconds: u64,
+        /// The step it hung in; none if it hung between two steps.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<u32>,
+        /// What the kernel said about it, if it noticed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        report: Option<ConsoleReport>,
     },
     /// It never got as far as its Hello.
     DidNotBoot {
@@ -226,6 +232,15 @@ pub enum BootEnd {
         /// The limit, seconds.
         limit_seconds: u64,
     },
+}
+
+/// A report of the kernel's, and where to read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConsoleReport {
+    /// Its headline.
+    pub title: String,
+    /// Where on the console it begins, in bytes.
+    pub console_offset: u64,
 }
 
 /// Names a boot: its cell and its folder's name, `<shard>-<nnn>`.

@@ -4,8 +4,12 @@
 //! Everything the guest says goes to the boot's folder as it comes; `end.json`
 //! is written last and completes the boot. How a boot ended ([`BootEnd`]) is a
 //! result of the candidate's kernel. What is ours is an [`Error`] and
-//! completes nothing: QEMU that fails by itself or is killed, a guest that does
-//! not fit this program, records that break the rules, a full disk.
+//! completes nothing: a guest that does not fit this program, records that break the
+//! rules, a full disk. A QEMU that crashed or was killed costs the boot, which is then
+//! done again.
+//!
+//! Progress is records. A guest that prints without end is no more alive than a silent
+//! one, and one whose kernel reports that it is stuck gets even less time.
 
 mod ending;
 mod files;
@@ -24,13 +28,13 @@ use bakeoff_fuzz::wire::{Hello, Record, StepOutcome, Workload};
 use crate::base::command::Cancel;
 use crate::base::error::{Context, Error, Kind, Result};
 use crate::base::event::{Events, Stage, Task};
-use crate::keep::store::{self, BootEnd, BootId, EndJson, Store, write_json};
+use crate::keep::store::{self, BootEnd, BootId, ConsoleReport, EndJson, Store, write_json};
 use crate::machine::accel::Accel;
 use crate::machine::boot::{self, Files, Guest, Machine};
 use crate::machine::qmp::QmpEvent;
 use crate::make::guest::GuestBinaries;
 
-use ending::{Seen, Stop};
+use ending::{Fault, Seen, Stop};
 use files::BootFiles;
 pub use limits::Limits;
 use listen::{Console, Happening, Listener};
@@ -41,6 +45,9 @@ pub use protocol::Protocol;
 /// Boots of which one has to bring up a guest that is fit to be measured, and keep it
 /// so. Long boots on x86_64 were seen to be lost to TCG about once in three.
 const TRIES: u32 = 12;
+/// Times a boot is done again because its QEMU crashed or was killed. Once can be
+/// chance; a QEMU that always crashes is something to look into.
+const AGAIN: u32 = 3;
 
 /// Looks at the console while it comes.
 pub trait ConsoleWatch {
@@ -51,8 +58,24 @@ pub trait ConsoleWatch {
     /// Takes the next bytes; lines may be cut anywhere.
     fn push(&mut self, bytes: &[u8]);
 
+    /// The console pauses, or has been printing for long: reports that were begun are
+    /// taken as they are.
+    fn pause(&mut self);
+
     /// Set once one report has come so often that more of it says nothing new.
     fn flood(&self) -> Option<Flood>;
+
+    /// New reports, since this was last asked, that bode ill for the next record.
+    fn troubles(&mut self) -> Vec<Trouble>;
+}
+
+/// A report of a kernel that may not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The report.
+    pub report: ConsoleReport,
+    /// The kernel says that it is stuck; else it lost a task, and may well go on.
+    pub stuck: bool,
 }
 
 /// One report, over and over.
@@ -64,7 +87,7 @@ pub struct Flood {
     pub count: u64,
 }
 
-/// A watch that sees no flood; the console's limit of bytes still holds.
+/// A watch that sees nothing; the console's limit of bytes still holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoWatch;
 
@@ -73,8 +96,14 @@ impl ConsoleWatch for NoWatch {
 
     fn push(&mut self, _bytes: &[u8]) {}
 
+    fn pause(&mut self) {}
+
     fn flood(&self) -> Option<Flood> {
         None
+    }
+
+    fn troubles(&mut self) -> Vec<Trouble> {
+        Vec::new()
     }
 }
 
@@ -132,8 +161,8 @@ pub fn exercise(
     }
 }
 
-/// Boots until a guest comes up that is fit to be measured. A busy host makes
-/// guests lose timer interrupts, and with them their timers or a CPU.
+/// Boots until a guest comes up that is fit to be measured, under a QEMU that lives. A
+/// busy host makes guests lose timer interrupts, and with them their timers or a CPU.
 fn tries(
     order: &Exercise<'_>,
     watch: &mut dyn ConsoleWatch,
@@ -141,27 +170,42 @@ fn tries(
     events: &Events,
     cancel: &Cancel,
 ) -> Result<Run> {
-    let mut last = String::new();
-    for again in 0..TRIES {
-        if again > 0 {
-            let id = order.id;
-            events.warning(format!("{} {}: {last}; it is booted again", id.cell, id.name));
-        }
+    let (mut unfit, mut lost) = (0, 0);
+    loop {
         watch.begin();
         let files = BootFiles::create(order.store, order.id)?;
-        match boot_once(order, files, watch, task, cancel)? {
+        let why = match boot_once(order, files, watch, task, cancel)? {
             Boot::Done(run) => return Ok(*run),
-            Boot::Unfit(why) => last = why,
-        }
+            Boot::Unfit(why) => {
+                unfit += 1;
+                if unfit == TRIES {
+                    return Err(Error::failure(format!("{why}, in {TRIES} boots"))
+                        .hint("the host may be too busy: give it less to do at once"));
+                }
+                why
+            }
+            Boot::NoQemu(error) => {
+                lost += 1;
+                if lost > AGAIN {
+                    return Err(error.hint(format!(
+                        "the boot was tried {lost} times; look for what ends QEMU on this host \
+                         (out of memory?), then `bakeoff resume` the run"
+                    )));
+                }
+                error.chain()
+            }
+        };
+        let id = order.id;
+        events.warning(format!("{} {}: {why}; it is booted again", id.cell, id.name));
     }
-    Err(Error::failure(format!("{last}, in {TRIES} boots"))
-        .hint("the host may be too busy: give it less to do at once"))
 }
 
 /// What became of one try.
 enum Boot {
     Done(Box<Run>),
     Unfit(String),
+    /// QEMU crashed, or somebody on the host ended it.
+    NoQemu(Error),
 }
 
 fn boot_once(
@@ -203,7 +247,11 @@ fn boot_once(
             session.stop_now()?;
             BootEnd::Lost { reason, console_offset }
         }
-        (None, None) => session.end(stop)?,
+        (None, None) => match session.end(stop)? {
+            Ok(end) => end,
+            Err(Fault::Emulator(error)) => return Ok(Boot::NoQemu(error)),
+            Err(Fault::Agent(error)) => return Err(error),
+        },
     };
     session.complete(end).map(|run| Boot::Done(Box::new(run)))
 }
@@ -217,6 +265,43 @@ struct Progress {
     blocks: u64,
     ended: bool,
     injected: Vec<Injected>,
+    /// The step that has begun and not ended.
+    step: Option<u32>,
+    /// The kernel's first bad report since the last progress.
+    report: Option<ConsoleReport>,
+    /// One of the reports since then said that the kernel is stuck.
+    stuck: bool,
+    /// The last such report before that.
+    earlier: Option<ConsoleReport>,
+    /// The agent gave up this step after such a report: that is how it hangs.
+    gave_up_step: bool,
+    /// The first step that failed since a block was taken or a step was done. If the
+    /// kernel reports later that it is stuck, this is where it got stuck.
+    failed: Option<u32>,
+}
+
+impl Progress {
+    /// There is news: what was reported before has not stopped the guest.
+    fn go_on(&mut self) {
+        self.earlier = self.report.take().or(self.earlier.take());
+        self.stuck = false;
+    }
+
+    fn trouble(&mut self, trouble: Trouble) {
+        self.report.get_or_insert(trouble.report);
+        self.stuck |= trouble.stuck;
+    }
+}
+
+/// A guest that makes no progress.
+#[derive(Clone, Debug)]
+struct Hang {
+    /// For how long there was no record.
+    silent: Duration,
+    /// In which step.
+    step: Option<u32>,
+    /// What the kernel said about it.
+    report: Option<ConsoleReport>,
 }
 
 /// A boot in progress.
@@ -246,6 +331,13 @@ impl Session<'_> {
             }
             let events = self.listener.events();
             self.take_events(events);
+            if clock.looks_at_console(self.order.limits.printing) {
+                self.watch.pause();
+            }
+            for trouble in self.watch.troubles() {
+                self.progress.trouble(trouble);
+                clock.reported();
+            }
             if self.console.panic_line().is_some() {
                 clock.panicked();
             }
@@ -296,29 +388,46 @@ impl Session<'_> {
             return over.then_some(Stop::DoesNotExit);
         }
         if self.progress.hello.is_none() && clock.total() > limits.hello {
-            return Some(Stop::NoHello { limit: limits.hello });
+            let report = self.progress.report.as_ref().map(|report| report.title.clone());
+            return Some(Stop::NoHello { limit: limits.hello, report });
+        }
+        if self.progress.hello.is_some() && self.is_stuck(clock) {
+            let Progress { step, report, earlier, stuck, failed, .. } = &self.progress;
+            return Some(Stop::Hung(Hang {
+                silent: clock.silent(),
+                step: failed.filter(|_| *stuck).or(*step),
+                report: report.as_ref().or(earlier.as_ref()).cloned(),
+            }));
         }
         if clock.total() > limits.total {
             return Some(Stop::OutOfTime { limit: limits.total });
         }
-        if self.progress.hello.is_some() && clock.quiet() > limits.silence {
-            return Some(Stop::Silent { silence: limits.silence });
-        }
         None
+    }
+
+    /// Whether no record came for longer than the step may be silent, or for half a
+    /// minute after the kernel reported that it is stuck.
+    fn is_stuck(&self, clock: &limits::Clock) -> bool {
+        let limits = &self.order.limits;
+        let steps = &self.order.workload.steps;
+        let step = steps.iter().find(|step| Some(step.id) == self.progress.step);
+        let block = step.map(limits::block_time).unwrap_or_default();
+        self.progress.gave_up_step
+            || clock.since_report() > limits.after_report
+            || clock.silent() > block + limits.silence
     }
 
     /// Takes what came from the console or as records.
     fn take(&mut self, happening: Happening, clock: &mut limits::Clock) -> Result<()> {
         match happening {
             Happening::Console { bytes, at } => {
-                clock.heard();
+                clock.printed();
                 let after = at.saturating_duration_since(self.guest.power_on);
                 self.files.console(&bytes, after)?;
                 self.watch.push(&bytes);
                 self.console.push(&bytes);
             }
             Happening::Records { bytes, at } => {
-                clock.heard();
                 self.files.records(&bytes)?;
                 if self.files.records_bytes() > self.order.limits.records_bytes {
                     return Err(Error::failure(format!(
@@ -328,20 +437,31 @@ impl Session<'_> {
                 }
                 for record in self.protocol.push(&bytes)? {
                     let after = at.saturating_duration_since(self.guest.power_on);
-                    self.record(record, after)?;
+                    self.record(record, after, clock)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, record: Record, after: Duration) -> Result<()> {
+    fn record(&mut self, record: Record, after: Duration, clock: &mut limits::Clock) -> Result<()> {
+        // Any record is progress, but one: after the kernel has reported that it is
+        // stuck, an agent that gives up the step only says the same.
+        let gives_up =
+            matches!(record, Record::VisitEnd { outcome: StepOutcome::Failed { .. }, .. });
+        self.progress.gave_up_step |= gives_up && self.progress.stuck;
+        if self.progress.gave_up_step {
+            return Ok(());
+        }
+        self.progress.go_on();
+        clock.progressed();
         match record {
             Record::Hello(hello) => {
                 self.progress.hello = Some(hello);
                 self.progress.hello_after = Some(after);
             }
             Record::VisitBegin { step, .. } => {
+                self.progress.step = Some(step);
                 let method = self.order.machine.arch.qemu.nmi;
                 let step = self.order.workload.steps.iter().find(|asked| asked.id == step);
                 if let Some(step) = step
@@ -351,10 +471,17 @@ impl Session<'_> {
                 }
             }
             Record::Block(_) => {
+                self.progress.failed = None;
                 self.progress.blocks += 1;
-                self.task.progress(self.progress.blocks, Some(limits::blocks(self.order.workload)), "blocks");
+                self.task.progress(
+                    self.progress.blocks,
+                    Some(limits::blocks(self.order.workload)),
+                    "blocks",
+                );
             }
-            Record::VisitEnd { visit, outcome, .. } => {
+            Record::VisitEnd { visit, step, outcome, .. } => {
+                self.progress.step = None;
+                self.progress.failed = gives_up.then(|| self.progress.failed.unwrap_or(step));
                 match outcome {
                     StepOutcome::Done
                     | StepOutcome::Unreachable { .. }
@@ -417,19 +544,25 @@ impl Session<'_> {
     }
 
     /// Ends the guest if it still runs, and says how the boot ended.
-    fn end(&mut self, stop: Stop) -> Result<BootEnd> {
+    fn end(&mut self, stop: Stop) -> Result<Result<BootEnd, Fault>> {
         self.injector = None;
         if stop.blames_silence() {
             // Silence counts against the kernel only if QEMU is well.
-            let status = self.guest.qmp.query_status()?;
-            if status != "running" {
-                return Err(Error::failure(format!("QEMU has stopped the guest ({status})")));
+            let ill = match self.guest.qmp.query_status() {
+                Ok(status) if status == "running" => None,
+                Ok(status) => {
+                    Some(Error::failure(format!("QEMU has stopped the guest ({status})")))
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = ill {
+                return Ok(Err(Fault::Emulator(error)));
             }
         }
         if !matches!(stop, Stop::Gone { .. }) {
             self.stop_now()?;
         }
-        ending::judge(&Seen {
+        Ok(ending::judge(&Seen {
             stop,
             hello: self.progress.hello.is_some(),
             ended: self.progress.ended,
@@ -437,7 +570,7 @@ impl Session<'_> {
             panic_line: self.console.panic_line(),
             gave_up: self.console.agent_gave_up(),
             last_line: self.console.last_line(),
-        })
+        }))
     }
 
     /// Writes `end.json`.
@@ -471,7 +604,10 @@ fn word_of(end: &BootEnd) -> String {
     match end {
         BootEnd::Ran => "ran".into(),
         BootEnd::Panicked { line } => format!("panicked: {line}"),
-        BootEnd::Hung { silent_seconds } => format!("hung (silent for {silent_seconds} s)"),
+        BootEnd::Hung { silent_seconds, report: None, .. } => {
+            format!("hung (no record for {silent_seconds} s)")
+        }
+        BootEnd::Hung { report: Some(report), .. } => format!("hung: {}", report.title),
         BootEnd::DidNotBoot { reason } => format!("did not boot: {reason}"),
         BootEnd::EarlyExit { reason } => format!("ended early: {reason}"),
         BootEnd::Flood { title, count } => format!("flooded: {title}, {count} times"),

@@ -8,8 +8,13 @@
 //! another boot. A resumed run asks the same function, so it goes on where the
 //! interrupted one was.
 //!
+//! A step in which a guest hung is tried once more, after all others: if it hangs again,
+//! nothing is lost with it. A kernel that only ever hangs is given up.
+//!
 //! A step that has boots of its own (what it leaves behind would spoil others) comes
 //! after all others, alone.
+
+use std::collections::BTreeSet;
 
 use bakeoff_fuzz::wire::StepOutcome;
 use sha2::{Digest, Sha256};
@@ -25,6 +30,9 @@ pub const SPREAD: u32 = 8;
 const SILENT_BOOTS: usize = 2;
 /// Times a guest may die in a step before the step counts as one that ends it.
 const DEATHS: usize = 2;
+/// Boots in a row that brought no visit to its end, after which what is left stays
+/// undone. A boot that hangs costs a minute.
+const IN_VAIN: usize = 6;
 /// Times a step is begun, for each visit that it is to make.
 const ATTEMPTS: u32 = 2;
 
@@ -49,7 +57,9 @@ impl From<&Planned> for Target {
 /// The step of each visit of the next boot; `None` if nothing is left to do.
 #[must_use]
 pub fn next_boot(targets: &[Target], boots: &[BootObservation]) -> Option<Vec<u32>> {
-    if boots.iter().filter(|boot| boot.hello.is_none()).count() >= SILENT_BOOTS {
+    if boots.iter().filter(|boot| boot.hello.is_none()).count() >= SILENT_BOOTS
+        || boots.iter().rev().take_while(|boot| was_in_vain(boot)).count() >= IN_VAIN
+    {
         return None;
     }
     let left: Vec<(&Target, u32)> = targets
@@ -83,6 +93,20 @@ fn in_boot(visits: u32, number: u32) -> u32 {
     u32::try_from(by(at + 1) - by(at)).unwrap_or(u32::MAX)
 }
 
+/// Whether this boot came up and brought no visit to its end.
+fn was_in_vain(boot: &BootObservation) -> bool {
+    boot.hello.is_some()
+        && !matches!(boot.end, BootEnd::Flood { .. })
+        && boot.visits.iter().all(|visit| visit.outcome.is_none())
+}
+
+/// Steps in which a guest of this kernel died: they are tried again after all others.
+#[must_use]
+pub fn cut_steps(boots: &[BootObservation]) -> BTreeSet<u32> {
+    let died = boots.iter().filter(|boot| !matches!(boot.end, BootEnd::Flood { .. }));
+    died.filter_map(BootObservation::died_in).collect()
+}
+
 /// Visits of a step that are still to be made.
 fn left(target: &Target, boots: &[BootObservation]) -> u32 {
     let mut counted = 0;
@@ -110,9 +134,9 @@ fn left(target: &Target, boots: &[BootObservation]) -> u32 {
 }
 
 /// The visits in the order in which they are made: random, by the boot's own seed, so that
-/// no condition always comes after the same one.
+/// no condition always comes after the same one. Those of `last` come after all others.
 #[must_use]
-pub fn shuffled(mut visits: Vec<u32>, seed: u64) -> Vec<u32> {
+pub fn shuffled(mut visits: Vec<u32>, last: &BTreeSet<u32>, seed: u64) -> Vec<u32> {
     let key = |place: usize, step: u32| {
         let mut hash = Sha256::new();
         hash.update(seed.to_le_bytes());
@@ -120,10 +144,11 @@ pub fn shuffled(mut visits: Vec<u32>, seed: u64) -> Vec<u32> {
         hash.update(step.to_le_bytes());
         hash.finalize()
     };
-    let mut keyed: Vec<_> =
-        visits.drain(..).enumerate().map(|(place, step)| (key(place, step), step)).collect();
+    let keyed =
+        visits.drain(..).enumerate().map(|(at, step)| (last.contains(&step), key(at, step), step));
+    let mut keyed: Vec<_> = keyed.collect();
     keyed.sort();
-    keyed.into_iter().map(|(_, step)| step).collect()
+    keyed.into_iter().map(|(_, _, step)| step).collect()
 }
 
 /// More that is to be done for a run, beyond its plan.
@@ -230,6 +255,18 @@ mod tests {
         assert_eq!(next_boot(&wanted, &[hung(), hung(), done(&[1])]), None);
     }
 
+    /// A kernel whose guests only ever die is given up.
+    #[test]
+    fn a_kernel_that_only_dies_is_given_up() {
+        let wanted = targets(&[(0, 4), (1, 4), (2, 4), (3, 4)]);
+        let died =
+            |step| boot(BootEnd::Panicked { line: "Kernel panic".into() }, vec![visit(step, None)]);
+        let boots: Vec<_> = [0, 1, 2, 0, 1, 2].map(died).into();
+        assert_eq!(next_boot(&wanted, &boots), None);
+        assert!(next_boot(&wanted, &boots[..5]).is_some());
+        assert_eq!(cut_steps(&boots), BTreeSet::from([0, 1, 2]));
+    }
+
     /// A visit that ran entirely with lockdep off proves nothing and is made again, once.
     #[test]
     fn visits_with_lockdep_off_are_made_again() {
@@ -273,9 +310,12 @@ mod tests {
     #[test]
     fn the_order_is_the_boots_own() {
         let visits: Vec<u32> = (0..20).collect();
-        let (a, b) = (shuffled(visits.clone(), 1), shuffled(visits.clone(), 2));
+        let none = BTreeSet::new();
+        let (a, b) = (shuffled(visits.clone(), &none, 1), shuffled(visits.clone(), &none, 2));
         assert_ne!(a, b);
-        assert_eq!(a, shuffled(visits.clone(), 1));
+        assert_eq!(a, shuffled(visits.clone(), &none, 1));
+        let late = shuffled(visits.clone(), &BTreeSet::from([3, 7]), 1);
+        assert!(late[18..].contains(&3) && late[18..].contains(&7), "{late:?}");
         let mut sorted = a;
         sorted.sort_unstable();
         assert_eq!(sorted, visits);

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use bakeoff_fuzz::wire::StepOutcome;
+
 use crate::base::error::{Context, Result};
 use crate::keep::store::{BootEnd, BootId, EndJson, KernelJson, Store, read_json};
 use crate::see::observation::{BootObservation, Observation, SeenSplat};
@@ -66,6 +68,19 @@ pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<
         visits.retain(|visit| end.done.contains(&visit.number));
         asked = visits.iter().map(|visit| visit.step).collect();
     }
+    if let BootEnd::Hung { step: Some(hung), .. } = &end.end {
+        let stuck = |visit: &records::VisitRecord| {
+            visit.step == *hung && visit.outcome != Some(StepOutcome::Done)
+        };
+        if let Some(at) = visits.iter().rposition(stuck) {
+            // What the agent said once it had given up that visit is about a stuck kernel.
+            visits.truncate(at + 1);
+            if let Some(last) = visits.last_mut() {
+                last.outcome = None;
+                last.end_ns = None;
+            }
+        }
+    }
     let evidence = [store.console(id), store.records(id), store.end_json(id)]
         .iter()
         .map(|path| store.relative(path))
@@ -121,46 +136,26 @@ fn seen(splat: &Splat) -> SeenSplat {
 
 #[cfg(test)]
 mod tests {
-    use bakeoff_fuzz::wire::{Block, Record, StepOutcome};
+    use bakeoff_fuzz::wire::{Block, Record};
 
     use super::*;
     use crate::keep::store::{VERSION, write_json};
     use crate::spec::plan::CellId;
 
-    /// Of a boot that its emulator lost, what was finished counts: steps, their blocks,
-    /// and what the console said before.
-    #[test]
-    fn lost_boots_count_as_far_as_they_came() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::create(&dir.path().join("run")).unwrap();
-        let part = str::to_owned;
-        let cell = CellId {
-            base: part("6.12"),
-            candidate: part("landed"),
-            arch: part("x86_64"),
-            profile: part("lockdep"),
-        };
-        let id = BootId { cell, name: "0-000".into() };
-        std::fs::create_dir_all(store.boot(&id)).unwrap();
-        let warning = "[    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n";
-        let oops = "[    2.0] Oops: int3: 0000 [#1] SMP\n[    2.1] RIP: 0010:schedule+0x1/0x2\n";
-        std::fs::write(store.console(&id), format!("{warning}{oops}")).unwrap();
-        let block = |visit| {
-            Record::Block(Block { step: visit, visit, ..Block::default() })
-        };
-        let begin = |visit| Record::VisitBegin { visit, step: visit, at_ns: 1 };
-        let records = [
-            Record::Hello(crate::see::observation::testing::hello()),
-            begin(0),
-            block(0),
-            Record::VisitEnd { visit: 0, step: 0, outcome: StepOutcome::Done, at_ns: 2 },
-            begin(1),
-            block(1),
-        ];
-        let lines: Vec<String> =
-            records.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
-        std::fs::write(store.records(&id), lines.join("\n") + "\n").unwrap();
-        let end = |end| EndJson {
+    fn block(visit: u32) -> Record {
+        Record::Block(Block { step: visit, visit, ..Block::default() })
+    }
+
+    fn begin(visit: u32) -> Record {
+        Record::VisitBegin { visit, step: visit, at_ns: 1 }
+    }
+
+    fn end(visit: u32, outcome: StepOutcome) -> Record {
+        Record::VisitEnd { visit, step: visit, outcome, at_ns: 2 }
+    }
+
+    fn end_json(end: BootEnd, records: u64) -> EndJson {
+        EndJson {
             store_version: VERSION,
             end,
             asked: vec![0, 1, 2],
@@ -169,19 +164,94 @@ mod tests {
             seconds: 1.0,
             argv: vec![],
             console_bytes: 1,
-            records: 6,
+            records,
             injected: vec![],
+        }
+    }
+
+    fn boot_id() -> BootId {
+        let part = str::to_owned;
+        let cell = CellId {
+            base: part("6.12"),
+            candidate: part("landed"),
+            arch: part("x86_64"),
+            profile: part("lockdep"),
         };
+        BootId { cell, name: "0-000".into() }
+    }
+
+    fn write_records(store: &Store, id: &BootId, records: &[Record]) {
+        let lines: Vec<String> =
+            records.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+        std::fs::write(store.records(id), lines.join("\n") + "\n").unwrap();
+    }
+
+    /// A step in which the guest hung has no end, whatever the agent said about it and
+    /// about later ones; its blocks count, theirs do not.
+    #[test]
+    fn what_came_after_a_hang_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("run")).unwrap();
+        let id = boot_id();
+        std::fs::create_dir_all(store.boot(&id)).unwrap();
+        std::fs::write(store.console(&id), "").unwrap();
+        let failed = StepOutcome::Failed { reason: "took too long".into() };
+        let records = [
+            Record::Hello(crate::see::observation::testing::hello()),
+            begin(0),
+            block(0),
+            end(0, StepOutcome::Done),
+            begin(1),
+            block(1),
+            end(1, failed.clone()),
+            begin(2),
+            block(2),
+        ];
+        write_records(&store, &id, &records);
+        let hung = |step| BootEnd::Hung { silent_seconds: 50, step, report: None };
+        write_json(&store.end_json(&id), &end_json(hung(Some(1)), 9)).unwrap();
+        let (boot, problems) = observe_boot(&store, &id).unwrap();
+        assert_eq!(problems, [""; 0]);
+        let ends: Vec<_> = boot.visits.iter().map(|v| (v.step, v.outcome.clone())).collect();
+        assert_eq!(ends, [(0, Some(StepOutcome::Done)), (1, None)]);
+        assert_eq!(boot.blocks().map(|block| block.step).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(boot.died_in(), Some(1));
+        // What was written before hangs named their step is read as it was.
+        write_json(&store.end_json(&id), &end_json(hung(None), 9)).unwrap();
+        let (boot, _) = observe_boot(&store, &id).unwrap();
+        assert_eq!((boot.visits.len(), boot.visits[1].outcome.as_ref()), (3, Some(&failed)));
+    }
+
+    /// Of a boot that its emulator lost, what was finished counts: steps, their blocks,
+    /// and what the console said before.
+    #[test]
+    fn lost_boots_count_as_far_as_they_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("run")).unwrap();
+        let id = boot_id();
+        std::fs::create_dir_all(store.boot(&id)).unwrap();
+        let warning = "[    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n";
+        let oops = "[    2.0] Oops: int3: 0000 [#1] SMP\n[    2.1] RIP: 0010:schedule+0x1/0x2\n";
+        std::fs::write(store.console(&id), format!("{warning}{oops}")).unwrap();
+        let records = [
+            Record::Hello(crate::see::observation::testing::hello()),
+            begin(0),
+            block(0),
+            end(0, StepOutcome::Done),
+            begin(1),
+            block(1),
+        ];
+        write_records(&store, &id, &records);
         let console_offset = warning.len() as u64;
         let lost = BootEnd::Lost { reason: "TCG".into(), console_offset };
-        write_json(&store.end_json(&id), &end(lost)).unwrap();
+        write_json(&store.end_json(&id), &end_json(lost, 6)).unwrap();
         let (boot, problems) = observe_boot(&store, &id).unwrap();
         assert_eq!(problems, [""; 0]);
         assert_eq!(boot.asked, [0]);
         assert_eq!(boot.blocks().map(|b| b.step).collect::<Vec<_>>(), [0]);
         assert_eq!(boot.splats.len(), 1, "{:?}", boot.splats);
         // A kernel that oopses by itself is another matter.
-        write_json(&store.end_json(&id), &end(BootEnd::Ran)).unwrap();
+        write_json(&store.end_json(&id), &end_json(BootEnd::Ran, 6)).unwrap();
         let (boot, _) = observe_boot(&store, &id).unwrap();
         assert_eq!((boot.visits.len(), boot.blocks().count(), boot.splats.len()), (2, 2, 2));
     }

@@ -198,7 +198,8 @@ mod tests {
     }
 
     const BEGIN: &str = r#"{"record":"visit-begin","visit":0,"step":3,"at_ns":5}"#;
-    const END: &str = r#"{"record":"visit-end","visit":0,"step":3,"outcome":{"outcome":"done"},"at_ns":9}"#;
+    const END: &str =
+        r#"{"record":"visit-end","visit":0,"step":3,"outcome":{"outcome":"done"},"at_ns":9}"#;
 
     /// A guest that dies in the middle of a line loses that line and nothing else.
     #[test]

@@ -11,9 +11,9 @@ use bakeoff_fuzz::probe::{self, Metric, MetricKind, MetricRole};
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
+use super::did_you_mean;
 use super::plan::{PRODUCTION, selects};
 use super::raw::RawClaim;
-use super::did_you_mean;
 
 /// A question that candidates are judged by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,9 +54,7 @@ pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, (String,
     }
     let margin = match margin {
         None => declared.margin,
-        Some(text) => {
-            parse_margin(&text, declared.kind).map_err(|why| at("margin", why))?
-        }
+        Some(text) => parse_margin(&text, declared.kind).map_err(|why| at("margin", why))?,
     };
     let mut found: Vec<String> = Vec::new();
     for written in &conditions {

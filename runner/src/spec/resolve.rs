@@ -234,7 +234,8 @@ struct Known<'a> {
 
 /// Whether a gate names what there is.
 fn check_gate(gate: &Gate, known: &Known<'_>, place: &Place<'_>) -> Result<()> {
-    let empty = |what: &str| Err(place.error("gates", format!("`is:` is empty: no {what} is that")));
+    let empty =
+        |what: &str| Err(place.error("gates", format!("`is:` is empty: no {what} is that")));
     let labels = || known.probes.iter().map(|p| p.label.as_str());
     let metric = |metric: &str| {
         if super::claims::declared(metric).is_some() {
@@ -255,7 +256,8 @@ fn check_gate(gate: &Gate, known: &Known<'_>, place: &Place<'_>) -> Result<()> {
         | Gate::AtMost { metric: name, condition: at, value }
         | Gate::Never { metric: name, condition: at, value } => {
             metric(name)?;
-            let share = super::claims::declared(name).is_some_and(|m| m.kind == guest::MetricKind::Share);
+            let share =
+                super::claims::declared(name).is_some_and(|m| m.kind == guest::MetricKind::Share);
             if share && !(0.0..=1.0).contains(value) {
                 return Err(place.error("gates", format!("value {value} is not between 0 and 1")));
             }
@@ -291,12 +293,28 @@ fn check_gate(gate: &Gate, known: &Known<'_>, place: &Place<'_>) -> Result<()> {
 /// One measurement for each combination of what is given as a list.
 fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
     let RawProbe {
-        probe, visits, blocks, calls_per_block, block_ms, profiles, own_boot, quick, params,
+        probe,
+        visits,
+        blocks,
+        calls_per_block,
+        block_ms,
+        profiles,
+        own_boot,
+        quick,
+        params,
     } = raw;
     let row = guest::find(&probe).ok_or_else(|| format!("there is no probe `{probe}`"))?;
     for key in params.keys() {
         if !row.params.iter().any(|param| param.name == key) {
-            let keys = ["visits", "blocks", "calls-per-block", "block-ms", "profiles", "own-boot", "quick"];
+            let keys = [
+                "visits",
+                "blocks",
+                "calls-per-block",
+                "block-ms",
+                "profiles",
+                "own-boot",
+                "quick",
+            ];
             let all = row.params.iter().map(|param| param.name).chain(keys);
             return Err(format!(
                 "the probe {probe} has no parameter `{key}`; {}",

@@ -6,8 +6,8 @@ use crate::base::event::Stage;
 use crate::cli::{bench, dry_run};
 use crate::fuzz::plan::FuzzPlan;
 use crate::judge;
-use crate::judge::steer::Steer;
 use crate::judge::report::{Format, Report};
+use crate::judge::steer::Steer;
 use crate::keep::store::{RunJson, Store, read_json};
 use crate::machine::accel::Accel;
 use crate::make::prereq;
@@ -152,12 +152,14 @@ fn carry_out(store: &Store, machinery: &Machinery, decide: bool, desk: &Desk) ->
     desk.events.note(format!("run directory: {}", store.root().display()));
     let resume = format!("`bakeoff resume {}` goes on", store.root().display());
     let steer = Steer { store, data: &desk.data, events: &desk.events, decide };
-    run::carry_out(store, machinery, &desk.tools(), &steer).map_err(|error| match error.next_step() {
-        Some(step) => {
-            let step = format!("{step}; then {resume}");
-            error.hint(step)
+    run::carry_out(store, machinery, &desk.tools(), &steer).map_err(|error| {
+        match error.next_step() {
+            Some(step) => {
+                let step = format!("{step}; then {resume}");
+                error.hint(step)
+            }
+            None => error.hint(resume),
         }
-        None => error.hint(resume),
     })
 }
 

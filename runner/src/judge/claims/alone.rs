@@ -31,10 +31,8 @@ fn share(visits: &[&Visit], alpha: f64) -> Option<(f64, Interval)> {
     }
     let value = float(right) / float(calls);
     let n = many(visits);
-    let squares: f64 = visits
-        .iter()
-        .map(|visit| (float(visit.right) - float(visit.calls) * value).powi(2))
-        .sum();
+    let squares: f64 =
+        visits.iter().map(|visit| (float(visit.right) - float(visit.calls) * value).powi(2)).sum();
     let variance = squares / float(calls).powi(2) * n / (n - 1.0).max(1.0);
     let units = float(visits.iter().map(|visit| blocks(visit)).sum());
     let size = if variance > 0.0 {

@@ -173,12 +173,16 @@ fn boot_end(boot: &BootObservation) -> (CellEnd, Option<String>) {
     match &boot.end {
         BootEnd::Ran => (CellEnd::Ran, None),
         BootEnd::Panicked { line } => (CellEnd::Panicked, Some(line.clone())),
-        BootEnd::Hung { silent_seconds } => {
-            let last = match boot.died_in() {
+        BootEnd::Hung { silent_seconds, step, report } => {
+            let at = match step.or_else(|| boot.died_in()) {
                 Some(step) => format!(" in step {step}"),
                 None => String::new(),
             };
-            let text = format!("silent for {}{last}", counted(*silent_seconds, "second"));
+            let why = match report {
+                Some(report) => format!(", after {}", report.title),
+                None => String::new(),
+            };
+            let text = format!("silent for {}{at}{why}", counted(*silent_seconds, "second"));
             (CellEnd::Hung, Some(text))
         }
         BootEnd::DidNotBoot { reason } => (CellEnd::DidNotBoot, Some(reason.clone())),

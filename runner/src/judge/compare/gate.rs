@@ -59,9 +59,7 @@ type Answer = (GateState, String);
 
 fn answer(gate: &Gate, at: &VerdictRow, found: &Comparison) -> Answer {
     match gate {
-        Gate::NoNewSplats => {
-            no_splats(&[SplatReading::Introduced], &at.place, found)
-        }
+        Gate::NoNewSplats => no_splats(&[SplatReading::Introduced], &at.place, found),
         Gate::ControlSplatRemoved => match at.control_splat {
             Some(crate::judge::row::ControlSplat::Gone) => (GateState::Passed, "gone".into()),
             Some(crate::judge::row::ControlSplat::Present) => {
@@ -99,9 +97,10 @@ fn answer(gate: &Gate, at: &VerdictRow, found: &Comparison) -> Answer {
         }
         Gate::Falls { metric, condition, from } => falls(found, &at.place, metric, condition, from),
         Gate::ClaimIs { claim, is } => {
-            let rows = found.claims.iter().filter(|row| {
-                row.place.same_target(&at.place) && selects(claim, &row.claim)
-            });
+            let rows = found
+                .claims
+                .iter()
+                .filter(|row| row.place.same_target(&at.place) && selects(claim, &row.claim));
             gravest(rows.map(|row| {
                 let state = if is.contains(&row.reading) {
                     GateState::Passed
@@ -207,8 +206,7 @@ fn no_splats(reading: &[SplatReading], at: &Place, found: &Comparison) -> Answer
         let KOfNWords(words) = KOfNWords::of(row.seen.k, row.seen.n);
         return (GateState::Failed, format!("{} in {words}", row.title));
     }
-    let unclear =
-        here().find(|row| row.count > 0 && row.reading == SplatReading::Unclear);
+    let unclear = here().find(|row| row.count > 0 && row.reading == SplatReading::Unclear);
     if let Some(row) = unclear {
         return (GateState::Undecided, format!("{}: {}", row.title, row.reason));
     }

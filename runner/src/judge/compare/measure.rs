@@ -110,10 +110,7 @@ pub(crate) fn names(seen: &Observation, planned: &Planned) -> Vec<(String, &'sta
     // What is judged has a row even if nothing came of it.
     let judged = probe.metrics.iter().filter(|m| m.role == MetricRole::Claim);
     found.extend(judged.filter(|m| !m.name.ends_with('/')).map(|m| m.name.to_owned()));
-    found
-        .into_iter()
-        .filter_map(|name| probe.metric(&name).map(|metric| (name, metric)))
-        .collect()
+    found.into_iter().filter_map(|name| probe.metric(&name).map(|metric| (name, metric))).collect()
 }
 
 /// The measures of a cell: one row for each metric of each condition.
@@ -219,9 +216,10 @@ fn axes(planned: &Planned, visits: &[Visit]) -> Vec<AxisValue> {
         name: axis.name.to_owned(),
         unit: axis.unit.to_owned(),
         value: axis.value,
-        measured: axis.measured_by.and(mean).map(|mean| {
-            rounded(if axis.unit == "%" { mean * 100.0 } else { mean })
-        }),
+        measured: axis
+            .measured_by
+            .and(mean)
+            .map(|mean| rounded(if axis.unit == "%" { mean * 100.0 } else { mean })),
         rest: axis.rest,
     };
     condition.axes.into_iter().map(axis).collect()

@@ -7,9 +7,7 @@ use bakeoff_fuzz::probe::{Metric, MetricKind};
 use super::measure::{self, points, rounded};
 use super::{Peers, Subject};
 use crate::judge::claims::{self, Condition, Looks, Question, Reading, Scale, Settled, Standing};
-use crate::judge::row::{
-    ClaimReading, ClaimRow, Load, MissingBounds, Place, ToDecide, VisitRow,
-};
+use crate::judge::row::{ClaimReading, ClaimRow, Load, MissingBounds, Place, ToDecide, VisitRow};
 use crate::run::expect;
 use crate::see::observation::Observation;
 use crate::spec::plan::{Plan, Planned, PlannedClaim};
@@ -52,7 +50,12 @@ fn asked<'a>(claim: &'a PlannedClaim, plan: &'a Plan, group: &[&Observation]) ->
 
 impl Asked<'_> {
     /// The numbers, for one candidate of a group.
-    fn question(&self, seen: &Observation, reference: &Observation, group: &[&Observation]) -> Question {
+    fn question(
+        &self,
+        seen: &Observation,
+        reference: &Observation,
+        group: &[&Observation],
+    ) -> Question {
         let visits = |of: &Observation, planned: &Planned| {
             points(of, planned, &self.metric).into_iter().map(|point| point.visit).collect()
         };
@@ -96,7 +99,11 @@ fn is_asked(role: Role) -> bool {
 }
 
 /// The claims' rows of one group.
-pub(super) fn rows(group: &[&Observation], peers: &Peers<'_>, subject: &Subject<'_>) -> Vec<ClaimRow> {
+pub(super) fn rows(
+    group: &[&Observation],
+    peers: &Peers<'_>,
+    subject: &Subject<'_>,
+) -> Vec<ClaimRow> {
     let Some(reference) = peers.reference else { return Vec::new() };
     let looks = looks(subject);
     let mut rows = Vec::new();
@@ -223,11 +230,8 @@ fn row(seen: &Observation, asked: &Asked<'_>, settled: Settled) -> ClaimRow {
         .flat_map(|planned| points(seen, planned, &asked.metric))
         .map(|point| point.visit.calls)
         .sum();
-    let mut evidence: Vec<String> = asked
-        .steps
-        .iter()
-        .flat_map(|planned| measure::evidence(seen, planned.step.id))
-        .collect();
+    let mut evidence: Vec<String> =
+        asked.steps.iter().flat_map(|planned| measure::evidence(seen, planned.step.id)).collect();
     evidence.sort();
     evidence.dedup();
     let own = asked.metric.strip_prefix(asked.declared.name).filter(|own| !own.is_empty());
@@ -323,8 +327,5 @@ pub(super) fn visits(group: &[&Observation], subject: &Subject<'_>) -> Vec<Visit
     }
     // Boots of all kernels are interleaved: boot by boot, and in a boot by its clock.
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-    rows.into_iter()
-        .zip(0..)
-        .map(|((_, row), order)| VisitRow { order, ..row })
-        .collect()
+    rows.into_iter().zip(0..).map(|((_, row), order)| VisitRow { order, ..row }).collect()
 }

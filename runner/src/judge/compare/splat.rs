@@ -326,11 +326,7 @@ impl Judge<'_> {
     }
 }
 
-fn garbled(
-    splat: &Splat,
-    all: &Splats,
-    reference: &Splats,
-) -> (SplatReading, String, Option<f64>) {
+fn garbled(splat: &Splat, all: &Splats, reference: &Splats) -> (SplatReading, String, Option<f64>) {
     let times = counted(splat.count, "report");
     let known = all.iter().any(|(key, other)| key != CORRUPTED && other.title == splat.title)
         || reference.contains_key(CORRUPTED);
@@ -381,7 +377,11 @@ fn would_show(
         ));
     }
     let boots = counted(there.boots.len() as u64, "boot");
-    let but = if lost > 0 { format!(" ({} not done)", counted(lost, "condition")) } else { String::new() };
+    let but = if lost > 0 {
+        format!(" ({} not done)", counted(lost, "condition"))
+    } else {
+        String::new()
+    };
     Ok(format!("{} in {boots}{but}", count_calls(calls)))
 }
 
@@ -391,7 +391,11 @@ fn count_calls(calls: u64) -> String {
 
 /// What fresh boots of a cell and its reference would decide: reports that were seen, not
 /// confirmed, and may still be.
-pub(crate) fn to_confirm(ours: &Observation, peers: &Peers<'_>, known: &[KnownSplat]) -> Vec<ToConfirm> {
+pub(crate) fn to_confirm(
+    ours: &Observation,
+    peers: &Peers<'_>,
+    known: &[KnownSplat],
+) -> Vec<ToConfirm> {
     let Some(reference) = peers.reference else { return Vec::new() };
     rows(ours, peers, known)
         .into_iter()

@@ -131,9 +131,8 @@ fn control_splat(found: &Comparison, at: &Place, role: Role) -> Option<ControlSp
     let splats = |place: &Place| {
         found.splats.iter().filter(|row| row.place.same_cell(place)).collect::<Vec<_>>()
     };
-    let has_bug = control.any(|cell| {
-        splats(&cell.place).iter().any(|row| row.reading == SplatReading::Control)
-    });
+    let has_bug = control
+        .any(|cell| splats(&cell.place).iter().any(|row| row.reading == SplatReading::Control));
     if !has_bug {
         return None;
     }

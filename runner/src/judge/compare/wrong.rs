@@ -17,7 +17,11 @@ use crate::see::observation::Observation;
 use crate::spec::plan::{Plan, Planned};
 
 /// The rows of one cell.
-pub(super) fn rows(seen: &Observation, negative: Option<&Observation>, plan: &Plan) -> Vec<WrongRow> {
+pub(super) fn rows(
+    seen: &Observation,
+    negative: Option<&Observation>,
+    plan: &Plan,
+) -> Vec<WrongRow> {
     let mut rows = Vec::new();
     for planned in plan.steps_of(seen.id()) {
         let Some(probe) = probe::find(&planned.step.probe) else { continue };

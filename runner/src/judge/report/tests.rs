@@ -126,7 +126,10 @@ fn misfortunes() -> Report {
                 .into(),
         }),
     );
-    arm.push(clean("peter-removal", "arm64").dies(BootEnd::Hung { silent_seconds: 60 }, HARDIRQ));
+    arm.push(
+        clean("peter-removal", "arm64")
+            .dies(BootEnd::Hung { silent_seconds: 60, step: None, report: None }, HARDIRQ),
+    );
     arm.push(interrupted);
     report_of(&[lost, arm].concat())
 }

@@ -13,13 +13,40 @@ pub(super) fn render(report: &Report) -> String {
         ));
     }
     for row in &report.wrong {
-        text.push_str(&format!("wrong {:<18} {:<7} {:<30} {} of {} exp {:?} {}\n", row.place.candidate, row.place.arch, row.label, row.wrong, row.answers, row.expected, crate::spec::word(row.reading)));
+        text.push_str(&format!(
+            "wrong {:<18} {:<7} {:<30} {} of {} exp {:?} {}\n",
+            row.place.candidate,
+            row.place.arch,
+            row.label,
+            row.wrong,
+            row.answers,
+            row.expected,
+            crate::spec::word(row.reading)
+        ));
     }
     for row in &report.splats {
-        text.push_str(&format!("splat {:<18} {:<7} {:<10} {:<50} {} {}/{} ref {}/{} {}\n", row.place.candidate, row.place.arch, row.place.profile, row.title, crate::spec::word(row.reading), row.seen.k, row.seen.n, row.reference.k, row.reference.n, row.reason));
+        text.push_str(&format!(
+            "splat {:<18} {:<7} {:<10} {:<50} {} {}/{} ref {}/{} {}\n",
+            row.place.candidate,
+            row.place.arch,
+            row.place.profile,
+            row.title,
+            crate::spec::word(row.reading),
+            row.seen.k,
+            row.seen.n,
+            row.reference.k,
+            row.reference.n,
+            row.reason
+        ));
     }
     for row in &report.verdicts {
-        text.push_str(&format!("verdict {:<18} {:<7} {} {:?}\n", row.place.candidate, row.place.arch, crate::spec::word(row.verdict), row.because));
+        text.push_str(&format!(
+            "verdict {:<18} {:<7} {} {:?}\n",
+            row.place.candidate,
+            row.place.arch,
+            crate::spec::word(row.verdict),
+            row.because
+        ));
     }
     text
 }

@@ -9,9 +9,9 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use super::Flood;
+use super::{Flood, Hang};
 use crate::base::command::last_lines;
-use crate::base::error::{Error, Result};
+use crate::base::error::Error;
 use crate::keep::store::BootEnd;
 
 /// QEMU's SHUTDOWN event.
@@ -34,10 +34,10 @@ pub(super) enum Stop {
     Panicked,
     /// Its Hello, or its emulator, says that it cannot be measured.
     Unfit,
-    /// No Hello in time.
-    NoHello { limit: Duration },
-    /// No record and nothing on the console.
-    Silent { silence: Duration },
+    /// No Hello in time; and what the kernel reported meanwhile.
+    NoHello { limit: Duration, report: Option<String> },
+    /// No record in time, whatever the console says.
+    Hung(Hang),
     /// One report over and over.
     Flood(Flood),
     /// Still busy when its time was up.
@@ -48,7 +48,7 @@ impl Stop {
     /// It is the guest's silence that is held against it, so QEMU must be well.
     pub(super) fn blames_silence(&self) -> bool {
         match self {
-            Stop::NoHello { .. } | Stop::Silent { .. } | Stop::OutOfTime { .. } => true,
+            Stop::NoHello { .. } | Stop::Hung(_) | Stop::OutOfTime { .. } => true,
             Stop::Gone { .. }
             | Stop::DoesNotExit
             | Stop::Panicked
@@ -75,36 +75,50 @@ pub(super) struct Seen<'a> {
     pub last_line: &'a str,
 }
 
+/// What ended a boot, if it was not the candidate's kernel.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Our agent: another boot would end the same way.
+    Agent(Error),
+    /// QEMU crashed, or somebody on the host ended it: another boot may do better.
+    Emulator(Error),
+}
+
 /// How the boot ended, as a result of the kernel's.
 ///
 /// # Errors
 /// It ended by our doing or by somebody's on the host.
-pub(super) fn judge(seen: &Seen<'_>) -> Result<BootEnd> {
+pub(super) fn judge(seen: &Seen<'_>) -> Result<BootEnd, Fault> {
     let Seen { stop, hello, ended, shutdown, panic_line, gave_up, last_line } = seen;
     if let Some(why) = gave_up {
-        return Err(Error::failure(format!("the agent inside the guest gave up: {why}")));
+        let text = format!("the agent inside the guest gave up: {why}");
+        return Err(Fault::Agent(Error::failure(text)));
     }
     if let Some(line) = panic_line {
         if let Some(code) = init_exit_code(line) {
-            return Err(Error::failure(format!(
-                "the agent inside the guest ended by itself (exit code {code})"
-            ))
-            .hint("its last words are in the boot's console.log"));
+            let text = format!("the agent inside the guest ended by itself (exit code {code})");
+            let error = Error::failure(text).hint("its last words are in the boot's console.log");
+            return Err(Fault::Agent(error));
         }
         return Ok(BootEnd::Panicked { line: (*line).to_owned() });
     }
     match stop {
         Stop::Gone { .. } | Stop::DoesNotExit | Stop::Panicked | Stop::Unfit => {}
-        Stop::NoHello { limit } => {
-            let last = match *last_line {
-                "" => "the console was silent".to_owned(),
-                line => format!("the console's last line: {line}"),
+        Stop::NoHello { limit, report } => {
+            let last = match (report, *last_line) {
+                (Some(title), _) => format!("the kernel reported: {title}"),
+                (None, "") => "the console was silent".to_owned(),
+                (None, line) => format!("the console's last line: {line}"),
             };
             let reason = format!("no Hello within {} s; {last}", limit.as_secs());
             return Ok(BootEnd::DidNotBoot { reason });
         }
-        Stop::Silent { silence } => {
-            return Ok(BootEnd::Hung { silent_seconds: silence.as_secs() });
+        Stop::Hung(Hang { silent, step, report }) => {
+            return Ok(BootEnd::Hung {
+                silent_seconds: silent.as_secs(),
+                step: *step,
+                report: report.clone(),
+            });
         }
         Stop::Flood(Flood { title, count }) => {
             return Ok(BootEnd::Flood { title: title.clone(), count: *count });
@@ -123,7 +137,8 @@ pub(super) fn judge(seen: &Seen<'_>) -> Result<BootEnd> {
             })
         }
         Some(Shutdown { guest: false, reason }) => {
-            Err(Error::failure(format!("QEMU was ended from outside the guest ({reason})")))
+            let text = format!("QEMU was ended from outside the guest ({reason})");
+            Err(Fault::Emulator(Error::failure(text)))
         }
         None => {
             let (status, said) = match stop {
@@ -131,7 +146,8 @@ pub(super) fn judge(seen: &Seen<'_>) -> Result<BootEnd> {
                 _ => ("still running".to_owned(), ""),
             };
             let said = if said.is_empty() { "it said nothing" } else { said };
-            Err(Error::failure(format!("QEMU died under the guest ({status}): {said}")))
+            let text = format!("QEMU died under the guest ({status}): {said}");
+            Err(Fault::Emulator(Error::failure(text)))
         }
     }
 }
@@ -169,7 +185,8 @@ mod tests {
         assert_eq!(judge(&gone()).unwrap(), BootEnd::Ran);
         let end = judge(&Seen { ended: false, ..gone() }).unwrap();
         assert!(matches!(end, BootEnd::EarlyExit { .. }), "{end:?}");
-        assert!(judge(&Seen { shutdown: None, ..gone() }).is_err());
+        let fault = judge(&Seen { shutdown: None, ..gone() }).unwrap_err();
+        assert!(matches!(fault, Fault::Emulator(_)), "{fault:?}");
     }
 
     /// A panic looks like a restart from outside, and counts even after the End.
@@ -186,7 +203,8 @@ mod tests {
     fn agent_that_exits_is_our_error() {
         let panic = |code| format!("Kernel panic - not syncing: Attempted to kill init! {code}");
         let line = panic("exitcode=0x00006500 ]---");
-        let error = judge(&Seen { panic_line: Some(&line), ..gone() }).unwrap_err();
+        let fault = judge(&Seen { panic_line: Some(&line), ..gone() }).unwrap_err();
+        let Fault::Agent(error) = fault else { panic!("{fault:?}") };
         assert!(error.message().contains("exit code 101"), "{error}");
         let line = panic("exitcode=0x0000000b");
         assert!(judge(&Seen { panic_line: Some(&line), ..gone() }).is_ok());
@@ -196,7 +214,8 @@ mod tests {
     #[test]
     fn ended_from_outside_is_our_error() {
         let shutdown = Some(Shutdown { guest: false, reason: "host-signal".into() });
-        let error = judge(&Seen { shutdown, ..gone() }).unwrap_err();
+        let fault = judge(&Seen { shutdown, ..gone() }).unwrap_err();
+        let Fault::Emulator(error) = fault else { panic!("{fault:?}") };
         assert!(error.message().contains("host-signal"), "{error}");
     }
 }

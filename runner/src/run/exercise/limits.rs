@@ -15,13 +15,21 @@ const LONGEST_STEP: Duration = Duration::from_secs(1);
 /// How often the guest is looked after when nothing comes from it.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 
+/// A console that has been quiet for this long has finished printing a report.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a guest may take and how much it may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Power-on to Hello.
     pub hello: Duration,
-    /// Without a record and without anything new on the console.
+    /// Without a record, beyond the time of one block; what the console says does
+    /// not count.
     pub silence: Duration,
+    /// Most that a report may take to be printed.
+    pub printing: Duration,
+    /// Without a record once the kernel has reported that it is stuck.
+    pub after_report: Duration,
     /// Power-on to the end.
     pub total: Duration,
     /// From the panic's line to the end of what it prints.
@@ -36,33 +44,39 @@ pub struct Limits {
     pub expected: Duration,
 }
 
+/// A boot may take this many times what its steps should take.
+const PATIENCE: u32 = 3;
+
 impl Limits {
-    /// The limits for a workload. Emulation is about ten times slower, but what
-    /// takes long are sampling windows, whose length is the guest's own clock's.
+    /// The limits for a workload that should take `expected`. What scales is what the
+    /// guest has to compute; how long a block or a silence may be, its own clock says,
+    /// and that is as fast as ours.
     #[must_use]
-    pub fn new(accel: Accel, workload: &Workload) -> Limits {
+    pub fn new(accel: Accel, workload: &Workload, expected: Duration) -> Limits {
         let slowness = match accel {
             Accel::Kvm => 1,
             Accel::Tcg => 4,
         };
         let scaled = |seconds: u64| Duration::from_secs(seconds * slowness);
-        let longest = workload.steps.iter().map(|step| step.block_ms).max().unwrap_or(0);
-        let spoken = Duration::from_millis(u64::from(longest) + u64::from(STEP_SILENCE_MS));
-        let windows: Duration = steps(workload)
-            .map(|step| Duration::from_millis(u64::from(step.block_ms)) * step.blocks)
-            .sum();
-        let steps = u32::try_from(workload.visits.len()).unwrap_or(u32::MAX);
+        // The agent gives up a silent step after this; then it has 12 seconds to end
+        // the step's process, and says so in a record.
+        let given_up = Duration::from_millis(STEP_SILENCE_MS.into());
+        let margin = Duration::from_secs(16) + scaled(4);
+        let silence = given_up + margin;
         let hello = scaled(30);
+        // Even a step that takes all the time it may is not cut.
+        let longest = workload.steps.iter().map(step_time).max().unwrap_or_default();
         Limits {
             hello,
-            silence: spoken + scaled(15),
-            total: hello + windows * 2 + (spoken + scaled(10)).saturating_mul(steps + 1),
+            silence,
+            printing: Duration::from_secs(10),
+            after_report: Duration::from_secs(30),
+            total: hello + expected * PATIENCE + longest + silence,
             after_panic: scaled(5),
             after_shutdown: scaled(5),
             console_bytes: 128 << 20,
             records_bytes: 256 << 20,
-            // Blocks are complete long before their time is up, as a rule.
-            expected: scaled(1) + windows / 4,
+            expected,
         }
     }
 }
@@ -78,12 +92,28 @@ pub(super) fn blocks(workload: &Workload) -> u64 {
     steps(workload).map(|step| u64::from(step.blocks)).sum()
 }
 
+/// The longest that one block of a step may take.
+pub(super) fn block_time(step: &Step) -> Duration {
+    Duration::from_millis(step.block_ms.into())
+}
+
+/// The longest that all blocks of a step may take.
+fn step_time(step: &Step) -> Duration {
+    block_time(step).saturating_mul(step.blocks)
+}
+
 /// Time as the guest had it: steps of the clock, each cut to a second.
 #[derive(Debug)]
 pub(super) struct Clock {
     last: Instant,
     total: Duration,
+    /// Since the last record.
+    silent: Duration,
+    /// Since the console last said something.
     quiet: Duration,
+    /// Since the console began to say what was not looked at yet.
+    unread: Option<Duration>,
+    since_report: Option<Duration>,
     since_panic: Option<Duration>,
     since_shutdown: Option<Duration>,
     unattended: Duration,
@@ -102,7 +132,10 @@ impl Clock {
         Clock {
             last: Instant::now(),
             total: Duration::ZERO,
+            silent: Duration::ZERO,
             quiet: Duration::ZERO,
+            unread: None,
+            since_report: None,
             since_panic: None,
             since_shutdown: None,
             unattended: Duration::ZERO,
@@ -114,9 +147,16 @@ impl Clock {
         let step = (now - self.last).min(LONGEST_STEP);
         self.last = now;
         self.total += step;
+        self.silent += step;
         self.quiet += step;
         self.unattended += step;
-        for since in [&mut self.since_panic, &mut self.since_shutdown].into_iter().flatten() {
+        let since = [
+            &mut self.unread,
+            &mut self.since_report,
+            &mut self.since_panic,
+            &mut self.since_shutdown,
+        ];
+        for since in since.into_iter().flatten() {
             *since += step;
         }
         let looks_up = self.unattended >= TICK;
@@ -126,9 +166,31 @@ impl Clock {
         Tick { time: step, looks_up }
     }
 
-    /// The guest said something.
-    pub(super) fn heard(&mut self) {
+    /// The guest sent a record that is progress.
+    pub(super) fn progressed(&mut self) {
+        self.silent = Duration::ZERO;
+        self.since_report = None;
+    }
+
+    /// The console said something.
+    pub(super) fn printed(&mut self) {
         self.quiet = Duration::ZERO;
+        self.unread.get_or_insert_default();
+    }
+
+    /// Whether what the console said can be looked at: it pauses, or has been printing
+    /// for long enough. True once for what was said until then.
+    pub(super) fn looks_at_console(&mut self, printing: Duration) -> bool {
+        let due = self.unread.is_some_and(|unread| self.quiet >= PAUSE || unread >= printing);
+        if due {
+            self.unread = None;
+        }
+        due
+    }
+
+    /// The kernel has reported that it is stuck.
+    pub(super) fn reported(&mut self) {
+        self.since_report.get_or_insert_default();
     }
 
     /// There is a panic on the console.
@@ -145,8 +207,13 @@ impl Clock {
         self.total
     }
 
-    pub(super) fn quiet(&self) -> Duration {
-        self.quiet
+    /// Without a record.
+    pub(super) fn silent(&self) -> Duration {
+        self.silent
+    }
+
+    pub(super) fn since_report(&self) -> Duration {
+        self.since_report.unwrap_or_default()
     }
 
     pub(super) fn since_panic(&self) -> Duration {
@@ -161,16 +228,42 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::exercise::protocol::tests::workload;
+
+    const EXPECTED: Duration = Duration::from_secs(100);
 
     /// Emulated guests get more time, and no guest is given up before the agent
-    /// would give up its step.
+    /// would have given up its step and said so.
     #[test]
     fn limits_scale_with_the_accelerator() {
-        let workload = Workload { wire: 1, boot: "0-000".into(), seed: 0, steps: Vec::new(), visits: Vec::new() };
-        let kvm = Limits::new(Accel::Kvm, &workload);
-        let tcg = Limits::new(Accel::Tcg, &workload);
+        let kvm = Limits::new(Accel::Kvm, &workload(), EXPECTED);
+        let tcg = Limits::new(Accel::Tcg, &workload(), EXPECTED);
         assert!(tcg.hello > kvm.hello && tcg.silence > kvm.silence && tcg.total > kvm.total);
-        assert!(kvm.silence > Duration::from_millis(STEP_SILENCE_MS.into()));
+        let agent = Duration::from_millis(STEP_SILENCE_MS.into()) + Duration::from_secs(12);
+        assert!(kvm.silence > agent && tcg.silence > agent);
+    }
+
+    /// A guest that is silent, or stuck, is over well within two minutes.
+    #[test]
+    fn no_silence_takes_two_minutes() {
+        let limits = Limits::new(Accel::Tcg, &workload(), EXPECTED);
+        assert!(limits.silence <= Duration::from_secs(90));
+        assert!(limits.printing + limits.after_report <= Duration::from_secs(60));
+    }
+
+    /// A boot of many steps gets a small multiple of what they should take, not the
+    /// sum of all that each of them may take.
+    #[test]
+    fn many_steps_do_not_add_up_their_patience() {
+        let mut many = workload();
+        many.steps[0].blocks = 40;
+        many.steps[0].block_ms = 2000;
+        let one = many.clone();
+        many.visits = vec![many.visits[0]; 60];
+        let limits = |workload| Limits::new(Accel::Tcg, workload, EXPECTED);
+        assert_eq!(limits(&many).total, limits(&one).total);
+        assert!(limits(&many).total < EXPECTED * 4 + Duration::from_secs(300));
+        assert!(limits(&one).total > step_time(&one.steps[0]));
     }
 
     /// A runner that was stopped for an hour does not call its guest hung.
@@ -180,6 +273,32 @@ mod tests {
         let Some(hour_ago) = clock.last.checked_sub(Duration::from_secs(3600)) else { return };
         clock.last = hour_ago;
         clock.tick();
-        assert_eq!(clock.quiet(), LONGEST_STEP);
+        assert_eq!(clock.silent(), LONGEST_STEP);
     }
+
+    /// What the console said is looked at once: when it pauses, or after a while.
+    #[test]
+    fn console_is_looked_at_when_it_pauses() {
+        let mut clock = Clock::start();
+        assert!(!clock.looks_at_console(Duration::ZERO), "it said nothing");
+        clock.printed();
+        assert!(!clock.looks_at_console(NEVER));
+        clock.quiet = PAUSE;
+        assert!(clock.looks_at_console(NEVER));
+        assert!(!clock.looks_at_console(NEVER));
+        clock.printed();
+        assert!(clock.looks_at_console(Duration::ZERO));
+    }
+
+    /// A record ends what a report has begun.
+    #[test]
+    fn progress_outweighs_a_report() {
+        let mut clock = Clock::start();
+        clock.reported();
+        clock.since_report = Some(NEVER);
+        clock.progressed();
+        assert_eq!((clock.since_report(), clock.silent()), (Duration::ZERO, Duration::ZERO));
+    }
+
+    const NEVER: Duration = Duration::from_secs(1 << 20);
 }

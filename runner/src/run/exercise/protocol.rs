@@ -220,7 +220,13 @@ pub(super) mod tests {
             calls_per_block: 10,
             block_ms: 100,
         };
-        Workload { wire: VERSION, boot: "0-000".into(), seed: 1, steps: vec![step], visits: vec![4] }
+        Workload {
+            wire: VERSION,
+            boot: "0-000".into(),
+            seed: 1,
+            steps: vec![step],
+            visits: vec![4],
+        }
     }
 
     /// What a good guest of two CPUs answers to it.

@@ -15,7 +15,9 @@ use super::protocol::tests::{lines, records, workload};
 use super::*;
 use crate::base::error::Kind;
 use crate::machine::accel::Accel;
-use crate::spec::plan::CellId;
+use crate::run::schedule::next_boot;
+use crate::run::watch::Watch;
+use crate::spec::plan::{CellId, Planned};
 use fake_qemu::{SCENES, Scene};
 
 const SOON: Duration = Duration::from_millis(400);
@@ -27,6 +29,8 @@ fn patient() -> Limits {
     Limits {
         hello: NEVER,
         silence: NEVER,
+        printing: NEVER,
+        after_report: NEVER,
         total: NEVER,
         after_panic: NEVER,
         after_shutdown: NEVER,
@@ -55,6 +59,12 @@ impl Trial {
 
     fn play(&self, scene: Scene) -> Result<Run> {
         run_in(self.dir.path(), &self.store, scene, self.limits, &mut NoWatch, &self.cancel)
+    }
+
+    /// The same, under a watch that reads what the kernel reports.
+    fn watched(&self, scene: Scene) -> Result<Run> {
+        let watch = &mut Watch::default();
+        run_in(self.dir.path(), &self.store, scene, self.limits, watch, &self.cancel)
     }
 
     fn file(&self, path: &Path) -> String {
@@ -168,11 +178,109 @@ fn records_before_a_panic_are_kept() {
     assert!(kept.ends_with("{\"record\":\"block\",\"st"), "{kept}");
 }
 
-/// Silence after the Hello is a hang.
+/// A guest that sends no record hangs, silent or chatty.
 #[test]
-fn silence_after_the_hello_is_a_hang() {
-    let end = result(Scene::Hang, |limits| limits.silence = SOON);
-    assert_eq!(end, BootEnd::Hung { silent_seconds: 0 });
+fn without_records_it_is_a_hang() {
+    for scene in [Scene::Hang, Scene::Chatter] {
+        let end = result(scene, |limits| limits.silence = SOON);
+        assert_eq!(end, BootEnd::Hung { silent_seconds: 0, step: None, report: None }, "{scene:?}");
+    }
+}
+
+/// How a boot hung: in which step, and after which report.
+fn hang(trial: &Trial, scene: Scene) -> (Option<u32>, ConsoleReport) {
+    let run = trial.watched(scene).unwrap();
+    trial.check_traces(true);
+    // Hello, begin and block.
+    assert!(run.end.records >= 3);
+    match run.end.end {
+        BootEnd::Hung { step, report: Some(report), .. } => (step, report),
+        end => panic!("{scene:?}: {end:?}"),
+    }
+}
+
+/// A guest whose kernel says that it is stuck, or lost a task, gets the time to print
+/// that and a little more, whatever else it prints; what was reported is the evidence,
+/// and the blocks it took are kept.
+#[test]
+fn a_guest_that_reports_a_hang_is_ended_soon() {
+    for (scene, title, text) in [
+        (Scene::Stuck, "rcu detected stall in", fake_qemu::STALL),
+        (Scene::Oops, "NULL pointer dereference", fake_qemu::OOPS),
+    ] {
+        let mut trial = Trial::new();
+        trial.limits.printing = SOON;
+        trial.limits.after_report = SOON;
+        let (step, report) = hang(&trial, scene);
+        assert_eq!(step, Some(4));
+        assert!(report.title.contains(title), "{report:?}");
+        let console = trial.file(&trial.store.console(&trial.id));
+        let offset = usize::try_from(report.console_offset).unwrap();
+        assert!(console[offset..].starts_with(&text[..40]), "{console}");
+        assert!(trial.file(&trial.store.records(&trial.id)).contains("\"record\":\"block\""));
+    }
+}
+
+/// An agent that gives up its step after the kernel reported a stall says that the guest
+/// hangs, and nobody waits any longer; it is the candidate's, not an error of ours.
+#[test]
+fn a_step_given_up_after_a_stall_is_a_hang() {
+    for scene in [Scene::StuckStepFails, Scene::StepFailsThenStuck] {
+        let mut trial = Trial::new();
+        // A busy kernel may report it after the agent does; nobody else ends the other.
+        trial.limits.after_report = if scene == Scene::StepFailsThenStuck { SOON } else { NEVER };
+        let (step, report) = hang(&trial, scene);
+        assert_eq!(step, Some(4));
+        assert!(report.title.contains("stall"), "{report:?}");
+        let (boot, problems) = crate::see::assemble::observe_boot(&trial.store, &trial.id).unwrap();
+        assert_eq!(problems, [""; 0]);
+        assert_eq!((boot.begun, boot.blocks.len()), (vec![4], 1));
+        assert!(boot.steps.is_empty(), "{:?}", boot.steps);
+    }
+}
+
+/// A guest that goes on sending records after a report is not given up: a stall may
+/// pass, and a task that oopsed takes only its own step with it.
+#[test]
+fn records_after_a_report_are_progress() {
+    let mut trial = Trial::new();
+    trial.limits.after_report = SOON * 6;
+    let run = trial.watched(Scene::Recovers).unwrap();
+    assert_eq!((run.end.end, run.end.done), (BootEnd::Ran, vec![4]));
+    let trial = Trial::new();
+    assert_eq!(trial.watched(Scene::OopsInStep).unwrap().end.end, BootEnd::Ran);
+}
+
+/// A step that hangs is tried once more in a fresh boot, and then left.
+#[test]
+fn a_step_that_hangs_twice_is_left() {
+    let mut trial = Trial::new();
+    trial.limits.printing = SOON;
+    trial.limits.after_report = SOON;
+    let planned: Vec<Planned> = workload().steps.into_iter().map(Planned::from).collect();
+    let mut boots = Vec::new();
+    while let Some(asked) = next_boot(&planned, &boots) {
+        assert_eq!(asked, [4]);
+        trial.id.name = format!("0-{:03}", boots.len());
+        let arch = fake_qemu::arch(Scene::Stuck, trial.dir.path());
+        let order = Exercise {
+            store: &trial.store,
+            id: &trial.id,
+            round: 0,
+            machine: Machine::new(&arch, Accel::Tcg, 2),
+            kernel: &trial.dir.path().join("vmlinux"),
+            binaries: &GuestBinaries::of(b"agent".to_vec(), "test"),
+            workload: &Workload { boot: trial.id.name.clone(), ..workload() },
+            limits: trial.limits,
+        };
+        exercise(&order, &mut Watch::default(), &Events::silent(), &trial.cancel).unwrap();
+        boots.push(crate::see::assemble::observe_boot(&trial.store, &trial.id).unwrap().0);
+    }
+    assert_eq!(boots.len(), 2);
+    for boot in &boots {
+        assert!(matches!(boot.end, BootEnd::Hung { step: Some(4), .. }), "{:?}", boot.end);
+        assert_eq!(boot.blocks.len(), 1, "what was taken stays");
+    }
 }
 
 /// Without a Hello it did not boot, and the reason says what was seen.
@@ -212,6 +320,10 @@ fn floods_end_the_boot() {
         fn push(&mut self, bytes: &[u8]) {
             self.0 += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         }
+        fn pause(&mut self) {}
+        fn troubles(&mut self) -> Vec<Trouble> {
+            Vec::new()
+        }
         fn flood(&self) -> Option<Flood> {
             let title = "WARNING in rwsem_assert_held".into();
             (self.0 > 100).then_some(Flood { title, count: self.0 })
@@ -227,10 +339,10 @@ fn floods_end_the_boot() {
     assert_eq!(title, "more than 1 MiB on the console");
 }
 
-/// A guest that is still busy when its time is up is out of time, not hung.
+/// A guest that still sends records when its time is up is out of time, not hung.
 #[test]
 fn busy_guest_is_out_of_time() {
-    let end = result(Scene::Chatter, |limits| limits.total = SOON * 3);
+    let end = result(Scene::Busy, |limits| limits.total = SOON * 3);
     assert_eq!(end, BootEnd::OutOfTime { limit_seconds: 1 });
 }
 
@@ -238,6 +350,23 @@ fn busy_guest_is_out_of_time() {
 #[test]
 fn qemu_that_stays_is_ended() {
     assert_eq!(result(Scene::DoesNotExit, |limits| limits.after_shutdown = SOON), BootEnd::Ran);
+}
+
+/// A QEMU that is killed costs its boot, which is done again, and nobody else notices.
+#[test]
+fn a_killed_qemu_costs_only_its_boot() {
+    let trial = Trial::new();
+    let run = trial.play(Scene::KilledOnce).unwrap();
+    trial.check_traces(true);
+    assert_eq!((run.end.end, run.end.done, run.end.records), (BootEnd::Ran, vec![4], 7));
+    assert_eq!(fake_qemu::boots(trial.dir.path()), 2);
+    // Three more times, and then it is an error that names the boot.
+    let trial = Trial::new();
+    let error = trial.play(Scene::Killed).unwrap_err();
+    trial.check_traces(false);
+    assert_eq!(fake_qemu::boots(trial.dir.path()), 4);
+    assert!(error.message().contains("6.12/landed/x86_64/lockdep 0-000"), "{error}");
+    assert!(error.next_step().is_some_and(|hint| hint.contains("tried 4 times")), "{error:?}");
 }
 
 /// QEMU's own failures are errors with its words, and complete no boot.
@@ -368,7 +497,7 @@ fn dropped_guest_leaves_no_child() {
 fn killed_runner_leaves_no_qemu() {
     let trial = Trial::new();
     let mut runner = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "exercise::tests::runner_to_kill", "--test-threads=1"])
+        .args(["--exact", "run::exercise::tests::runner_to_kill", "--test-threads=1"])
         .env(RUNNER, trial.dir.path())
         .stdout(Stdio::null())
         .spawn()

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use bakeoff_fuzz::wire::Record;
+use bakeoff_fuzz::wire::{Block, End, Record, StepOutcome};
 
 use super::super::protocol::tests::{lines, records};
 use crate::base::command::{quote, write_script};
@@ -23,7 +23,7 @@ const DIR: &str = "BAKEOFF_TEST_DIR";
 const SCENE: &str = "BAKEOFF_TEST_SCENE";
 const ARGV: &str = "BAKEOFF_TEST_ARGV";
 /// This module's player, as the test runner names it.
-const PLAYER: &str = "exercise::tests::fake_qemu::player";
+const PLAYER: &str = "run::exercise::tests::fake_qemu::player";
 
 /// One way a guest or QEMU can behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum Scene {
     BadArguments,
     /// QEMU is killed.
     Killed,
+    /// The same, but a good one when it is booted again.
+    KilledOnce,
     /// QEMU gets a SIGTERM, and tells so.
     Terminated,
     /// QEMU aborts.
@@ -62,6 +64,20 @@ pub enum Scene {
     Flood,
     /// The console never falls silent, and no record comes.
     Chatter,
+    /// Blocks without end.
+    Busy,
+    /// A step that begins, takes a block, and then only prints that it is stuck.
+    Stuck,
+    /// The same, and the agent gives up the step.
+    StuckStepFails,
+    /// The agent gives up the step, and only then the kernel says that it is stuck.
+    StepFailsThenStuck,
+    /// The kernel says that it is stuck, and then goes on well.
+    Recovers,
+    /// An oops in a step, and nothing more.
+    Oops,
+    /// An oops that ends a step, and nothing else.
+    OopsInStep,
     /// Records that are none.
     Garbage,
     /// One record without end.
@@ -80,9 +96,10 @@ pub enum Scene {
 }
 
 use Scene::{
-    Aborts, AgentGivesUp, BadArguments, Chatter, CutPanic, DoesNotExit, EarlyRestart, Flood,
-    Garbage, Good, Hang, Killed, LongLine, NoHello, OtherSources, Panic, Silence, StaleBreakpoint,
-    Stopped, StuckPanic, Terminated, TripleFault, Unfit, UnfitOnce,
+    Aborts, AgentGivesUp, BadArguments, Busy, Chatter, CutPanic, DoesNotExit, EarlyRestart, Flood,
+    Garbage, Good, Hang, Killed, KilledOnce, LongLine, NoHello, Oops, OopsInStep, OtherSources,
+    Panic, Recovers, Silence, StaleBreakpoint, StepFailsThenStuck, Stopped, Stuck, StuckPanic,
+    StuckStepFails, Terminated, TripleFault, Unfit, UnfitOnce,
 };
 
 /// Every scene; a scene that is not played by a test is a hole.
@@ -99,11 +116,19 @@ pub const SCENES: &[Scene] = &[
     AgentGivesUp,
     BadArguments,
     Killed,
+    KilledOnce,
     Terminated,
     Aborts,
     Stopped,
     Flood,
     Chatter,
+    Busy,
+    Stuck,
+    StuckStepFails,
+    StepFailsThenStuck,
+    Recovers,
+    Oops,
+    OopsInStep,
     Garbage,
     LongLine,
     OtherSources,
@@ -214,6 +239,34 @@ impl Stage {
     }
 }
 
+/// What a kernel prints whose CPU does not come back.
+pub const STALL: &str = "[   23.0] rcu: INFO: rcu_sched self-detected stall on CPU\r\n\
+    [   23.0] rcu: \t1-....: (5250 ticks this GP) idle=1b2c/1/0x4000 softirq=33/33 fqs=2624\r\n\
+    [   23.0] CPU: 1 UID: 0 PID: 77 Comm: agent Not tainted 6.12.0 #1\r\n\
+    [   23.0] RIP: 0010:spin_for_ever+0x5/0x10\r\n\
+    [   23.0] Call Trace:\r\n\
+    [   23.0]  <TASK>\r\n\
+    [   23.0]  do_syscall_64+0x1/0x2\r\n\
+    [   23.0]  </TASK>\r\n";
+/// What a kernel prints when it ends a task.
+pub const OOPS: &str = "[    9.0] BUG: kernel NULL pointer dereference, address: 0000000008\r\n\
+    [    9.0] Oops: Oops: 0000 [#1] PREEMPT SMP\r\n\
+    [    9.0] CPU: 1 UID: 0 PID: 77 Comm: agent Not tainted 6.12.0 #1\r\n\
+    [    9.0] RIP: 0010:vma_lookup+0x5/0x10\r\n\
+    [    9.0] Call Trace:\r\n\
+    [    9.0]  <TASK>\r\n\
+    [    9.0]  look_at_stack+0x1/0x2\r\n\
+    [    9.0]  __x64_sys_bpf+0x1/0x2\r\n\
+    [    9.0]  do_syscall_64+0x1/0x2\r\n\
+    [    9.0]  </TASK>\r\n\
+    [    9.0] ---[ end trace 0000000000000000 ]---\r\n";
+
+/// The end of the step of [`records`], as failed.
+fn failed() -> Record {
+    let reason = "the step's process took too long and was killed".into();
+    Record::StepEnd { step: 4, outcome: StepOutcome::Failed { reason }, at_ns: 5 }
+}
+
 fn forever() -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(1));
@@ -279,7 +332,11 @@ fn play(scene: Scene, argv: &str, dir: &str) -> ! {
             stage.say("bakeoff-agent: gives up: opening the records' port: timed out\r\n");
             stage.shutdown(true, "guest-reset")
         }
-        Killed => {
+        KilledOnce if boots(Path::new(dir)) > 1 => {
+            stage.send(&lines(&good));
+            stage.shutdown(true, "guest-reset")
+        }
+        Killed | KilledOnce => {
             stage.send(&hello);
             signal_myself("-KILL")
         }
@@ -304,6 +361,64 @@ fn play(scene: Scene, argv: &str, dir: &str) -> ! {
                 stage.say("[    2.0] still here\r\n");
                 std::thread::sleep(Duration::from_millis(20));
             }
+        }
+        Busy => {
+            stage.send(&lines(&good[..2]));
+            let Some(Record::Block(first)) = good.get(2) else { unreachable!() };
+            for block in 0.. {
+                stage.send(&lines(&[Record::Block(Block { block, ..first.clone() })]));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            forever()
+        }
+        Stuck | StuckStepFails => {
+            let mut good = good;
+            if let Some(Record::Hello(hello)) = good.first_mut() {
+                hello.boot = format!("0-{:03}", boots(Path::new(dir)) - 1);
+            }
+            stage.send(&lines(&good[..3]));
+            std::thread::sleep(Duration::from_millis(200));
+            stage.say(STALL);
+            if scene == StuckStepFails {
+                // The agent gives up long after the report.
+                std::thread::sleep(Duration::from_secs(3));
+                stage.send(&lines(&[failed()]));
+                forever();
+            }
+            loop {
+                stage.say("[   24.0] still here\r\n");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        StepFailsThenStuck => {
+            stage.send(&lines(&good[..3]));
+            stage.send(&lines(&[failed()]));
+            std::thread::sleep(Duration::from_millis(200));
+            stage.say(STALL);
+            forever()
+        }
+        Recovers => {
+            stage.send(&lines(&good[..3]));
+            stage.say(STALL);
+            std::thread::sleep(Duration::from_secs(2));
+            stage.send(&lines(&good[3..4]));
+            std::thread::sleep(Duration::from_secs(3));
+            stage.send(&lines(&good[4..]));
+            stage.shutdown(true, "guest-reset")
+        }
+        Oops => {
+            stage.send(&lines(&good[..3]));
+            std::thread::sleep(Duration::from_millis(200));
+            stage.say(OOPS);
+            forever()
+        }
+        OopsInStep => {
+            stage.send(&lines(&good[..3]));
+            stage.say(OOPS);
+            std::thread::sleep(Duration::from_secs(2));
+            let end = End { records: 4, debug_locks: Some(true), tainted: 0, at_ns: 6 };
+            stage.send(&lines(&[failed(), Record::End(end)]));
+            stage.shutdown(true, "guest-reset")
         }
         Garbage => {
             stage.send(&hello);
