@@ -187,6 +187,9 @@ const COMPLETE: &str = "command.complete";
 const TEST: &str = "command.test/";
 const SECONDS: &str = "command.seconds";
 
+/// Where the host says why commands cannot be tried in this guest, if they cannot.
+pub const NOT_TRIED: &str = "/workload/.not-tried";
+
 /// Where packed programs lie in the guest, before the folders of a root file system.
 const PATH: [&str; 5] = ["/workload", "/bin", "/sbin", "/usr/bin", "/usr/sbin"];
 const SHELL: &str = "/bin/sh";
@@ -362,6 +365,9 @@ fn run(visit: &Visit, emit: &mut Emit<'_>) -> Result<(), Failure> {
             "a visit of `command` is one run, so `blocks` is 1 and not {}",
             visit.step.blocks
         )));
+    }
+    if let Ok(why) = std::fs::read_to_string(NOT_TRIED) {
+        return Err(Failure::unreachable(why));
     }
     let mut place = Workplace::enter(command.processes, command.writes == Writes::Kernel)?;
     let directory = Path::new(workplace::DIRECTORY);

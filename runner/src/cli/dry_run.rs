@@ -12,7 +12,7 @@ use crate::machine::boot;
 use crate::make::compile;
 use crate::run::expect;
 use crate::run::schedule::Target;
-use crate::run::{GUEST_CPUS, Machinery, Tools};
+use crate::run::{Machinery, Tools};
 use crate::spec::arch::Arch;
 use crate::spec::plan::{CellId, Plan, Planned};
 use crate::spec::{Spec, declared, margin_words, word};
@@ -108,7 +108,7 @@ pub fn describe(
     for name in archs {
         let arch = Arch::load(tools.data, name)?;
         let choice = accel::choose(&arch, machinery.accel, tools.cancel)?;
-        let machine = boot::Machine::new(&arch, choice.accel, GUEST_CPUS);
+        let machine = boot::Machine::of_spec(&arch, choice.accel, &spec.machine);
         let qemu = boot::command(&machine, &boot::Files::placeholders(&arch));
         text.push_str(&format!("  {name} ({}: {})\n", choice.accel.word(), choice.reason));
         text.push_str(&format!("    {}\n", compile::make_line(&arch, tools.cancel)?));

@@ -75,6 +75,8 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes,
+        pack,
+        machine,
         claims,
         budget,
         gates,
@@ -132,6 +134,10 @@ pub(super) fn resolve(
     if !on_request.is_empty() {
         check_words("profile", &all_profiles, &known_profiles, &place)?;
     }
+
+    pack.check(&dir).map_err(|why| place.error("pack", why))?;
+    let kernels = [known.clone(), all_profiles.clone()].concat();
+    machine.check(&dir, &kernels).map_err(|why| place.error("machine", why))?;
 
     let mut resolved_probes: Vec<Probe> = Vec::new();
     for raw in probes {
@@ -218,6 +224,8 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes: resolved_probes,
+        pack,
+        machine,
         claims: resolved_claims,
         budget,
         gates,
@@ -359,6 +367,8 @@ fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
                 block_ms: block_ms.unwrap_or(size.block_ms),
             };
             let (_, condition) = guest::check(&step).map_err(|why| why.to_string())?;
+            let own_time = condition.block_ms.filter(|_| block_ms.is_none());
+            let step = Step { block_ms: own_time.unwrap_or(step.block_ms), ..step };
             let label = format!("{probe}/{}", condition.label);
             let profiles = profiles.clone();
             Ok(Probe { step, label, visits, profiles, own_boot, quick })
