@@ -123,6 +123,8 @@ pub struct Condition {
     pub axes: Vec<Axis>,
     /// What the host has to do meanwhile.
     pub host: Option<HostTask>,
+    /// Metrics of the probe's that do not come out with these parameters.
+    pub without: Vec<&'static str>,
     /// Metrics that the parameters declare, in place of a [`Metric`] whose name ends
     /// with `/`.
     pub metrics: Vec<OwnMetric>,

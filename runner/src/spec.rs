@@ -26,7 +26,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use claims::{Claim, declared, margin_words};
+pub use claims::{Claim, declared, margin_words, own_metric};
 pub use fuzz::{Fuzz, RawFuzz, When};
 pub use known::KnownSplat;
 pub use raw::RawSpec;

@@ -111,7 +111,7 @@ pub const PROBE: Probe = Probe {
             role: MetricRole::Claim,
         },
         Metric {
-            name: "command.metric/",
+            name: METRIC,
             means: "printed by the command",
             // Each has its own: `Condition::metrics`.
             unit: "as declared",
@@ -185,6 +185,7 @@ pub const PROBE: Probe = Probe {
 const PASS: &str = "command.pass";
 const COMPLETE: &str = "command.complete";
 const TEST: &str = "command.test/";
+const METRIC: &str = "command.metric/";
 const SECONDS: &str = "command.seconds";
 
 /// Where the host says why commands cannot be tried in this guest, if they cannot.
@@ -348,7 +349,16 @@ impl Command {
 
 fn condition(params: &Params) -> Result<Condition, Failure> {
     let command = Command::of(params)?;
+    let read = |read| command.read.has(read);
+    let measured = |metric: &str| match metric {
+        PASS => read(Read::Exit),
+        COMPLETE => read(Read::Ktap) || read(Read::Metrics),
+        TEST => read(Read::Ktap),
+        METRIC => read(Read::Metrics),
+        _ => true,
+    };
     Ok(Condition {
+        without: PROBE.metrics.iter().map(|m| m.name).filter(|name| !measured(name)).collect(),
         label: command.label(),
         words: format!("`{}`", command.run.trim()),
         metrics: metric::own(&command.metrics),

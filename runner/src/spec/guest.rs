@@ -99,7 +99,8 @@ pub enum Fragments {
 }
 
 impl Fragments {
-    fn list(&self) -> &[PathBuf] {
+    /// All of them.
+    pub fn list(&self) -> &[PathBuf] {
         match self {
             Fragments::One(one) => std::slice::from_ref(one),
             Fragments::Many(many) => many,

@@ -506,7 +506,7 @@ fn check_words(what: &str, words: &[String], known: &[String], place: &Place<'_>
 /// Profiles there is a fragment for: `kconfigs/<profile>.config`, except the
 /// architectures' and the common ones.
 pub(crate) fn profile_names(data: &DataDir) -> Result<Vec<String>> {
-    let mut common = vec!["base".to_owned()];
+    let mut common = vec!["base".to_owned(), "disk".to_owned()];
     common.extend(crate::spec::arch::Arch::names(data)?);
     let files = data.list("kconfigs")?;
     let names = files.iter().filter_map(|f| f.strip_suffix(".config").map(str::to_owned));

@@ -190,6 +190,7 @@ fn conditions_carry_the_specs_own() {
     .unwrap();
     assert_eq!((condition.label.as_str(), condition.words.as_str()), ("small", "`bench -n 5`"));
     assert_eq!(condition.block_ms, Some(90_000));
+    assert_eq!(condition.without, [TEST]);
     let own = &condition.metrics[0];
     assert_eq!((own.name.as_str(), own.unit.as_str()), ("command.metric/a", "ns"));
     assert_eq!((own.better, own.margin), (Better::Lower, 0.1));
