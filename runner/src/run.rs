@@ -575,7 +575,7 @@ impl Crew<'_> {
         self.guest_binaries(&cell.id.arch)?;
         let accel = self.accel(&cell.id.arch, &kernel.image)?;
         let packed = self.packed(cell)?;
-        let binaries = &GuestBinaries { packed, ..self.binaries(&cell.id.arch)?.clone() };
+        let binaries = &self.binaries(&cell.id.arch)?.clone().with(packed);
         let arch = self.arch(&cell.id.arch)?;
         let Tools { events, cancel, .. } = self.tools;
         let seed = boot_seed(self.run.plan.seed, &cell.id, &id.name);

@@ -168,6 +168,12 @@ impl GuestBinaries {
         GuestBinaries { init, origin: origin.to_owned(), packed: Packed::default() }
     }
 
+    /// The same, with more in the guest's root.
+    #[must_use]
+    pub fn with(self, packed: Packed) -> GuestBinaries {
+        GuestBinaries { packed, ..self }
+    }
+
     /// Writes the initramfs for one boot.
     ///
     /// # Errors
