@@ -17,6 +17,7 @@ pub mod kcov;
 pub mod maps;
 pub mod memory;
 pub mod perf;
+pub mod process;
 pub mod sampled;
 pub mod trigger;
 pub mod window;

@@ -13,8 +13,9 @@ use crate::machine::boot;
 use crate::make::compile;
 use crate::run::expect;
 use crate::run::schedule::Target;
-use crate::run::{GUEST_CPUS, Machinery, Tools};
+use crate::run::{Machinery, Tools};
 use crate::spec::arch::Arch;
+use crate::spec::guest::{MachineSpec, Pack};
 use crate::spec::plan::{CellId, Plan, Planned};
 use crate::spec::{Spec, declared, margin_words};
 
@@ -105,11 +106,12 @@ pub fn describe(
     let mut archs: Vec<&str> = plan.cells.iter().map(|cell| cell.id.arch.as_str()).collect();
     archs.sort_unstable();
     archs.dedup();
+    text.push_str(&beyond_the_usual(spec));
     text.push_str("\ncommands (make in the candidate's tree)\n");
     for name in archs {
         let arch = Arch::load(tools.data, name)?;
         let choice = accel::choose(&arch, machinery.accel, tools.cancel)?;
-        let machine = boot::Machine::new(&arch, choice.accel, GUEST_CPUS);
+        let machine = boot::Machine::of_spec(&arch, choice.accel, &spec.machine);
         let qemu = boot::command(&machine, &boot::Files::placeholders(&arch));
         text.push_str(&format!("  {name} ({}: {})\n", choice.accel.word(), choice.reason));
         text.push_str(&format!("    {}\n", compile::make_line(&arch, tools.cancel)?));
@@ -150,4 +152,45 @@ pub fn describe(
     }
     text.push_str(&format!("\nexpected: about {}\n", rough(total)));
     Ok(text)
+}
+
+/// What the guests have that others have not, and what it costs.
+fn beyond_the_usual(spec: &Spec) -> String {
+    let MachineSpec { cpus, memory_mib, disk_mib, command_line, kconfig } = &spec.machine;
+    let Pack { files, build, kselftest, busybox, rootfs } = &spec.pack;
+    let mut lines: Vec<String> = Vec::new();
+    if *cpus != MachineSpec::default().cpus {
+        let all = host_cpus();
+        let slow = if *cpus > all { format!(" (the host has {all}: slow)") } else { String::new() };
+        lines.push(format!("{cpus} CPUs{slow}"));
+    }
+    lines.extend(memory_mib.map(|mib| format!("{mib} MiB of memory")));
+    if let Some(mib) = disk_mib {
+        lines.push(format!(
+            "an empty disk of {mib} MiB; the host needs as much space if it is filled, and \
+             kernels with the block layer are built for it"
+        ));
+    }
+    if !command_line.is_empty() {
+        lines.push(format!("kernel parameters: {command_line}"));
+    }
+    for (key, fragments) in kconfig {
+        let names: Vec<String> = fragments.list().iter().map(|f| f.display().to_string()).collect();
+        lines.push(format!(
+            "kconfig of {key}: {} (no kernel of other bake-offs fits: a full build for each \
+             architecture and profile)",
+            names.join(", ")
+        ));
+    }
+    lines.extend(files.iter().map(|path| format!("file: {}", path.display())));
+    lines.extend(build.iter().map(|line| format!("built for each architecture: {line}")));
+    lines.extend(kselftest.iter().map(|name| format!("kselftest {name}, built from the base")));
+    if *busybox {
+        lines.push("busybox from Debian (1 MB to fetch for each architecture)".to_owned());
+    }
+    lines.extend(rootfs.iter().map(|path| format!("root file system: {}", path.display())));
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\nguests, beyond what is usual\n  {}\n", lines.join("\n  "))
 }

@@ -138,6 +138,7 @@ impl Bench {
             arch: &arch,
             profile: &subject.profile,
             traced: &files_of_all(spec, &base.name, &subject.extra)?,
+            fragments: &[],
             log,
         };
         let build = compiler.build(&request)?;
