@@ -5,6 +5,7 @@ pub mod bench;
 pub mod commands;
 pub mod dry_run;
 mod fuzz;
+mod series;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +16,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+#[cfg(test)]
+pub(crate) use series::SOURCES_HELP;
+pub use series::{Choice, Fetch, Series, SeriesCommand, SeriesFormat, Show};
 
 pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay};
 
@@ -126,6 +131,7 @@ pub enum Command {
     /// whether a tiny guest ran under it within seconds.
     Doctor(Doctor),
     /// Do a bake-off: build, boot, measure, compare, report
+    #[command(disable_version_flag = true)]
     Run(Run),
     /// Go on with a run that was interrupted
     ///
@@ -170,6 +176,8 @@ pub enum Command {
     Splats(Splats),
     /// Say a splat of a run in words: which locks, in which order and context
     Explain(Explain),
+    /// Show or fetch a patch series: from a mailing list, Patchwork, git, files
+    Series(Series),
     /// Show specs, candidates, probes and runs
     List(List),
     /// Show what the cache holds, or empty it
@@ -265,6 +273,13 @@ pub struct Run {
     /// Add a folder of patches as one more contender (repeatable)
     #[arg(long, value_name = "DIR")]
     pub add: Vec<PathBuf>,
+    /// Add a patch series as one more contender (repeatable): a message id, an
+    /// mbox, commits … (see `bakeoff series show --help`)
+    #[arg(long, value_name = "SOURCE")]
+    pub series: Vec<String>,
+    /// Which version of the series, and from where.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Time that measuring may take, as `20m`, in place of the spec's; claims that are
     /// open by then stay so, and the page says what they would take
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]

@@ -84,7 +84,10 @@ fn request(typed: &cli::Run) -> Request {
 }
 
 pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
-    let request = request(args);
+    let mut request = request(args);
+    // Kept until the run has its own copies.
+    let fetched = super::series::contenders(&args.series, &args.choice, desk)?;
+    request.add.extend(fetched.iter().flat_map(|(_, dirs)| dirs.iter().cloned()));
     let machinery = machinery(&args.machinery);
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
