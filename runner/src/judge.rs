@@ -154,7 +154,10 @@ fn open_words(report: &Report) -> String {
 /// Disk full.
 pub fn write(store: &Store, report: &Report) -> Result<()> {
     for format in FORMATS {
-        write_whole(&store.derived(format.file), format.render(report)?.as_bytes())?;
+        write_whole(
+            &store.derived(format.file),
+            format.render_in(report, store.root())?.as_bytes(),
+        )?;
     }
     Ok(())
 }

@@ -6,11 +6,13 @@
 //! meant for a terminal and for a mail to a kernel list: plain ASCII, at most
 //! [`WIDTH`] columns, the verdict first. Output depends on the input alone.
 
+mod formats;
 mod json;
 mod text;
 mod wrap;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -157,6 +159,17 @@ impl Format {
     pub fn render(&self, report: &Report) -> Result<String> {
         (self.render)(report)
     }
+
+    /// The same, where the run's folder is at hand: the mail quotes its consoles.
+    ///
+    /// # Errors
+    /// As [`Format::render`].
+    pub fn render_in(&self, report: &Report, run: &Path) -> Result<String> {
+        if self.name == "mail" {
+            return Ok(formats::mail::render(report, Some(run)));
+        }
+        self.render(report)
+    }
 }
 
 /// Every format there is; the first is the default.
@@ -172,6 +185,66 @@ pub const FORMATS: &[Format] = &[
         file: "report.json",
         about: "every row with its evidence; `bakeoff schema` describes it",
         render: json::render,
+    },
+    Format {
+        name: "mail",
+        file: "reply.eml",
+        about: "a reply to the series, for `git send-email`; nothing is sent",
+        render: |report| Ok(formats::mail::render(report, None)),
+    },
+    Format {
+        name: "junit",
+        file: "junit.xml",
+        about: "JUnit XML; what is not decided is skipped",
+        render: formats::junit::render,
+    },
+    Format {
+        name: "ktap",
+        file: "report.ktap",
+        about: "KTAP, as the kernel's kunit.py parses it",
+        render: |report| Ok(formats::ktap::render(report)),
+    },
+    Format {
+        name: "kcidb",
+        file: "kcidb.json",
+        about: "KCIDB v5.3: builds, tests, issues and incidents",
+        render: formats::kcidb::render,
+    },
+    Format {
+        name: "github",
+        file: "github-summary.md",
+        about: "a step summary for GitHub Actions",
+        render: |report| Ok(formats::github::summary(report)),
+    },
+    Format {
+        name: "github-annotations",
+        file: "github-annotations.txt",
+        about: "workflow commands that GitHub Actions shows as annotations",
+        render: |report| Ok(formats::github::annotations(report)),
+    },
+    Format {
+        name: "gitlab",
+        file: "gl-code-quality.json",
+        about: "a code quality report for GitLab",
+        render: formats::gitlab::render,
+    },
+    Format {
+        name: "patchwork",
+        file: "patchwork.json",
+        about: "checks for Patchwork's REST API; nothing is sent",
+        render: formats::patchwork::render,
+    },
+    Format {
+        name: "b4-check",
+        file: "b4-check.json",
+        about: "the array that b4 reads from a check command",
+        render: formats::b4::render,
+    },
+    Format {
+        name: "lkp",
+        file: "report.lkp.txt",
+        about: "a comparison block as the 0-day robot prints it, with intervals",
+        render: |report| Ok(formats::lkp::render(report)),
     },
 ];
 

@@ -180,18 +180,18 @@ fn finish(
     let report = judge::judge(store, &desk.data)?;
     judge::write(store, &report)?;
     task.finish(format!("{} verdicts", report.verdicts.len()));
-    answer(&report, gate, format)
+    answer(&report, store, gate, format)
 }
 
 pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let report = judge::judge(&store, &data(global)?)?;
-    answer(&report, args.gate, args.format)
+    answer(&report, &store, args.gate, args.format)
 }
 
 /// Prints a report; the exit code is its verdicts' or its gates'.
-fn answer(report: &Report, gate: bool, format: &Format) -> Result<u8> {
-    print(&format.render(report)?)?;
+fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result<u8> {
+    print(&format.render_in(report, store.root())?)?;
     Ok(if gate { judge::gate_code(report) } else { judge::verdict_code(report) })
 }
 
