@@ -7,8 +7,8 @@
 //! - [`stream`]: where does a report begin and end? [`Parser`] answers it in one pass, with bounded
 //!   memory, so that it can follow a live console.
 //! - [`table`]: what kind of report is it? [`table::SPLATS`] has a row for each, with its reason.
-//! - [`frame`] and [`blame`]: which function is it about? [`blame::MACHINERY`] names the frames that
-//!   only report, assert, lock or allocate on somebody's behalf.
+//! - [`frame`] and [`blame`]: which function is it about? `machinery.tsv` names those that only
+//!   report, assert, lock or allocate on somebody's behalf.
 //! - [`lockdep`]: which lock classes, in which order, in which contexts?
 //! - [`fingerprint`]: is it the same bug as that one? A title is not an identity.
 //! - [`diff`]: what did a patch add, remove or change?

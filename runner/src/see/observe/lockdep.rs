@@ -273,7 +273,7 @@ pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
                     body.stack_at(index).map(|stack| stack.frames.clone()).unwrap_or_default();
                 report.chain.push(ChainLink {
                     index: number as u32,
-                    at: crate::see::observe::blame::first(frames.iter(), &[]).cloned(),
+                    at: crate::see::observe::blame::first_or_last(frames.iter()).cloned(),
                     class: found.class,
                     frames,
                 });

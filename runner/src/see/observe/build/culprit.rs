@@ -1,6 +1,6 @@
 //! Whose fault is it? Each row of the table says which frames are asked, in which order.
 
-use super::body::{Body, is_trace};
+use super::body::Body;
 use crate::see::observe::blame;
 use crate::see::observe::frame::{Frame, parse_frame};
 use crate::see::observe::lockdep::LockdepReport;
@@ -21,9 +21,9 @@ pub(crate) fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
         | Blame::LockSites
         | Blame::IrqSafeSite
         | Blame::Stall
+        | Blame::Tick
         | Blame::Waiter
-        | Blame::FirstStack
-        | Blame::CallerAndEntry => true,
+        | Blame::FirstStack => true,
     };
     expected
         && !body
@@ -76,9 +76,7 @@ pub(crate) fn blamed(
     match row.blame {
         Blame::Nobody => None,
         Blame::Trace => blame::first(trace.iter(), also).cloned(),
-        Blame::Waiter => {
-            blame::bottleneck(trace).or_else(|| blame::first(trace.iter(), also).cloned())
-        }
+        Blame::Waiter => blame::waiter(trace, also),
         Blame::Fault => {
             let all: Vec<&Frame> = body.ip.iter().chain(trace).collect();
             blame::first(all.iter().copied(), also).cloned()
@@ -115,18 +113,17 @@ pub(crate) fn blamed(
             blame::first(frames.iter(), also).cloned()
         }
         Blame::Stall => {
-            let mut stalled = body
-                .stacks
-                .iter()
-                .filter(|placed| !placed.bystander && is_trace(&placed.stack.label))
-                .filter_map(|placed| blame::dispatched(placed.at.as_ref(), &placed.stack.frames));
-            stalled
-                .clone()
-                .find(|frame| !blame::is_machinery(&frame.function))
-                .or_else(|| stalled.next())
-                .or_else(|| blame::dispatched(None, trace))
-                .or(body.ip.as_ref())
-                .cloned()
+            let at = body.ip.iter().filter(|_| row.role != Role::Panic);
+            blame::dispatched(at.chain(trace), also).cloned()
+        }
+        Blame::Tick => {
+            let stacks = body.stacks.iter().filter(|placed| !placed.bystander);
+            let stalled = stacks.filter_map(|placed| {
+                let below = blame::below_the_tick(&placed.stack.frames)?;
+                // What was printed before the entry is where the CPU was hit.
+                blame::dispatched(placed.at.iter().chain(below), also)
+            });
+            stalled.cloned().next()
         }
         Blame::LastFunction => {
             let name = body.texts.iter().find_map(|text| {
@@ -141,14 +138,6 @@ pub(crate) fn blamed(
         Blame::FirstStack => {
             let stack = body.stacks.first()?;
             blame::first(stack.stack.frames.iter(), also).cloned()
-        }
-        Blame::CallerAndEntry => {
-            let mut callers = trace.iter().filter(|frame| {
-                !frame.unreliable
-                    && !blame::is_machinery(&frame.function)
-                    && frame.name() != "usb_submit_urb"
-            });
-            callers.next().cloned()
         }
     }
 }

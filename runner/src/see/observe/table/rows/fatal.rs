@@ -7,6 +7,9 @@ use Blame::{Fault, Head, Nobody, Stall, Trace};
 use KindRule::Is;
 use Role::{AtStart, Exception, Opens, Panic};
 
+/// A buffer's bounds are checked for the protocol that lays it out.
+const BUFFER: &[&str] = &["skb_*"];
+
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
     // ---- faults ----
@@ -27,13 +30,23 @@ pub(super) const ROWS: &[Row] = &[
         reason: "one title for the wordings of x86 before and after 5.1, powerpc and Arm",
     },
     Row {
+        name: "user-access",
+        heads: &["nable to handle kernel access to user memory"],
+        kind: Is(Kind::Other),
+        title: "BUG: unable to handle kernel access to user memory in {F}",
+        class: "bad-access in {F}",
+        blame: Fault,
+        also: &[],
+        role: Opens,
+        reason: "Arm: user memory was touched outside of the functions that may",
+    },
+    Row {
         name: "page-fault",
         heads: &[
             "BUG: unable to handle kernel paging request",
             "BUG: unable to handle page fault for address",
             "BUG: Unable to handle kernel ",
             "nable to handle kernel paging request",
-            "nable to handle kernel access to user memory",
             "nable to handle kernel read from unreadable memory",
             "nable to handle kernel write to read-only memory",
             "nable to handle kernel execute",
@@ -165,7 +178,6 @@ pub(super) const ROWS: &[Row] = &[
             "Unhandled fault: ",
             "Unhandled prefetch abort: ",
             "Unhandled fault at ",
-            "Unhandled exception",
         ],
         kind: Is(Kind::DenialOfService),
         title: "Unhandled fault in {F}",
@@ -219,7 +231,7 @@ pub(super) const ROWS: &[Row] = &[
         kind: Is(Kind::MemorySafetyBug),
         title: "BUG: corrupted list in {F}",
         class: "bad-access in {F}",
-        blame: Fault,
+        blame: Trace,
         also: &[],
         role: Opens,
         reason: "the list checks found a node overwritten: a memory bug of the list's user",
@@ -234,8 +246,8 @@ pub(super) const ROWS: &[Row] = &[
         kind: Is(Kind::Bug),
         title: "BUG: bad usercopy in {F}",
         class: "",
-        blame: Fault,
-        also: &[],
+        blame: Trace,
+        also: &["*usercopy*", "*__check*"],
         role: Opens,
         reason: "hardened usercopy refused a copy beyond an object: a bug of the copier",
     },
@@ -251,7 +263,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "kernel BUG in {F}",
         class: "",
         blame: Fault,
-        also: &[],
+        also: BUFFER,
         role: Opens,
         reason: "BUG_ON() failed; the instruction pointer is the function it stands in",
     },
@@ -277,7 +289,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "kernel panic: stack is corrupted in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*stack_chk*"],
         role: Panic,
         reason: "the canary of this function's frame was overwritten",
     },
@@ -288,7 +300,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "kernel panic: corrupted stack end in {F}",
         class: "stack-overflow in {F}",
         blame: Stall,
-        also: &[],
+        also: &["*schedule*", "*retint_kernel*"],
         role: Panic,
         reason: "the stack overflowed earlier: as with the guard page, the entry identifies it",
     },

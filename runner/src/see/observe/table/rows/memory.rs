@@ -8,11 +8,71 @@ use KindRule::Is;
 use Role::{AtStart, OneLine, Opens};
 
 /// A constructor allocates for its caller, and only the caller can forget the object.
-const ALLOCATES: &[&str] = &["*alloc*", "*strdup*", "*strndup*", "*memdup*", "list_lru_init*"];
+const ALLOCATES: &[&str] = &[
+    "*kmemleak*",
+    "*mmap*",
+    "*kmem*",
+    "*slab*",
+    "*alloc*",
+    "*create_object*",
+    "*idr_get*",
+    "*list_lru_init*",
+    "*pcpu_create*",
+];
+/// How memory is given back: the object is its owner's.
+const FREES: &[&str] = &["*slab_*", "*kfree*", "*vunmap*", "*vfree*"];
+/// Who takes a page for somebody else, and how it is given back.
+const PAGE_HELPERS: &[&str] = &[
+    "*free_page*",
+    "*put_page*",
+    "*get_page*",
+    "*update_page*",
+    "*release_page*",
+    "*free_unref*",
+    "folio*",
+    "_folio*",
+    "__folio*",
+    "*truncate_inode_pages*",
+    "*page_frag_free*",
+    "*alloc*",
+    "*vmap*",
+    "*page_owner*",
+];
+/// Code that uses a value on behalf of whoever passed it: messages are sent, data is encrypted.
+const CONSUMERS: &[&str] = &[
+    "*alloc_skb*",
+    "*netlink_ack*",
+    "*netlink_rcv_skb*",
+    "*_encrypt",
+    "crypto_*",
+    "cipher_*",
+    "drbg_*",
+    "rng_*",
+];
+/// A transfer is its driver's.
+const TRANSFERS: &[&str] =
+    &["*alloc_skb*", "*usb_submit_urb*", "*usb_start_wait_urb*", "*usb_bulk_msg*", "*usb_interrupt_msg*"];
+/// How a bad tag becomes a report: on arm64 the CPU checks, and traps.
+const TAG_FAULT: &[&str] = &["*kernel_fault*", "*tag_check*", "*mem_abort*", "el1_*", "el1h_*"];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
     // ---- sanitizers ----
+    Row {
+        name: "kasan-free",
+        heads: &[
+            "BUG: KASAN: double-free or invalid-free in {func}",
+            "BUG: KASAN: double-free in {func}",
+            "BUG: KASAN: invalid-free in {func}",
+        ],
+        kind: Is(Kind::KasanInvalidFree),
+        title: "KASAN: invalid-free in {F}",
+        class: "invalid-free in {F}",
+        blame: Head,
+        also: FREES,
+        role: Opens,
+        reason: "memory is freed twice, or was never allocated: whoever called the allocator did it",
+    },
     Row {
         name: "kasan",
         heads: &["BUG: KASAN: {what} in {func}", "BUG: KASAN: {what} on {}", "BUG: KASAN: {what}"],
@@ -20,7 +80,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "KASAN: {what}{access} in {F}",
         class: "bad-access in {F}",
         blame: Head,
-        also: &[],
+        also: TAG_FAULT,
         role: Opens,
         reason: "the head names the function that touched the memory; a string or list helper \
                  did so for its caller, who stands in the stack",
@@ -37,13 +97,24 @@ pub(super) const ROWS: &[Row] = &[
         reason: "as with KASAN; the direction is part of KFENCE's own wording",
     },
     Row {
+        name: "kmsan-usb",
+        heads: &["BUG: KMSAN: kernel-usb-infoleak in {func}"],
+        kind: Is(Kind::KmsanInfoLeak),
+        title: "KMSAN: kernel-usb-infoleak in {F}",
+        class: "",
+        blame: HeadFirst,
+        also: TRANSFERS,
+        role: Opens,
+        reason: "uninitialised memory is sent to a device: the driver that submits the transfer",
+    },
+    Row {
         name: "kmsan",
         heads: &["BUG: KMSAN: {what} in {func}", "BUG: KMSAN: {what}"],
         kind: KindRule::Kmsan,
         title: "KMSAN: {what} in {F}",
         class: "bad-access in {F}",
         blame: HeadFirst,
-        also: &[],
+        also: CONSUMERS,
         role: Opens,
         reason: "KMSAN checks where a value is used: copies out of the kernel and checksums use it \
                  on behalf of their callers",
@@ -77,7 +148,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "UBSAN: undefined-behaviour in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*ubsan*", "*overflow*"],
         role: Opens,
         reason: "kernels before 5.9 do not say which rule was broken",
     },
@@ -88,7 +159,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "UBSAN: {what} in {F}",
         class: "bad-access in {F}",
         blame: Trace,
-        also: &[],
+        also: &["*ubsan*", "*overflow*"],
         role: Opens,
         reason: "the head names a source line only; the function is the first below the handlers",
     },
@@ -111,7 +182,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "BUG: Bad page state in {F}",
         class: "",
         blame: FirstStack,
-        also: &[],
+        also: PAGE_HELPERS,
         role: Opens,
         reason: "a page is freed with flags that say it is in use; if its owner is tracked, that \
                  stack comes first",
@@ -120,9 +191,9 @@ pub(super) const ROWS: &[Row] = &[
         name: "bad-page-map",
         heads: &["BUG: Bad page map in process {comm}  pte:{}", "BUG: Bad page map"],
         kind: Is(Kind::Other),
-        title: "BUG: Bad page map in {F}",
+        title: "BUG: Bad page map",
         class: "",
-        blame: Trace,
+        blame: Nobody,
         also: &[],
         role: Opens,
         reason: "a page table entry points to a page that knows nothing of it",

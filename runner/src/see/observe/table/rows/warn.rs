@@ -3,14 +3,25 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{CallerAndEntry, Head, Nobody, Trace};
+use Blame::{Head, Nobody, Trace};
 use KindRule::Is;
 use Role::Opens;
 
-/// The object is its owner's, who handed it to RCU to be freed.
-const CALL_RCU: &[&str] = &["call_rcu*", "__call_rcu*", "kvfree_call_rcu*", "kfree_call_rcu*"];
+/// The object is its owner's, who starts, stops and frees it.
+const OBJECT_USERS: &[&str] = &[
+    "*debug_*",
+    "*rcu*",
+    "*hrtimer_*",
+    "*timer_*",
+    "*work_*",
+    "*percpu_*",
+    "*vunmap*",
+    "*vfree*",
+    "*__free_*",
+    "*kobject_*",
+];
 /// The lock of a socket is every protocol's.
-const SOCKET_LOCK: &[&str] = &["lock_sock*", "__lock_sock*", "release_sock*"];
+const SOCKET_LOCK: &[&str] = &["*lock_sock*", "*release_sock*"];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
@@ -26,7 +37,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING: refcount bug in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*refcount*", "*kobject_*"],
         role: Opens,
         reason: "the count saturated; its owner is the first frame below the refcount helpers",
     },
@@ -41,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING: ODEBUG bug in {F}",
         class: "",
         blame: Head,
-        also: CALL_RCU,
+        also: OBJECT_USERS,
         role: Opens,
         reason: "an active timer or work was freed or initialised again by its owner",
     },
@@ -56,7 +67,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING: kobject bug in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*kobject_*"],
         role: Opens,
         reason: "a kobject was added or released twice by its owner",
     },
@@ -71,7 +82,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING: proc registration bug in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*proc_*"],
         role: Opens,
         reason: "a name in /proc was registered twice, or removed without being there",
     },
@@ -85,7 +96,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING: bad usercopy in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*usercopy*", "*__check*"],
         role: Opens,
         reason: "hardened usercopy only warned (4.16 to 5.x): the copier is to blame, as with the BUG",
     },
@@ -116,7 +127,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING: kmalloc bug in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*kmalloc*", "*krealloc*", "*slab*", "*kmem*"],
         role: Opens,
         reason: "a size no allocator can serve, taken from somewhere without a check",
     },
@@ -145,8 +156,8 @@ pub(super) const ROWS: &[Row] = &[
         kind: Is(Kind::Warning),
         title: "WARNING in {F}/usb_submit_urb",
         class: "",
-        blame: CallerAndEntry,
-        also: &[],
+        blame: Head,
+        also: &["*usb_submit_urb*", "*usb_start_wait_urb*", "*usb_bulk_msg*", "*usb_interrupt_msg*"],
         role: Opens,
         reason: "every USB driver submits through one function with many checks: the driver's own \
                  function tells the bugs apart",
