@@ -6,8 +6,8 @@
 mod pattern;
 mod rows;
 
-pub use pattern::{Captures, find_head};
-pub(crate) use pattern::{NEEDLE_REACH, next_candidate};
+pub use pattern::{Captures, Found, find_head};
+pub(crate) use pattern::{NEEDLE_REACH, next_candidate, opens_message};
 pub use rows::{SPLATS, rows};
 
 use crate::see::observe::Kind;
@@ -64,6 +64,8 @@ pub enum Blame {
     Nobody,
     /// The event's own stack.
     Trace,
+    /// The same; without a stack the first line is a report as well.
+    IfPrinted,
     /// The instruction pointer, then the event's stack.
     Fault,
     /// The function in the head, then the event's stack.

@@ -11,7 +11,11 @@ use memchr::memmem;
 /// A stack that belongs to the report is missing: the log is cut.
 pub(crate) fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
     let expected = match row.blame {
-        Blame::Nobody | Blame::HeadOnly | Blame::HeldLock | Blame::LastFunction => false,
+        Blame::Nobody
+        | Blame::HeadOnly
+        | Blame::HeldLock
+        | Blame::LastFunction
+        | Blame::IfPrinted => false,
         // The first line names the function; the stack is a courtesy.
         Blame::Head if row.role == Role::Panic => false,
         Blame::Trace
@@ -29,7 +33,7 @@ pub(crate) fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
         && !body
             .stacks
             .iter()
-            .any(|placed| placed.stack.frames.iter().any(|frame| !frame.unreliable))
+            .any(|placed| !placed.stack.frames.is_empty())
 }
 
 /// Another stack is printed into this one, and nothing tells their lines apart: fault injection
@@ -75,7 +79,7 @@ pub(crate) fn blamed(
     let trace: &[Frame] = body.main().map_or(&[], |stack| &stack.frames);
     match row.blame {
         Blame::Nobody => None,
-        Blame::Trace => blame::first(trace.iter(), also).cloned(),
+        Blame::Trace | Blame::IfPrinted => blame::first(trace.iter(), also).cloned(),
         Blame::Waiter => blame::waiter(trace, also),
         Blame::Fault => {
             let all: Vec<&Frame> = body.ip.iter().chain(trace).collect();
@@ -83,7 +87,9 @@ pub(crate) fn blamed(
         }
         Blame::Head => {
             let head = head_frame(report);
-            let all: Vec<&Frame> = head.iter().chain(trace).collect();
+            // Some heads name a line only; the registers know the function.
+            let ip = body.ip.iter().filter(|_| head.is_none());
+            let all: Vec<&Frame> = head.iter().chain(ip).chain(trace).collect();
             blame::first(all.iter().copied(), also).cloned()
         }
         Blame::HeadFirst => {

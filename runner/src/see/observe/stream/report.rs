@@ -1,8 +1,8 @@
 //! A report while it is being read: which lines belong to it, and when it is over.
 
 use crate::see::observe::frame::may_be_frame;
-use crate::see::observe::line::{Origin, messages};
-use crate::see::observe::table::{Captures, Role, Row};
+use crate::see::observe::line::{Origin, Shape, decode, messages};
+use crate::see::observe::table::{Blame, Captures, Role, Row, find_head, opens_message};
 use memchr::{memmem, memrchr};
 
 /// How far back the lines that introduce a head may stand.
@@ -21,6 +21,12 @@ pub(crate) const MAX_AGE: u32 = 4000;
 pub(crate) struct Report {
     pub(crate) row: &'static Row,
     pub(crate) captures: Captures,
+    /// Where in the text of the head its pattern was found.
+    pub(crate) found: usize,
+    /// The same was printed before: it is read, and forgotten.
+    pub(crate) again: bool,
+    /// The prefix of the head says that the kernel printed it.
+    pub(crate) kernel: bool,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) origin: Option<Origin>,
@@ -84,34 +90,127 @@ impl Report {
         }
     }
 
+    /// What stands before the words that opened it.
+    fn before(&self) -> &[u8] {
+        let text = self.text(self.head);
+        &text[..self.found.min(text.len())]
+    }
+
+    /// Somebody writes *about* a report: words stand before it, and nothing of one behind it.
+    pub(crate) fn is_prose(&self) -> bool {
+        let before = self.before();
+        let tag = opens_message(before)
+            // `CPU 0 Unable to handle …`, `swapper/0: page allocation failure`
+            || before.starts_with(b"CPU ")
+            || self.row.name == "page-allocation"
+            || self.kernel;
+        !tag && !(self.head + 1..self.lines.len()).any(|line| is_body(self.text(line)))
+    }
+
+    /// The kernel calls it a bug, and it was the kernel: that needs no stack.
+    pub(crate) fn is_kernels(&self) -> bool {
+        self.kernel && self.row.name.starts_with("other-")
+    }
+
+    /// Takes off what stands before each line, if no unit of [`crate::see::observe::line`] knows it:
+    /// the words before the head are a prefix if the lines around it have one of the same shape.
+    pub(crate) fn learn(&mut self) {
+        let before = self.before();
+        if before.is_empty() {
+            return;
+        }
+        let lengths: Vec<Option<usize>> = if before.trim_ascii().is_empty() {
+            // Indented as a whole.
+            let most = before.len();
+            let blanks = |text: &[u8]| {
+                text.iter().take(most).take_while(|b| matches!(b, b' ' | b'\t')).count()
+            };
+            (0..self.lines.len()).map(|line| Some(blanks(self.text(line)))).collect()
+        } else if opens_message(before) {
+            return;
+        } else {
+            let shape = Shape::of(before);
+            let lengths: Vec<_> =
+                (0..self.lines.len()).map(|line| shape.len_in(self.text(line))).collect();
+            let alike = lengths.iter().flatten().count();
+            // The head itself has it by definition; a few others may by chance.
+            if alike < 3 || alike * 2 < lengths.len() {
+                return;
+            }
+            lengths
+        };
+        for (line, len) in self.lines.iter_mut().zip(lengths) {
+            line.text = line.end.min(line.text + len.unwrap_or(0) as u32);
+        }
+        match find_head(self.text(self.head)) {
+            Some(found) => {
+                self.row = found.row;
+                self.captures = found.captures;
+                self.found = found.at;
+            }
+            // It was indented further than its own pattern allows: read it as it was.
+            None => self.found = 0,
+        }
+    }
+
     pub(crate) fn over(&self) -> bool {
         let patience = if self.ended { PATIENCE_AFTER_END } else { PATIENCE };
         self.foreign > patience || self.age > MAX_AGE || self.flooded
     }
 }
 
+/// Rows whose first line is printed before the exception that ends the task.
+const BEFORE_EXCEPTION: &[&str] = &[
+    "kernel-bug",
+    "corrupted-list",
+    "usercopy",
+    "rust-panic",
+    "null-pointer",
+    "page-fault",
+    "user-access",
+    "stack-guard",
+    "unhandled-fault",
+    "alignment-trap",
+    "double-fault",
+    "stack-overflow",
+    "cfi",
+];
+
+/// What the kernel prints last when a report has killed it.
+const CONSEQUENCES: &[&[u8]] = &[
+    b"Fatal exception",
+    b"panic_on_",
+    b"hung_task",
+    b"softlockup",
+    b"RCU Stall",
+    b"LOCKUP",
+    b"Oops",
+    b"kernel stack overflow",
+    b"Attempted to kill",
+    b"corrupted stack end",
+    b"Aiee, killing interrupt handler",
+    b"set ...",
+    b"SError",
+    b"bad mode",
+    b"Unhandled exception",
+];
+
 /// Does this head continue that report?
-pub(crate) fn joins(report: &Report, row: &Row) -> bool {
+pub(crate) fn joins(report: &Report, row: &Row, words: &[u8]) -> bool {
+    let first = |line: usize| report.lines.len() - report.head == line;
     match row.role {
-        Role::Panic => true,
+        // A panic long after a report that was whole is another event, unless it says why it came.
+        Role::Panic => {
+            !report.ended
+                || report.foreign == 0
+                || CONSEQUENCES.iter().any(|why| memmem::find(words, why).is_some())
+        }
         Role::Exception => {
             // The exception is the second half of a report whose first line was printed before it.
             !report.stack
-                && report.row.role == Role::Opens
-                && matches!(
-                    report.row.name,
-                    "kernel-bug"
-                        | "corrupted-list"
-                        | "usercopy"
-                        | "rust-panic"
-                        | "null-pointer"
-                        | "page-fault"
-                        | "stack-guard"
-                        | "unhandled-fault"
-                        | "alignment-trap"
-                        | "double-fault"
-                )
-                || !report.stack && report.row.role == Role::Exception && row.name == "oops"
+                && (BEFORE_EXCEPTION.contains(&report.row.name)
+                    || report.row.role == Role::Exception && row.name == "oops"
+                    || report.row.name == "oops")
         }
         Role::Opens => {
             // `kernel BUG at` behind a Rust panic, the object behind `BUG: memory leak`.
@@ -122,18 +221,72 @@ pub(crate) fn joins(report: &Report, row: &Row) -> bool {
                         | ("unhandled-fault", "page-fault")
                         | ("alignment-trap", "unhandled-fault")
                         | ("dentry-in-use", "warn")
+                        | ("stack-overflow", "stack-overflow")
+                        | ("cfi", "warn" | "cfi")
                 )
-                // A symbolized log repeats the head for each function that was inlined.
+                // Some architectures number the oops before they say what it is.
+                || !report.stack && report.row.name == "oops" && BEFORE_EXCEPTION.contains(&row.name)
+                // A check of the code that prints a stall, before the stall's own stack is out.
+                || !report.stack && report.row.blame == Blame::Tick && row.name == "warn"
+                // A symbolized log repeats the head for each function that was inlined; a mail
+                // breaks it into two lines.
                 || report.row.name == row.name
-                    && report.lines.len() - report.head == 1
-                    && report.text(report.head).ends_with(b"[inline]")
-                || report.row.name == "memory-leak"
-                    && row.name == "memory-leak"
-                    && report.lines.len() - report.head == 1
+                    && (first(1) && report.text(report.head).ends_with(b"[inline]")
+                        || first(2) && report.text(report.head + 1).ends_with(b"[inline]"))
+                || report.row.name == "memory-leak" && row.name == "memory-leak" && first(1)
                 || report.row.name == "trusty"
         }
-        Role::NeedsStack | Role::AtStart | Role::OneLine => false,
+        // The history of an object belongs to the report about it.
+        Role::AtStart => {
+            (report.row.name, row.name) == ("zfs-verify", "zfs-panic")
+                || matches!(report.row.name, "slab" | "kasan" | "slab-history" | "slab-history-alloc" | "kasan-free")
+                && row.name.starts_with("slab")
+                    && !report.ended
+        }
+        Role::NeedsStack | Role::OneLine => false,
     }
+}
+
+/// Does a head that continues a report say better what it is?
+pub(crate) fn says_more(report: &Row, row: &Row) -> bool {
+    report.name == "oops" && row.name != "oops" && row.role != Role::Panic
+        || (report.name, row.name) == ("zfs-verify", "zfs-panic")
+}
+
+/// What only a report has: its registers, its stack, who ran.
+fn is_body(text: &[u8]) -> bool {
+    const WORDS: &[&[u8]] = &[
+        b"CPU:",
+        b"Call Trace",
+        b"Call trace",
+        b"Backtrace",
+        b"stack backtrace",
+        b"Hardware name",
+        b"Modules linked in",
+        b"Pid:",
+        b"Process ",
+        b"RIP",
+        b"EIP",
+        b"PC is at",
+        b"pc :",
+        b"epc",
+        b"NIP",
+        b"Krnl PSW",
+        b"Oops",
+        b"Internal error",
+        b"invalid opcode",
+        b"---[ end trace",
+        b"PGD",
+        b"#PF",
+        b"IP:",
+        b"other info that",
+        b"Read of size",
+        b"Write of size",
+        b"Kernel panic",
+        b"Mem abort info",
+    ];
+    let text = text.trim_ascii_start();
+    WORDS.iter().any(|word| text.starts_with(word)) || memmem::find(text, b"/0x").is_some() && may_be_frame(text)
 }
 
 /// Takes in the lines that introduce a head: `cut here`, and what WARN() printed behind it.
@@ -162,15 +315,23 @@ pub(crate) fn look_back(buf: &[u8], line_start: usize, base: u64, report: &mut R
         end = start;
     }
     let Some(count) = found else { return };
+    let mut decoded = Vec::new();
     for &(start, end) in starts[..count].iter().rev() {
-        messages(&buf[start..end], |m| {
-            if report.takes(m.origin) {
-                if report.lines.is_empty() {
-                    report.start = base + (start + m.start) as u64;
+        let mut take = |line: &[u8], exact: bool| {
+            messages(line, |m| {
+                if !m.program && report.takes(m.origin) {
+                    if report.lines.is_empty() {
+                        report.start = base + (start + if exact { m.start } else { 0 }) as u64;
+                    }
+                    report.add(&line[m.start..m.end], m.text - m.start);
                 }
-                report.add(&buf[start + m.start..start + m.end], m.text - m.start);
-            }
-        });
+            });
+        };
+        if decode(&buf[start..end], &mut decoded) {
+            decoded.split(|b| *b == b'\n').for_each(|piece| take(piece, false));
+        } else {
+            take(&buf[start..end], true);
+        }
     }
 }
 
@@ -328,4 +489,66 @@ const FURNITURE: &[&[u8]] = &[
     b"Redzone",
     b"Padding",
     b"last function",
+    b"Krnl ",
+    b"Failing address",
+    b"Fault in ",
+    b"AS:",
+    b"Last Breaking",
+    b"R:0 T:",
+    b"epc",
+    b"ra ",
+    b"ra:",
+    b"ERA:",
+    b"PRMD",
+    b"CRMD",
+    b"EUEN",
+    b"ECFG",
+    b"ESTAT",
+    b"BADV",
+    b"PRID",
+    b"PrId",
+    b"Status:",
+    b"Cause :",
+    b"BadVA",
+    b"$ ",
+    b"$1",
+    b"$2",
+    b"Hi ",
+    b"Lo ",
+    b"gp ",
+    b"a0",
+    b"a4",
+    b"t0",
+    b"t8",
+    b"s0",
+    b"s5",
+    b"status:",
+    b"EFLAGS",
+    b"EIP is at",
+    b"r1",
+    b"r3",
+    b"r7",
+    b"psr",
+    b"TPC:",
+    b"TSTATE",
+    b"g0",
+    b"o0",
+    b"l0",
+    b"i0",
+    b"I7:",
+    b"RPC:",
+    b"GR0",
+    b"IAOQ",
+    b"IASQ",
+    b"UID:",
+    b"Pid:",
+    b"caller is",
+    b"Mem-Info",
+    b"active_anon",
+    b"Node ",
+    b"ESR",
+    b"FAR",
+    b"Task stack",
+    b"Overflow stack",
+    b"SELinux",
 ];

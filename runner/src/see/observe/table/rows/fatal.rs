@@ -3,7 +3,7 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{Fault, Head, Nobody, Stall, Trace};
+use Blame::{Fault, Head, HeadOnly, Nobody, Stall, Trace};
 use KindRule::Is;
 use Role::{AtStart, Exception, Opens, Panic};
 
@@ -173,6 +173,17 @@ pub(super) const ROWS: &[Row] = &[
                  is not",
     },
     Row {
+        name: "stack-overflow",
+        heads: &["Insufficient stack space to handle exception", "Kernel stack overflow in process"],
+        kind: Is(Kind::DenialOfService),
+        title: "kernel stack overflow in {F}",
+        class: "stack-overflow in {F}",
+        blame: Stall,
+        also: &["*bad_stack*"],
+        role: Opens,
+        reason: "arm64, RISC-V and PowerPC: the stack overflowed; as with the guard page of x86, the entry into the recursion identifies it",
+    },
+    Row {
         name: "unhandled-fault",
         heads: &[
             "Unhandled fault: ",
@@ -197,6 +208,39 @@ pub(super) const ROWS: &[Row] = &[
         also: &[],
         role: Opens,
         reason: "32-bit Arm: an instruction the alignment fixup cannot emulate",
+    },
+    Row {
+        name: "mips-bug",
+        heads: &["Kernel bug detected[#"],
+        kind: Is(Kind::Bug),
+        title: "kernel BUG in {F}",
+        class: "",
+        blame: Fault,
+        also: BUFFER,
+        role: Exception,
+        reason: "MIPS: the trap behind `kernel BUG at`; alone if the kernel was built without these words",
+    },
+    Row {
+        name: "mips-reserved",
+        heads: &["Reserved instruction in kernel code"],
+        kind: Is(Kind::DenialOfService),
+        title: "Reserved instruction in {F}",
+        class: "",
+        blame: Fault,
+        also: &[],
+        role: Exception,
+        reason: "MIPS: the CPU met an instruction it does not know, as `invalid opcode` on x86",
+    },
+    Row {
+        name: "mips-bus",
+        heads: &["Data bus error, ", "Instruction bus error, "],
+        kind: Is(Kind::DenialOfService),
+        title: "Bus error in {F}",
+        class: "bad-access in {F}",
+        blame: Fault,
+        also: &[],
+        role: AtStart,
+        reason: "MIPS: nothing answered at that address",
     },
     Row {
         name: "internal-error",
@@ -252,6 +296,17 @@ pub(super) const ROWS: &[Row] = &[
         reason: "hardened usercopy refused a copy beyond an object: a bug of the copier",
     },
     Row {
+        name: "bug-failure",
+        heads: &["BUG: failure at {file}:{line}/{func}()!"],
+        kind: Is(Kind::Bug),
+        title: "kernel BUG in {F}",
+        class: "",
+        blame: HeadOnly,
+        also: &[],
+        role: Opens,
+        reason: "BUG() of architectures without a trap for it: the head names the function, and a panic follows",
+    },
+    Row {
         name: "kernel-bug",
         heads: &[
             "kernel BUG at {file}:{line}",
@@ -303,6 +358,17 @@ pub(super) const ROWS: &[Row] = &[
         also: &["*schedule*", "*retint_kernel*"],
         role: Panic,
         reason: "the stack overflowed earlier: as with the guard page, the entry identifies it",
+    },
+    Row {
+        name: "stack-overflow-panic",
+        heads: &["Kernel panic - not syncing: kernel stack overflow", "Kernel panic - not syncing: Kernel stack overflow"],
+        kind: Is(Kind::DenialOfService),
+        title: "kernel stack overflow in {F}",
+        class: "stack-overflow in {F}",
+        blame: Stall,
+        also: &["*bad_stack*"],
+        role: Panic,
+        reason: "the panic behind an overflow of the stack; alone if the lines before it were lost",
     },
     Row {
         name: "fatal-exception",

@@ -3,7 +3,7 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{FirstStack, Head, HeadFirst, HeadOnly, Nobody, Trace};
+use Blame::{FirstStack, IfPrinted, Head, HeadFirst, HeadOnly, Nobody, Trace};
 use KindRule::Is;
 use Role::{AtStart, OneLine, Opens};
 
@@ -49,6 +49,8 @@ const CONSUMERS: &[&str] = &[
     "drbg_*",
     "rng_*",
 ];
+/// What stands between whoever asks for memory and the page allocator.
+const ASKS_FOR_PAGES: &[&str] = &["*alloc*", "*get_free_page*", "*new_slab*", "*cache_grow*", "*skb_page_frag*"];
 /// A transfer is its driver's.
 const TRANSFERS: &[&str] =
     &["*alloc_skb*", "*usb_submit_urb*", "*usb_start_wait_urb*", "*usb_bulk_msg*", "*usb_interrupt_msg*"];
@@ -188,6 +190,17 @@ pub(super) const ROWS: &[Row] = &[
                  stack comes first",
     },
     Row {
+        name: "bad-page-cache",
+        heads: &["BUG: Bad page cache in process {comm}  pfn:{}", "BUG: Bad page cache"],
+        kind: Is(Kind::Other),
+        title: "BUG: Bad page cache in {F}",
+        class: "",
+        blame: FirstStack,
+        also: PAGE_HELPERS,
+        role: Opens,
+        reason: "a page leaves the page cache while it is still mapped: as with its state, its owner is asked first",
+    },
+    Row {
         name: "bad-page-map",
         heads: &["BUG: Bad page map in process {comm}  pte:{}", "BUG: Bad page map"],
         kind: Is(Kind::Other),
@@ -222,6 +235,28 @@ pub(super) const ROWS: &[Row] = &[
                  stack is printed",
     },
     Row {
+        name: "kmemleak-count",
+        heads: &["suspected memory leaks ("],
+        kind: Is(Kind::Leak),
+        title: "kmemleak: new suspected memory leaks",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: OneLine,
+        reason: "kmemleak found objects nobody points to; who allocated them stands in debugfs",
+    },
+    Row {
+        name: "page-allocation",
+        heads: &["page allocation failure: order:{n}, mode:", "page allocation failure. order:{n}, mode:", "page allocation failure"],
+        kind: Is(Kind::Other),
+        title: "page allocation failure in {F}",
+        class: "",
+        blame: IfPrinted,
+        also: ASKS_FOR_PAGES,
+        role: Opens,
+        reason: "nobody could free enough memory in time; who asked, and for how much, is what can be changed",
+    },
+    Row {
         name: "slab-history",
         heads: &["INFO: Freed in {func} age={n} cpu={n} pid={n}"],
         kind: Is(Kind::Other),
@@ -245,7 +280,11 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "slab",
-        heads: &["BUG {cache} (Not tainted): {what}", "BUG {cache} (Tainted: {}): {what}"],
+        heads: &[
+            "BUG {cache} (Not tainted): {what}",
+            "BUG {cache} (Tainted: {}): {what}",
+            "BUG {cache}: {what}",
+        ],
         kind: Is(Kind::DenialOfService),
         title: "BUG: {what}",
         class: "",

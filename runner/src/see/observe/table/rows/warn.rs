@@ -28,10 +28,12 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "refcount",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at lib/refcount.c:{line} {func}",
-            "WARNING: CPU: {cpu} PID: {pid} at ./include/linux/refcount.h:{line} {func}",
-            "WARNING: lib/refcount.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: lib/refcount.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/refcount.c:{line} {func}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/refcount.c:{line}",
+            "WARNING: at {}lib/refcount.c:{line} {func}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}include/linux/refcount.h:{line} {func}",
+            "WARNING: {}lib/refcount.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}lib/refcount.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::RefcountWarning),
         title: "WARNING: refcount bug in {F}",
@@ -44,9 +46,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "odebug",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at lib/debugobjects.c:{line} {func}",
-            "WARNING: lib/debugobjects.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: lib/debugobjects.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/debugobjects.c:{line} {func}",
+            "WARNING: {}lib/debugobjects.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}lib/debugobjects.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: ODEBUG bug in {F}",
@@ -59,9 +61,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "kobject",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at lib/kobject.c:{line} {func}",
-            "WARNING: lib/kobject.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: lib/kobject.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/kobject.c:{line} {func}",
+            "WARNING: {}lib/kobject.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}lib/kobject.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: kobject bug in {F}",
@@ -74,9 +76,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "proc-registration",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at fs/proc/generic.c:{line} {func}",
-            "WARNING: fs/proc/generic.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: fs/proc/generic.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}fs/proc/generic.c:{line} {func}",
+            "WARNING: {}fs/proc/generic.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}fs/proc/generic.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: proc registration bug in {F}",
@@ -89,8 +91,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "usercopy-warning",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at mm/usercopy.c:{line} {func}",
-            "WARNING: mm/usercopy.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/usercopy.c:{line} {func}",
+            "WARNING: {}mm/usercopy.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: bad usercopy in {F}",
@@ -103,8 +105,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "vmalloc-zero",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at mm/vmalloc.c:{line} __vmalloc_node_range{}",
-            "WARNING: mm/vmalloc.c:{line} at __vmalloc_node_range{}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/vmalloc.c:{line} __vmalloc_node_range{}",
+            "WARNING: {}mm/vmalloc.c:{line} at __vmalloc_node_range{}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: zero-size vmalloc in {F}",
@@ -117,11 +119,11 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "kmalloc",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at mm/slab_common.c:{line} kmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at mm/util.c:{line} kvmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at mm/util.c:{line} __kvmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at mm/slub.c:{line} __kvmalloc_{}",
-            "WARNING: mm/slub.c:{line} at __kvmalloc_{}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/slab_common.c:{line} kmalloc_{}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/util.c:{line} kvmalloc_{}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/util.c:{line} __kvmalloc_{}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/slub.c:{line} __kvmalloc_{}",
+            "WARNING: {}mm/slub.c:{line} at __kvmalloc_{}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: kmalloc bug in {F}",
@@ -134,10 +136,10 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "locking-bug",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at kernel/locking/lockdep.c:{line} {func}",
-            "WARNING: CPU: {cpu} PID: {pid} at kernel/lockdep.c:{line} {func}",
-            "WARNING: kernel/locking/lockdep.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: kernel/locking/lockdep.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}kernel/locking/lockdep.c:{line} {func}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}kernel/lockdep.c:{line} {func}",
+            "WARNING: {}kernel/locking/lockdep.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}kernel/locking/lockdep.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Lockdep),
         title: "WARNING: locking bug in {F}",
@@ -150,8 +152,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "usb-submit",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at drivers/usb/core/urb.c:{line} usb_submit_urb+{}",
-            "WARNING: drivers/usb/core/urb.c:{line} at usb_submit_urb+{}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}drivers/usb/core/urb.c:{line} usb_submit_urb+{}",
+            "WARNING: {}drivers/usb/core/urb.c:{line} at usb_submit_urb+{}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING in {F}/usb_submit_urb",
@@ -171,6 +173,7 @@ pub(super) const ROWS: &[Row] = &[
             "WARNING: {file}:{line} at {}, CPU#{cpu}: {comm}/{n}",
             "WARNING: {file}:{line} at {func}",
             "WARNING: at {file}:{line} {func}",
+            "WARNING: at {file}:{line}",
             "WARNING: CPU: {cpu} PID: {pid} at {func}",
         ],
         kind: Is(Kind::Warning),
@@ -180,6 +183,17 @@ pub(super) const ROWS: &[Row] = &[
         also: &[],
         role: Opens,
         reason: "WARN_ON() failed in this function, or in an assertion helper of its caller",
+    },
+    Row {
+        name: "cfi",
+        heads: &["CFI failure at {func} (target: {}", "CFI failure (target: {}", "CFI failure "],
+        kind: Is(Kind::Warning),
+        title: "CFI failure in {F}",
+        class: "",
+        blame: Head,
+        also: &["*cfi_check*", "*cfi_slowpath*", "*cfi_failure*"],
+        role: Opens,
+        reason: "a pointer was called whose type is not that of the function: the caller is in the head or in the stack",
     },
     Row {
         name: "stack-regs",
