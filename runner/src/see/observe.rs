@@ -3,7 +3,7 @@
 //! Reading is split by question, so that each can be checked alone:
 //!
 //! - [`line`]: what did the kernel print, and which thread or CPU printed it? Consoles mix messages,
-//!   and three kinds of prefixes tell them apart.
+//!   and every tool that passes a log on puts its own prefix before them.
 //! - [`stream`]: where does a report begin and end? [`Parser`] answers it in one pass, with bounded
 //!   memory, so that it can follow a live console.
 //! - [`table`]: what kind of report is it? [`table::SPLATS`] has a row for each, with its reason.
@@ -11,7 +11,7 @@
 //!   report, assert, lock or allocate on somebody's behalf.
 //! - [`lockdep`]: which lock classes, in which order, in which contexts?
 //! - [`fingerprint`]: is it the same bug as that one? A title is not an identity.
-//! - [`diff`]: what did a patch add, remove or change?
+//! - [`diff`]: which report of one kernel is which of another's?
 //! - [`mod@explain`]: the splat in words; [`blind`]: what lockdep could not have seen.
 //! - [`symbolize`]: file, line and inlined callers, if there is a vmlinux.
 //!

@@ -134,6 +134,16 @@ pub mod audit {
     }
 }
 
+static REPORTING: LazyLock<Families> = LazyLock::new(|| {
+    let families = MACHINERY.iter();
+    Families::new(families.filter(|family| matches!(family.name, "report printing" | "trap entry")))
+});
+
+/// Does this function only turn an event into a report? It says nothing of the event.
+pub(crate) fn is_reporting(function: &str) -> bool {
+    REPORTING.matches(base_name(function))
+}
+
 /// Does this function act on behalf of its caller?
 pub fn is_machinery(function: &str) -> bool {
     let name = base_name(function);

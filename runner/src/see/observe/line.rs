@@ -177,6 +177,8 @@ fn bracket(rest: &[u8], head: &mut Head) -> usize {
     }
     if let Some(len) = clock_in_brackets(rest) {
         head.timed = true;
+        // dmesg writes a weekday or a month, build servers write ISO 8601.
+        head.kernel |= rest[1..4].iter().filter(|b| b.is_ascii_alphabetic() || **b >= 0x80).count() > 1;
         let len = len + blank(&rest[len..]);
         return len + who(&rest[len..], head);
     }
@@ -804,6 +806,11 @@ impl Shape {
             }
         }
         Shape(shape)
+    }
+
+    /// Is it more than words and colons? Registers look like that: `RAX: `.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.0.iter().any(|kind| !matches!(kind, b'a' | b' ' | b':'))
     }
 
     /// How long a prefix of this shape is at the start of `text`, if there is one.

@@ -15,8 +15,11 @@ use report::{
 
 use crate::see::observe::blind::says_off;
 use crate::see::observe::build::{build, has_stack};
-use crate::see::observe::line::{Message, decode, is_field, is_record, messages};
-use crate::see::observe::table::{Found, NEEDLE_REACH, Role, find_head, next_candidate};
+use crate::see::observe::frame::parse_frame;
+use crate::see::observe::line::{Message, Shape, decode, is_field, is_record, messages};
+use crate::see::observe::table::{
+    Found, NEEDLE_REACH, Role, find_head, next_candidate, opens_message,
+};
 use crate::see::observe::{Kind, Note, Splat};
 use memchr::{memchr, memmem, memrchr};
 use std::collections::VecDeque;
@@ -277,7 +280,8 @@ impl Parser {
         let buf = std::mem::take(&mut self.buf);
         let line = &buf[start..end];
         self.journal |= is_record(line);
-        if !(self.journal && is_field(line)) {
+        // Records are parted by empty lines.
+        if !(self.journal && (is_field(line) || line.trim_ascii().is_empty())) {
             let mut decoded = std::mem::take(&mut self.decoded);
             if decode(line, &mut decoded) {
                 let whole = (self.base + start as u64, self.base + end as u64);
@@ -332,6 +336,12 @@ impl Parser {
     fn message(&mut self, heard: &Heard<'_>) {
         let words = heard.words();
         let origin = heard.m.origin;
+        if words.starts_with(b"** replaying previous printk message **") {
+            // The message before was cut, and comes again.
+            for report in &mut self.open {
+                report.again |= report.lines.len() == report.head + 1;
+            }
+        }
         // An untagged message belongs to the latest report only.
         let mut taken = false;
         for report in self.open.iter_mut().rev() {
@@ -349,11 +359,10 @@ impl Parser {
                 continue;
             }
             report.add(heard.message, heard.text);
-            match belonging(words) {
+            match belonging(report.bare(words)) {
                 Belongs::Frame => {
                     // Not the instruction pointer, which is printed before the stack.
-                    report.stack |= matches!(words.first(), Some(b' ' | b'\t' | b'['))
-                        || !words.contains(&b'+');
+                    report.stack |= parse_frame(report.bare(words)).is_some();
                     report.keep(heard.until);
                 }
                 Belongs::Yes => report.keep(heard.until),
@@ -406,6 +415,10 @@ impl Parser {
         if self.is_wall_copy(buf, line_start, row.name) {
             return;
         }
+        if row.name == "memory-leak" {
+            // What was counted is now shown.
+            self.ready.retain(|splat| splat.row != "kmemleak-count");
+        }
         let again = self.heard_before(heard, found.at);
         if row.role == Role::Panic && !again {
             self.panicked(heard.at, words);
@@ -429,6 +442,8 @@ impl Parser {
             found: found.at,
             again,
             kernel: heard.m.kernel,
+            guess: guess(&words[..found.at]),
+            seconds: stamp_before(&heard.message[..heard.text]).and_then(seconds),
             start: heard.at,
             end: heard.at,
             origin,
@@ -532,6 +547,18 @@ impl Heard<'_> {
     fn words(&self) -> &[u8] {
         &self.message[self.text..]
     }
+}
+
+/// The shape of what stands before a head, unless the kernel itself wrote it.
+fn guess(before: &[u8]) -> Option<Shape> {
+    let shape = Shape::of(before);
+    (!opens_message(before) && shape.is_marked()).then_some(shape)
+}
+
+/// The whole seconds of a time stamp.
+fn seconds(stamp: &[u8]) -> Option<u64> {
+    let whole = stamp.split(|b| *b == b'.').next()?;
+    std::str::from_utf8(whole).ok()?.parse().ok()
 }
 
 /// The kernel's time stamp in a prefix, as digits.

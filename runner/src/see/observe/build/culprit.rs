@@ -77,7 +77,7 @@ pub(crate) fn blamed(
 ) -> Option<Frame> {
     let also = row.also;
     let trace: &[Frame] = body.main().map_or(&[], |stack| &stack.frames);
-    match row.blame {
+    let found = match row.blame {
         Blame::Nobody => None,
         Blame::Trace | Blame::IfPrinted => blame::first(trace.iter(), also).cloned(),
         Blame::Waiter => blame::waiter(trace, also),
@@ -145,7 +145,27 @@ pub(crate) fn blamed(
             let stack = body.stacks.first()?;
             blame::first(stack.stack.frames.iter(), also).cloned()
         }
-    }
+    };
+    // A stack of nothing but helpers is cut: what is nearest to whoever is to blame is better than
+    // nothing, but for stalls and hangs, whose helpers say nothing at all.
+    let cut = match row.blame {
+        Blame::Trace | Blame::IfPrinted | Blame::Fault | Blame::Head | Blame::HeadFirst => true,
+        Blame::Nobody
+        | Blame::HeadOnly
+        | Blame::LockSites
+        | Blame::HeldLock
+        | Blame::IrqSafeSite
+        | Blame::Stall
+        | Blame::Tick
+        | Blame::Waiter
+        | Blame::LastFunction
+        | Blame::FirstStack => false,
+    };
+    found.or_else(|| {
+        let mut sure = trace.iter().filter(|frame| !frame.unreliable && !frame.inlined);
+        let outermost = sure.next_back().or(body.ip.as_ref());
+        outermost.filter(|frame| cut && !blame::is_reporting(&frame.function)).cloned()
+    })
 }
 
 pub(crate) fn parse_name(text: &[u8]) -> Option<String> {

@@ -27,6 +27,10 @@ pub(crate) struct Report {
     pub(crate) again: bool,
     /// The prefix of the head says that the kernel printed it.
     pub(crate) kernel: bool,
+    /// The shape of the words before the head, which may be a prefix that nobody knows.
+    pub(crate) guess: Option<Shape>,
+    /// When it was printed, by the kernel's own time stamp.
+    pub(crate) seconds: Option<u64>,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) origin: Option<Origin>,
@@ -96,6 +100,12 @@ impl Report {
         &text[..self.found.min(text.len())]
     }
 
+    /// The words of a message, without what is guessed to be its prefix.
+    pub(crate) fn bare<'w>(&self, words: &'w [u8]) -> &'w [u8] {
+        let len = self.guess.as_ref().and_then(|shape| shape.len_in(words));
+        &words[len.unwrap_or(0)..]
+    }
+
     /// Somebody writes *about* a report: words stand before it, and nothing of one behind it.
     pub(crate) fn is_prose(&self) -> bool {
         let before = self.before();
@@ -107,9 +117,16 @@ impl Report {
         !tag && !(self.head + 1..self.lines.len()).any(|line| is_body(self.text(line)))
     }
 
-    /// The kernel calls it a bug, and it was the kernel: that needs no stack.
+    /// The kernel calls it a bug, and it was the kernel: that needs no stack. What it calls a warning
+    /// or information must not be one of its remarks about the machine, which it makes while it
+    /// boots.
     pub(crate) fn is_kernels(&self) -> bool {
-        self.kernel && self.row.name.starts_with("other-")
+        const BOOT: u64 = 10;
+        match self.row.name {
+            "other-bug" => self.kernel,
+            "other-warning" | "other-info" => self.seconds.is_some_and(|seconds| seconds >= BOOT),
+            _ => false,
+        }
     }
 
     /// Takes off what stands before each line, if no unit of [`crate::see::observe::line`] knows it:
@@ -129,14 +146,20 @@ impl Report {
         } else if opens_message(before) {
             return;
         } else {
-            let shape = Shape::of(before);
-            let lengths: Vec<_> =
-                (0..self.lines.len()).map(|line| shape.len_in(self.text(line))).collect();
-            let alike = lengths.iter().flatten().count();
-            // The head itself has it by definition; a few others may by chance.
-            if alike < 3 || alike * 2 < lengths.len() {
-                return;
-            }
+            // The kernel's own tag may stand between the prefix and the head.
+            let ends = (1..=before.len()).rev().filter(|end| before[end - 1] == b' ');
+            let learned = ends.take(8).find_map(|end| {
+                let shape = Shape::of(&before[..end]);
+                if !shape.is_marked() {
+                    return None;
+                }
+                let lengths: Vec<_> =
+                    (0..self.lines.len()).map(|line| shape.len_in(self.text(line))).collect();
+                let alike = lengths.iter().flatten().count();
+                // The head itself has it by definition; a few others may by chance.
+                (alike >= 3 && alike * 2 >= lengths.len()).then_some(lengths)
+            });
+            let Some(lengths) = learned else { return };
             lengths
         };
         for (line, len) in self.lines.iter_mut().zip(lengths) {

@@ -325,7 +325,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "rust-panic",
         heads: &["kernel: panicked at {file}:{line}:"],
-        kind: Is(Kind::Other),
+        kind: Is(Kind::Bug),
         title: "{text} in {F}",
         class: "",
         blame: Trace,

@@ -24,6 +24,7 @@ const WAITING: &[&str] = &[
     "*__switch_to*",
     "*cancel_delayed_work*",
     "*rcu_barrier*",
+    "*msleep*",
 ];
 
 /// In order: special before general.
@@ -70,7 +71,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "INFO: rcu detected stall in {F}",
         class: "stall in {F}",
         blame: Tick,
-        also: &["*rcu*"],
+        also: &["*rcu*", "*apic_timer_interrupt*"],
         role: Opens,
         reason: "a CPU or a preempted reader holds up a grace period: the tick hits it anywhere",
     },
@@ -96,7 +97,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "INFO: task can't die in {F}",
         class: "hang in {F}",
         blame: Trace,
-        also: &["*schedule*"],
+        also: &["*schedule*", "*__switch_to*", "*context_switch*"],
         role: Opens,
         reason: "a task that was killed goes on waiting",
     },
