@@ -90,6 +90,21 @@ pub struct Splat {
     pub raw: String,
 }
 
+impl Splat {
+    /// The build id of the kernel, in hexadecimal, if it printed one with the splat: kernels with
+    /// `STACKTRACE_BUILD_ID` end the line `CPU: 0 PID: 1 … #1 0123…` with it.
+    pub fn build_id(&self) -> Option<&str> {
+        self.raw.lines().filter(|line| line.contains("CPU: ") && line.contains(" Comm: ")).find_map(
+            |line| {
+                line.split_ascii_whitespace()
+                    .rev()
+                    .take(2)
+                    .find(|word| word.len() == 40 && word.bytes().all(|b| b.is_ascii_hexdigit()))
+            },
+        )
+    }
+}
+
 /// What a CPU was doing when a report was raised.
 #[derive(
     Debug,

@@ -8,7 +8,7 @@
 mod dispatch;
 
 use crate::see::observe::frame::{Frame, base_name};
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
@@ -70,7 +70,7 @@ impl Matcher {
                 (Some(suffix), None) => matcher.suffixes.push(suffix),
             }
         }
-        matcher.infixes = AhoCorasick::new(infixes).ok();
+        matcher.infixes = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(infixes).ok();
         matcher
     }
 

@@ -78,6 +78,8 @@ struct Head {
     quoted: bool,
     /// A level was the last unit.
     level: bool,
+    /// Who speaks was looked for here already.
+    asked: bool,
 }
 
 fn trimmed_end(line: &[u8]) -> usize {
@@ -107,6 +109,7 @@ fn unit(rest: &[u8], head: &mut Head) -> usize {
     let Some(&first) = rest.first() else { return 0 };
     let quoted = std::mem::take(&mut head.quoted);
     let level = std::mem::take(&mut head.level);
+    let asked = std::mem::take(&mut head.asked);
     match first {
         b'\r' | 0 => {
             head.quoted = quoted;
@@ -148,7 +151,7 @@ fn unit(rest: &[u8], head: &mut Head) -> usize {
         }
         b'0'..=b'9' => digits_unit(rest, head),
         b'M' if rest.starts_with(b"MESSAGE=") => 8,
-        b'A'..=b'Z' | b'a'..=b'z' | 0x80.. => words_unit(rest, head),
+        b'A'..=b'Z' | b'a'..=b'z' | 0x80.. => words_unit(rest, head, asked),
         _ => 0,
     }
 }
@@ -427,7 +430,7 @@ fn host_time(rest: &[u8]) -> usize {
 
 /// What begins with a letter: a date of syslog, the facility and level of `dmesg -x`, a weekday
 /// before a date, a container's stream.
-fn words_unit(rest: &[u8], head: &mut Head) -> usize {
+fn words_unit(rest: &[u8], head: &mut Head, asked: bool) -> usize {
     let facility = facility(rest, head);
     if facility > 0 {
         return facility;
@@ -452,7 +455,7 @@ fn words_unit(rest: &[u8], head: &mut Head) -> usize {
             return word + 1;
         }
     }
-    if head.timed {
+    if head.timed && !asked {
         let len = who(rest, head);
         if len > 0 {
             return len;
@@ -538,6 +541,7 @@ fn syslog(rest: &[u8], head: &mut Head) -> usize {
 /// Who speaks, behind a time: `host kernel: `, `kernel: `, `CET host kern.err kernel: `, RFC 5424's
 /// `host kernel - - - `. A program with its number (`host sshd[12]: `) is remembered as one.
 fn who(rest: &[u8], head: &mut Head) -> usize {
+    head.asked = true;
     let mut at = 0;
     for _ in 0..4 {
         let len = rest[at..]

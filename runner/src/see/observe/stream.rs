@@ -362,7 +362,7 @@ impl Parser {
             match belonging(report.bare(words)) {
                 Belongs::Frame => {
                     // Not the instruction pointer, which is printed before the stack.
-                    report.stack |= parse_frame(report.bare(words)).is_some();
+                    report.stack = report.stack || parse_frame(report.bare(words)).is_some();
                     report.keep(heard.until);
                 }
                 Belongs::Yes => report.keep(heard.until),
