@@ -278,7 +278,8 @@ fn cross_validate(options: &Options, folds: usize) -> Result<(), String> {
             logs.push((expected, log.to_vec()));
         }
     }
-    let title = |log: &[u8]| parse(log).first().map(|splat| splat.title.clone()).unwrap_or_default();
+    let title =
+        |log: &[u8]| parse(log).first().map(|splat| splat.title.clone()).unwrap_or_default();
     let fitted: Vec<String> = logs.iter().map(|(_, log)| title(log)).collect();
     // A family supports the logs whose titles are right with it and wrong without it.
     let mut support: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
@@ -296,13 +297,10 @@ fn cross_validate(options: &Options, folds: usize) -> Result<(), String> {
         let outside = |index: &usize| index % folds != fold;
         let off: BTreeSet<&str> = audit::families()
             .into_iter()
-            .filter(|family| {
-                support.get(family).is_some_and(|logs| !logs.iter().any(&outside))
-            })
+            .filter(|family| support.get(family).is_some_and(|logs| !logs.iter().any(&outside)))
             .collect();
         audit::without(&off, || {
-            for (_, (expected, log)) in
-                logs.iter().enumerate().filter(|(index, _)| !outside(index))
+            for (_, (expected, log)) in logs.iter().enumerate().filter(|(index, _)| !outside(index))
             {
                 honest.count(title(log) == expected.title);
             }
@@ -340,7 +338,8 @@ fn post(titles: &str, kind: &str, listed: Option<&Vec<String>>) -> Post {
             post.classes = classes.split(", ").map(str::to_owned).collect();
         } else if let Some(link) = part.strip_prefix("chain #") {
             post.chain.extend(link.split_once(' ').map(|(_, class)| class.to_owned()));
-        } else if !part.starts_with("none") && !part.starts_with("...") && !part.starts_with("2nd") {
+        } else if !part.starts_with("none") && !part.starts_with("...") && !part.starts_with("2nd")
+        {
             let part = match part.find(" (") {
                 Some(at) if part.ends_with("splat)") || part.ends_with("cut)") => &part[..at],
                 _ => part,
@@ -404,7 +403,10 @@ fn posts(options: &Options) -> Result<bool, String> {
         right.count(ok);
         false_alarms += usize::from(expected.titles.is_empty() && !found.is_empty());
         if !ok && options.verbose {
-            println!("{name}\n    expected {} {:?}\n    found    {label} {found:?}", expected.kind, expected.titles);
+            println!(
+                "{name}\n    expected {} {:?}\n    found    {label} {found:?}",
+                expected.kind, expected.titles
+            );
         }
     }
     let passed = right.percent() >= options.posts && false_alarms == 0;

@@ -58,8 +58,10 @@ pub(crate) fn unpack(log: impl Read + 'static, name: &str) -> Result<Box<dyn Rea
     let cannot = |cause| Error::bad_input(format!("cannot read the log {name}")).because(cause);
     let (magic, log) = peek(log).map_err(cannot)?;
     if let Some((_, packer)) = FOREIGN.iter().find(|(begin, _)| magic.starts_with(begin)) {
-        return Err(Error::bad_input(format!("cannot read the log {name}: its format is {packer}"))
-            .hint("unpack it first; plain, .gz, .xz and .zst are read as they are"));
+        return Err(Error::bad_input(format!(
+            "cannot read the log {name}: its format is {packer}"
+        ))
+        .hint("unpack it first; plain, .gz, .xz and .zst are read as they are"));
     }
     let plain: Box<dyn Read> = if magic.starts_with(&[0x1F, 0x8B]) {
         Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(log)))
@@ -72,7 +74,9 @@ pub(crate) fn unpack(log: impl Read + 'static, name: &str) -> Result<Box<dyn Rea
     };
     let (magic, plain) = peek(plain).map_err(cannot)?;
     Ok(match Utf16::of(&magic) {
-        Some(wide) => Box::new(Narrow { wide, from: BufReader::new(plain), out: Vec::new(), at: 0 }),
+        Some(wide) => {
+            Box::new(Narrow { wide, from: BufReader::new(plain), out: Vec::new(), at: 0 })
+        }
         None => Box::new(plain),
     })
 }
@@ -119,7 +123,8 @@ impl<R: BufRead> Read for Zstandard<R> {
             if input.fill_buf()?.is_empty() {
                 return Ok(0);
             }
-            let frame = ZstdFrame::new(input).map_err(|error| io::Error::other(error.to_string()))?;
+            let frame =
+                ZstdFrame::new(input).map_err(|error| io::Error::other(error.to_string()))?;
             self.frame = Some(Box::new(frame));
         }
     }

@@ -9,7 +9,7 @@ mod dispatch;
 
 use crate::see::observe::frame::{Frame, base_name};
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 /// A family of functions that act on behalf of their callers.
@@ -46,7 +46,8 @@ pub(crate) static MACHINERY: LazyLock<Vec<Family>> = LazyLock::new(|| {
 /// Patterns compiled for lookup: a stack has dozens of frames, and a log thousands of stacks.
 struct Matcher {
     exact: HashSet<&'static str>,
-    prefixes: Vec<&'static str>,
+    /// By their first byte.
+    prefixes: HashMap<u8, Vec<&'static str>>,
     suffixes: Vec<&'static str>,
     infixes: Option<AhoCorasick>,
 }
@@ -55,7 +56,7 @@ impl Matcher {
     fn new<'a>(patterns: impl Iterator<Item = &'a &'static str>) -> Self {
         let mut matcher = Matcher {
             exact: HashSet::new(),
-            prefixes: Vec::new(),
+            prefixes: HashMap::new(),
             suffixes: Vec::new(),
             infixes: None,
         };
@@ -65,18 +66,26 @@ impl Matcher {
                 (None, None) => {
                     matcher.exact.insert(pattern);
                 }
-                (None, Some(prefix)) => matcher.prefixes.push(prefix),
+                (None, Some(prefix)) => {
+                    let first = prefix.as_bytes().first().copied().unwrap_or_default();
+                    matcher.prefixes.entry(first).or_default().push(prefix);
+                }
                 (Some(infix), Some(_)) => infixes.push(infix.trim_end_matches('*')),
                 (Some(suffix), None) => matcher.suffixes.push(suffix),
             }
         }
-        matcher.infixes = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(infixes).ok();
+        matcher.infixes =
+            AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(infixes).ok();
         matcher
     }
 
     fn matches(&self, name: &str) -> bool {
         self.exact.contains(name)
-            || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+            || name
+                .as_bytes()
+                .first()
+                .and_then(|first| self.prefixes.get(first))
+                .is_some_and(|prefixes| prefixes.iter().any(|prefix| name.starts_with(prefix)))
             || self.suffixes.iter().any(|suffix| name.ends_with(suffix))
             || self.infixes.as_ref().is_some_and(|infixes| infixes.is_match(name))
     }
@@ -230,10 +239,7 @@ pub(crate) fn matches_any(patterns: &[&str], name: &str) -> bool {
 }
 
 /// The frame that identifies a stall or an endless recursion: the one that generic code called.
-pub fn dispatched<'f>(
-    frames: impl Iterator<Item = &'f Frame>,
-    also: &[&str],
-) -> Option<&'f Frame> {
+pub fn dispatched<'f>(frames: impl Iterator<Item = &'f Frame>, also: &[&str]) -> Option<&'f Frame> {
     let mut called: Option<&Frame> = None;
     for frame in frames {
         if frame.unreliable || frame.inlined || !blamable(frame, also) {
@@ -253,9 +259,9 @@ pub fn dispatched<'f>(
 
 /// What ran when the tick came that noticed a stall: the frames below the interrupt's entry.
 pub fn below_the_tick(frames: &[Frame]) -> Option<&[Frame]> {
-    let entry = frames.iter().position(|frame| {
-        !frame.unreliable && matches_any(dispatch::TICK_ENTRIES, frame.name())
-    })?;
+    let entry = frames
+        .iter()
+        .position(|frame| !frame.unreliable && matches_any(dispatch::TICK_ENTRIES, frame.name()))?;
     frames.get(entry + 1..)
 }
 

@@ -225,7 +225,9 @@ const FORMS: &[Form] = &[
         )
     }),
     ("journal, export", |_, text| {
-        format!("__REALTIME_TIMESTAMP=1644497946123456\nPRIORITY=4\n_TRANSPORT=kernel\nMESSAGE={text}\n\n")
+        format!(
+            "__REALTIME_TIMESTAMP=1644497946123456\nPRIORITY=4\n_TRANSPORT=kernel\nMESSAGE={text}\n\n"
+        )
     }),
     ("syslog with the kernel's time", |time, text| {
         format!("Feb 10 12:59:06 host kernel: [{time:>12}] {text}\n")
@@ -242,9 +244,7 @@ const FORMS: &[Form] = &[
     ("a mail's quote", |_, text| format!("> {text}\n")),
     ("a quote of a quote, timed", |time, text| format!("> > [{time:>12}] {text}\n")),
     ("indented", |_, text| format!("    {text}\n")),
-    ("colours", |time, text| {
-        format!("\u{1b}[32m[{time:>12}] \u{1b}[0m\u{1b}[1m{text}\u{1b}[0m\n")
-    }),
+    ("colours", |time, text| format!("\u{1b}[32m[{time:>12}] \u{1b}[0m\u{1b}[1m{text}\u{1b}[0m\n")),
     ("MediaTek", |time, text| format!("<4>[{time:>12}] (0)[2880:sync svc 43]{text}\n")),
     ("Samsung", |time, text| format!("<4>[{time:>12}]  [0:    kworker/0:1: 2880] {text}\n")),
     ("logcat", |_, text| format!("02-10 12:59:06.123     0     0 W kernel  : {text}\n")),
@@ -253,7 +253,10 @@ const FORMS: &[Form] = &[
         format!("2022-02-10T12:59:06.123456789Z stdout F [{time:>12}] {text}\n")
     }),
     ("a test lab", |time, text| {
-        format!("- {{\"dt\": \"2022-02-10\", \"lvl\": \"target\", \"msg\": \"[{time:>12}] {}\"}}\n", json(text))
+        format!(
+            "- {{\"dt\": \"2022-02-10\", \"lvl\": \"target\", \"msg\": \"[{time:>12}] {}\"}}\n",
+            json(text)
+        )
     }),
     ("a tool nobody knows", |_, text| format!("node-7 | run#12 | {text}\n")),
 ];
@@ -288,7 +291,15 @@ fn every_form_is_read_the_same() {
             .map(|splat| {
                 let chain = splat.lockdep.as_ref().map(|report| report.chain.clone());
                 let fingerprint = fingerprint(&splat);
-                (splat.title, splat.kind, splat.function, splat.comm, splat.frames, chain, fingerprint)
+                (
+                    splat.title,
+                    splat.kind,
+                    splat.function,
+                    splat.comm,
+                    splat.frames,
+                    chain,
+                    fingerprint,
+                )
             })
             .collect()
     };
@@ -298,12 +309,12 @@ fn every_form_is_read_the_same() {
         let expected = gist(&fixture.log);
         // Without a time of the kernel's own, a lone line proves nothing, and boots are not told
         // apart.
-        let lone = parse(&fixture.log)
-            .iter()
-            .any(|splat| splat.row == "reboot" || splat.row.starts_with("other") && splat.frames.is_empty());
-        let weak = parse(&fixture.log).iter().any(|splat| {
-            rows().any(|row| row.name == splat.row && row.role.only_at_start())
+        let lone = parse(&fixture.log).iter().any(|splat| {
+            splat.row == "reboot" || splat.row.starts_with("other") && splat.frames.is_empty()
         });
+        let weak = parse(&fixture.log)
+            .iter()
+            .any(|splat| rows().any(|row| row.name == splat.row && row.role.only_at_start()));
         if expected.is_empty() || lone {
             continue;
         }

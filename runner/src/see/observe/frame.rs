@@ -240,7 +240,9 @@ pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
         }
     }
     // The first ABI of 64-bit PowerPC has a dot before the name of the code.
-    if text.first() == Some(&b'.') && text.get(1).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_') {
+    if text.first() == Some(&b'.')
+        && text.get(1).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+    {
         text = &text[1..];
     }
     let len = symbol_len(text);

@@ -145,7 +145,10 @@ fn unit(rest: &[u8], head: &mut Head) -> usize {
             len => len + 1,
         },
         b'[' => bracket(rest, head),
-        b'1' if level && rest.get(1) == Some(&b' ') && rest.get(2).is_some_and(u8::is_ascii_digit) => {
+        b'1' if level
+            && rest.get(1) == Some(&b' ')
+            && rest.get(2).is_some_and(u8::is_ascii_digit) =>
+        {
             // RFC 5424: the version.
             2
         }
@@ -181,7 +184,8 @@ fn bracket(rest: &[u8], head: &mut Head) -> usize {
     if let Some(len) = clock_in_brackets(rest) {
         head.timed = true;
         // dmesg writes a weekday or a month, build servers write ISO 8601.
-        head.kernel |= rest[1..4].iter().filter(|b| b.is_ascii_alphabetic() || **b >= 0x80).count() > 1;
+        head.kernel |=
+            rest[1..4].iter().filter(|b| b.is_ascii_alphabetic() || **b >= 0x80).count() > 1;
         let len = len + blank(&rest[len..]);
         return len + who(&rest[len..], head);
     }
@@ -246,7 +250,8 @@ fn clock_in_brackets(rest: &[u8]) -> Option<usize> {
     let close = memchr(b']', &rest[..rest.len().min(64)])?;
     let inner = &rest[1..close];
     let allowed = inner.iter().all(|b| {
-        b.is_ascii_alphanumeric() || matches!(b, b' ' | b'.' | b':' | b',' | b'+' | b'-' | b'/' | b'<' | b'>' | 0x80..)
+        b.is_ascii_alphanumeric()
+            || matches!(b, b' ' | b'.' | b':' | b',' | b'+' | b'-' | b'/' | b'<' | b'>' | 0x80..)
     });
     if !allowed {
         return None;
@@ -469,9 +474,26 @@ fn facility(rest: &[u8], head: &mut Head) -> usize {
     const LEVELS: &[&[u8]] =
         &[b"emerg", b"alert", b"crit", b"err", b"warn", b"notice", b"info", b"debug"];
     const FACILITIES: &[&[u8]] = &[
-        b"kern", b"user", b"mail", b"daemon", b"auth", b"syslog", b"lpr", b"news", b"uucp", b"cron",
-        b"authpriv", b"ftp", b"local0", b"local1", b"local2", b"local3", b"local4", b"local5",
-        b"local6", b"local7",
+        b"kern",
+        b"user",
+        b"mail",
+        b"daemon",
+        b"auth",
+        b"syslog",
+        b"lpr",
+        b"news",
+        b"uucp",
+        b"cron",
+        b"authpriv",
+        b"ftp",
+        b"local0",
+        b"local1",
+        b"local2",
+        b"local3",
+        b"local4",
+        b"local5",
+        b"local6",
+        b"local7",
     ];
     let Some(first) = memchr(b':', &rest[..rest.len().min(12)]) else { return 0 };
     let name = rest[..first].trim_ascii_end();
@@ -548,7 +570,8 @@ fn who(rest: &[u8], head: &mut Head) -> usize {
             .iter()
             .take(64)
             .take_while(|b| {
-                b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'@')
+                b.is_ascii_alphanumeric()
+                    || matches!(b, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'@')
             })
             .count();
         if len == 0 {
@@ -622,9 +645,8 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
 pub(crate) fn decode(line: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
     let json = json_message(line, out);
-    let octal = |bytes: &[u8]| {
-        memchr::memchr_iter(b'#', bytes).any(|at| control(&bytes[at..]).is_some())
-    };
+    let octal =
+        |bytes: &[u8]| memchr::memchr_iter(b'#', bytes).any(|at| control(&bytes[at..]).is_some());
     let escaped = if json { &out[..] } else { line };
     if memchr(0x1B, escaped).is_none() && !octal(escaped) {
         return json;
@@ -767,7 +789,9 @@ pub(crate) fn is_field(line: &[u8]) -> bool {
     if let Some(rest) = line.strip_prefix(b"\"") {
         let name = name_len(rest);
         return name > 0
-            && rest[name..].strip_prefix(b"\"").is_some_and(|r| r.trim_ascii_start().starts_with(b":"))
+            && rest[name..]
+                .strip_prefix(b"\"")
+                .is_some_and(|r| r.trim_ascii_start().starts_with(b":"))
             && !rest.starts_with(b"MESSAGE\"");
     }
     let name = name_len(line);
@@ -932,8 +956,15 @@ mod tests {
     /// Text of the kernel that resembles a prefix is left alone.
     #[test]
     fn what_looks_like_a_prefix_but_is_text_stays() {
-        for line in ["6.12.0+ #1 Not tainted", "2 locks held by x/1:", "[<ffff>] f+0x1/0x2", " [c0100000] f",
-            "[8086:7010] type 00", ">ffff888012345678: fb", "CPU: 0 PID: 1 Comm: x"] {
+        for line in [
+            "6.12.0+ #1 Not tainted",
+            "2 locks held by x/1:",
+            "[<ffff>] f+0x1/0x2",
+            " [c0100000] f",
+            "[8086:7010] type 00",
+            ">ffff888012345678: fb",
+            "CPU: 0 PID: 1 Comm: x",
+        ] {
             assert_eq!(texts(line), [(None, line)]);
         }
     }

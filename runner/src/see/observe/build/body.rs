@@ -173,6 +173,9 @@ pub(crate) fn instruction_pointer(text: &[u8], body: &mut Body<'_>) {
         return;
     }
     let text = text.trim_ascii();
+    if !matches!(text.first(), Some(b'R' | b'E' | b'I' | b'P' | b'p' | b'e' | b'N' | b'K' | b'T')) {
+        return;
+    }
     let found = REGISTERS.iter().find_map(|(name, _)| {
         let rest = text.strip_prefix(*name)?;
         let bare = rest.trim_ascii_start();

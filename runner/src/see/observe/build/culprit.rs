@@ -29,11 +29,7 @@ pub(crate) fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
         | Blame::Waiter
         | Blame::FirstStack => true,
     };
-    expected
-        && !body
-            .stacks
-            .iter()
-            .any(|placed| !placed.stack.frames.is_empty())
+    expected && !body.stacks.iter().any(|placed| !placed.stack.frames.is_empty())
 }
 
 /// Another stack is printed into this one, and nothing tells their lines apart: fault injection

@@ -176,7 +176,8 @@ static DETAILS: LazyLock<Vec<&str>> = LazyLock::new(|| {
 
 fn is_detail(text: &[u8]) -> bool {
     // Some of them name a program first.
-    const WITHIN: &[&[u8]] = &[b"uses wireless extensions", b"uses deprecated v2 cap", b"took too long"];
+    const WITHIN: &[&[u8]] =
+        &[b"uses wireless extensions", b"uses deprecated v2 cap", b"took too long"];
     DETAILS.iter().any(|words| text.starts_with(words.as_bytes())) || {
         let lower = text.to_ascii_lowercase();
         WITHIN.iter().any(|words| memmem::find(&lower, words).is_some())

@@ -174,7 +174,10 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "stack-overflow",
-        heads: &["Insufficient stack space to handle exception", "Kernel stack overflow in process"],
+        heads: &[
+            "Insufficient stack space to handle exception",
+            "Kernel stack overflow in process",
+        ],
         kind: Is(Kind::DenialOfService),
         title: "kernel stack overflow in {F}",
         class: "stack-overflow in {F}",
@@ -185,11 +188,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "unhandled-fault",
-        heads: &[
-            "Unhandled fault: ",
-            "Unhandled prefetch abort: ",
-            "Unhandled fault at ",
-        ],
+        heads: &["Unhandled fault: ", "Unhandled prefetch abort: ", "Unhandled fault at "],
         kind: Is(Kind::DenialOfService),
         title: "Unhandled fault in {F}",
         class: "bad-access in {F}",
@@ -361,7 +360,10 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "stack-overflow-panic",
-        heads: &["Kernel panic - not syncing: kernel stack overflow", "Kernel panic - not syncing: Kernel stack overflow"],
+        heads: &[
+            "Kernel panic - not syncing: kernel stack overflow",
+            "Kernel panic - not syncing: Kernel stack overflow",
+        ],
         kind: Is(Kind::DenialOfService),
         title: "kernel stack overflow in {F}",
         class: "stack-overflow in {F}",

@@ -215,10 +215,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "suspicious-rcu-info",
-        heads: &[
-            "INFO: suspicious RCU usage",
-            "INFO: suspicious rcu_dereference_check() usage",
-        ],
+        heads: &["INFO: suspicious RCU usage", "INFO: suspicious rcu_dereference_check() usage"],
         kind: KindRule::LockdepBody,
         title: "INFO: suspicious RCU usage in {F}",
         class: "",

@@ -3,7 +3,7 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{FirstStack, IfPrinted, Head, HeadFirst, HeadOnly, Nobody, Trace};
+use Blame::{FirstStack, Head, HeadFirst, HeadOnly, IfPrinted, Nobody, Trace};
 use KindRule::Is;
 use Role::{AtStart, OneLine, Opens};
 
@@ -50,10 +50,16 @@ const CONSUMERS: &[&str] = &[
     "rng_*",
 ];
 /// What stands between whoever asks for memory and the page allocator.
-const ASKS_FOR_PAGES: &[&str] = &["*alloc*", "*get_free_page*", "*new_slab*", "*cache_grow*", "*skb_page_frag*"];
+const ASKS_FOR_PAGES: &[&str] =
+    &["*alloc*", "*get_free_page*", "*new_slab*", "*cache_grow*", "*skb_page_frag*"];
 /// A transfer is its driver's.
-const TRANSFERS: &[&str] =
-    &["*alloc_skb*", "*usb_submit_urb*", "*usb_start_wait_urb*", "*usb_bulk_msg*", "*usb_interrupt_msg*"];
+const TRANSFERS: &[&str] = &[
+    "*alloc_skb*",
+    "*usb_submit_urb*",
+    "*usb_start_wait_urb*",
+    "*usb_bulk_msg*",
+    "*usb_interrupt_msg*",
+];
 /// How a bad tag becomes a report: on arm64 the CPU checks, and traps.
 const TAG_FAULT: &[&str] = &["*kernel_fault*", "*tag_check*", "*mem_abort*", "el1_*", "el1h_*"];
 
@@ -247,7 +253,11 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "page-allocation",
-        heads: &["page allocation failure: order:{n}, mode:", "page allocation failure. order:{n}, mode:", "page allocation failure"],
+        heads: &[
+            "page allocation failure: order:{n}, mode:",
+            "page allocation failure. order:{n}, mode:",
+            "page allocation failure",
+        ],
         kind: Is(Kind::Other),
         title: "page allocation failure in {F}",
         class: "",

@@ -57,7 +57,12 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "zfs-verify",
-        heads: &["VERIFY({}) failed", "VERIFY0({}) failed", "VERIFY3({}) failed", "VERIFY3{}({}) failed"],
+        heads: &[
+            "VERIFY({}) failed",
+            "VERIFY0({}) failed",
+            "VERIFY3({}) failed",
+            "VERIFY3{}({}) failed",
+        ],
         kind: Is(Kind::Other),
         title: "ZFS VERIFY in {F}",
         class: "",

@@ -159,7 +159,12 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING in {F}/usb_submit_urb",
         class: "",
         blame: Head,
-        also: &["*usb_submit_urb*", "*usb_start_wait_urb*", "*usb_bulk_msg*", "*usb_interrupt_msg*"],
+        also: &[
+            "*usb_submit_urb*",
+            "*usb_start_wait_urb*",
+            "*usb_bulk_msg*",
+            "*usb_interrupt_msg*",
+        ],
         role: Opens,
         reason: "every USB driver submits through one function with many checks: the driver's own \
                  function tells the bugs apart",
