@@ -356,7 +356,7 @@ pub struct Report {
 /// `bakeoff splats`
 #[derive(Args, Clone, Debug)]
 pub struct Splats {
-    /// Kernel logs; `-` is standard input
+    /// Kernel logs or folders of them, plain, .gz, .xz, .zst or UTF-16; `-` is standard input
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<PathBuf>,
     /// Format
