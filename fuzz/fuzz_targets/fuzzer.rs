@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! libFuzzer's side of the fuzzer: hands its inputs to a worker, changes them
 //! on operations, and shows it the kernel's coverage as extra counters. All
-//! else is in [`bakeoff_fuzz::fuzzing`].
+//! else is in [`bakeoff_fuzz::fuzzer`].
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use bakeoff_fuzz::fuzzing::worker::Worker;
+use bakeoff_fuzz::fuzzer::worker::Worker;
 use bakeoff_fuzz::op::value::Seeded;
 use bakeoff_fuzz::program::{Program, text};
 
@@ -40,7 +40,7 @@ unsafe extern "C" {
 }
 
 fn main() -> ExitCode {
-    bakeoff_fuzz::fuzzing::main(fuzz)
+    bakeoff_fuzz::fuzzer::main(fuzz)
 }
 
 fn fuzz(worker: Worker, seed: u32) -> ExitCode {

@@ -17,8 +17,9 @@
 //! | [`object`] | shared objects of our own |
 //! | [`bpf`] | an assembler for BPF programs |
 //! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
-//! | [`fuzzing`] | PID 1 of a guest that is fuzzed, its workers, their records |
-//! | [`exec`] | runs fuzz programs |
+//! | [`fuzzer`] | PID 1 of a guest that is fuzzed, its workers, their records |
+//! | [`engine`] | runs fuzz programs |
+//! | [`oracle`] | what a kernel may answer, a row each: what it judges and what it cannot |
 //! | [`stop`] | when a step has seen enough; the host asks it too |
 //! | [`stats`] | intervals for rates |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
@@ -29,8 +30,8 @@
 pub mod agent;
 pub mod bpf;
 pub mod elf;
-pub mod exec;
-pub mod fuzzing;
+pub mod engine;
+pub mod fuzzer;
 pub mod guest;
 pub mod held;
 pub mod interrupt;
@@ -38,6 +39,7 @@ pub mod kernel;
 pub mod landmarks;
 pub mod object;
 pub mod op;
+pub mod oracle;
 pub mod probe;
 pub mod program;
 pub mod stats;

@@ -168,7 +168,7 @@ pub fn ioctl(fd: BorrowedFd<'_>, request: u32, argument: i64) -> Answer<i64> {
 }
 
 /// An `ioctl(2)` that reads or writes memory; `memory` must be large enough for
-/// the request, which the table in [`crate::exec`] sees to: 128 bytes are for
+/// the request, which the table in [`crate::engine`] sees to: 128 bytes are for
 /// all of perf's.
 pub fn ioctl_memory(fd: BorrowedFd<'_>, request: u32, memory: &mut [u64; 16]) -> Answer<i64> {
     // SAFETY: no request of perf's takes more than 128 bytes.

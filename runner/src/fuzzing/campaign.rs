@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bakeoff_fuzz::exec::Times;
-use bakeoff_fuzz::fuzzing::{Mode, Orders, Stats, Told, VERSION};
+use bakeoff_fuzz::engine::Times;
+use bakeoff_fuzz::fuzzer::{Mode, Orders, Stats, Told, VERSION};
 
 use super::bench::Bench;
 use super::corpus::{self, Corpus};

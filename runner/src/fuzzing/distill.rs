@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bakeoff_fuzz::fuzzing::{Mode, Orders, Told, VERSION};
+use bakeoff_fuzz::fuzzer::{Mode, Orders, Told, VERSION};
 
 use super::bench::Bench;
 use super::corpus::cover;

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bakeoff_fuzz::exec::Lookup;
-use bakeoff_fuzz::fuzzing::{Mode, Orders, Told, VERSION};
+use bakeoff_fuzz::engine::Lookup;
+use bakeoff_fuzz::fuzzer::{Mode, Orders, Told, VERSION};
 use serde::{Deserialize, Serialize};
 
 use super::bench::Bench;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bakeoff_fuzz::exec::Times;
+use bakeoff_fuzz::engine::Times;
 use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;

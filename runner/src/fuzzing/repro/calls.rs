@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each operation's calls, in C.
 
-use bakeoff_fuzz::exec::SHORTEST;
-use bakeoff_fuzz::exec::assemble::assemble;
-use bakeoff_fuzz::exec::pool::OWN_ORDER;
+use bakeoff_fuzz::engine::SHORTEST;
+use bakeoff_fuzz::engine::assemble::assemble;
+use bakeoff_fuzz::engine::pool::OWN_ORDER;
 use bakeoff_fuzz::op::value::MapRef;
 use bakeoff_fuzz::op::{
     Advice, Aside, Ask, Backing, Child, EventIoctl, How, MapCall, MapFlags, MapKind, Op,

@@ -16,11 +16,8 @@
 
 pub mod aside;
 pub mod assemble;
-mod buckets;
-mod events;
+pub(crate) mod events;
 pub mod files;
-pub mod legal;
-mod lookups;
 pub mod pool;
 mod run;
 pub mod scratch;
@@ -41,8 +38,10 @@ use crate::sys::call::{self, Answer, Attributes, Part};
 use crate::sys::kcov::Kcov;
 use crate::sys::memory::Mapping;
 use crate::sys::trigger;
+use crate::oracle::legal::Model;
+use crate::oracle::lookups::Code;
 use aside::{Helper, Reaper};
-pub use buckets::LOST_BUCKETS;
+pub use crate::oracle::buckets::LOST_BUCKETS;
 pub use events::{PROBED, SHORTEST, uprobe_in_elf};
 use files::Files;
 use pool::{Around, Map, Pool};
@@ -98,7 +97,7 @@ pub type Spent = (&'static str, &'static str);
 
 /// A perf event of the running program.
 #[derive(Debug)]
-struct Event {
+pub(crate) struct Event {
     fd: OwnedFd,
     /// Closing it waits for RCU.
     slow: bool,
@@ -107,7 +106,7 @@ struct Event {
 
 /// What the running program has made.
 #[derive(Debug, Default)]
-struct Tables {
+pub(crate) struct Tables {
     events: Vec<Option<Event>>,
     maps: Vec<Option<Map>>,
     progs: Vec<Option<Arc<OwnedFd>>>,
@@ -115,9 +114,9 @@ struct Tables {
     armed: Vec<Place>,
     /// Elements that hold an event or a program, by map and key.
     filled: Vec<(Map, u32)>,
-    arena: legal::Model,
-    wrong: Option<String>,
-    lookup: Option<Lookup>,
+    pub(crate) arena: Model,
+    pub(crate) wrong: Option<String>,
+    pub(crate) lookup: Option<Lookup>,
     events_off: bool,
     moved: bool,
 }
@@ -125,17 +124,17 @@ struct Tables {
 /// Runs programs, one after the other, in the thread that made it.
 #[derive(Debug)]
 pub struct Executor {
-    tables: Tables,
-    pool: Pool,
+    pub(crate) tables: Tables,
+    pub(crate) pool: Pool,
     helper: Helper,
     reaper: Reaper,
     files: Files,
     coverage: Option<Kcov>,
     scratch: OwnedFd,
-    counters: Mapping,
+    pub(crate) counters: Mapping,
     places: OwnedFd,
     /// Where this program's own code lies.
-    code: Vec<lookups::Code>,
+    pub(crate) code: Vec<Code>,
     /// This process, for maps whose keys are processes.
     process: Option<OwnedFd>,
     kprobes: Option<u32>,
@@ -226,7 +225,7 @@ impl Executor {
             scratch,
             counters,
             places,
-            code: lookups::Code::of_this_program(),
+            code: Code::of_this_program(),
             process: call::this_process().ok(),
             kprobes: events::pmu("kprobe"),
             uprobes: events::pmu("uprobe"),
@@ -383,7 +382,7 @@ impl Executor {
         self.helper.settle() && self.reaper.settle()
     }
 
-    fn arm(&self, place: Place, prog: BorrowedFd<'_>) -> Answer<i64> {
+    pub(crate) fn arm(&self, place: Place, prog: BorrowedFd<'_>) -> Answer<i64> {
         let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
         let value = prog.as_raw_fd().to_ne_bytes();
         let attributes = Attributes::default().fd(0, self.places.as_fd());
@@ -391,7 +390,7 @@ impl Executor {
     }
 
     /// A loaded program of these steps, from the pool if all its maps are.
-    fn load(
+    pub(crate) fn load(
         &mut self,
         kind: ProgKind,
         flaw: Flaw,
@@ -411,7 +410,7 @@ impl Executor {
         loaded
     }
 
-    fn disarm(&self, place: Place) -> Answer<i64> {
+    pub(crate) fn disarm(&self, place: Place) -> Answer<i64> {
         let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
         call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32)
     }

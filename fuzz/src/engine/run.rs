@@ -431,7 +431,7 @@ impl Executor {
         part.map(fd, protection, shared, offset).map(drop)
     }
 
-    pub(super) fn trigger(&self, how: How, page: Page, frames: &[Page], again: u8) -> Answer<()> {
+    pub(crate) fn trigger(&self, how: How, page: Page, frames: &[Page], again: u8) -> Answer<()> {
         let addresses: Vec<u64> = frames
             .iter()
             .map(|Upto(page)| Part::new(*page, 1).address() + 16 + u64::from(*page))

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::worker::{Worker, replay};
 use super::{Mode, ORDERS_PATH, Orders, Told, VERSION};
-use crate::exec::files;
+use crate::engine::files;
 use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, Port, say};
 use crate::program::{Program, text};
 use crate::sys::child::ENDS;

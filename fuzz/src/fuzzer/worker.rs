@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::flight::Slot;
 use super::leaks::{self, Held};
 use super::{STATS_SECONDS, Stats, Told};
-use crate::exec::{Executor, LOST_BUCKETS, Ran, Spent};
+use crate::engine::{Executor, LOST_BUCKETS, Ran, Spent};
 use crate::kernel;
 use crate::program::{Program, text};
 use crate::sys;

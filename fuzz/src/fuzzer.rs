@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exec::{Lookup, Times};
+use crate::engine::{Lookup, Times};
 use crate::wire::Hello;
 
 pub use pid1::main;

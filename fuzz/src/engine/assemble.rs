@@ -6,9 +6,9 @@
 //! stack holds a key at -8, a value of 64 bytes at -80. Answers longer than that
 //! go to the scratch map, whose first word counts runs.
 
-mod judged;
 
-use self::judged::asks;
+
+use crate::oracle::judged::asks;
 use super::scratch::{BUFFER, INDICES, READ_BUFFER, RUNS, SCRATCH};
 use crate::bpf::insn::{FUNCTION, Insn};
 use crate::op::step::{Address, Body, Flaw, Plain, Size, StackFlags, Step, Test};
@@ -42,13 +42,13 @@ const EVENTS: &[MapKind] = &[MapKind::Events];
 const TASKS: &[MapKind] = &[MapKind::TaskStorage];
 const PROGRAMS: &[MapKind] = &[MapKind::Programs];
 
-struct Code<'a> {
-    insns: Vec<Insn>,
-    around: &'a mut dyn Surroundings,
+pub(crate) struct Code<'a> {
+    pub(crate) insns: Vec<Insn>,
+    pub(crate) around: &'a mut dyn Surroundings,
     kind: ProgKind,
     flaw: Flaw,
     /// Instructions that name the function [`Code::found`].
-    callbacks: Vec<usize>,
+    pub(crate) callbacks: Vec<usize>,
 }
 
 /// The instructions of a program. Where a [`FUNCTION`] is named there is a second one
@@ -138,29 +138,29 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
 }
 
 impl Code<'_> {
-    fn push(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> usize {
+    pub(crate) fn push(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> usize {
         self.insns.push(Insn { code, registers: dst | src << 4, offset, immediate });
         self.insns.len() - 1
     }
 
-    fn mov(&mut self, dst: u8, src: u8) {
+    pub(crate) fn mov(&mut self, dst: u8, src: u8) {
         self.push(0xbf, dst, src, 0, 0);
     }
 
-    fn mov_imm(&mut self, dst: u8, value: i32) {
+    pub(crate) fn mov_imm(&mut self, dst: u8, value: i32) {
         self.push(0xb7, dst, 0, 0, value);
     }
 
-    fn add_imm(&mut self, dst: u8, value: i32) {
+    pub(crate) fn add_imm(&mut self, dst: u8, value: i32) {
         self.push(0x07, dst, 0, 0, value);
     }
 
-    fn call(&mut self, helper: i32) {
+    pub(crate) fn call(&mut self, helper: i32) {
         self.push(0x85, 0, 0, 0, helper);
     }
 
     /// Kinds: 0 a constant, 1 a map, 2 a map's value at an offset, [`FUNCTION`].
-    fn load_wide(&mut self, dst: u8, kind: u8, low: i32, high: i32) {
+    pub(crate) fn load_wide(&mut self, dst: u8, kind: u8, low: i32, high: i32) {
         self.push(0x18, dst, kind, 0, low);
         self.push(0, 0, 0, 0, high);
     }
@@ -170,23 +170,23 @@ impl Code<'_> {
         self.load_wide(dst, 1, fd, 0);
     }
 
-    fn scratch(&mut self, dst: u8, offset: i32) {
+    pub(crate) fn scratch(&mut self, dst: u8, offset: i32) {
         let fd = self.around.scratch();
         self.load_wide(dst, 2, fd, offset);
     }
 
-    fn stack(&mut self, dst: u8, offset: i32) {
+    pub(crate) fn stack(&mut self, dst: u8, offset: i32) {
         self.mov(dst, 10);
         self.add_imm(dst, offset);
     }
 
     /// A jump whose distance is not known yet.
-    fn jump_if(&mut self, code: u8, dst: u8, immediate: i32) -> usize {
+    pub(crate) fn jump_if(&mut self, code: u8, dst: u8, immediate: i32) -> usize {
         self.push(code, dst, 0, 0, immediate)
     }
 
     /// Has a jump go to the next instruction.
-    fn land(&mut self, jump: usize) {
+    pub(crate) fn land(&mut self, jump: usize) {
         let distance = i16::try_from(self.insns.len() - jump - 1).unwrap_or(i16::MAX);
         if let Some(insn) = self.insns.get_mut(jump) {
             insn.offset = distance;
@@ -242,7 +242,7 @@ impl Code<'_> {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    pub(crate) fn step(&mut self, step: &Step) {
         match step {
             Step::GetStack { flags, skip, size } => {
                 self.mov(1, 6);
@@ -481,7 +481,7 @@ impl Code<'_> {
 }
 
 /// An offset in the scratch map as an instruction has it.
-fn offset(at: usize) -> i32 {
+pub(crate) fn offset(at: usize) -> i32 {
     i32::try_from(at).unwrap_or(0)
 }
 
