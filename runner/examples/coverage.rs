@@ -3,7 +3,7 @@
 //! and stopping rules: `cargo run --release --example coverage [TIMES]`.
 #![allow(clippy::print_stdout, reason = "the table is the answer")]
 
-use bakeoff::stats::coverage::Scenario;
+use bakeoff::coverage::Scenario;
 use bakeoff_fuzz::wire::Stop;
 
 /// Other rates of a kind: the dispute's sweep of NMIs has five periods of seven candidates.

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be typed. Only `main` imports these types.
+//! What can be typed, and the way from there to the exit code.
 
+pub mod bench;
+pub mod commands;
+pub mod dry_run;
 mod fuzz;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
-use bakeoff::report::{self, FORMATS, Format};
+use crate::judge::report::{self, FORMATS, Format};
+use crate::spec::nearest;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay};
@@ -447,7 +453,7 @@ mod tests {
     /// The exit codes in `--help` are those of the code.
     #[test]
     fn help_states_the_real_exit_codes() {
-        use bakeoff::error::exit_code as code;
+        use crate::base::error::exit_code as code;
         for value in [
             code::OK,
             code::FAILURE,
@@ -461,6 +467,40 @@ mod tests {
                 text.lines().any(|line| line.trim_start().starts_with(&format!("{value} ")))
             };
             assert!(stands(EXIT_CODES) && stands(AFTER), "exit code {value}");
+        }
+    }
+}
+
+/// The command line; if it is wrong, what is wrong with it, and the end. A command that
+/// is misspelt so that clap knows none like it gets the suggestion that words of a spec
+/// get.
+fn parse() -> Cli {
+    let mut error = match Cli::try_parse() {
+        Ok(cli) => return cli,
+        Err(error) => error,
+    };
+    if let (Some(ContextValue::String(written)), None) =
+        (error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::SuggestedSubcommand))
+    {
+        let command = Cli::command();
+        let near = nearest(written, command.get_subcommands().map(clap::Command::get_name));
+        if let Some(near) = near {
+            let near = ContextValue::Strings(vec![near.to_owned()]);
+            error.insert(ContextKind::SuggestedSubcommand, near);
+        }
+    }
+    error.exit()
+}
+
+/// Parses the command line, does what it says, prints the error; the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = parse();
+    match commands::call(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            commands::complain(&error);
+            ExitCode::from(error.kind().exit_code())
         }
     }
 }

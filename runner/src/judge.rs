@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Run directory → report: nothing is measured here, everything is recounted.
 
-use crate::assemble::observe_cell;
-use crate::compare::{ClaimState, GateState, RateRow, Settings, Subject, VerdictRow, compare};
-use crate::data::DataDir;
-use crate::error::{Context, Result, exit_code};
-use crate::freeze;
-use crate::fuzzing::rows;
-use crate::observation::Observation;
-use crate::report::{FORMATS, Report};
-use crate::store::{RunJson, Store, read_json, write_whole};
+pub mod calibrate;
+pub mod compare;
+pub mod report;
+pub mod stats;
+pub mod verify;
+use crate::base::data::DataDir;
+use crate::base::error::{Context, Result, exit_code};
+use crate::fuzz::rows;
+use crate::judge::compare::{
+    ClaimState, GateState, RateRow, Settings, Subject, VerdictRow, compare,
+};
+use crate::judge::report::{FORMATS, Report};
+use crate::keep::freeze;
+use crate::keep::store::{RunJson, Store, read_json, write_whole};
+use crate::see::assemble::observe_cell;
+use crate::see::observation::Observation;
 
 /// Recomputes the report of a run from its records and consoles. A run that is
 /// not complete gives the report of what there is.
@@ -43,7 +50,7 @@ pub fn write(store: &Store, report: &Report) -> Result<()> {
 /// # Errors
 /// Never, as far as is known: a schema is always JSON.
 pub fn schema_text() -> Result<String> {
-    let schema = serde_json::to_string_pretty(&crate::report::schema());
+    let schema = serde_json::to_string_pretty(&crate::judge::report::schema());
     schema.map(|text| text + "\n").context(|| "write the schema".into())
 }
 

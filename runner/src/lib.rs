@@ -11,61 +11,32 @@
 //! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
 //!    exercised is *inconclusive*, never *passed*.
 //!
-//! | stage | from → to | module |
-//! |---|---|---|
-//! | read | YAML → `Spec` | [`spec`], [`arch`], [`data`] |
-//! | plan | `Spec` → `Plan`: cells in order, steps, seeds | [`plan`], [`dry_run`], [`expect`] |
-//! | source | base → tree; series → applied | [`source`] |
-//! | build | tree + fragments → kernel | [`compile`], the one door to make |
-//! | guest | sources → static binaries → initramfs | [`guest`] |
-//! | boot | kernel + initramfs → a running guest | [`boot`], [`accel`], [`qmp`] |
-//! | exercise | guest + workload → console, records, end | [`exercise`], [`watch`] |
-//! | observe | console → splats; run directory → observations | [`observe`], [`records`], [`assemble`], [`observation`] |
-//! | compare | observations → rates, splats, findings, verdicts | [`compare`], [`stats`] |
-//! | report | comparison → text, JSON, markdown, HTML | [`report`], [`judge`] |
+//! The rooms, in reading order; none imports from a later one:
 //!
-//! [`run`] carries out a plan and [`schedule`] says what the next boot has to do;
-//! [`store`] and [`cache`] are the only modules that know paths; [`freeze`] keeps
-//! the spec as it was; [`command`] starts and ends every child process; [`event`]
-//! and [`progress`] tell what goes on; [`prereq`] knows what has to be installed.
-//!
-//! Two modules doubt the others: [`verify`] recounts a report by another path, and
-//! [`calibrate`] sets the reference against itself. [`mod@bench`] measures what all
-//! this costs. [`fuzzing`] boots guests that fuzz themselves.
+//! | room | what it does |
+//! |---|---|
+//! | `base` | errors, child processes, events and their display, embedded data |
+//! | `spec` | YAML → `Spec` → `Plan`: cells in order, steps, seeds; architectures |
+//! | `keep` | the only modules that know paths: cache, run directory, frozen spec |
+//! | `make` | base → tree → kernel; sources → guest binaries → initramfs |
+//! | `machine` | kernel + initramfs → a running QEMU, its monitor, KVM or TCG |
+//! | `see` | console → splats; records and console → observations |
+//! | `run` | carries out a plan: schedule, boots, limits |
+//! | `judge` | observations → comparison → report; and what doubts them: verify, calibrate |
+//! | `fuzz` | boots guests that fuzz themselves; findings, replay, reproducers |
+//! | `cli` | what was typed, what is printed |
 
-pub mod accel;
-pub mod arch;
-pub mod assemble;
-pub mod bench;
-pub mod boot;
-pub mod cache;
-pub mod calibrate;
-pub mod command;
-pub mod compare;
-pub mod compile;
-pub mod data;
-pub mod dry_run;
-pub mod error;
-pub mod event;
-pub mod exercise;
-pub mod expect;
-pub mod freeze;
-pub mod fuzzing;
-pub mod guest;
-pub mod judge;
-pub mod observation;
-pub mod observe;
-pub mod plan;
-pub mod prereq;
-pub mod progress;
-pub mod qmp;
-pub mod records;
-pub mod report;
-pub mod run;
-pub mod schedule;
-pub mod source;
-pub mod spec;
-pub mod stats;
-pub mod store;
-pub mod verify;
-pub mod watch;
+mod base;
+pub mod cli;
+mod fuzz;
+mod judge;
+mod keep;
+mod machine;
+mod make;
+mod run;
+mod see;
+mod spec;
+
+pub use base::error::exit_code;
+pub use judge::stats::coverage;
+pub use see::observe;

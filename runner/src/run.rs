@@ -4,6 +4,10 @@
 //! Each stage looks first whether its product is there, so going on with an
 //! interrupted run is the same code as beginning one.
 
+pub mod exercise;
+pub mod expect;
+pub mod schedule;
+pub mod watch;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,32 +16,31 @@ use std::time::Duration;
 
 use bakeoff_fuzz::wire::{self, Step, Workload};
 
-use crate::accel::{self, Accel};
-use crate::arch::Arch;
-use crate::assemble;
-use crate::boot::Machine;
-use crate::cache::Cache;
-use crate::command::{Cancel, Command, host_cpus};
-use crate::compile::{self, Build, Compiler, Kernel};
-use crate::data::DataDir;
-use crate::error::{Context, Error, Result};
-use crate::event::{Event, Events};
-use crate::exercise::{self, Exercise, Limits};
-use crate::expect;
-use crate::freeze;
-use crate::fuzzing::plan::FuzzPlan;
-use crate::fuzzing::stage;
-use crate::guest::{GuestBinaries, Origins};
-use crate::observation::BootObservation;
-use crate::plan::{Cell, CellId, Plan, Selection, boot_seed};
-use crate::schedule::next_boot;
-use crate::source::{self, Fetch, Tree};
-use crate::spec::Spec;
-use crate::store::{
+use self::exercise::{Exercise, Limits};
+use crate::base::command::{Cancel, Command, host_cpus};
+use crate::base::data::DataDir;
+use crate::base::error::{Context, Error, Result};
+use crate::base::event::{Event, Events};
+use crate::fuzz::plan::FuzzPlan;
+use crate::fuzz::stage;
+use crate::keep::cache::Cache;
+use crate::keep::freeze;
+use crate::keep::store::{
     BootId, BuildSeconds, Environment, KernelJson, KernelOutcome, RunJson, Store, VERSION,
     read_json, write_json,
 };
-use crate::watch::Watch;
+use crate::machine::accel::{self, Accel};
+use crate::machine::boot::Machine;
+use crate::make::compile::{self, Build, Compiler, Kernel};
+use crate::make::guest::{GuestBinaries, Origins};
+use crate::make::source::{self, Fetch, Tree};
+use crate::run::schedule::next_boot;
+use crate::run::watch::Watch;
+use crate::see::assemble;
+use crate::see::observation::BootObservation;
+use crate::spec::Spec;
+use crate::spec::arch::Arch;
+use crate::spec::plan::{Cell, CellId, Plan, Selection, boot_seed};
 
 /// CPUs of a guest: the sampled thread's and everybody else's.
 pub const GUEST_CPUS: u32 = 2;
@@ -202,7 +205,7 @@ fn archs(plan: &Plan, data: &DataDir) -> Result<BTreeMap<String, Arch>> {
 pub fn carry_out(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Result<()> {
     let _lock = store.lock()?;
     let run: RunJson = read_json(&store.run_json())?;
-    tools.events.add(Box::new(crate::progress::Log::append(&store.log())?));
+    tools.events.add(Box::new(crate::base::progress::Log::append(&store.log())?));
     let archs = archs(&run.plan, tools.data)?;
     // A guest that is not needed after all does not end the run: who waits for it does.
     std::thread::scope(|scope| {

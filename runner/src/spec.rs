@@ -6,9 +6,11 @@
 //! read, names checked against each other. This module is the only user of the
 //! YAML library.
 
+pub mod arch;
 mod fuzz;
 mod known;
 mod many;
+pub mod plan;
 mod raw;
 mod resolve;
 
@@ -24,12 +26,11 @@ use serde::{Deserialize, Serialize};
 
 pub use fuzz::{Fuzz, RawFuzz, When};
 pub use known::KnownSplat;
-pub use many::Many;
-pub use raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
+pub use raw::RawSpec;
 
-use crate::compare::{Change, Effect, Verdict};
-use crate::data::DataDir;
-use crate::error::{Error, Result};
+use crate::base::data::DataDir;
+use crate::base::error::{Error, Result};
+use crate::judge::compare::{Change, Effect, Verdict};
 
 /// The file in a bake-off's folder.
 pub const FILE_NAME: &str = "bakeoff.yaml";
@@ -266,7 +267,7 @@ impl Probe {
     /// `build_id/hardirq/idle/4000us`: how a person names it, also on the command line.
     #[must_use]
     pub fn label(&self) -> String {
-        crate::plan::label(&crate::plan::step(0, self))
+        crate::spec::plan::label(&crate::spec::plan::step(0, self))
     }
 }
 

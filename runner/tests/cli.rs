@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bakeoff::error::exit_code;
+use bakeoff::exit_code;
 
 fn bakeoff(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_bakeoff")).args(args).current_dir(checkout()).output().unwrap()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Candidate, Role, did_you_mean};
-use crate::error::{Context, Result};
+use crate::base::error::{Context, Result};
 
 /// When the section is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -173,7 +173,7 @@ fn idle() -> Stress {
 /// Refuses an unknown probe where it stands, so that the error has its line.
 fn probe_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
-    let known = crate::plan::PROBES.iter().map(|probe| probe.name);
+    let known = crate::spec::plan::PROBES.iter().map(|probe| probe.name);
     if known.clone().any(|probe| probe == name) {
         return Ok(name);
     }

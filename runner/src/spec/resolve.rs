@@ -12,9 +12,9 @@ use super::raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
 use super::{
     Base, BaseSource, Candidate, Gate, Prediction, Probe, Role, Series, Spec, VERSION, did_you_mean,
 };
-use crate::compare::ORACLES;
-use crate::data::DataDir;
-use crate::error::{Context, Error, Result};
+use crate::base::data::DataDir;
+use crate::base::error::{Context, Error, Result};
+use crate::judge::compare::ORACLES;
 
 /// An error at the first line of the file that mentions `needle` as a key or item.
 struct Place<'a> {
@@ -121,7 +121,7 @@ pub(super) fn resolve(
         }
     }
 
-    let known = crate::arch::Arch::names(data)?;
+    let known = crate::spec::arch::Arch::names(data)?;
     check_words("architecture", &architectures, &known, &place)?;
     let known_profiles = profile_names(data)?;
     check_words("profile", &profiles, &known_profiles, &place)?;
@@ -133,7 +133,7 @@ pub(super) fn resolve(
     let mut resolved_probes: Vec<Probe> = Vec::new();
     for raw in probes {
         for probe in measurements(raw).map_err(|why| place.error("precise-to", why))? {
-            crate::plan::check_probe(&probe).map_err(|why| place.error("probes", why))?;
+            crate::spec::plan::check_probe(&probe).map_err(|why| place.error("probes", why))?;
             for profile in &probe.profiles {
                 if !all_profiles.contains(profile) {
                     let near = did_you_mean(profile, all_profiles.iter().map(String::as_str));
@@ -252,7 +252,7 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
     if let Some(rate) = rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
         return Err(place.error("gates", format!("rate {rate} is not between 0 and 1")));
     }
-    let metrics = || crate::plan::PROBES.iter().flat_map(|p| p.metrics.iter().copied());
+    let metrics = || crate::spec::plan::PROBES.iter().flat_map(|p| p.metrics.iter().copied());
     if !metrics().any(|m| m == metric) {
         let message = format!("no metric `{metric}`; {}", did_you_mean(metric, metrics()));
         return Err(place.error(metric, message));
@@ -265,7 +265,7 @@ fn check_gate(gate: &Gate, probes: &[Probe], place: &Place<'_>) -> Result<()> {
     }
     if let Some(written) = probe {
         let labels: Vec<String> = probes.iter().map(Probe::label).collect();
-        if !labels.iter().any(|label| crate::plan::selects(written, label)) {
+        if !labels.iter().any(|label| crate::spec::plan::selects(written, label)) {
             let near = did_you_mean(written, labels.iter().map(String::as_str));
             return Err(place.error(written, format!("no probe `{written}`; {near}")));
         }
@@ -346,7 +346,7 @@ fn resolve_candidate(
 ) -> Result<Candidate> {
     let RawCandidate { role, title, stock, untested, tested_by, not_portable } = raw;
     if let Some(probe) = &tested_by {
-        let known = || crate::plan::PROBES.iter().map(|probe| probe.name);
+        let known = || crate::spec::plan::PROBES.iter().map(|probe| probe.name);
         if !known().any(|name| name == probe) {
             let near = did_you_mean(probe, known());
             return Err(place.error(name, format!("there is no probe `{probe}`; {near}")));
@@ -468,7 +468,7 @@ fn check_words(what: &str, words: &[String], known: &[String], place: &Place<'_>
 /// architectures' and the common ones.
 pub(crate) fn profile_names(data: &DataDir) -> Result<Vec<String>> {
     let mut common = vec!["base".to_owned()];
-    common.extend(crate::arch::Arch::names(data)?);
+    common.extend(crate::spec::arch::Arch::names(data)?);
     let files = data.list("kconfigs")?;
     let names = files.iter().filter_map(|f| f.strip_suffix(".config").map(str::to_owned));
     Ok(names.filter(|name| !common.contains(name)).collect())

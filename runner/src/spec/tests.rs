@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::error::Kind;
+use crate::base::error::Kind;
 
 fn fixtures(kind: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spec").join(kind);

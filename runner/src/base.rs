@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What everything stands on: errors, child processes, events and their display, embedded data.
+
+pub mod command;
+pub mod data;
+pub mod error;
+pub mod event;
+pub mod progress;

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `run`, `resume`, `report` and `bench`: the commands that deal with runs.
+
+use crate::base::error::{Result, exit_code};
+use crate::base::event::Stage;
+use crate::cli::{bench, dry_run};
+use crate::fuzz::plan::FuzzPlan;
+use crate::judge;
+use crate::judge::report::{Format, Report};
+use crate::keep::store::{RunJson, Store, read_json};
+use crate::machine::accel::Accel;
+use crate::make::prereq;
+use crate::run::{self, Machinery, Request, Tools};
+use crate::spec::arch::Arch;
+use crate::spec::plan::{CellId, Plan, Selection};
+
+use crate::cli;
+use crate::cli::commands::{Desk, ask, data, print};
+
+impl Desk {
+    pub(super) fn tools(&self) -> Tools<'_> {
+        Tools { data: &self.data, cache: &self.cache, events: &self.events, cancel: &self.cancel }
+    }
+}
+
+fn selection(typed: &cli::Selection) -> Selection {
+    let cli::Selection { arch, candidate, profile, probe, quick } = typed.clone();
+    Selection {
+        archs: arch,
+        candidates: candidate,
+        profiles: profile,
+        probes: probe,
+        quick,
+        claim: None,
+    }
+}
+
+pub(super) fn machinery(typed: &cli::Machinery) -> Machinery {
+    let cli::Machinery { accel, guest_dir, trust, base_latest, yes: _ } = typed.clone();
+    let accel = accel.map(|accel| match accel {
+        cli::Accel::Kvm => Accel::Kvm,
+        cli::Accel::Tcg => Accel::Tcg,
+    });
+    Machinery { accel, guest_dir, trust, base_latest, without_ccache: false }
+}
+
+/// Makes sure that nothing is missing for these architectures and profiles.
+pub(super) fn ensure(archs: &[String], profiles: &[String], yes: bool, desk: &Desk) -> Result<()> {
+    let archs: Vec<Arch> =
+        archs.iter().map(|name| Arch::load(&desk.data, name)).collect::<Result<_>>()?;
+    let all = prereq::prerequisites(&archs, false);
+    let all = prereq::for_profiles(all, &desk.data, profiles)?;
+    prereq::ensure(all, yes, &mut ask, &desk.events, &desk.cancel)
+}
+
+fn ensure_for(
+    plan: &Plan,
+    fuzz: Option<&FuzzPlan>,
+    machinery: &cli::Machinery,
+    desk: &Desk,
+) -> Result<()> {
+    let fuzzed = fuzz.iter().flat_map(|fuzz| &fuzz.cells).map(|cell| &cell.id);
+    let cells: Vec<&CellId> = plan.cells.iter().map(|cell| &cell.id).chain(fuzzed).collect();
+    let all = |of: fn(&CellId) -> &String| -> Vec<String> {
+        let mut all: Vec<String> = cells.iter().map(|id| of(id).clone()).collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    ensure(&all(|id| &id.arch), &all(|id| &id.profile), machinery.yes, desk)
+}
+
+fn request(typed: &cli::Run) -> Request {
+    Request {
+        spec: typed.spec.clone(),
+        selection: Selection { claim: typed.claim, ..selection(&typed.selection) },
+        add: typed.add.clone(),
+        against_itself: None,
+        out: typed.out.clone(),
+        seed: typed.seed,
+        fuzz: typed.fuzz,
+    }
+}
+
+pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
+    let request = request(args);
+    let machinery = machinery(&args.machinery);
+    let spec = request.spec(&desk.data)?;
+    let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    let fuzz = FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?;
+    if args.dry_run {
+        let text = dry_run::describe(&spec, &plan, fuzz.as_ref(), &machinery, &desk.tools())?;
+        return print(&text);
+    }
+    ensure_for(&plan, fuzz.as_ref(), &args.machinery, desk)?;
+    let store = run::begin(&request, &machinery, &desk.tools())?;
+    finish(&store, &machinery, args.gate, args.format, desk)
+}
+
+pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
+    let request = Request {
+        spec: args.spec.clone(),
+        selection: selection(&args.selection),
+        against_itself: Some(args.times),
+        out: args.out.clone(),
+        seed: args.seed,
+        ..Request::default()
+    };
+    let machinery = machinery(&args.machinery);
+    let spec = request.spec(&desk.data)?;
+    let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    if args.dry_run {
+        return print(&dry_run::describe(&spec, &plan, None, &machinery, &desk.tools())?);
+    }
+    ensure_for(&plan, None, &args.machinery, desk)?;
+    let store = run::begin(&request, &machinery, &desk.tools())?;
+    carry_out(&store, &machinery, desk)?;
+    calibrated(&store, desk)
+}
+
+/// How often the reference was blamed for being itself; a run of `calibrate`
+/// that is resumed or reported answers the same.
+fn calibrated(store: &Store, desk: &Desk) -> Result<u8> {
+    let calibration = crate::judge::calibrate::judge(store, &desk.data)?;
+    print(&calibration.to_string())?;
+    Ok(if calibration.blamed() == 0 { exit_code::OK } else { exit_code::GATE_FAILED })
+}
+
+pub fn verify(args: &cli::Verify) -> Result<u8> {
+    let checked = crate::judge::verify::verify(&args.run)?;
+    print(&checked.to_string())?;
+    Ok(if checked.agrees() { exit_code::OK } else { exit_code::FAILURE })
+}
+
+pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
+    let store = Store::open(&args.run)?;
+    let run: RunJson = read_json(&store.run_json())?;
+    crate::keep::freeze::check_unchanged(&run, &desk.data)?;
+    ensure_for(&run.plan, run.fuzz.as_ref(), &args.machinery, desk)?;
+    let machinery = machinery(&args.machinery);
+    if run.against_itself.is_some() {
+        carry_out(&store, &machinery, desk)?;
+        return calibrated(&store, desk);
+    }
+    finish(&store, &machinery, args.gate, args.format, desk)
+}
+
+/// Carries out what is left of a run; a failure says how to go on.
+fn carry_out(store: &Store, machinery: &Machinery, desk: &Desk) -> Result<()> {
+    desk.events.note(format!("run directory: {}", store.root().display()));
+    let resume = format!("`bakeoff resume {}` goes on", store.root().display());
+    run::carry_out(store, machinery, &desk.tools()).map_err(|error| match error.next_step() {
+        Some(step) => {
+            let step = format!("{step}; then {resume}");
+            error.hint(step)
+        }
+        None => error.hint(resume),
+    })
+}
+
+/// Carries out what is left of a run, judges it, prints the report.
+fn finish(
+    store: &Store,
+    machinery: &Machinery,
+    gate: bool,
+    format: &Format,
+    desk: &Desk,
+) -> Result<u8> {
+    carry_out(store, machinery, desk)?;
+    let task = desk.events.start(Stage::Judge, "the run", None);
+    let report = judge::judge(store, &desk.data)?;
+    judge::write(store, &report)?;
+    task.finish(format!("{} verdicts", report.verdicts.len()));
+    answer(&report, gate, format)
+}
+
+pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
+    let store = Store::open(&args.run)?;
+    let report = judge::judge(&store, &data(global)?)?;
+    answer(&report, args.gate, args.format)
+}
+
+/// Prints a report; the exit code is its verdicts' or its gates'.
+fn answer(report: &Report, gate: bool, format: &Format) -> Result<u8> {
+    print(&format.render(report)?)?;
+    Ok(if gate { judge::gate_code(report) } else { judge::verdict_code(report) })
+}
+
+pub fn bench(args: &cli::Bench, desk: &Desk) -> Result<u8> {
+    let request = Request {
+        spec: args.spec.clone(),
+        selection: selection(&args.selection),
+        seed: 1,
+        ..Request::default()
+    };
+    let spec = request.spec(&desk.data)?;
+    let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    ensure_for(&plan, None, &args.machinery, desk)?;
+    print(&bench::run(&request, &machinery(&args.machinery), &desk.tools())?)?;
+    Ok(exit_code::OK)
+}

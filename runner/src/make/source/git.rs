@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A base that is a revision of a local git repository.
+//!
+//! The commit it names today is what counts, so a branch that moves on is
+//! another base. `git archive` takes the commit, not the working tree: changes
+//! that were not committed cannot slip in.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Desk, Tree, Watched, untar};
+use crate::base::command::Command;
+use crate::base::error::{Context, Error, Result};
+
+pub(super) fn obtain(desk: &Desk<'_>, repository: &Path, revision: &str) -> Result<Tree> {
+    if revision.starts_with('-') {
+        return Err(Error::bad_input(format!("`{revision}` is no git revision")));
+    }
+    let git =
+        |args: &[&str]| Command::new("git").arg("-C").arg(repository).args(args).env("LC_ALL", "C");
+    let asked = git(&["rev-parse", "--verify", "--end-of-options"])
+        .arg(format!("{revision}^{{commit}}"))
+        .timeout(Duration::from_secs(60))
+        .run(desk.cancel)?;
+    if !asked.success() {
+        return Err(Error::bad_input(format!(
+            "{} has no revision `{revision}`: {}",
+            repository.display(),
+            asked.tail.trim()
+        ))
+        .hint("`git log` in that repository shows what there is; a shallow clone has little"));
+    }
+    let commit = asked.text();
+    let label = format!("git {} at {revision} ({})", repository.display(), short(&commit));
+    desk.tree(&format!("git-{commit}"), label.clone(), |into, task| {
+        let work = desk.cache.work_dir()?;
+        let aside = tempfile::tempdir_in(&work).at_path("write in", &work)?;
+        let tar = aside.path().join("tree.tar");
+        git(&["archive", "--format=tar", "-o"]).arg(&tar).arg(&commit).check(desk.cancel)?;
+        let file = fs::File::open(&tar).at_path("open", &tar)?;
+        let total = file.metadata().ok().map(|m| m.len());
+        let stream = std::io::BufReader::new(Watched::new(file, task, total, desk.cancel));
+        untar(stream, 0, into, &label, desk.cancel)?;
+        Ok(())
+    })
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}

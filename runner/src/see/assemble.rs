@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Run directory → observations: everything a report says is recounted from here.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::base::error::{Context, Result};
+use crate::keep::store::{BootEnd, BootId, EndJson, KernelJson, Store, read_json};
+use crate::see::observation::{BootObservation, Observation, SeenSplat};
+use crate::see::observe::{Note, Parser, Splat};
+use crate::see::records;
+use crate::spec::plan::Cell;
+
+/// What a cell showed, from its files. A file that cannot be read is an error
+/// of the observation, not of the call: the rest of the run still counts.
+#[must_use]
+pub fn observe_cell(store: &Store, cell: &Cell) -> Observation {
+    let mut errors = Vec::new();
+    let mut note = |error: crate::base::error::Error| errors.push(error.chain());
+    let path = store.kernel_json(&cell.id);
+    let kernel = path.is_file().then(|| read_json::<KernelJson>(&path)).transpose().unwrap_or_else(
+        |error| {
+            note(error);
+            None
+        },
+    );
+    let ids = store.boots(&cell.id).unwrap_or_else(|error| {
+        note(error);
+        Vec::new()
+    });
+    let mut boots = Vec::new();
+    for id in ids {
+        match observe_boot(store, &id) {
+            Ok((mut boot, problems)) => {
+                boot.round = cell.round_of(boot.round);
+                let named = problems
+                    .iter()
+                    .map(|p| format!("{}: {p}", store.relative(&store.records(&id))));
+                errors.extend(named);
+                boots.push(boot);
+            }
+            Err(error) => errors.push(error.chain()),
+        }
+    }
+    let evidence = [path, store.build_log(&cell.id)]
+        .iter()
+        .filter(|path| path.is_file())
+        .map(|path| store.relative(path))
+        .collect();
+    Observation { cell: cell.clone(), kernel, evidence, boots, errors }
+}
+
+/// What one boot showed, and what was wrong with its records.
+///
+/// # Errors
+/// A file is missing or broken.
+pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<String>)> {
+    let end: EndJson = read_json(&store.end_json(id))?;
+    let records::Records { hello, mut begun, mut blocks, steps, end: end_record, problems } =
+        records::read(&store.records(id))?;
+    let mut splats: Vec<SeenSplat> = splats(&store.console(id))?.iter().map(seen).collect();
+    let mut asked = end.asked;
+    if let BootEnd::Lost { console_offset, .. } = &end.end {
+        // Only what was finished before counts.
+        splats.retain(|splat| splat.offset < *console_offset);
+        begun.retain(|step| end.done.contains(step));
+        blocks.retain(|block| end.done.contains(&block.step));
+        asked.retain(|step| end.done.contains(step));
+    }
+    let evidence = [store.console(id), store.records(id), store.end_json(id)]
+        .iter()
+        .map(|path| store.relative(path))
+        .collect();
+    let boot = BootObservation {
+        name: id.name.clone(),
+        round: end.round,
+        end: end.end,
+        seconds: end.seconds,
+        hello_seconds: end.hello_seconds,
+        hello,
+        asked,
+        begun,
+        steps,
+        blocks,
+        end_record,
+        splats,
+        evidence,
+    };
+    Ok((boot, problems))
+}
+
+/// The splats of a console log, in order, read in constant memory.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn splats(path: &Path) -> Result<Vec<Splat>> {
+    let mut file = File::open(path).at_path("open", path)?;
+    let mut parser = Parser::new();
+    let mut all = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = file.read(&mut buffer).at_path("read", path)?;
+        if n == 0 {
+            break;
+        }
+        all.extend(parser.push(&buffer[..n]));
+    }
+    all.extend(parser.finish());
+    Ok(all)
+}
+
+fn seen(splat: &Splat) -> SeenSplat {
+    SeenSplat {
+        kind: splat.kind.label().to_owned(),
+        title: splat.title.clone(),
+        fingerprint: crate::see::observe::fingerprint(splat),
+        secondary: splat.notes.contains(&Note::Secondary),
+        corrupted: splat.corrupted,
+        offset: splat.start,
+        disables_lockdep: splat.notes.contains(&Note::LockdepOff),
+        signature: crate::see::observe::signature(splat),
+        notes: splat.notes.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bakeoff_fuzz::wire::{Block, Counts, Record, StepOutcome};
+
+    use super::*;
+    use crate::keep::store::{VERSION, write_json};
+    use crate::spec::plan::CellId;
+
+    /// Of a boot that its emulator lost, what was finished counts: steps, their blocks,
+    /// and what the console said before.
+    #[test]
+    fn lost_boots_count_as_far_as_they_came() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::create(&dir.path().join("run")).unwrap();
+        let part = str::to_owned;
+        let cell = CellId {
+            base: part("6.12"),
+            candidate: part("landed"),
+            arch: part("x86_64"),
+            profile: part("lockdep"),
+        };
+        let id = BootId { cell, name: "0-000".into() };
+        std::fs::create_dir_all(store.boot(&id)).unwrap();
+        let warning = "[    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n";
+        let oops = "[    2.0] Oops: int3: 0000 [#1] SMP\n[    2.1] RIP: 0010:schedule+0x1/0x2\n";
+        std::fs::write(store.console(&id), format!("{warning}{oops}")).unwrap();
+        let block = |step| {
+            Record::Block(Block {
+                step,
+                block: 0,
+                at_ns: 1,
+                window_ns: 1,
+                debug_locks_before: None,
+                debug_locks_after: None,
+                counts: Counts::default(),
+            })
+        };
+        let records = [
+            Record::Hello(crate::judge::compare::testing::hello()),
+            Record::StepBegin { step: 0, at_ns: 1 },
+            block(0),
+            Record::StepEnd { step: 0, outcome: StepOutcome::Done, at_ns: 2 },
+            Record::StepBegin { step: 1, at_ns: 3 },
+            block(1),
+        ];
+        let lines: Vec<String> =
+            records.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+        std::fs::write(store.records(&id), lines.join("\n") + "\n").unwrap();
+        let end = |end| EndJson {
+            store_version: VERSION,
+            round: 0,
+            end,
+            asked: vec![0, 1, 2],
+            done: vec![0],
+            hello_seconds: None,
+            seconds: 1.0,
+            argv: vec![],
+            console_bytes: 1,
+            records: 6,
+            injected: vec![],
+        };
+        let console_offset = warning.len() as u64;
+        let lost = BootEnd::Lost { reason: "TCG".into(), console_offset };
+        write_json(&store.end_json(&id), &end(lost)).unwrap();
+        let (boot, problems) = observe_boot(&store, &id).unwrap();
+        assert_eq!(problems, [""; 0]);
+        assert_eq!((boot.asked, boot.begun), (vec![0], vec![0]));
+        assert!(boot.blocks.iter().all(|b| b.step == 0) && boot.blocks.len() == 1);
+        assert_eq!(boot.splats.len(), 1, "{:?}", boot.splats);
+        // A kernel that oopses by itself is another matter.
+        write_json(&store.end_json(&id), &end(BootEnd::Ran)).unwrap();
+        let (boot, _) = observe_boot(&store, &id).unwrap();
+        assert_eq!((boot.begun, boot.blocks.len(), boot.splats.len()), (vec![0, 1], 2, 2));
+    }
+}
