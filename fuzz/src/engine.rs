@@ -32,19 +32,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::op::step::{Body, Flaw};
 use crate::op::{Place, ProgKind};
+pub use crate::oracle::buckets::LOST_BUCKETS;
+use crate::oracle::legal::Model;
+use crate::oracle::lookups::Code;
 use crate::program::Program;
 use crate::sys;
 use crate::sys::call::{self, Answer, Attributes, Part};
 use crate::sys::kcov::Kcov;
 use crate::sys::memory::Mapping;
 use crate::sys::trigger;
-use crate::oracle::legal::Model;
-use crate::oracle::lookups::Code;
 use aside::{Helper, Reaper};
-pub use crate::oracle::buckets::LOST_BUCKETS;
 pub use events::{PROBED, SHORTEST, uprobe_in_elf};
 use files::Files;
 use pool::{Around, Map, Pool};
+
+/// Which allocation of this thread fails (`CONFIG_FAULT_INJECTION`).
+const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
 
 /// What an operation answers if what it refers to is closed already: no errno,
 /// for there was no call.
@@ -128,21 +131,25 @@ pub struct Executor {
     pub(crate) pool: Pool,
     helper: Helper,
     reaper: Reaper,
-    files: Files,
+    pub(crate) files: Files,
     coverage: Option<Kcov>,
-    scratch: OwnedFd,
+    pub(crate) scratch: OwnedFd,
     pub(crate) counters: Mapping,
     places: OwnedFd,
     /// Where this program's own code lies.
     pub(crate) code: Vec<Code>,
     /// This process, for maps whose keys are processes.
     process: Option<OwnedFd>,
-    kprobes: Option<u32>,
-    uprobes: Option<u32>,
-    uprobe_at: u64,
-    tracepoints: events::Tracepoints,
+    pub(crate) kprobes: Option<u32>,
+    pub(crate) uprobes: Option<u32>,
+    pub(crate) uprobe_at: u64,
+    pub(crate) tracepoints: events::Tracepoints,
     cpu: u32,
     times: FxHashMap<Spent, Times>,
+    /// Where the kernel is told which allocation of this thread fails, if it can be.
+    failing: Option<std::fs::File>,
+    /// Whether the next operation is to have one fail.
+    fails: bool,
     /// Whether the helper did not come back from the last program's tasks.
     stuck: bool,
     // Held, not used: see the module's description.
@@ -233,6 +240,8 @@ impl Executor {
             tracepoints: events::Tracepoints::read(),
             cpu,
             times: FxHashMap::default(),
+            failing: std::fs::File::options().write(true).open(FAIL_NTH).ok(),
+            fails: false,
             stuck: false,
             _keepers: keepers,
         })
@@ -306,7 +315,12 @@ impl Executor {
         let mut errnos = Vec::with_capacity(program.ops.len());
         let mut lookups = Vec::new();
         for (at, op) in (0..).zip(&program.ops) {
-            let errno = match self.op(op) {
+            let failing = std::mem::take(&mut self.fails);
+            let answer = self.op(op);
+            if failing {
+                self.tell_failing(0);
+            }
+            let errno = match answer {
                 Ok(()) => 0,
                 Err(errno) => errno,
             };
@@ -368,6 +382,25 @@ impl Executor {
         if moved {
             let _ = call::affinity(1 << self.cpu);
         }
+    }
+
+    /// Has the n-th allocation of the next operation fail.
+    pub(crate) fn fail_nth(&mut self, nth: u32) {
+        self.tell_failing(nth);
+        self.fails = true;
+    }
+
+    /// Tells the kernel which allocation of this thread fails; 0: none.
+    fn tell_failing(&self, nth: u32) {
+        use std::io::Write;
+        if let Some(mut file) = self.failing.as_ref() {
+            let _ = file.write_all(nth.to_string().as_bytes());
+        }
+    }
+
+    /// Has a descriptor closed by who may wait.
+    pub(crate) fn reap(&self, fd: OwnedFd) {
+        self.reaper.take(fd);
     }
 
     fn close_event(&self, event: Event) {

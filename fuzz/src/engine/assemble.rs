@@ -6,13 +6,12 @@
 //! stack holds a key at -8, a value of 64 bytes at -80. Answers longer than that
 //! go to the scratch map, whose first word counts runs.
 
-
-
-use crate::oracle::judged::asks;
 use super::scratch::{BUFFER, INDICES, READ_BUFFER, RUNS, SCRATCH};
+pub(crate) use crate::bpf::insn::Short;
 use crate::bpf::insn::{FUNCTION, Insn};
 use crate::op::step::{Address, Body, Flaw, Plain, Size, StackFlags, Step, Test};
 use crate::op::{MapKind, ProgKind};
+use crate::oracle::judged::asks;
 use crate::sys::call::ARENA;
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 4096
@@ -43,7 +42,7 @@ const TASKS: &[MapKind] = &[MapKind::TaskStorage];
 const PROGRAMS: &[MapKind] = &[MapKind::Programs];
 
 pub(crate) struct Code<'a> {
-    pub(crate) insns: Vec<Insn>,
+    list: Short,
     pub(crate) around: &'a mut dyn Surroundings,
     kind: ProgKind,
     flaw: Flaw,
@@ -59,7 +58,7 @@ pub fn assemble(
     body: &Body,
     around: &mut dyn Surroundings,
 ) -> Vec<Insn> {
-    let mut code = Code { insns: Vec::new(), around, kind, flaw, callbacks: Vec::new() };
+    let mut code = Code { list: Short::default(), around, kind, flaw, callbacks: Vec::new() };
     code.prologue();
     if body.0.iter().any(asks) {
         code.look_for_foreign();
@@ -73,7 +72,7 @@ pub fn assemble(
     if !code.callbacks.is_empty() {
         code.found();
     }
-    code.insns
+    code.list.insns
 }
 
 /// Where a program's second function begins, if it has one.
@@ -112,7 +111,7 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
     }
     let mut nothing = Nothing;
     let mut code = Code {
-        insns: Vec::new(),
+        list: Short::default(),
         around: &mut nothing,
         kind: ProgKind::RawTp,
         flaw: Flaw::Sound,
@@ -134,37 +133,24 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
     if let Some(jump) = code.insns.get_mut(3) {
         jump.offset = i16::try_from(at + 1 - 4).unwrap_or(0);
     }
-    code.insns
+    code.list.insns
+}
+
+impl std::ops::Deref for Code<'_> {
+    type Target = Short;
+
+    fn deref(&self) -> &Short {
+        &self.list
+    }
+}
+
+impl std::ops::DerefMut for Code<'_> {
+    fn deref_mut(&mut self) -> &mut Short {
+        &mut self.list
+    }
 }
 
 impl Code<'_> {
-    pub(crate) fn push(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> usize {
-        self.insns.push(Insn { code, registers: dst | src << 4, offset, immediate });
-        self.insns.len() - 1
-    }
-
-    pub(crate) fn mov(&mut self, dst: u8, src: u8) {
-        self.push(0xbf, dst, src, 0, 0);
-    }
-
-    pub(crate) fn mov_imm(&mut self, dst: u8, value: i32) {
-        self.push(0xb7, dst, 0, 0, value);
-    }
-
-    pub(crate) fn add_imm(&mut self, dst: u8, value: i32) {
-        self.push(0x07, dst, 0, 0, value);
-    }
-
-    pub(crate) fn call(&mut self, helper: i32) {
-        self.push(0x85, 0, 0, 0, helper);
-    }
-
-    /// Kinds: 0 a constant, 1 a map, 2 a map's value at an offset, [`FUNCTION`].
-    pub(crate) fn load_wide(&mut self, dst: u8, kind: u8, low: i32, high: i32) {
-        self.push(0x18, dst, kind, 0, low);
-        self.push(0, 0, 0, 0, high);
-    }
-
     fn load_map(&mut self, dst: u8, index: u8, kinds: &[MapKind]) {
         let fd = self.around.map(index, kinds);
         self.load_wide(dst, 1, fd, 0);
@@ -173,24 +159,6 @@ impl Code<'_> {
     pub(crate) fn scratch(&mut self, dst: u8, offset: i32) {
         let fd = self.around.scratch();
         self.load_wide(dst, 2, fd, offset);
-    }
-
-    pub(crate) fn stack(&mut self, dst: u8, offset: i32) {
-        self.mov(dst, 10);
-        self.add_imm(dst, offset);
-    }
-
-    /// A jump whose distance is not known yet.
-    pub(crate) fn jump_if(&mut self, code: u8, dst: u8, immediate: i32) -> usize {
-        self.push(code, dst, 0, 0, immediate)
-    }
-
-    /// Has a jump go to the next instruction.
-    pub(crate) fn land(&mut self, jump: usize) {
-        let distance = i16::try_from(self.insns.len() - jump - 1).unwrap_or(i16::MAX);
-        if let Some(insn) = self.insns.get_mut(jump) {
-            insn.offset = distance;
-        }
     }
 
     fn prologue(&mut self) {

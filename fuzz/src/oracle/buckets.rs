@@ -9,9 +9,9 @@
 
 use std::os::fd::AsFd;
 
-use crate::engine::scratch::NO_BUCKET;
 use crate::engine::Executor;
 use crate::engine::pool::Map;
+use crate::engine::scratch::NO_BUCKET;
 use crate::op::step::{Body, Flaw, StackFlags, Step};
 use crate::op::value::Upto;
 use crate::op::{How, Place, ProgKind};

@@ -2,8 +2,8 @@
 //! What programs do beside their steps, for the executor to judge their answers: whose
 //! stack it was, its addresses beside its build ids, whether a mapping holds the address.
 
-use crate::engine::assemble::{Code, offset};
 use crate::bpf::insn::FUNCTION;
+use crate::engine::assemble::{Code, offset};
 use crate::engine::scratch::{
     ADDRESSES, ADDRESSES_OF, ADDRESSES_ROOM, FOREIGN, FOREIGN_DONE, NO_BUCKET, OF_STACK,
     OF_STACKID, PAIRS, STACK_ID, WRONG_VMA,

@@ -8,16 +8,16 @@ use std::os::fd::{AsFd, RawFd};
 use std::path::Path;
 
 use super::legal::Model;
+use crate::elf::{BUILD_ID_LENGTH, Elf};
 use crate::engine::scratch::{
     ADDRESSES, ADDRESSES_LENGTH, ADDRESSES_OF, BUFFER, FOREIGN, FOREIGN_DONE, OF_STACK, OF_STACKID,
     PAIRS, STACK_ID, STACK_MAP,
 };
 use crate::engine::{Executor, Lookup};
-use crate::sys::trigger;
-use crate::elf::{BUILD_ID_LENGTH, Elf};
 use crate::op::MapKind;
 use crate::sys::call::{self, Attributes};
 use crate::sys::maps::{self, Area};
+use crate::sys::trigger;
 
 /// `struct bpf_stack_build_id` (`include/uapi/linux/bpf.h`): status (4 bytes), build
 /// id (20), offset or address (8).
