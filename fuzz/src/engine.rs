@@ -334,7 +334,7 @@ impl Executor {
         let wrong_vmas = self.counters.load(scratch::WRONG_VMA).wrapping_sub(wrong_vmas);
         if wrong_vmas > 0 {
             self.tables.wrong.get_or_insert_with(|| {
-                format!("bpf_find_vma(): {wrong_vmas} mappings that do not hold the address")
+                format!("find-vma: {wrong_vmas} mappings that do not hold the address")
             });
         }
         let wrong = self.tables.wrong.take();

@@ -73,6 +73,7 @@ pub fn distill(
             workers: 1,
             mode: Mode::Replay,
             programs: rest.to_vec(),
+            favour: Vec::new(),
             leak_check_every: 0,
         };
         let task = tools.events.start(Stage::Boot, format!("{} distill", bench.cell), None);

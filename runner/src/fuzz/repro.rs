@@ -105,6 +105,8 @@ struct Writer {
     filled: Vec<(u8, u32)>,
     moved: bool,
     events_off: bool,
+    /// The operation of which an allocation fails.
+    fails: usize,
     btf: bool,
 }
 

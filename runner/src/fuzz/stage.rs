@@ -20,14 +20,14 @@ use std::path::Path;
 use bakeoff_fuzz::program::text;
 use serde::{Deserialize, Serialize};
 
-use super::bench::{Bench, Subject};
+use super::bench::{self, Bench, Subject};
 use super::campaign::{Campaign, fuzz, read_programs};
 use super::plan::{FuzzCell, FuzzPlan};
 use super::replay::{Replay, replay};
 use super::summary::Summary;
-use crate::base::error::{Context, Error, Kind, Result};
+use crate::base::error::{Context, Error, Result};
 use crate::keep::freeze;
-use crate::keep::store::{RunJson, Store, VERSION, read_json, write_json};
+use crate::keep::store::{KernelOutcome, RunJson, Store, VERSION, read_json, write_json};
 use crate::run::{Machinery, Tools};
 use crate::spec::Spec;
 use crate::spec::plan::CellId;
@@ -89,7 +89,7 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    fn bench(&self, id: &CellId) -> Result<Bench> {
+    fn bench(&self, id: &CellId) -> Result<Result<Bench, KernelOutcome>> {
         let subject = Subject {
             spec: self.store.spec_dir(),
             base: Some(id.base.clone()),
@@ -124,7 +124,9 @@ impl Stage<'_> {
             self.copy(path, &kept)?;
         }
         if self.plan.seconds > 0 {
-            let bench = self.bench(id)?;
+            let bench = self.bench(id)?.map_err(|outcome| {
+                Error::bad_input(format!("the reference has no kernel: {}", bench::why(&outcome)))
+            })?;
             let campaign = Campaign {
                 seconds: self.plan.seconds,
                 seed: self.plan.seed,
@@ -168,14 +170,13 @@ impl Stage<'_> {
         if path.is_file() {
             return Ok(());
         }
-        let bench = match self.bench(id) {
+        let bench = match self.bench(id)? {
             Ok(bench) => bench,
-            Err(error) if error.kind() == Kind::BadInput => {
-                let not_tried = Some(error.chain());
+            Err(outcome) => {
+                let not_tried = Some(bench::why(&outcome));
                 let json = FuzzJson { store_version: VERSION, not_tried, replay: None };
                 return write_json(&path, &json);
             }
-            Err(error) => return Err(error),
         };
         let out = self.store.cell(id).join("fuzz");
         let replay = replay(&bench, programs, self.plan.boots, &out, self.tools)?;

@@ -53,6 +53,9 @@ pub struct Summary {
     pub leaks: BTreeMap<String, u64>,
     /// Seconds from power-on to Hello, first boot.
     pub hello_seconds: Option<f64>,
+    /// What the guest said last, if no boot brought it up: a result.
+    #[serde(default)]
+    pub did_not_boot: Option<String>,
     /// Where the time went, of workers that came to their end: by operation; in
     /// parentheses what is none.
     pub times: BTreeMap<String, Times>,
