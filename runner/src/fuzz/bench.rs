@@ -51,6 +51,8 @@ pub struct Bench {
     pub patched: Vec<String>,
     /// The C files with these functions, as the kernel's tree names them.
     pub patched_files: Vec<String>,
+    /// The C files that this kernel's own patches change.
+    pub own_files: Vec<String>,
 }
 
 impl Bench {
@@ -114,6 +116,10 @@ impl Bench {
             }
         };
         patches.extend(subject.extra.iter().cloned());
+        let mut own_files = Vec::new();
+        for patch in &patches {
+            own_files.extend(files_of(&fs::read_to_string(patch).at_path("read", patch)?));
+        }
         let cell = CellId {
             base: base.name.clone(),
             candidate: candidate.name.clone(),
@@ -175,11 +181,11 @@ impl Bench {
             patched.extend(functions_of(&text, &tree.dir));
             patched_files.extend(files_of(&text));
         }
-        for list in [&mut patched, &mut patched_files] {
+        for list in [&mut patched, &mut patched_files, &mut own_files] {
             list.sort();
             list.dedup();
         }
-        Ok(Ok(Bench { cell, kernel, binaries, arch, accel, patched, patched_files }))
+        Ok(Ok(Bench { cell, kernel, binaries, arch, accel, patched, patched_files, own_files }))
     }
 
     /// The virtual machine.

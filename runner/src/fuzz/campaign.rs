@@ -160,7 +160,11 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             workers: GUEST_CPUS,
             mode: Mode::Fuzz,
             programs: corpus.programs(),
-            favour: favour(&bench.patched_files),
+            favour: favour(if bench.own_files.is_empty() {
+                &bench.patched_files
+            } else {
+                &bench.own_files
+            }),
             leak_check_every: LEAK_CHECK_EVERY,
         };
         let told_before = known.total.seconds;

@@ -76,6 +76,18 @@ pub enum Reading {
     Undecided,
 }
 
+impl Reading {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Introduced => "introduced",
+            Self::Present => "present",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
 impl Confirmed {
     /// What that says.
     #[must_use]
@@ -125,13 +137,9 @@ impl Again<'_> {
         let (mut came, mut of, mut lost) = (0, 0, 0);
         while !list.is_empty() && of < u64::from(self.effort.boots) && lost < LOST {
             let dir = self.root.join("boots").join(format!("again-{}-{of}", self.wanted));
-            let until = if self.background.is_empty() {
-                Until::Report
-            } else {
-                Until::Wanted(self.wanted)
-            };
-            let asked =
-                replay::once(bench, &list, until, &dir, self.tools, &mut BTreeSet::new());
+            let until =
+                if self.background.is_empty() { Until::Report } else { Until::Wanted(self.wanted) };
+            let asked = replay::once(bench, &list, until, &dir, self.tools, &mut BTreeSet::new());
             if dir.is_dir() {
                 fs::remove_dir_all(&dir).at_path("remove", &dir)?;
             }
@@ -141,9 +149,8 @@ impl Again<'_> {
                 continue;
             }
             of += 1;
-            let comes = |report: &String| {
-                report == self.wanted || !self.background.contains(report)
-            };
+            let comes =
+                |report: &String| report == self.wanted || !self.background.contains(report);
             came += u64::from(boot.reports.keys().any(comes));
         }
         Ok((came, of))
@@ -480,9 +487,8 @@ mod tests {
     /// A finding is a patch's only if it comes again and never on the reference.
     #[test]
     fn readings_need_both_kernels() {
-        let reading = |again, reference| {
-            Confirmed { again, reference, by_fuzzing: false }.reading()
-        };
+        let reading =
+            |again, reference| Confirmed { again, reference, by_fuzzing: false }.reading();
         assert_eq!(reading((2, 3), Some((0, 3))), Reading::Introduced);
         assert_eq!(reading((3, 3), Some((1, 3))), Reading::Present);
         assert_eq!(reading((0, 3), Some((0, 3))), Reading::Undecided);

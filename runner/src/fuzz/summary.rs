@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::finding::Finding;
 
 /// The line of JSON that `bakeoff fuzz` ends with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Base, candidate, architecture and profile.
     pub cell: String,

@@ -268,7 +268,10 @@ fn line(row: &mutants::Row) -> String {
     let (reached, patched) = row.reached;
     let outcome = match (&row.not_tried, row.found.first(), row.seconds) {
         (Some(why), ..) => format!("not tried: {why}"),
-        (None, Some(title), Some(seconds)) => format!("found after {seconds:.0} s: {by}{title}"),
+        (None, Some(title), Some(seconds)) => {
+            let numbers = row.confirmed.map_or(String::new(), |c| format!(" ({})", c.text()));
+            format!("found after {seconds:.0} s: {by}{title}{numbers}")
+        }
         (None, Some(title), None) => format!("reports {title}"),
         // The kernel without a planted bug has nothing to reach.
         (None, None, _) if patched == 0 => format!("nothing found in {} programs", row.execs),
@@ -281,7 +284,9 @@ fn line(row: &mutants::Row) -> String {
         None => String::new(),
         Some(why) => format!("\n{:<43} probes: {why}", ""),
     };
-    format!("{:<30} {:<12} {outcome}{probes}", row.name, row.shows_as)
+    let unconfirmed: String =
+        row.unconfirmed.iter().map(|what| format!("\n{:<43} not counted: {what}", "")).collect();
+    format!("{:<30} {:<12} {outcome}{unconfirmed}{probes}", row.name, row.shows_as)
 }
 
 /// A program's text, checked.
