@@ -103,6 +103,22 @@ pub struct OnKernel {
     pub machinery: Machinery,
 }
 
+/// `bakeoff uapi`
+#[derive(Args, Clone, Debug)]
+pub struct Uapi {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// A base of it [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub base: Option<String>,
+    /// Print the names and nothing else
+    #[arg(long, conflicts_with = "gaps")]
+    pub names: bool,
+    /// Also print what an operation could produce and none does
+    #[arg(long)]
+    pub gaps: bool,
+}
+
 /// `bakeoff distill`
 #[derive(Args, Clone, Debug)]
 pub struct Distill {

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use crate::base::error::{Context, Error, Result};
 use crate::fuzz::bench::{Bench, Subject};
 use crate::fuzz::reproduce::{self, Effort};
-use crate::fuzz::{self, Campaign, across, campaign, corpus, distill, mutants, replay as again};
+use crate::fuzz::{
+    self, Campaign, across, campaign, corpus, distill, mutants, replay as again, uapi,
+};
 use crate::keep::store::write_json;
+use crate::make::source::{self, Fetch};
 use crate::run::Tools;
-use crate::spec::did_you_mean;
+use crate::spec::{Spec, did_you_mean};
 use bakeoff_fuzz::program::text;
 
 use crate::cli::commands::work::{ensure, machinery};
@@ -108,6 +111,43 @@ fn programs_of(paths: &[PathBuf], tools: &Tools<'_>) -> Result<Vec<String>> {
         }
     }
     Ok(programs)
+}
+
+pub fn uapi(args: &cli::Uapi, desk: &Desk) -> Result<u8> {
+    let tools = desk.tools();
+    let spec = Spec::load(&args.spec, tools.data)?;
+    let base = match &args.base {
+        None => spec.bases.first(),
+        Some(name) => spec.bases.iter().find(|base| base.name == *name),
+    };
+    let base = base.ok_or_else(|| {
+        let names = spec.bases.iter().map(|base| base.name.as_str());
+        let name = args.base.clone().unwrap_or_default();
+        Error::bad_input(format!("the spec has no base `{name}`")).hint(did_you_mean(&name, names))
+    })?;
+    let fetch = Fetch::default();
+    let tree = source::obtain(&base.source, &fetch, tools.cache, tools.events, tools.cancel)?;
+    let names = uapi::names(&tree.dir)?;
+    if args.names {
+        return print(&(names.join("\n") + "\n"));
+    }
+    let explained = uapi::explain(&names);
+    let mut text = explained.text();
+    if args.gaps {
+        for (name, why) in &explained.gaps {
+            text.push_str(&format!("{name}: {why}\n"));
+        }
+    }
+    let code = print(&text)?;
+    let unexplained = explained.unexplained;
+    match unexplained.first() {
+        None => Ok(code),
+        Some(first) => Err(Error::bad_input(format!(
+            "the base has {} values that the table does not explain; the first is {first}",
+            unexplained.len()
+        ))
+        .hint("add rows to fuzz/uapi/table.tsv: an operation, or why there is none")),
+    }
 }
 
 pub fn distill(args: &Distill, desk: &Desk) -> Result<u8> {
