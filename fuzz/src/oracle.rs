@@ -93,7 +93,8 @@ pub const ORACLES: &[Oracle] = &[
         judges: "each record of a perf buffer has a known type and the length that its event's \
                  attributes give it, a sample's id is of an event that writes there, raw data \
                  is of its tracepoint, and records with those lost are as many as were counted",
-        cannot: "what an address or a register in a sample is; the order of records",
+        cannot: "what an address or a register in a sample is; the order of records; several \
+                 software events at once, whose samples stock 6.12.117 mixes up",
         files: &[
             "kernel/events/core.c",
             "kernel/events/ring_buffer.c",

@@ -6,7 +6,7 @@
 //! stack holds a key at -8, a value of 64 bytes at -80. Answers longer than that
 //! go to the scratch map, whose first word counts runs.
 
-use super::scratch::{BUFFER, INDICES, READ_BUFFER, RUNS, SCRATCH};
+use super::scratch::{BUFFER, INDICES, RAW_BUFFER, READ_BUFFER, RUNS, SCRATCH};
 pub(crate) use crate::bpf::insn::Short;
 use crate::bpf::insn::{FUNCTION, Insn};
 use crate::op::step::{Address, Body, Flaw, Plain, Size, StackFlags, Step, Test};
@@ -214,7 +214,7 @@ impl Code<'_> {
         match step {
             Step::GetStack { flags, skip, size } => {
                 self.mov(1, 6);
-                self.scratch(2, stack_at(*size));
+                self.scratch(2, stack_at(*size, *flags));
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags) | i32::from(skip.0));
                 self.call(67);
@@ -239,7 +239,7 @@ impl Code<'_> {
             Step::GetTaskStack { flags, size } if self.around.has_btf() => {
                 self.call(158); // get_current_task_btf
                 self.mov(1, 0);
-                self.scratch(2, stack_at(*size));
+                self.scratch(2, stack_at(*size, *flags));
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags));
                 self.call(141);
@@ -465,10 +465,11 @@ fn bytes(size: Size) -> i32 {
 /// Bytes of the scratch map that are its last, behind which there is no memory.
 const EDGE: i32 = 32;
 
-/// Where in the scratch map a stack of this size is written to.
-fn stack_at(size: Size) -> i32 {
+/// Where in the scratch map a stack of this size and form is written to.
+fn stack_at(size: Size, flags: StackFlags) -> i32 {
     match size {
         Size::Edge => SCRATCH.cast_signed() - EDGE,
+        _ if !flags.build_id => offset(RAW_BUFFER),
         Size::Nothing | Size::One | Size::Some | Size::Many | Size::Odd => STACKS_AT,
     }
 }
@@ -566,6 +567,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What is judged as build ids is written by who asked for build ids, and by nobody
+    /// who asked for addresses.
+    #[test]
+    fn addresses_are_written_elsewhere() {
+        let places = |build_id| {
+            let flags = StackFlags { user: true, build_id, ..StackFlags::default() };
+            let mut places = Vec::new();
+            for size in [Size::Nothing, Size::One, Size::Some, Size::Many, Size::Odd] {
+                let body = Body(vec![
+                    Step::GetStack { flags, skip: Upto(0), size },
+                    Step::GetTaskStack { flags, size },
+                ]);
+                let insns = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut Fake);
+                let second = |at: usize| insns.get(at + 1).map_or(0, |insn| insn.immediate);
+                places.extend(
+                    (0..insns.len())
+                        .filter(|at| insns[*at].code == 0x18 && insns[*at].registers == 0x22)
+                        .map(second),
+                );
+            }
+            places
+        };
+        assert!(places(true).contains(&STACKS_AT));
+        assert!(!places(false).contains(&STACKS_AT));
+        assert!(places(false).contains(&offset(RAW_BUFFER)));
     }
 
     /// A second function begins behind the first one's end, and what names it says

@@ -45,7 +45,7 @@ pub fn main(engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
             Ok(()) => work(&number, engine),
             Err(refusal) => refuse(&refusal),
         },
-        (Some(puppet::WORD), None) => match guest::check_step() {
+        (Some(puppet::WORD), None) => match guest::check_puppet() {
             Ok(()) => puppet::live(),
             Err(refusal) => refuse(&refusal),
         },

@@ -34,6 +34,8 @@ pub struct Mutant {
     /// How it shows where it is reached: `lockdep`, `kasan`, `build-id` and so on; `-`
     /// where its patch does not say.
     pub shows_as: String,
+    /// The kernel it needs, where its patch says only that: `kasan` or `lockdep`.
+    pub config: Option<String>,
 }
 
 /// What a patch does not say.
@@ -52,7 +54,11 @@ impl Mutant {
     pub fn profiles(&self) -> &'static [&'static str] {
         match self.shows_as.as_str() {
             "kasan" => &["kasan"],
-            UNSAID => &["kcov", "kasan"],
+            UNSAID => match self.config.as_deref() {
+                Some("kasan") => &["kasan"],
+                Some("lockdep") => &["kcov"],
+                _ => &["kcov", "kasan"],
+            },
             _ => &["kcov"],
         }
     }
@@ -72,7 +78,9 @@ impl Mutant {
                 .hint(format!("one of {}; or leave the line out", words.join(", "))));
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Mutant { name, class: line("Mutant-class:"), shows_as, patch: path.to_owned() })
+        let config = Some(line("Config:")).filter(|word| word != UNSAID);
+        let class = line("Mutant-class:");
+        Ok(Mutant { name, class, shows_as, config, patch: path.to_owned() })
     }
 }
 
@@ -578,6 +586,11 @@ mod tests {
         let [mutant] = read(dir.path()).unwrap().try_into().unwrap();
         assert_eq!((mutant.class.as_str(), mutant.counts()), (UNSAID, true));
         assert_eq!(mutant.profiles(), ["kcov", "kasan"]);
+        for (word, profile) in [("kasan", "kasan"), ("lockdep", "kcov")] {
+            fs::write(&path, format!("a bug\nConfig: {word}\n\n--- a/mm/x.c\n")).unwrap();
+            let [mutant] = read(dir.path()).unwrap().try_into().unwrap();
+            assert_eq!(mutant.profiles(), [profile]);
+        }
         fs::write(&path, "Mutant-class: a leak\nMutant-shows-as: memory\n").unwrap();
         let error = read(dir.path()).unwrap_err().chain();
         assert!(error.contains("one.patch") && error.contains("memory"), "{error}");

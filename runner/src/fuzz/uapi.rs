@@ -103,10 +103,8 @@ impl Explained {
     /// The table of it, for people.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = format!(
-            "{:<28} {:>6} {:>6} {:>6} {:>6}\n",
-            "", "made", "gap", "answer", "not-here"
-        );
+        let mut out =
+            format!("{:<28} {:>6} {:>6} {:>6} {:>6}\n", "", "made", "gap", "answer", "not-here");
         let mut sums = [0; 4];
         for (group, counts) in &self.groups {
             let verdicts = [Verdict::Made, Verdict::Gap, Verdict::Answer, Verdict::NotHere];

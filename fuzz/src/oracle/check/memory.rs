@@ -249,8 +249,10 @@ fn moved(stage: &mut Stage<'_>, model: &mut Yard, page: usize, pages: usize) {
     let flags = if keep { libc::MREMAP_DONTUNMAP } else { 0 };
     let answer = Stretch::yard(page, pages).move_to(Stretch::yard(to, pages), flags).map(drop);
     let right = match slots.first().copied().flatten() {
-        _ if !apart => Err(libc::EINVAL),
+        // Which of two errors comes first is not promised.
+        None if !apart => answer,
         None => Err(libc::EFAULT),
+        Some(_) if !apart => Err(libc::EINVAL),
         Some(_) => Ok(()),
     };
     promised(stage, "mremap", page, pages, &answer, right);

@@ -99,6 +99,10 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     // Together they need an identifier to be told apart.
     let together = stage.dice.below(3) == 0;
     let kind = stage.dice.below(4);
+    // Software events that are no tracepoints hand one prepared sample from event to event
+    // (do_perf_sw_event(), 6.12.117): with other sample types the second one's is wrong.
+    let software = kind == 3 || tracepoint.is_none();
+    let count = if software { 1 } else { count };
     let overwrite = !together && stage.dice.below(6) == 0;
     for nth in 0..count {
         let (kind, config) = match (kind, tracepoint) {

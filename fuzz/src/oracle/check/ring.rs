@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use super::Stage;
 use crate::bpf::insn::{Insn, Short};
 use crate::engine::pool::load;
-use crate::engine::scratch::READ_BUFFER;
+use crate::engine::scratch::NOTES;
 use crate::op::value::Dice;
 use crate::op::{Place, ProgKind};
 use crate::sys::call::{self, Answer, Attributes, Region};
@@ -19,9 +19,6 @@ const HEADER: u64 = 8;
 /// `BPF_RINGBUF_BUSY_BIT` and `BPF_RINGBUF_DISCARD_BIT`.
 const BUSY: u32 = 1 << 31;
 const DISCARD: u32 = 1 << 30;
-/// Where in the scratch map the program notes which records it had at once.
-/// Apart from where other programs read memory to.
-const NOTES: usize = READ_BUFFER as usize + 4096;
 /// What is written into the n-th record.
 const FILL: i32 = 0x5a5a_5a00;
 

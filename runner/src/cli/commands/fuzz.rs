@@ -13,7 +13,7 @@ use crate::fuzz::{
 use crate::keep::store::write_json;
 use crate::make::source::{self, Fetch};
 use crate::run::Tools;
-use crate::spec::{Spec, did_you_mean};
+use crate::spec::{Role, Spec, did_you_mean};
 use bakeoff_fuzz::program::text;
 
 use crate::cli::commands::work::{ensure, machinery};
@@ -72,7 +72,13 @@ pub fn fuzz(args: &Fuzz, desk: &Desk) -> Result<u8> {
     let mut summary = fuzz::fuzz(&bench, &campaign, &desk.tools())?;
     let mut others = Vec::new();
     if !summary.findings.is_empty() {
-        for name in &args.also {
+        // What another candidate's kernel shows is a patch's only if the reference does not.
+        let spec = Spec::load(&args.spec, desk.tools().data)?;
+        let reference = spec.candidates.iter().find(|c| c.role == Role::Reference);
+        let reference = reference.map(|candidate| candidate.name.clone());
+        let patched = reference.as_ref() != Some(&args.on.candidate) || !args.on.patch.is_empty();
+        let also = reference.filter(|name| patched && !args.also.contains(name));
+        for name in also.iter().chain(&args.also) {
             let on = OnKernel { candidate: name.clone(), patch: Vec::new(), ..args.on.clone() };
             others.push(self::bench(&args.spec, &on, &root, desk)?);
         }
