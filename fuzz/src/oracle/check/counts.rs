@@ -69,6 +69,9 @@ struct Play<'a, 'b> {
     groups: Vec<Group>,
     inherit: bool,
     children: u32,
+    /// There was a child: the kernel may have swapped its events with the puppet's, which
+    /// shows nowhere but in what an exec removes.
+    forked: bool,
     exited: bool,
 }
 
@@ -76,7 +79,15 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     let puppet = Puppet::start().map_err(|error| error.raw_os_error().unwrap_or(libc::ECHILD))?;
     let inherit = stage.dice.below(2) == 1;
     let many = stage.dice.below(10) == 0;
-    let mut play = Play { stage, puppet, groups: Vec::new(), inherit, children: 0, exited: false };
+    let mut play = Play {
+        stage,
+        puppet,
+        groups: Vec::new(),
+        inherit,
+        children: 0,
+        forked: false,
+        exited: false,
+    };
     let answer = if many { play.crowd() } else { play.act() };
     let Play { stage, puppet, mut groups, .. } = play;
     // Leaders first, or last, or after the puppet.
@@ -106,6 +117,8 @@ impl Play<'_, '_> {
 
     /// Whether the puppet did it.
     fn tell(&mut self, task: Task) -> bool {
+        self.forked |=
+            matches!(task, Task::Fork | Task::Errand(_) | Task::Thread(_) | Task::FailFork(_));
         matches!(self.puppet.tell(task), Ok(0))
     }
 
@@ -161,6 +174,10 @@ impl Play<'_, '_> {
     }
 
     fn join(&mut self, group: usize, format: u64) -> Answer<()> {
+        // A leader that an exec removed is in no child.
+        if self.groups.get(group).is_some_and(|group| group.members.iter().any(|m| m.removed)) {
+            return Err(libc::EINVAL);
+        }
         let member = self.open(Some(group), format)?;
         let children = self.children;
         if let Some(group) = self.groups.get_mut(group) {
@@ -310,13 +327,15 @@ impl Play<'_, '_> {
     }
 
     fn exec(&mut self) {
-        if !self.tell(Task::Exec) {
+        if self.inherit && self.forked || !self.tell(Task::Exec) {
             return;
         }
         for group in &mut self.groups {
             for member in &mut group.members {
                 member.removed |= member.remove_on_exec;
                 member.enabled |= member.enable_on_exec;
+                // Once, says the kernel.
+                member.enable_on_exec = false;
             }
             // The copies of living children stay as they were.
             if group.members.iter().any(|member| member.removed) {
@@ -399,7 +418,15 @@ impl Play<'_, '_> {
                 };
                 let read = call::read_words(member.fd.as_fd(), &mut memory);
                 let said = self.judge(at, which, read, &memory);
-                let Some([now, enabled, running]) = said else { continue };
+                let Some([now, enabled, running]) = said else {
+                    // What it counts meanwhile is not known.
+                    if let Some(member) =
+                        self.groups.get_mut(at).and_then(|g| g.members.get_mut(which))
+                    {
+                        member.last = None;
+                    }
+                    continue;
+                };
                 let Some(member) = self.groups.get_mut(at).and_then(|g| g.members.get_mut(which))
                 else {
                     continue;

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::Stage;
 use crate::op::value::{Dice, Seeded};
@@ -29,7 +29,15 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
             let cpu = stage.dice.below(2).cast_signed();
             (opens(cpu), opens(cpu))
         }
-        2 | 3 => (inherited(), Box::new(|_| fork_in_vain())),
+        2 | 3 => {
+            let forks = Arc::new(AtomicU32::new(0));
+            let own = forks.clone();
+            let forking = Box::new(move |_: &mut Seeded| {
+                own.store(crate::sys::thread_id(), Ordering::Relaxed);
+                fork_in_vain();
+            });
+            (inherited(forks), forking)
+        }
         4 => group()?,
         5 => buffer()?,
         6 => map(stage)?,
@@ -67,17 +75,19 @@ fn opens(cpu: i32) -> Side {
     })
 }
 
-/// Opens and closes groups of events that children of this task inherit.
-fn inherited() -> Side {
-    Box::new(|dice| {
+/// Opens and closes groups of events that children of another thread inherit.
+fn inherited(of: Arc<AtomicU32>) -> Side {
+    Box::new(move |dice| {
         let attributes = software(9).double(40, 2);
-        let thread = i32::try_from(std::process::id()).unwrap_or(0);
+        let thread = of.load(Ordering::Relaxed).cast_signed();
+        if thread == 0 {
+            return crate::sys::yield_now();
+        }
         let mut events: Vec<OwnedFd> = Vec::new();
         for _ in 0..=dice.below(6) {
             let group = if dice.below(2) == 0 { events.first() } else { None };
             let group = group.map(AsFd::as_fd);
             events.extend(call::perf_event_open(&attributes, thread, -1, group).ok());
-            // Of the other side, too, which is a thread of this process.
         }
         let delay = dice.below(4) * 200;
         crate::sys::trigger::Stack::new(&[0x1000]).spin(u64::from(delay) + 1);
