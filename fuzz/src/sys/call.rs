@@ -319,7 +319,7 @@ impl Region {
     /// A word of it; 0 outside.
     #[must_use]
     pub fn load(&self, at: usize) -> u64 {
-        if at % 8 != 0 || at + 8 > self.length {
+        if !at.is_multiple_of(8) || at + 8 > self.length {
             return 0;
         }
         // SAFETY: inside the mapping and aligned; the kernel shares the word.
@@ -328,7 +328,7 @@ impl Region {
 
     /// Writes a word of it, if it may be written to.
     pub fn store(&self, at: usize, value: u64) {
-        if self.writable && at % 8 == 0 && at + 8 <= self.length {
+        if self.writable && at.is_multiple_of(8) && at + 8 <= self.length {
             // SAFETY: inside the mapping, aligned and writable; the kernel shares the word.
             unsafe { &*((self.at + at) as *const AtomicU64) }.store(value, Ordering::Release);
         }

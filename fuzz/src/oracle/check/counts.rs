@@ -56,6 +56,16 @@ struct Group {
     copies: u32,
 }
 
+/// What the puppet did since counts were read.
+struct Done {
+    /// The counts, by id.
+    before: Vec<(u64, u64)>,
+    what: What,
+    n: u32,
+    /// Whether its events see it: what a child does only those that are inherited.
+    counted: bool,
+}
+
 /// Words of a read.
 fn words(format: u64, members: u64) -> u64 {
     let times = u64::from(format & ENABLED != 0) + u64::from(format & RUNNING != 0);
@@ -317,7 +327,7 @@ impl Play<'_, '_> {
         if self.exited || !self.tell(task) {
             return;
         }
-        self.read_all(Some((before, what, n, counted)));
+        self.read_all(Some(Done { before, what, n, counted }));
     }
 
     /// Each event's count, by id.
@@ -405,7 +415,7 @@ impl Play<'_, '_> {
 
     /// Reads all events, and judges what they say; `done` is what the puppet did since
     /// the counts that come with it.
-    fn read_all(&mut self, done: Option<(Vec<(u64, u64)>, What, u32, bool)>) {
+    fn read_all(&mut self, done: Option<Done>) {
         let mut memory = vec![0_u64; ROOM];
         for at in 0..self.groups.len() {
             let Some(group) = self.groups.get(at) else { continue };
@@ -448,7 +458,7 @@ impl Play<'_, '_> {
                 if times == ENABLED | RUNNING && running > enabled {
                     wrong = Some(format!("{running} ns running of {enabled} ns enabled"));
                 }
-                if let Some((counts, what, n, counted)) = &done
+                if let Some(Done { before: counts, what, n, counted }) = &done
                     && let Some(last) = known(counts)
                     && member.what == *what
                 {

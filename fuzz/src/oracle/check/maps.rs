@@ -175,14 +175,12 @@ fn padded(key: u32, size: usize) -> Vec<u8> {
     bytes
 }
 
-fn wrong_answer<T: std::fmt::Debug>(
+fn wrong_answer<T: std::fmt::Debug + PartialEq>(
     stage: &mut Stage<'_>,
     what: &str,
     answer: &Answer<T>,
     right: &Answer<T>,
-) where
-    T: PartialEq,
-{
+) {
     // No memory, or a walk that another one disturbs, is no answer about the map.
     if matches!(answer, Err(libc::ENOMEM | libc::EBUSY | libc::EAGAIN | libc::EINTR)) {
         return;
@@ -206,13 +204,11 @@ fn table(stage: &mut Stage<'_>) -> Answer<()> {
     if array {
         model.extend((0..entries).map(|key| (key, vec![0; map.value])));
     }
-    let mut counter = 0_u64;
-    for _ in 0..12 + stage.dice.below(40) {
+    for counter in 1..=12 + u64::from(stage.dice.below(40)) {
         let number = stage.dice.below(entries + entries / 2 + 2);
         let bytes = padded(number, key);
         let there = model.contains_key(&number);
         let full = model.len() >= entries as usize;
-        counter += 1;
         // Each CPU has a value of its own.
         let value: Vec<u8> = (0..map.value / VALUE)
             .flat_map(|cpu| (counter << 8 | cpu as u64).to_ne_bytes())
