@@ -12,6 +12,7 @@ use crate::op::{
     Advice, Ask, Backing, Child, How, MapCall, MapFlags, MapKind, Op, Page, Protection, RawTp,
     Where, Whose,
 };
+use crate::oracle::check;
 use crate::sys::call::{self, Answer, Attributes, Part, Region};
 use crate::sys::child::{self, Errand};
 use crate::sys::trigger::{HARMLESS, Stack};
@@ -171,6 +172,18 @@ impl Executor {
             Op::Signal { which } => {
                 let signal = HARMLESS.get(usize::from(which.0)).copied().unwrap_or(libc::SIGURG);
                 call::signal_self(signal).map(drop)
+            }
+            Op::FailNth { nth } => {
+                self.fail_nth(u32::from(nth.0) + 1);
+                Ok(())
+            }
+            Op::Check { what, seed, more } => {
+                let seed = u64::from(seed.0) << 8 | u64::from(more.0);
+                let (answer, wrong) = check::play(self, *what, seed);
+                if let Some(wrong) = wrong {
+                    self.tables.wrong.get_or_insert(wrong);
+                }
+                answer
             }
             Op::Affinity { cpu } => {
                 self.tables.moved = true;
@@ -431,7 +444,7 @@ impl Executor {
         part.map(fd, protection, shared, offset).map(drop)
     }
 
-    pub(super) fn trigger(&self, how: How, page: Page, frames: &[Page], again: u8) -> Answer<()> {
+    pub(crate) fn trigger(&self, how: How, page: Page, frames: &[Page], again: u8) -> Answer<()> {
         let addresses: Vec<u64> = frames
             .iter()
             .map(|Upto(page)| Part::new(*page, 1).address() + 16 + u64::from(*page))

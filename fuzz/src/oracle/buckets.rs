@@ -9,8 +9,9 @@
 
 use std::os::fd::AsFd;
 
-use super::scratch::NO_BUCKET;
-use super::{Executor, Map};
+use crate::engine::Executor;
+use crate::engine::pool::Map;
+use crate::engine::scratch::NO_BUCKET;
 use crate::op::step::{Body, Flaw, StackFlags, Step};
 use crate::op::value::Upto;
 use crate::op::{How, Place, ProgKind};
@@ -34,7 +35,7 @@ const MAP_DELETE_ELEM: u32 = 3;
 impl Executor {
     /// Whether the map in which a program found no free bucket since the last call
     /// has too few when it is empty, either.
-    pub(super) fn lost_buckets(&mut self) -> bool {
+    pub(crate) fn lost_buckets(&mut self) -> bool {
         let noted = self.counters.load(NO_BUCKET);
         if noted == 0 {
             return false;

@@ -6,13 +6,12 @@
 //! stack holds a key at -8, a value of 64 bytes at -80. Answers longer than that
 //! go to the scratch map, whose first word counts runs.
 
-mod judged;
-
-use self::judged::asks;
-use super::scratch::{BUFFER, INDICES, READ_BUFFER, RUNS, SCRATCH};
+use super::scratch::{BUFFER, INDICES, RAW_BUFFER, READ_BUFFER, RUNS, SCRATCH};
+pub(crate) use crate::bpf::insn::Short;
 use crate::bpf::insn::{FUNCTION, Insn};
 use crate::op::step::{Address, Body, Flaw, Plain, Size, StackFlags, Step, Test};
 use crate::op::{MapKind, ProgKind};
+use crate::oracle::judged::asks;
 use crate::sys::call::ARENA;
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // 4096
@@ -42,13 +41,13 @@ const EVENTS: &[MapKind] = &[MapKind::Events];
 const TASKS: &[MapKind] = &[MapKind::TaskStorage];
 const PROGRAMS: &[MapKind] = &[MapKind::Programs];
 
-struct Code<'a> {
-    insns: Vec<Insn>,
-    around: &'a mut dyn Surroundings,
+pub(crate) struct Code<'a> {
+    list: Short,
+    pub(crate) around: &'a mut dyn Surroundings,
     kind: ProgKind,
     flaw: Flaw,
     /// Instructions that name the function [`Code::found`].
-    callbacks: Vec<usize>,
+    pub(crate) callbacks: Vec<usize>,
 }
 
 /// The instructions of a program. Where a [`FUNCTION`] is named there is a second one
@@ -59,7 +58,7 @@ pub fn assemble(
     body: &Body,
     around: &mut dyn Surroundings,
 ) -> Vec<Insn> {
-    let mut code = Code { insns: Vec::new(), around, kind, flaw, callbacks: Vec::new() };
+    let mut code = Code { list: Short::default(), around, kind, flaw, callbacks: Vec::new() };
     code.prologue();
     if body.0.iter().any(asks) {
         code.look_for_foreign();
@@ -73,7 +72,7 @@ pub fn assemble(
     if !code.callbacks.is_empty() {
         code.found();
     }
-    code.insns
+    code.list.insns
 }
 
 /// Where a program's second function begins, if it has one.
@@ -112,7 +111,7 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
     }
     let mut nothing = Nothing;
     let mut code = Code {
-        insns: Vec::new(),
+        list: Short::default(),
         around: &mut nothing,
         kind: ProgKind::RawTp,
         flaw: Flaw::Sound,
@@ -134,63 +133,32 @@ pub fn dispatcher(process: u32, programs: i32, scratch: i32, index: usize) -> Ve
     if let Some(jump) = code.insns.get_mut(3) {
         jump.offset = i16::try_from(at + 1 - 4).unwrap_or(0);
     }
-    code.insns
+    code.list.insns
+}
+
+impl std::ops::Deref for Code<'_> {
+    type Target = Short;
+
+    fn deref(&self) -> &Short {
+        &self.list
+    }
+}
+
+impl std::ops::DerefMut for Code<'_> {
+    fn deref_mut(&mut self) -> &mut Short {
+        &mut self.list
+    }
 }
 
 impl Code<'_> {
-    fn push(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> usize {
-        self.insns.push(Insn { code, registers: dst | src << 4, offset, immediate });
-        self.insns.len() - 1
-    }
-
-    fn mov(&mut self, dst: u8, src: u8) {
-        self.push(0xbf, dst, src, 0, 0);
-    }
-
-    fn mov_imm(&mut self, dst: u8, value: i32) {
-        self.push(0xb7, dst, 0, 0, value);
-    }
-
-    fn add_imm(&mut self, dst: u8, value: i32) {
-        self.push(0x07, dst, 0, 0, value);
-    }
-
-    fn call(&mut self, helper: i32) {
-        self.push(0x85, 0, 0, 0, helper);
-    }
-
-    /// Kinds: 0 a constant, 1 a map, 2 a map's value at an offset, [`FUNCTION`].
-    fn load_wide(&mut self, dst: u8, kind: u8, low: i32, high: i32) {
-        self.push(0x18, dst, kind, 0, low);
-        self.push(0, 0, 0, 0, high);
-    }
-
     fn load_map(&mut self, dst: u8, index: u8, kinds: &[MapKind]) {
         let fd = self.around.map(index, kinds);
         self.load_wide(dst, 1, fd, 0);
     }
 
-    fn scratch(&mut self, dst: u8, offset: i32) {
+    pub(crate) fn scratch(&mut self, dst: u8, offset: i32) {
         let fd = self.around.scratch();
         self.load_wide(dst, 2, fd, offset);
-    }
-
-    fn stack(&mut self, dst: u8, offset: i32) {
-        self.mov(dst, 10);
-        self.add_imm(dst, offset);
-    }
-
-    /// A jump whose distance is not known yet.
-    fn jump_if(&mut self, code: u8, dst: u8, immediate: i32) -> usize {
-        self.push(code, dst, 0, 0, immediate)
-    }
-
-    /// Has a jump go to the next instruction.
-    fn land(&mut self, jump: usize) {
-        let distance = i16::try_from(self.insns.len() - jump - 1).unwrap_or(i16::MAX);
-        if let Some(insn) = self.insns.get_mut(jump) {
-            insn.offset = distance;
-        }
     }
 
     fn prologue(&mut self) {
@@ -242,11 +210,11 @@ impl Code<'_> {
         }
     }
 
-    fn step(&mut self, step: &Step) {
+    pub(crate) fn step(&mut self, step: &Step) {
         match step {
             Step::GetStack { flags, skip, size } => {
                 self.mov(1, 6);
-                self.scratch(2, stack_at(*size));
+                self.scratch(2, stack_at(*size, *flags));
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags) | i32::from(skip.0));
                 self.call(67);
@@ -271,7 +239,7 @@ impl Code<'_> {
             Step::GetTaskStack { flags, size } if self.around.has_btf() => {
                 self.call(158); // get_current_task_btf
                 self.mov(1, 0);
-                self.scratch(2, stack_at(*size));
+                self.scratch(2, stack_at(*size, *flags));
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags));
                 self.call(141);
@@ -481,7 +449,7 @@ impl Code<'_> {
 }
 
 /// An offset in the scratch map as an instruction has it.
-fn offset(at: usize) -> i32 {
+pub(crate) fn offset(at: usize) -> i32 {
     i32::try_from(at).unwrap_or(0)
 }
 
@@ -497,10 +465,11 @@ fn bytes(size: Size) -> i32 {
 /// Bytes of the scratch map that are its last, behind which there is no memory.
 const EDGE: i32 = 32;
 
-/// Where in the scratch map a stack of this size is written to.
-fn stack_at(size: Size) -> i32 {
+/// Where in the scratch map a stack of this size and form is written to.
+fn stack_at(size: Size, flags: StackFlags) -> i32 {
     match size {
         Size::Edge => SCRATCH.cast_signed() - EDGE,
+        _ if !flags.build_id => offset(RAW_BUFFER),
         Size::Nothing | Size::One | Size::Some | Size::Many | Size::Odd => STACKS_AT,
     }
 }
@@ -598,6 +567,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What is judged as build ids is written by who asked for build ids, and by nobody
+    /// who asked for addresses.
+    #[test]
+    fn addresses_are_written_elsewhere() {
+        let places = |build_id| {
+            let flags = StackFlags { user: true, build_id, ..StackFlags::default() };
+            let mut places = Vec::new();
+            for size in [Size::Nothing, Size::One, Size::Some, Size::Many, Size::Odd] {
+                let body = Body(vec![
+                    Step::GetStack { flags, skip: Upto(0), size },
+                    Step::GetTaskStack { flags, size },
+                ]);
+                let insns = assemble(ProgKind::RawTp, Flaw::Sound, &body, &mut Fake);
+                let second = |at: usize| insns.get(at + 1).map_or(0, |insn| insn.immediate);
+                places.extend(
+                    (0..insns.len())
+                        .filter(|at| insns[*at].code == 0x18 && insns[*at].registers == 0x22)
+                        .map(second),
+                );
+            }
+            places
+        };
+        assert!(places(true).contains(&STACKS_AT));
+        assert!(!places(false).contains(&STACKS_AT));
+        assert!(places(false).contains(&offset(RAW_BUFFER)));
     }
 
     /// A second function begins behind the first one's end, and what names it says

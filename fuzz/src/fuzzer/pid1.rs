@@ -15,10 +15,14 @@ use std::time::{Duration, Instant};
 
 use super::worker::{Worker, replay};
 use super::{Mode, ORDERS_PATH, Orders, Told, VERSION};
-use crate::exec::files;
+use crate::engine::files;
 use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, Port, say};
+use crate::op::value::Upto;
+use crate::op::{Check, Op};
+use crate::oracle::ORACLES;
 use crate::program::{Program, text};
 use crate::sys::child::ENDS;
+use crate::sys::puppet;
 use crate::{kernel, sys};
 
 /// First argument of a worker's process; its number follows.
@@ -39,6 +43,10 @@ pub fn main(engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
     match (arguments.next().as_deref(), arguments.next()) {
         (Some(WORKER), Some(number)) => match guest::check_step() {
             Ok(()) => work(&number, engine),
+            Err(refusal) => refuse(&refusal),
+        },
+        (Some(puppet::WORD), None) => match guest::check_puppet() {
+            Ok(()) => puppet::live(),
             Err(refusal) => refuse(&refusal),
         },
         _ => match guest::check_pid1() {
@@ -109,7 +117,11 @@ fn prepare() {
         ("/proc/sys/kernel/watchdog_thresh", "10"),
         ("/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout", "15"),
         ("/proc/sys/kernel/printk_ratelimit", "0"),
-        // Patches code: see the module `exec`.
+        // Allocations that may wait can fail, too, and none says that it was made to.
+        ("/sys/kernel/debug/failslab/ignore-gfp-wait", "N"),
+        ("/sys/kernel/debug/failslab/verbose", "0"),
+        ("/sys/kernel/debug/fail_page_alloc/verbose", "0"),
+        // Patches code: see the module `engine`.
         ("/proc/sys/debug/kprobes-optimization", "0"),
     ] {
         if let Err(error) = fs::write(path, value) {
@@ -126,6 +138,9 @@ fn begin_corpus(orders: &Orders, port: &mut Port) -> io::Result<()> {
     }
     fs::create_dir_all(CORPUS)?;
     fs::write(format!("{CORPUS}/empty"), text::write(&Program::default()))?;
+    for (index, written) in (0_u32..).zip(checks(&orders.favour)) {
+        fs::write(format!("{CORPUS}/check-{index}"), text::write(&written))?;
+    }
     for (index, written) in (0_u32..).zip(&orders.programs) {
         match text::read(written.as_bytes()) {
             Ok(_) => fs::write(format!("{CORPUS}/{index}"), written)?,
@@ -134,6 +149,23 @@ fn begin_corpus(orders: &Orders, port: &mut Port) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Programs of one check each, by some seeds: all there are, and those that are about what
+/// a patch changes with more of them.
+fn checks(favour: &[String]) -> Vec<Program> {
+    let of = |check: Check| {
+        let count = if favour.iter().any(|word| word == check.word()) { FAVOURED } else { FEW };
+        (0..count).map(move |seed| Program {
+            ops: vec![Op::Check { what: check, seed: Upto(seed), more: Upto(0) }],
+            ..Program::default()
+        })
+    };
+    ORACLES.iter().filter_map(|row| row.check).flat_map(of).collect()
+}
+
+/// Seeds of a check that fuzzing begins with, and of one that is favoured.
+const FEW: u8 = 4;
+const FAVOURED: u8 = 24;
 
 /// Starts the workers and passes on what they say, until they are done.
 fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
@@ -227,7 +259,8 @@ fn work(number: &str, engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
     let begun = || -> io::Result<(Worker, Orders, u32)> {
         let number = number.parse().map_err(io::Error::other)?;
         let orders = orders()?;
-        Ok((Worker::new(number, orders.seconds, orders.leak_check_every)?, orders, number))
+        let worker = Worker::new(number, orders.seconds, orders.leak_check_every)?;
+        Ok((worker.favouring(&orders.favour), orders, number))
     };
     match begun() {
         Err(error) => {

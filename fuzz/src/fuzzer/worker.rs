@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::flight::Slot;
 use super::leaks::{self, Held};
 use super::{STATS_SECONDS, Stats, Told};
-use crate::exec::{Executor, LOST_BUCKETS, Ran, Spent};
+use crate::engine::{Executor, LOST_BUCKETS, Ran, Spent};
 use crate::kernel;
+use crate::op::Check;
+use crate::op::value::Value;
 use crate::program::{Program, text};
 use crate::sys;
 
@@ -108,6 +110,7 @@ pub struct Worker {
     /// Whether lost buckets were told with all programs before.
     told_lost: bool,
     ran_ns: Option<u64>,
+    favour: Vec<Check>,
 }
 
 impl Worker {
@@ -132,7 +135,21 @@ impl Worker {
             recent: VecDeque::new(),
             told_lost: false,
             ran_ns: None,
+            favour: Vec::new(),
         })
+    }
+
+    /// Has checks played more often, by their words; unknown ones say nothing.
+    #[must_use]
+    pub fn favouring(mut self, words: &[String]) -> Self {
+        self.favour = words.iter().filter_map(|word| Check::parse(word)).collect();
+        self
+    }
+
+    /// Checks that are played more often.
+    #[must_use]
+    pub fn favour(&self) -> &[Check] {
+        &self.favour
     }
 
     /// Whether its time is up.

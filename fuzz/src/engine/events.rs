@@ -23,10 +23,10 @@ pub const SHORTEST: u64 = 250_000;
 /// Numbers of the tracepoints that programs may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tracepoints {
-    sys_enter: Option<u64>,
-    sched_switch: Option<u64>,
-    softirq: Option<u64>,
-    file_lock: Option<u64>,
+    pub(crate) sys_enter: Option<u64>,
+    pub(crate) sched_switch: Option<u64>,
+    pub(crate) softirq: Option<u64>,
+    pub(crate) file_lock: Option<u64>,
 }
 
 impl Tracepoints {

@@ -2,9 +2,9 @@
 //! What programs do beside their steps, for the executor to judge their answers: whose
 //! stack it was, its addresses beside its build ids, whether a mapping holds the address.
 
-use super::{Code, offset};
 use crate::bpf::insn::FUNCTION;
-use crate::exec::scratch::{
+use crate::engine::assemble::{Code, offset};
+use crate::engine::scratch::{
     ADDRESSES, ADDRESSES_OF, ADDRESSES_ROOM, FOREIGN, FOREIGN_DONE, NO_BUCKET, OF_STACK,
     OF_STACKID, PAIRS, STACK_ID, WRONG_VMA,
 };
@@ -20,7 +20,7 @@ const PAIR: i16 = -104;
 const LENGTH: i16 = -112;
 
 /// Whether a step writes a stack to where the executor looks for one.
-pub(super) fn asks(step: &Step) -> bool {
+pub(crate) fn asks(step: &Step) -> bool {
     matches!(step, Step::GetStack { .. } | Step::GetStackid { .. } | Step::GetTaskStack { .. })
 }
 
@@ -43,7 +43,7 @@ fn paired(step: &Step) -> Option<(u64, u8)> {
 impl Code<'_> {
     /// An event may fire in any thread, and its stack is then another's: notes on the
     /// program's stack, 1 or 0, whether this is another thread.
-    pub(super) fn look_for_foreign(&mut self) {
+    pub(crate) fn look_for_foreign(&mut self) {
         let Some(thread) = self.around.thread() else { return };
         self.call(14); // get_current_pid_tgid
         self.mov_imm(2, 1);
@@ -64,7 +64,7 @@ impl Code<'_> {
     }
 
     /// Notes what `bpf_get_stackid()` answered about the map, in R0, which stays.
-    pub(super) fn note_stackid(&mut self, map: i32, whole: bool) {
+    pub(crate) fn note_stackid(&mut self, map: i32, whole: bool) {
         let other = self.jump_if(0x55, 0, -libc::ENOMEM); // if r0 != -ENOMEM
         self.scratch(1, offset(NO_BUCKET));
         self.mov_imm(2, map);
@@ -115,7 +115,7 @@ impl Code<'_> {
     }
 
     /// A step, and around one that writes a stack what it is compared with.
-    pub(super) fn compared(&mut self, step: &Step) {
+    pub(crate) fn compared(&mut self, step: &Step) {
         if !asks(step) {
             return self.step(step);
         }
@@ -147,7 +147,7 @@ impl Code<'_> {
     }
 
     /// Looks for the mapping of a page, with [`found`](Self::found).
-    pub(super) fn find_vma(&mut self, page: u8) {
+    pub(crate) fn find_vma(&mut self, page: u8) {
         let address = ARENA + 4096 * u64::from(page);
         self.call(158); // get_current_task_btf
         self.mov(1, 0);
@@ -164,7 +164,7 @@ impl Code<'_> {
     /// The function that `bpf_find_vma()` calls, with the mapping in R2 and the address
     /// behind R3: counts a mapping that does not hold the address. A mapping's first
     /// words are its begin and its end (`struct vm_area_struct`).
-    pub(super) fn found(&mut self) {
+    pub(crate) fn found(&mut self) {
         let begin = self.insns.len();
         for at in std::mem::take(&mut self.callbacks) {
             let distance = i32::try_from(begin - at - 1).unwrap_or(0);

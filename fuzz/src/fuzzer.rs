@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exec::{Lookup, Times};
+use crate::engine::{Lookup, Times};
 use crate::wire::Hello;
 
 pub use pid1::main;
 
 /// Version of [`Orders`] and [`Told`]; a change of meaning raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where the fuzzer finds its [`Orders`] inside the initramfs.
 pub const ORDERS_PATH: &str = "/bakeoff/fuzz.json";
@@ -48,6 +48,9 @@ pub struct Orders {
     pub mode: Mode,
     /// Programs to begin with, or to replay, as text.
     pub programs: Vec<String>,
+    /// Checks ([`crate::oracle`]) that are about what a patch changes, by their words: they
+    /// are played more often.
+    pub favour: Vec<String>,
     /// A leak check after this many programs of a worker; 0: none. After a replay,
     /// if not 0.
     pub leak_check_every: u32,

@@ -8,15 +8,16 @@ use std::os::fd::{AsFd, RawFd};
 use std::path::Path;
 
 use super::legal::Model;
-use super::scratch::{
+use crate::elf::{BUILD_ID_LENGTH, Elf};
+use crate::engine::scratch::{
     ADDRESSES, ADDRESSES_LENGTH, ADDRESSES_OF, BUFFER, FOREIGN, FOREIGN_DONE, OF_STACK, OF_STACKID,
     PAIRS, STACK_ID, STACK_MAP,
 };
-use super::{Executor, Lookup, trigger};
-use crate::elf::{BUILD_ID_LENGTH, Elf};
+use crate::engine::{Executor, Lookup};
 use crate::op::MapKind;
 use crate::sys::call::{self, Attributes};
 use crate::sys::maps::{self, Area};
+use crate::sys::trigger;
 
 /// `struct bpf_stack_build_id` (`include/uapi/linux/bpf.h`): status (4 bytes), build
 /// id (20), offset or address (8).
@@ -26,7 +27,7 @@ const VALID: u32 = 1;
 const ADDRESS: u32 = 2;
 /// Entries that are looked at: the forged frames, and what may be around them.
 const ENTRIES: usize = trigger::FRAMES + 2;
-/// Bytes of a value of a stack map by build ids: see [`super::pool::shape`].
+/// Bytes of a value of a stack map by build ids: see [`crate::engine::pool::shape`].
 const VALUE: usize = 16 * ENTRY;
 
 const MAP_LOOKUP_ELEM: u32 = 1;
@@ -38,11 +39,11 @@ type Entry = [u8; ENTRY];
 /// What there is to say afterwards whether another thread can have written a stack: how
 /// many had begun to, if none was still at it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Watch(Option<u64>);
+pub(crate) struct Watch(Option<u64>);
 
 impl Executor {
     /// Makes everything that stacks are noted in say nothing.
-    pub(super) fn clear_stack(&self) -> Watch {
+    pub(crate) fn clear_stack(&self) -> Watch {
         // In this order: who begins in between is not done, or is seen to have begun.
         let done = self.counters.load(FOREIGN_DONE);
         let begun = self.counters.load(FOREIGN);
@@ -57,7 +58,7 @@ impl Executor {
     /// Compares the stacks that were written since [`clear_stack`](Self::clear_stack),
     /// if no other thread can have written any meanwhile. One that writes while they are
     /// read would have another worker's mappings taken for wrong answers about ours.
-    pub(super) fn check_stack(&mut self, frames: &[u8], watch: Watch) {
+    pub(crate) fn check_stack(&mut self, frames: &[u8], watch: Watch) {
         let pairs = self.counters.load(PAIRS);
         let entries: [Entry; ENTRIES] = std::array::from_fn(|number| self.entry(number));
         let noted = self.noted_stack();
@@ -163,14 +164,14 @@ impl Executor {
 
 /// A part of this program's own file that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Code {
+pub(crate) struct Code {
     area: Area,
     build_id: [u8; BUILD_ID_LENGTH],
 }
 
 impl Code {
     /// The parts of the running program; none if it has no build id.
-    pub(super) fn of_this_program() -> Vec<Self> {
+    pub(crate) fn of_this_program() -> Vec<Self> {
         let parts = || {
             let file = fs::read("/proc/self/exe").ok()?;
             let path = fs::read_link("/proc/self/exe").ok()?;

@@ -16,11 +16,8 @@
 
 pub mod aside;
 pub mod assemble;
-mod buckets;
-mod events;
+pub(crate) mod events;
 pub mod files;
-pub mod legal;
-mod lookups;
 pub mod pool;
 mod run;
 pub mod scratch;
@@ -35,6 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::op::step::{Body, Flaw};
 use crate::op::{Place, ProgKind};
+pub use crate::oracle::buckets::LOST_BUCKETS;
+use crate::oracle::legal::Model;
+use crate::oracle::lookups::Code;
 use crate::program::Program;
 use crate::sys;
 use crate::sys::call::{self, Answer, Attributes, Part};
@@ -42,10 +42,12 @@ use crate::sys::kcov::Kcov;
 use crate::sys::memory::Mapping;
 use crate::sys::trigger;
 use aside::{Helper, Reaper};
-pub use buckets::LOST_BUCKETS;
 pub use events::{PROBED, SHORTEST, uprobe_in_elf};
 use files::Files;
 use pool::{Around, Map, Pool};
+
+/// Which allocation of this thread fails (`CONFIG_FAULT_INJECTION`).
+const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
 
 /// What an operation answers if what it refers to is closed already: no errno,
 /// for there was no call.
@@ -98,7 +100,7 @@ pub type Spent = (&'static str, &'static str);
 
 /// A perf event of the running program.
 #[derive(Debug)]
-struct Event {
+pub(crate) struct Event {
     fd: OwnedFd,
     /// Closing it waits for RCU.
     slow: bool,
@@ -107,7 +109,7 @@ struct Event {
 
 /// What the running program has made.
 #[derive(Debug, Default)]
-struct Tables {
+pub(crate) struct Tables {
     events: Vec<Option<Event>>,
     maps: Vec<Option<Map>>,
     progs: Vec<Option<Arc<OwnedFd>>>,
@@ -115,9 +117,9 @@ struct Tables {
     armed: Vec<Place>,
     /// Elements that hold an event or a program, by map and key.
     filled: Vec<(Map, u32)>,
-    arena: legal::Model,
-    wrong: Option<String>,
-    lookup: Option<Lookup>,
+    pub(crate) arena: Model,
+    pub(crate) wrong: Option<String>,
+    pub(crate) lookup: Option<Lookup>,
     events_off: bool,
     moved: bool,
 }
@@ -125,25 +127,29 @@ struct Tables {
 /// Runs programs, one after the other, in the thread that made it.
 #[derive(Debug)]
 pub struct Executor {
-    tables: Tables,
-    pool: Pool,
+    pub(crate) tables: Tables,
+    pub(crate) pool: Pool,
     helper: Helper,
     reaper: Reaper,
-    files: Files,
+    pub(crate) files: Files,
     coverage: Option<Kcov>,
-    scratch: OwnedFd,
-    counters: Mapping,
+    pub(crate) scratch: OwnedFd,
+    pub(crate) counters: Mapping,
     places: OwnedFd,
     /// Where this program's own code lies.
-    code: Vec<lookups::Code>,
+    pub(crate) code: Vec<Code>,
     /// This process, for maps whose keys are processes.
     process: Option<OwnedFd>,
-    kprobes: Option<u32>,
-    uprobes: Option<u32>,
-    uprobe_at: u64,
-    tracepoints: events::Tracepoints,
+    pub(crate) kprobes: Option<u32>,
+    pub(crate) uprobes: Option<u32>,
+    pub(crate) uprobe_at: u64,
+    pub(crate) tracepoints: events::Tracepoints,
     cpu: u32,
     times: FxHashMap<Spent, Times>,
+    /// Where the kernel is told which allocation of this thread fails, if it can be.
+    failing: Option<std::fs::File>,
+    /// Whether the next operation is to have one fail.
+    fails: bool,
     /// Whether the helper did not come back from the last program's tasks.
     stuck: bool,
     // Held, not used: see the module's description.
@@ -226,7 +232,7 @@ impl Executor {
             scratch,
             counters,
             places,
-            code: lookups::Code::of_this_program(),
+            code: Code::of_this_program(),
             process: call::this_process().ok(),
             kprobes: events::pmu("kprobe"),
             uprobes: events::pmu("uprobe"),
@@ -234,6 +240,8 @@ impl Executor {
             tracepoints: events::Tracepoints::read(),
             cpu,
             times: FxHashMap::default(),
+            failing: std::fs::File::options().write(true).open(FAIL_NTH).ok(),
+            fails: false,
             stuck: false,
             _keepers: keepers,
         })
@@ -307,7 +315,12 @@ impl Executor {
         let mut errnos = Vec::with_capacity(program.ops.len());
         let mut lookups = Vec::new();
         for (at, op) in (0..).zip(&program.ops) {
-            let errno = match self.op(op) {
+            let failing = std::mem::take(&mut self.fails);
+            let answer = self.op(op);
+            if failing {
+                self.tell_failing(0);
+            }
+            let errno = match answer {
                 Ok(()) => 0,
                 Err(errno) => errno,
             };
@@ -321,7 +334,7 @@ impl Executor {
         let wrong_vmas = self.counters.load(scratch::WRONG_VMA).wrapping_sub(wrong_vmas);
         if wrong_vmas > 0 {
             self.tables.wrong.get_or_insert_with(|| {
-                format!("bpf_find_vma(): {wrong_vmas} mappings that do not hold the address")
+                format!("find-vma: {wrong_vmas} mappings that do not hold the address")
             });
         }
         let wrong = self.tables.wrong.take();
@@ -371,6 +384,25 @@ impl Executor {
         }
     }
 
+    /// Has the n-th allocation of the next operation fail.
+    pub(crate) fn fail_nth(&mut self, nth: u32) {
+        self.tell_failing(nth);
+        self.fails = true;
+    }
+
+    /// Tells the kernel which allocation of this thread fails; 0: none.
+    fn tell_failing(&self, nth: u32) {
+        use std::io::Write;
+        if let Some(mut file) = self.failing.as_ref() {
+            let _ = file.write_all(nth.to_string().as_bytes());
+        }
+    }
+
+    /// Has a descriptor closed by who may wait.
+    pub(crate) fn reap(&self, fd: OwnedFd) {
+        self.reaper.take(fd);
+    }
+
     fn close_event(&self, event: Event) {
         let Event { fd, slow, buffer } = event;
         drop(buffer);
@@ -383,7 +415,7 @@ impl Executor {
         self.helper.settle() && self.reaper.settle()
     }
 
-    fn arm(&self, place: Place, prog: BorrowedFd<'_>) -> Answer<i64> {
+    pub(crate) fn arm(&self, place: Place, prog: BorrowedFd<'_>) -> Answer<i64> {
         let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
         let value = prog.as_raw_fd().to_ne_bytes();
         let attributes = Attributes::default().fd(0, self.places.as_fd());
@@ -391,7 +423,7 @@ impl Executor {
     }
 
     /// A loaded program of these steps, from the pool if all its maps are.
-    fn load(
+    pub(crate) fn load(
         &mut self,
         kind: ProgKind,
         flaw: Flaw,
@@ -411,7 +443,7 @@ impl Executor {
         loaded
     }
 
-    fn disarm(&self, place: Place) -> Answer<i64> {
+    pub(crate) fn disarm(&self, place: Place) -> Answer<i64> {
         let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
         call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32)
     }

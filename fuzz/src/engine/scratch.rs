@@ -44,5 +44,11 @@ pub const ADDRESSES: usize = 2048;
 pub const ADDRESSES_ROOM: i32 = 128;
 /// Where in the scratch map stacks are written to.
 pub const BUFFER: usize = 4096;
-/// Where in the scratch map memory is read to.
+/// Where in the scratch map memory is read to: 64 bytes.
 pub const READ_BUFFER: i32 = 8192;
+/// Where in the scratch map the check of ring buffers has its program note something.
+pub const NOTES: usize = READ_BUFFER as usize + 128;
+/// Where in the scratch map stacks are written to as addresses, 4096 bytes at most. Apart
+/// from [`BUFFER`], whose words are judged as build ids: among addresses, which may be any
+/// words where a stack is none, some look like the status and the build id of an entry.
+pub const RAW_BUFFER: usize = 9216;

@@ -7,7 +7,7 @@
 //! address that is in no mapping may be answered with the next mapping's build
 //! id: `find_vma()` has always done so.
 
-use super::files::SHORT;
+use crate::engine::files::SHORT;
 use crate::op::{ARENA_PAGES, Backing};
 use crate::sys::call::ARENA;
 
