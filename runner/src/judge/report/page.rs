@@ -8,14 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
 use super::matrix::Matrix;
-use super::words::{
-    View, add, against, gravity, interval, mark, of, size, unit_of, wrong_count,
-};
+use super::words::{View, add, against, gravity, interval, mark, of, size, unit_of, wrong_count};
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
-    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, Verdict, WrongReading,
-    SplatRow, WrongRow,
+    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, SplatRow,
+    Verdict, WrongReading, WrongRow,
 };
 use crate::spec::Role;
 
@@ -144,8 +142,16 @@ impl<'a> Page<'a> {
         ];
         parts.retain(|part| !part.items.is_empty());
         Page {
-            interim: report.run.interim.as_ref().map(|why| format!("INTERIM: {}.", plain(why, MOST))),
-            title: format!("{}: {}", plain(&report.run.bakeoff, MOST), plain(&report.run.title, MOST)),
+            interim: report
+                .run
+                .interim
+                .as_ref()
+                .map(|why| format!("INTERIM: {}.", plain(why, MOST))),
+            title: format!(
+                "{}: {}",
+                plain(&report.run.bakeoff, MOST),
+                plain(&report.run.title, MOST)
+            ),
             head: head(report),
             question: report.run.thread.as_ref().map(|thread| {
                 let asked = thread.question.as_ref();
@@ -216,9 +222,8 @@ fn shorten(names: &[String], most: usize) -> String {
 fn program(line: &str) -> String {
     let name = line.split_whitespace().next().unwrap_or_default();
     let outside = line.split(['(', ')']).step_by(2).collect::<Vec<_>>().join(" ");
-    let version = outside
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let version =
+        outside.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     plain(&format!("{name} {}", version.unwrap_or_default()), 40).trim_end().to_owned()
 }
 
@@ -245,7 +250,8 @@ fn head(report: &Report) -> Vec<String> {
     let bases: Vec<String> = run.bases.values().map(|base| plain(base, 80)).collect();
     let mut first = vec![list(&bases), list(&run.architectures)];
     let accel = |text: &str| text.to_uppercase();
-    let machine = format!("{} {}", shared(&environment.qemu, program), shared(&environment.accel, accel));
+    let machine =
+        format!("{} {}", shared(&environment.qemu, program), shared(&environment.accel, accel));
     first.push(machine.trim().to_owned());
     first.push(shared(&environment.compiler, program));
     first.push(format!("seed {}", run.seed));
@@ -536,9 +542,10 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
         }
     }
     all.extend(words.iter().map(|(word, at)| format!("{word}{}", view.on(at))));
-    for (reading, word) in
-        [(ClaimReading::Open, "is not decided in"), (ClaimReading::NotReached, "is not measured in")]
-    {
+    for (reading, word) in [
+        (ClaimReading::Open, "is not decided in"),
+        (ClaimReading::NotReached, "is not measured in"),
+    ] {
         for (claim, rows) in by_claim(view, name, reading) {
             let mut at = Vec::new();
             rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
@@ -631,8 +638,8 @@ fn sentences(view: &View<'_>, name: &str, squeeze: &Squeeze) -> Vec<String> {
             .collect();
         let everything = lost.is_empty() && gained.is_empty() && little.is_empty();
         let asked = view.report.run.claims.len();
-        let whole = same.len() == asked
-            && same.iter().all(|(_, rows)| rows.len() >= view.targets.len());
+        let whole =
+            same.len() == asked && same.iter().all(|(_, rows)| rows.len() >= view.targets.len());
         if everything && whole && asked > 1 {
             all.push("No worse in anything asked.".into());
         } else {
@@ -817,7 +824,8 @@ fn controls(view: &View<'_>) -> Vec<Item> {
         let own: Vec<&SplatRow> = rows
             .filter(|r| r.place.candidate == name && r.reading == SplatReading::Control)
             .collect();
-        let (mut titles, mut at, mut boots, mut times) = (Vec::new(), Vec::new(), KOfN::default(), 0);
+        let (mut titles, mut at, mut boots, mut times) =
+            (Vec::new(), Vec::new(), KOfN::default(), 0);
         for row in &own {
             add(&mut titles, plain(&row.title, 80));
             add(&mut at, view.at(&row.place));
@@ -924,7 +932,9 @@ fn not_answered(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     }
     let mut all: Vec<Item> = told
         .into_iter()
-        .map(|(reason, whats)| item("", format!("{}: {reason}.", shorten(&whats, squeeze.items.min(3)))))
+        .map(|(reason, whats)| {
+            item("", format!("{}: {reason}.", shorten(&whats, squeeze.items.min(3))))
+        })
         .collect();
     all = at_most(all, squeeze.items, "reason");
     if hidden > 0 && squeeze.items > 1 {
@@ -943,11 +953,8 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
         return Vec::new();
     }
     let minutes: f64 = open.iter().filter_map(|row| row.to_decide).map(|d| d.minutes).sum();
-    let takes = if minutes > 0.0 {
-        format!(", at most {} min", minutes.ceil())
-    } else {
-        String::new()
-    };
+    let takes =
+        if minutes > 0.0 { format!(", at most {} min", minutes.ceil()) } else { String::new() };
     let number = counted(open.len() as u64, "open claim");
     let mut all = vec![item("", format!("{number}: bakeoff resume RUN --decide{takes}."))];
     let each: Vec<Item> = open
