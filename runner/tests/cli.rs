@@ -172,6 +172,32 @@ fn splats_are_read_from_any_log() {
     assert_eq!(code(&missing), exit_code::BAD_INPUT, "{}", stderr(&missing));
 }
 
+/// A log that cannot be read is said, and keeps nobody from reading the others; a folder is all of
+/// its logs.
+#[test]
+fn a_log_that_cannot_be_read_is_said() {
+    let fixture = "runner/tests/fixtures/splats/circular-x86.txt";
+    let one = bakeoff(&["splats", "nowhere.log", fixture]);
+    assert_eq!(code(&one), exit_code::BAD_INPUT);
+    assert!(stdout(&one).contains("possible deadlock in"));
+    assert!(stderr(&one).contains("nowhere.log"), "{}", stderr(&one));
+    let none = bakeoff(&["splats", "nowhere.log"]);
+    assert!(!stdout(&none).contains("no splat"));
+    let folder = bakeoff(&["splats", "runner/tests/fixtures/splats"]);
+    assert_eq!(code(&folder), exit_code::OK, "{}", stderr(&folder));
+    assert!(stdout(&folder).contains("general protection fault in"));
+}
+
+/// Symbols that cannot be the kernel's are refused.
+#[test]
+fn a_vmlinux_must_be_a_kernel() {
+    let program = env!("CARGO_BIN_EXE_bakeoff");
+    let fixture = "runner/tests/fixtures/splats/circular-x86.txt";
+    let other = bakeoff(&["splats", "--vmlinux", program, fixture]);
+    assert_eq!(code(&other), exit_code::BAD_INPUT);
+    assert!(stderr(&other).contains("no kernel"), "{}", stderr(&other));
+}
+
 /// Completions exist for the usual shells and know the commands.
 #[test]
 fn completions_know_the_commands() {

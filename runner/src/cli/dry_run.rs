@@ -39,7 +39,7 @@ fn step_words(planned: &Planned) -> String {
 fn fuzzing(plan: &FuzzPlan, text: &mut String) -> Duration {
     let FuzzPlan { seconds, boots, programs, seed: _, cells } = plan;
     text.push_str(&format!(
-        "\nfuzzing: {seconds} s on the first of these for each base, then at most {programs} \
+        "\nfuzzing: {seconds} s on each of these on the first architecture, then at most {programs} \
          programs\nin {boots} boots on each, in this order\n"
     ));
     let mut total = Duration::ZERO;
@@ -47,7 +47,8 @@ fn fuzzing(plan: &FuzzPlan, text: &mut String) -> Duration {
     for cell in cells {
         let id = &cell.id;
         let first = before.is_none_or(|b| (&b.base, &b.arch) != (&id.base, &id.arch));
-        let campaign = before.is_none_or(|b| b.base != id.base);
+        let arch = cells.iter().find(|cell| cell.id.base == id.base).map(|cell| &cell.id.arch);
+        let campaign = arch == Some(&id.arch);
         before = Some(id);
         // The first kernel of an architecture is a whole build, the others start from it.
         let build = expect::build(host_cpus(), !first);
