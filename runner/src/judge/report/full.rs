@@ -5,7 +5,8 @@ use indexmap::IndexMap;
 
 use super::fuzz;
 use super::words::{
-    View, against, calls, difference, direction, interval, measured, number, of, value, wrong_word,
+    View, against, calls, difference, direction, interval, mark, measured, number, of, value,
+    wrong_word,
 };
 use crate::base::words::word;
 use crate::judge::compare::verdict_words;
@@ -74,11 +75,12 @@ fn verdicts(view: &View<'_>) -> Table {
 /// A table for each claim.
 fn claims(view: &View<'_>) -> Vec<Table> {
     let note = format!(
-        "Differences from {}; the intervals of all claims hold together with {:.0}%.",
+        "Differences from {}; the intervals of all claims hold together with {:.0}%. + gains, \
+         = no worse, ~ loses less than the margin, ? not decided, - loses, x not measured.",
         view.reference(),
         100.0 * view.report.run.confidence
     );
-    let heads = ["candidate", "on", ">value", "differs", "interval", ">visits", "reading"];
+    let heads = ["candidate", "on", ">value", "differs", "interval", ">visits"];
     let mut all = Vec::new();
     for info in &view.report.run.claims {
         let title = format!("Claim {}: {} (margin {})", info.name, info.question, info.margin);
@@ -91,10 +93,9 @@ fn claims(view: &View<'_>) -> Vec<Table> {
                     row.place.candidate.clone(),
                     view.at(&row.place),
                     value(row.kind, &row.unit, row.value),
-                    difference(row),
+                    format!("{} {}", if own { "" } else { mark(row.reading).0 }, difference(row)),
                     interval(row),
                     row.visits.to_string(),
-                    if own { "-".into() } else { word(row.reading) },
                 ],
             );
         }
