@@ -11,7 +11,9 @@ mod fuzz;
 mod known;
 pub mod plan;
 mod raw;
+pub mod reference;
 mod resolve;
+pub mod schema;
 
 use std::collections::BTreeMap;
 use std::fmt;
