@@ -21,7 +21,7 @@ use clap_complete::Shell;
 pub(crate) use series::SOURCES_HELP;
 pub use series::{Choice, Fetch, Series, SeriesCommand, SeriesFormat, Show};
 
-pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay};
+pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay, Uapi};
 
 /// Settles kernel-patch disputes with evidence.
 ///
@@ -152,6 +152,11 @@ pub enum Command {
     /// code each runs through. Of those that together cover the folders the
     /// fuzzer is about, the ones that add most come first.
     Distill(Distill),
+    /// Say of each value of perf's, BPF's and mmap's interface which operation produces it
+    ///
+    /// The values are read from the base's own headers. One that the table does not explain
+    /// is an error.
+    Uapi(Uapi),
     /// Run fuzz programs again, in fresh boots
     Replay(Replay),
     /// Make a fuzz program smaller while the report it causes stays
@@ -356,7 +361,7 @@ pub struct Report {
 /// `bakeoff splats`
 #[derive(Args, Clone, Debug)]
 pub struct Splats {
-    /// Kernel logs; `-` is standard input
+    /// Kernel logs or folders of them, plain, .gz, .xz, .zst or UTF-16; `-` is standard input
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<PathBuf>,
     /// Format

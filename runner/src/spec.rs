@@ -8,6 +8,7 @@
 pub mod arch;
 mod claims;
 mod fuzz;
+pub mod guest;
 mod known;
 pub mod plan;
 mod raw;
@@ -25,7 +26,7 @@ use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use claims::{Claim, declared, margin_words};
+pub use claims::{Claim, declared, margin_words, own_metric};
 pub use fuzz::{Fuzz, RawFuzz, When};
 pub use known::KnownSplat;
 pub use raw::RawSpec;
@@ -66,6 +67,10 @@ pub struct Spec {
     pub on_request: Vec<String>,
     /// What is measured, in order; a step's number is its place here.
     pub probes: Vec<Probe>,
+    /// What commands need in the guest.
+    pub pack: guest::Pack,
+    /// What the virtual machine is like.
+    pub machine: guest::MachineSpec,
     /// What candidates are judged by.
     pub claims: Vec<Claim>,
     /// Time the measuring may take.

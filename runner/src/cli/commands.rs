@@ -55,6 +55,7 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Resume(args) => work::resume(&args, &desk(&global)?),
         Command::Fuzz(args) => fuzz::fuzz(&args, &desk(&global)?),
         Command::Distill(args) => fuzz::distill(&args, &desk(&global)?),
+        Command::Uapi(args) => fuzz::uapi(&args, &desk(&global)?),
         Command::Replay(args) => fuzz::replay(&args, &desk(&global)?),
         Command::Minimize(args) => fuzz::minimize(&args, &desk(&global)?),
         Command::Mutants(args) => fuzz::mutants(&args, &desk(&global)?),

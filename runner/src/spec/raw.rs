@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use super::guest::{MachineSpec, Pack};
 use super::{Gate, KnownSplat, Prediction, RawFuzz, Role, Thread};
 
 /// `bakeoff.yaml`, key for key.
@@ -41,6 +42,12 @@ pub struct RawSpec {
     pub on_request: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
+    /// What commands need in the guest.
+    #[serde(default)]
+    pub pack: Pack,
+    /// What the virtual machine is like, where it is not as usual.
+    #[serde(default)]
+    pub machine: MachineSpec,
     /// What candidates are judged by; left out: by what the probes declare.
     #[serde(default)]
     pub claims: Vec<RawClaim>,

@@ -36,6 +36,8 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes,
+        pack,
+        machine,
         claims,
         budget,
         gates,
@@ -85,6 +87,10 @@ pub(super) fn resolve(
         }
     }
     let all_profiles = [profiles.clone(), on_request.clone()].concat();
+
+    pack.check(&dir).map_err(|why| Wrong::key(&top("pack"), why))?;
+    let kernels = [known.clone(), all_profiles.clone()].concat();
+    machine.check(&dir, &kernels).map_err(|why| Wrong::key(&top("machine"), why))?;
 
     let resolved_probes = resolve_probes(probes, &all_profiles, &top("probes"))?;
     let mut resolved_claims: Vec<super::Claim> = Vec::new();
@@ -148,6 +154,8 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes: resolved_probes,
+        pack,
+        machine,
         claims: resolved_claims,
         budget,
         gates,
@@ -348,6 +356,8 @@ fn measurements(raw: RawProbe) -> Checked<Vec<Probe>> {
             let at = why.parameter().map_or_else(Way::top, place);
             Wrong::value(&at, suggest_unknown(&why.to_string()))
         })?;
+        let own_time = condition.block_ms.filter(|_| block_ms.is_none());
+        let step = Step { block_ms: own_time.unwrap_or(step.block_ms), ..step };
         let label = format!("{probe}/{}", condition.label);
         let profiles = profiles.clone();
         Ok(Probe { step, label, visits, profiles, own_boot, quick })
@@ -494,7 +504,7 @@ fn check_words(what: &str, words: &[String], known: &[String], at: &Way) -> Chec
 /// Profiles there is a fragment for: `kconfigs/<profile>.config`, except the
 /// architectures' and the common ones.
 pub(crate) fn profile_names(data: &DataDir) -> Result<Vec<String>> {
-    let mut common = vec!["base".to_owned()];
+    let mut common = vec!["base".to_owned(), "disk".to_owned()];
     common.extend(crate::spec::arch::Arch::names(data)?);
     let files = data.list("kconfigs")?;
     let names = files.iter().filter_map(|f| f.strip_suffix(".config").map(str::to_owned));

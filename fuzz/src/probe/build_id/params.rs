@@ -198,7 +198,13 @@ impl Asked {
                 measured_by: Some(WRITER_DUTY),
             });
         }
-        Condition { label: self.label(), words: self.words(), axes, host: self.host() }
+        Condition {
+            label: self.label(),
+            words: self.words(),
+            axes,
+            host: self.host(),
+            ..Condition::default()
+        }
     }
 
     /// What the host has to do.

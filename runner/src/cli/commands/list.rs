@@ -68,7 +68,7 @@ fn candidates(dir: &Path, global: &Global) -> Result<String> {
         let spec = Spec::load(&folder, &data)?;
         for candidate in &spec.candidates {
             let role = word(candidate.role);
-            text.push_str(&format!("  {:<18} {role:<10} {}\n", candidate.name, candidate.title));
+            text.push_str(&format!("  {:<18} {role:<16} {}\n", candidate.name, candidate.title));
             for (base, series) in &candidate.on {
                 let what = match series {
                     Series::Stock => "the stock tree".to_owned(),

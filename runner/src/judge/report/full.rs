@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The tables behind the page: every row of the report in words, for each format.
 
+use indexmap::IndexMap;
+
 use super::words::{
-    View, against, calls, difference, direction, interval, mark, measured, number, of, value,
+    View, against, calls, difference, direction, interval, measured, number, of, value,
     wrong_word,
 };
 use super::fuzz;
@@ -39,19 +41,20 @@ fn table(title: &str, note: &str, heads: &[&'static str]) -> Table {
 /// All of them that have rows.
 pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
     let mut all = vec![
-        verdicts(view),
-        claims(view),
-        claim_conditions(view),
-        measures(view),
-        causes(view),
-        wrong(view),
+        verdicts(view)];
+    all.extend(claims(view));
+    all.extend([claim_remarks(view), claim_conditions(view)]);
+    all.extend(measures(view));
+    all.push(causes(view));
+    all.extend(wrong(view));
+    all.extend([
         splats(view),
         blind(view),
         cells(view),
         gates(view),
         predictions(view),
         not_tested(view),
-    ];
+    ]);
     all.extend(fuzz::tables(view.report));
     all.retain(|table| !table.rows.is_empty());
     all
@@ -67,33 +70,46 @@ fn verdicts(view: &View<'_>) -> Table {
     all
 }
 
-fn claims(view: &View<'_>) -> Table {
+/// A table for each claim.
+fn claims(view: &View<'_>) -> Vec<Table> {
     let note = format!(
-        "Differences from the reference, points of a share or per cent of a number; all \
-         intervals hold together with {:.0}%.",
+        "Differences from {}; the intervals of all claims hold together with {:.0}%.",
+        view.reference(),
         100.0 * view.report.run.confidence
     );
-    let heads =
-        ["candidate", "on", "claim", ">value", ">differs", "interval", ">visits", "reading"];
-    let mut all = table("Claims", &note, &heads);
+    let heads = ["candidate", "on", ">value", "differs", "interval", ">visits", "reading"];
+    let mut all = Vec::new();
+    for info in &view.report.run.claims {
+        let title = format!("Claim {}: {} (margin {})", info.name, info.question, info.margin);
+        let mut part = table(&title, &note, &heads);
+        for row in view.report.claims.iter().filter(|row| row.claim == info.name) {
+            let own = row.estimate.is_none() && !view.contends(&row.place);
+            part.add(
+                &row.place,
+                vec![
+                    row.place.candidate.clone(),
+                    view.at(&row.place),
+                    value(row.kind, &row.unit, row.value),
+                    difference(row),
+                    interval(row),
+                    row.visits.to_string(),
+                    if own { "-".into() } else { word(row.reading) },
+                ],
+            );
+        }
+        all.push(part);
+    }
+    all
+}
+
+fn claim_remarks(view: &View<'_>) -> Table {
+    let mut all = table("Claims: load, lost samples, what is open", "", &[]);
     for row in &view.report.claims {
-        let own = row.estimate.is_none() && !view.contends(&row.place);
-        let reading = if own { "-" } else { mark(row.reading).1 };
-        let mut words = vec![reading.to_owned()];
-        words.extend(aside(row));
-        all.add(
-            &row.place,
-            vec![
-                row.place.candidate.clone(),
-                view.at(&row.place),
-                row.claim.clone(),
-                value(row.kind, &row.unit, row.value),
-                difference(row),
-                interval(row),
-                row.visits.to_string(),
-                words.join("; "),
-            ],
-        );
+        let words = aside(row);
+        if !words.is_empty() {
+            let whose = format!("{}, {} on {}", row.claim, row.place.candidate, view.at(&row.place));
+            all.add(&row.place, vec![whose, words.join("; ")]);
+        }
     }
     all
 }
@@ -137,60 +153,60 @@ fn claim_conditions(view: &View<'_>) -> Table {
     all
 }
 
-fn measures(view: &View<'_>) -> Table {
+/// A table for each metric under each condition.
+fn measures(view: &View<'_>) -> Vec<Table> {
     let note = "Shown, not judged; each interval is of its row alone, at 95%.";
-    let heads = ["condition", "metric", "candidate", "on", ">calls", ">visits", "measured"];
-    let mut all = table("Measured", note, &heads);
+    let heads = ["candidate", "on", ">calls", ">visits", "measured"];
+    let mut all: IndexMap<(&str, &str), Table> = IndexMap::new();
     for row in &view.report.measures {
-        all.add(
+        let part = all.entry((&row.condition, &row.means)).or_insert_with(|| {
+            table(&format!("{}: {}", row.condition, row.means), note, &heads)
+        });
+        part.add(
             &row.place,
             vec![
-                row.condition.clone(),
-                row.metric.clone(),
                 row.place.candidate.clone(),
                 view.cell(&row.place),
                 calls(row),
-                format!("{} in {}", row.visits, row.boots),
+                format!("{} in {} boots", row.visits, row.boots),
                 measured(row),
             ],
         );
     }
-    all
+    all.into_values().collect()
 }
 
 fn causes(view: &View<'_>) -> Table {
     let note = "Calls that failed by cause, and calls that do not count.";
-    let mut all = table("Why calls fail", note, &["condition", "candidate", "on", "causes"]);
+    let mut all = table("Why calls fail", note, &[]);
     for row in &view.report.measures {
         let causes = row.causes.iter().map(|(why, n)| format!("{why} {}", count(*n)));
         let out = row.excluded.iter().map(|(why, n)| format!("not counted: {why} {}", count(*n)));
         let words: Vec<String> = causes.chain(out).collect();
         if !words.is_empty() {
-            all.add(
-                &row.place,
-                vec![
-                    row.condition.clone(),
-                    row.place.candidate.clone(),
-                    view.cell(&row.place),
-                    words.join(", "),
-                ],
-            );
+            let Place { candidate, .. } = &row.place;
+            let at = view.cell(&row.place);
+            let whose = format!("{}, {}, {candidate} on {at}", row.condition, row.means);
+            all.add(&row.place, vec![whose, words.join(", ")]);
         }
     }
     all
 }
 
-fn wrong(view: &View<'_>) -> Table {
+/// A table for each condition.
+fn wrong(view: &View<'_>) -> Vec<Table> {
     let note = "Expected: at the negative control's rate. Fewer than three, and zero shows nothing.";
-    let heads = ["condition", "candidate", "on", ">wrong", ">of", ">expected", "reading"];
-    let mut all = table("Answers that must never be wrong", note, &heads);
+    let heads = ["candidate", "on", ">wrong", ">of", ">expected", "reading"];
+    let mut all: IndexMap<(&str, &str), Table> = IndexMap::new();
     for row in &view.report.wrong {
         let causes = row.causes.iter().map(|(why, n)| format!("; {why} {}", count(*n)));
         let seen = if row.wrong > 0 { format!(", in {} boots", of(row.seen)) } else { String::new() };
-        all.add(
+        let part = all.entry((&row.condition, &row.means)).or_insert_with(|| {
+            table(&format!("Never wrong: {}, {}", row.condition, row.means), note, &heads)
+        });
+        part.add(
             &row.place,
             vec![
-                format!("{}: {}", row.means, row.condition),
                 row.place.candidate.clone(),
                 view.cell(&row.place),
                 count(row.wrong),
@@ -200,7 +216,7 @@ fn wrong(view: &View<'_>) -> Table {
             ],
         );
     }
-    all
+    all.into_values().collect()
 }
 
 fn splats(view: &View<'_>) -> Table {

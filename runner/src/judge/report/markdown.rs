@@ -43,7 +43,9 @@ fn page_text(page: &Page<'_>) -> String {
         out.push('\n');
     }
     for part in &page.parts {
-        out.push_str(&format!("**{}**\n\n", capital(part.title)));
+        let note = &part.note;
+        let note = if note.is_empty() { String::new() } else { format!(" ({})", escape(note)) };
+        out.push_str(&format!("**{}**{note}\n\n", capital(part.title)));
         items(&mut out, &part.items);
     }
     out.push_str(&format!("{}\n", escape(&page.head.join(" "))));

@@ -151,6 +151,8 @@ fn line<'a>(
     });
     let ends: Vec<CellEnd> = cells.map(|cell| cell.end).collect();
     // A kernel that ran and then died has numbers of its own.
+    let died = ends.iter().find(|end| matches!(end, CellEnd::Panicked | CellEnd::Hung));
+    let new = died.map_or(new, |end| verdict_words(*end).to_owned());
     let ran = ends.iter().any(|end| {
         matches!(end, CellEnd::Ran | CellEnd::Panicked | CellEnd::Hung)
     });

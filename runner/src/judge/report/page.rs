@@ -14,23 +14,27 @@ use super::words::{
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
-    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, SplatReading, Verdict, WrongReading,
-    WrongRow,
+    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, Verdict, WrongReading,
+    SplatRow, WrongRow,
 };
 use crate::spec::Role;
 
-/// What a page can do without, in the order in which it does.
+/// What a page can do without.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Squeeze {
     /// Items of a list.
     items: usize,
     /// Sentences on a candidate.
     sentences: usize,
+    /// Which files a candidate touches.
+    touches: bool,
+    /// Characters of a claim's question; 0: the questions go.
+    question: usize,
     /// Candidates that are ok are named together.
     ok_together: bool,
     /// Columns in which nobody differs are named, not shown.
     fold_columns: bool,
-    /// Lines of the matrix with nothing to see are named, not shown.
+    /// Candidates with nothing to see in the matrix are named, not shown.
     fold_lines: bool,
     /// Candidates that get a word of their own.
     candidates: usize,
@@ -38,74 +42,52 @@ pub(super) struct Squeeze {
     lines: usize,
     /// Columns of the matrix.
     columns: usize,
-    /// The claims' questions.
-    questions: bool,
 }
 
 const ALL: Squeeze = Squeeze {
     items: 5,
     sentences: 6,
+    touches: true,
+    question: MOST,
     ok_together: false,
     fold_columns: false,
     fold_lines: false,
     candidates: usize::MAX,
     lines: usize::MAX,
     columns: usize::MAX,
-    questions: true,
+};
+/// Lists and sentences are short, all claims and candidates are there.
+const SHORT: Squeeze = Squeeze { items: 2, sentences: 3, touches: false, question: 40, ..ALL };
+/// What is as it should be is named, not shown.
+const FOLDED: Squeeze = Squeeze {
+    items: 1,
+    sentences: 2,
+    ok_together: true,
+    fold_columns: true,
+    fold_lines: true,
+    ..SHORT
 };
 
-/// From everything to what is always there.
-pub(super) const SQUEEZES: [Squeeze; 9] = [
+/// From everything to what is always there, in the order in which things go.
+pub(super) const SQUEEZES: [Squeeze; 11] = [
     ALL,
     Squeeze { items: 3, ..ALL },
-    Squeeze { items: 2, sentences: 3, ..ALL },
-    Squeeze { items: 2, sentences: 3, ok_together: true, ..ALL },
-    Squeeze { items: 1, sentences: 2, ok_together: true, fold_columns: true, ..ALL },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        ..ALL
-    },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        candidates: 6,
-        questions: false,
-        columns: 8,
-        ..ALL
-    },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        candidates: 4,
-        questions: false,
-        columns: 6,
-        lines: 12,
-    },
-    Squeeze {
-        items: 1,
-        sentences: 1,
-        ok_together: true,
-        fold_columns: true,
-        fold_lines: true,
-        candidates: 2,
-        questions: false,
-        columns: 3,
-        lines: 12,
-    },
+    Squeeze { items: 2, ..ALL },
+    Squeeze { items: 2, touches: false, ..ALL },
+    Squeeze { question: MOST, ..SHORT },
+    SHORT,
+    Squeeze { ok_together: true, items: 1, sentences: 2, ..SHORT },
+    FOLDED,
+    Squeeze { candidates: 6, question: 0, columns: 8, ..FOLDED },
+    Squeeze { candidates: 4, question: 0, columns: 6, lines: 12, sentences: 1, ..FOLDED },
+    Squeeze { candidates: 2, question: 0, columns: 3, lines: 12, sentences: 1, ..FOLDED },
 ];
 
 /// The longest piece of foreign text on the page.
 const MOST: usize = 160;
+
+/// Where all of it can be looked up.
+const EVIDENCE: &str = "RUN/report.html, RUN/report.json; tables: bakeoff report RUN --full";
 
 /// Something with a name in front.
 pub(super) struct Item {
@@ -120,6 +102,8 @@ fn item(label: impl Into<String>, text: impl Into<String>) -> Item {
 /// A part of the page.
 pub(super) struct Part {
     pub(super) title: &'static str,
+    /// What its words mean, next to the title; may be empty.
+    pub(super) note: String,
     pub(super) items: Vec<Item>,
 }
 
@@ -145,23 +129,18 @@ impl<'a> Page<'a> {
         let mut matrix = Matrix::new(view);
         let readings = matrix.readings();
         let left_out = shrink(&mut matrix, squeeze);
+        let part = |title, items| Part { title, note: String::new(), items };
         let mut parts = vec![
-            Part { title: "READING IT", items: reading(view, squeeze) },
-            Part { title: "WRONG ANSWERS", items: wrong(view, squeeze) },
-            Part { title: "SPLATS", items: splats(view, squeeze) },
-            Part { title: "CONTROLS", items: controls(view) },
-            Part { title: "GATES AND PREDICTIONS", items: expected(report, squeeze) },
-            Part { title: "NOT ANSWERED", items: not_answered(view, squeeze) },
-            Part { title: "TO DECIDE", items: to_decide(view, squeeze) },
-            Part { title: "LEFT OUT", items: left_out },
-            Part {
-                title: "EVIDENCE",
-                items: vec![item(
-                    "",
-                    "RUN/report.html (charts, tables, logs), RUN/report.json (each number with \
-                     its files); bakeoff report RUN --full has the tables.",
-                )],
-            },
+            part("READING IT", reading(view, squeeze)),
+            wrong(view, squeeze),
+            part("SPLATS", splats(view, squeeze)),
+            part("CONTROLS", controls(view)),
+            part("GATES", gates(report)),
+            part("PREDICTIONS", predictions(report, squeeze)),
+            part("NOT ANSWERED", not_answered(view, squeeze)),
+            part("TO DECIDE", to_decide(view, squeeze)),
+            part("LEFT OUT", left_out),
+            part("EVIDENCE", vec![item("", EVIDENCE)]),
         ];
         parts.retain(|part| !part.items.is_empty());
         Page {
@@ -173,7 +152,7 @@ impl<'a> Page<'a> {
                 asked.map_or_else(|| format!("\"{}\"", thread.subject), Clone::clone)
             }),
             answer: answer(view),
-            asked: if squeeze.questions { asked(report) } else { Vec::new() },
+            asked: if squeeze.question > 0 { asked(report, squeeze) } else { Vec::new() },
             legend: legend(view, &matrix, &readings),
             matrix,
             parts,
@@ -201,22 +180,24 @@ fn shrink(matrix: &mut Matrix<'_>, squeeze: &Squeeze) -> Vec<Item> {
     names("Claims", columns.map(|c| plain(c, 40)).collect());
     matrix.without_columns(&over);
     if squeeze.fold_lines {
-        let quiet = |line: &super::matrix::Line<'_>| matrix.is_quiet(line);
-        let folded: Vec<bool> = matrix.lines.iter().map(quiet).collect();
-        let named = matrix.lines.iter().zip(&folded).filter(|(_, folded)| **folded);
-        names(
-            "Without a loss, a splat or anything open",
-            named.map(|(l, _)| format!("{} ({})", plain(l.candidate, 40), l.target)).collect(),
-        );
-        let mut folded = folded.into_iter();
-        matrix.lines.retain(|_| !folded.next().unwrap_or(false));
+        let told: BTreeSet<&str> = matrix
+            .lines
+            .iter()
+            .filter(|line| !matrix.is_quiet(line))
+            .map(|line| line.candidate)
+            .collect();
+        let mut quiet = Vec::new();
+        for line in matrix.lines.iter().filter(|line| !told.contains(line.candidate)) {
+            add(&mut quiet, plain(line.candidate, 40));
+        }
+        names("No worse in anything, no splat", quiet);
+        matrix.lines.retain(|line| told.contains(line.candidate));
     }
     if matrix.lines.len() > squeeze.lines {
         let over = matrix.lines.split_off(squeeze.lines);
-        names(
-            "Lines of the matrix",
-            over.iter().map(|l| format!("{} ({})", plain(l.candidate, 40), l.target)).collect(),
-        );
+        let mut left = Vec::new();
+        over.iter().for_each(|line| add(&mut left, plain(line.candidate, 40)));
+        names("Lines of the matrix", left);
     }
     told
 }
@@ -267,25 +248,26 @@ fn head(report: &Report) -> Vec<String> {
     let machine = format!("{} {}", shared(&environment.qemu, program), shared(&environment.accel, accel));
     first.push(machine.trim().to_owned());
     first.push(shared(&environment.compiler, program));
-    first.push(format!("{} a guest", counted(u64::from(environment.guest_cpus), "CPU")));
     first.push(format!("seed {}", run.seed));
     first.retain(|part| !part.is_empty());
-    let minutes = format!("{:.0} minutes of boots", run.boot_minutes);
+    let begun = run.started.split('T').next().unwrap_or_default();
+    let visits = counted(run.visits, "visit");
     let mut all = vec![
         format!("{}.", first.join("; ")),
-        format!("Begun {}; {minutes}, {}.", plain(&run.started, 40), counted(run.visits, "visit")),
+        format!("{}: {visits} in {:.0} minutes of boots.", plain(begun, 40), run.boot_minutes),
     ];
     if environment.accel.values().any(|accel| accel == "tcg") {
-        all.push("Emulated: this compares patches; no number is one of real hardware.".into());
+        all.push("Emulated: patches compare, no number is that of real hardware.".into());
     }
     all
 }
 
-fn asked(report: &Report) -> Vec<Item> {
+fn asked(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
     let told = report.run.claims.iter().map(|claim| {
         let default = if claim.by_default { ", by default" } else { "" };
-        let question = plain(&claim.question, MOST);
-        item(plain(&claim.name, 40), format!("{question} (margin {}{default})", claim.margin))
+        let question = plain(&claim.question, squeeze.question);
+        let margin = &claim.margin;
+        item(plain(&claim.name, 40), format!("{question} Margin {margin}{default}."))
     });
     told.collect()
 }
@@ -301,7 +283,7 @@ fn legend(view: &View<'_>, matrix: &Matrix<'_>, readings: &[ClaimReading]) -> Ve
                 format!("{mark} {words}")
             })
             .collect();
-        all.push(format!("{}.", marks.join("   ")));
+        all.push(format!("{}.", marks.join(", ")));
         let mut units: Vec<&str> = Vec::new();
         for row in view.report.claims.iter() {
             let unit = unit_of(row.kind);
@@ -316,9 +298,12 @@ fn legend(view: &View<'_>, matrix: &Matrix<'_>, readings: &[ClaimReading]) -> Ve
             100.0 * view.report.run.confidence
         ));
     }
-    let unsure = |l: &super::matrix::Line<'_>| l.new.ends_with('?') || l.wrong.ends_with('?');
-    if matrix.lines.iter().any(unsure) {
-        all.push("N?: seen once, not confirmed. 0?: none, but hardly any were expected.".into());
+    let mut marks = matrix.lines.iter().flat_map(|line| [&line.new, &line.wrong]);
+    if marks.clone().any(|mark| mark.ends_with('?') && mark != "0?") {
+        all.push("N?: seen in one boot, not confirmed.".into());
+    }
+    if marks.any(|mark| mark == "0?") {
+        all.push("0?: none, but hardly any were expected.".into());
     }
     all
 }
@@ -360,11 +345,11 @@ fn answer(view: &View<'_>) -> String {
     if fates.is_empty() {
         return "No contender: nothing was compared.".into();
     }
+    if view.report.cells.is_empty() {
+        return "Nothing ran.".into();
+    }
     if view.report.cells.iter().all(|cell| cell.end == CellEnd::Waiting) {
         return "Nothing ran yet.".into();
-    }
-    if view.report.verdicts.is_empty() {
-        return "Nothing ran.".into();
     }
     let of = |verdict| fates.iter().filter(move |fate| fate.verdict == verdict);
     // Few are named with what decides; many are counted and named.
@@ -422,18 +407,23 @@ fn answer(view: &View<'_>) -> String {
 
 /// Ends of cells that are a candidate's own, by words.
 fn ends(view: &View<'_>, name: &str) -> Vec<String> {
-    let mut by_words: Vec<(String, Vec<String>)> = Vec::new();
+    let mut by_words: Vec<(String, Vec<String>, Option<&str>)> = Vec::new();
     for cell in view.report.cells.iter().filter(|cell| cell.place.candidate == name) {
-        if matches!(cell.end, CellEnd::Ran | CellEnd::Waiting | CellEnd::Error) {
+        let ours = matches!(cell.end, CellEnd::Waiting | CellEnd::Error);
+        if ours || matches!(cell.end, CellEnd::Ran | CellEnd::NotPortable) {
             continue;
         }
         let words = verdict_words(cell.end).to_owned();
-        match by_words.iter_mut().find(|(known, _)| *known == words) {
-            Some((_, at)) => add(at, view.at(&cell.place)),
-            None => by_words.push((words, vec![view.at(&cell.place)])),
+        match by_words.iter_mut().find(|(known, ..)| *known == words) {
+            Some((_, at, _)) => add(at, view.at(&cell.place)),
+            None => by_words.push((words, vec![view.at(&cell.place)], cell.note.as_deref())),
         }
     }
-    by_words.iter().map(|(words, at)| format!("{words}{}", view.on(at))).collect()
+    let note = |note: &str| format!(": {}", plain(note, 100));
+    let told = by_words.iter().map(|(words, at, why)| {
+        format!("{words}{}{}", view.on(at), why.map(note).unwrap_or_default())
+    });
+    told.collect()
 }
 
 /// Claims of a candidate that read so, each with its rows.
@@ -454,21 +444,25 @@ fn by_claim<'a>(
     all
 }
 
-/// Each claim with how much, where; claims that read alike share the place.
+/// Each claim with how much, and where, if that is not everywhere. Of many claims the
+/// names, and how much over all of them.
 fn sized(view: &View<'_>, claims: &[(String, Vec<&ClaimRow>)]) -> String {
+    const NAMED: usize = 3;
+    if claims.len() > NAMED {
+        let names: Vec<String> = claims.iter().map(|(claim, _)| claim.clone()).collect();
+        let rows: Vec<&ClaimRow> = claims.iter().flat_map(|(_, rows)| rows.clone()).collect();
+        return format!("{} by {}{}", shorten(&names, NAMED), size(&rows), where_from(view, &rows));
+    }
     let one = |(claim, rows): &(String, Vec<&ClaimRow>)| {
-        let mut sizes: Vec<(String, Vec<String>)> = Vec::new();
-        for row in rows {
-            let (size, at) = (size(row), view.at(&row.place));
-            match sizes.iter_mut().find(|(known, _)| *known == size) {
-                Some((_, places)) => add(places, at),
-                None => sizes.push((size, vec![at])),
-            }
-        }
-        let told = sizes.iter().map(|(size, at)| format!("{size}{}", view.on(at)));
-        format!("{claim} by {}", list(&told.collect::<Vec<_>>()))
+        format!("{claim} by {}{}", size(rows), where_from(view, rows))
     };
-    claims.iter().map(one).collect::<Vec<_>>().join("; ")
+    list(&claims.iter().map(one).collect::<Vec<_>>())
+}
+
+fn where_from(view: &View<'_>, rows: &[&ClaimRow]) -> String {
+    let mut at = Vec::new();
+    rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
+    view.on(&at)
 }
 
 fn losses(view: &View<'_>, name: &str) -> Vec<String> {
@@ -476,12 +470,10 @@ fn losses(view: &View<'_>, name: &str) -> Vec<String> {
     if lost.is_empty() {
         return Vec::new();
     }
-    let claims: Vec<&str> = lost.iter().map(|(claim, _)| claim.as_str()).collect();
-    let mut at = Vec::new();
-    for row in lost.iter().flat_map(|(_, rows)| rows) {
-        add(&mut at, view.at(&row.place));
-    }
-    vec![format!("loses {}{}", shorten(&claims.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>(), 5), view.on(&at))]
+    let claims: Vec<String> = lost.iter().map(|(claim, _)| claim.clone()).collect();
+    let rows: Vec<&ClaimRow> = lost.into_iter().flat_map(|(_, rows)| rows).collect();
+    let on = where_from(view, &rows);
+    vec![format!("loses {}{on} ({})", shorten(&claims, 4), size(&rows))]
 }
 
 /// New splats, the control's splat, wrong answers.
@@ -539,11 +531,11 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
             | CellEnd::Hung => continue,
         };
         match words.iter_mut().find(|(known, _)| *known == word) {
-            Some((_, at)) => add(at, view.cell(&cell.place)),
-            None => words.push((word, vec![view.cell(&cell.place)])),
+            Some((_, at)) => add(at, view.at(&cell.place)),
+            None => words.push((word, vec![view.at(&cell.place)])),
         }
     }
-    all.extend(words.iter().map(|(word, at)| format!("{word} on {}", list(at))));
+    all.extend(words.iter().map(|(word, at)| format!("{word}{}", view.on(at))));
     for (reading, word) in
         [(ClaimReading::Open, "is not decided in"), (ClaimReading::NotReached, "is not measured in")]
     {
@@ -652,7 +644,7 @@ fn sentences(view: &View<'_>, name: &str, squeeze: &Squeeze) -> Vec<String> {
     }
     all.truncate(squeeze.sentences);
     let info = view.report.run.candidates.iter().find(|c| c.name == name);
-    if let Some(info) = info.filter(|info| !info.touches.is_empty() && squeeze.sentences > 2) {
+    if let Some(info) = info.filter(|info| squeeze.touches && !info.touches.is_empty()) {
         let files: Vec<String> = info
             .touches
             .iter()
@@ -674,105 +666,93 @@ fn at_most(mut items: Vec<Item>, most: usize, what: &str) -> Vec<Item> {
     items
 }
 
-/// Counts of wrong answers of one candidate on one target that read the same.
-struct Counts<'a> {
-    rows: Vec<&'a WrongRow>,
-    at: String,
-}
-
-impl Counts<'_> {
-    fn words(&self, by: &str) -> String {
-        let wrong = self.rows.iter().map(|row| row.wrong).sum();
-        let answers = self.rows.iter().map(|row| row.answers).sum();
-        let expected: Option<f64> = self.rows.iter().map(|row| row.expected).sum();
-        wrong_count(wrong, answers, expected, by)
-    }
-}
-
-fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
+/// Wrong answers of candidates, next to those that the negative control's rate would give.
+fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Part {
     let negative = view.of_role(Role::NegativeControl).next().unwrap_or("the negative control");
     let negative = plain(negative, 40);
-    let mut all = Vec::new();
+    let mut told: Vec<(Vec<String>, String)> = Vec::new();
     for reading in [WrongReading::Wrong, WrongReading::SeenOnce, WrongReading::None] {
         for name in view.of_role(Role::Contender).chain(view.of_role(Role::Reference)) {
-            let mut told = Vec::new();
-            for at in &view.targets {
-                let rows: Vec<&WrongRow> =
-                    view.wrong(name, *at).into_iter().filter(|r| r.reading == reading).collect();
-                if !rows.is_empty() {
-                    told.push(Counts { rows, at: view.target(at.0, at.1) });
-                }
-            }
-            if told.is_empty() {
+            let rows = view.report.wrong.iter().filter(|row| row.place.candidate == name);
+            let rows: Vec<&WrongRow> = rows.filter(|row| row.reading == reading).collect();
+            // That the reference is right goes without saying.
+            if rows.is_empty() || view.reference() == name && reading == WrongReading::None {
                 continue;
             }
-            let mut parts: Vec<String> = Vec::new();
-            for counts in &told {
-                let mut text = format!("{} on {}", counts.words(&negative), counts.at);
-                if reading != WrongReading::None {
-                    let mut conditions = Vec::new();
-                    counts.rows.iter().for_each(|r| add(&mut conditions, plain(&r.condition, 80)));
-                    text.push_str(&format!(" ({})", shorten(&conditions, 2)));
-                }
-                if reading == WrongReading::SeenOnce {
-                    text.push_str(", in one boot only");
-                }
-                parts.push(text);
+            let text = format!("{}.", counts(view, &rows, reading));
+            match told.iter_mut().find(|(_, known)| *known == text) {
+                Some((names, _)) => names.push(plain(name, 40)),
+                None => told.push((vec![plain(name, 40)], text)),
             }
-            // The rate is said to be whose it is once.
-            let by = format!(" at the rate of {negative}");
-            let text = parts.join("; ");
-            let text = match text.split_once(&by) {
-                Some((first, rest)) => format!("{first}{by}{}", rest.replace(&by, "")),
-                None => text,
-            };
-            all.push(item(plain(name, 40), format!("{text}.")));
         }
     }
-    let mut all = at_most(all, squeeze.items.max(2), "candidate");
-    let mut hidden: Vec<(String, Vec<String>)> = Vec::new();
+    let expects = told.iter().any(|(_, text)| text.contains("expected"));
+    let all = told.into_iter().map(|(names, text)| item(shorten(&names, 3), text)).collect();
+    let mut items = at_most(all, squeeze.items.max(2), "candidate");
+    let mut hidden: Vec<String> = Vec::new();
     for row in &view.report.wrong {
         if row.reading == WrongReading::NotShown && view.contends(&row.place) {
-            let at = view.at(&row.place);
-            match hidden.iter_mut().find(|(known, _)| *known == at) {
-                Some((_, conditions)) => add(conditions, plain(&row.condition, 80)),
-                None => hidden.push((at, vec![plain(&row.condition, 80)])),
-            }
+            let alike = view.report.wrong.iter().filter(|other| {
+                other.reading == WrongReading::NotShown
+                    && other.condition == row.condition
+                    && view.contends(&other.place)
+            });
+            let mut at = Vec::new();
+            alike.for_each(|other| add(&mut at, view.at(&other.place)));
+            add(&mut hidden, format!("{}{}", plain(&row.condition, 80), view.on(&at)));
         }
     }
-    for (at, conditions) in hidden.into_iter().take(squeeze.items.max(2)) {
-        all.push(item(
-            format!("not shown on {at}"),
-            format!(
-                "{}: {negative} would hardly give a wrong answer either.",
-                shorten(&conditions, squeeze.items)
-            ),
-        ));
+    if !hidden.is_empty() {
+        let hidden = shorten(&hidden, squeeze.items);
+        items.push(item("not shown:", format!("{hidden}; {negative} hardly errs there.")));
     }
-    all
+    let note = if expects { format!("expected: at the rate of {negative}") } else { String::new() };
+    Part { title: "WRONG ANSWERS", note, items }
 }
 
+/// Counts of one candidate that read the same, over all its targets.
+fn counts(view: &View<'_>, rows: &[&WrongRow], reading: WrongReading) -> String {
+    let wrong = rows.iter().map(|row| row.wrong).sum();
+    let answers = rows.iter().map(|row| row.answers).sum();
+    let expected: Option<f64> = rows.iter().map(|row| row.expected).sum();
+    let mut at = Vec::new();
+    rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
+    let mut text = wrong_count(wrong, answers, expected) + &view.on(&at);
+    if reading != WrongReading::None {
+        let mut conditions = Vec::new();
+        rows.iter().for_each(|row| add(&mut conditions, plain(&row.condition, 80)));
+        text.push_str(&format!(" ({})", shorten(&conditions, 2)));
+    }
+    if reading == WrongReading::SeenOnce {
+        text.push_str(", in one boot only");
+    }
+    text
+}
+
+/// Splats of contenders; what is the same of many is said once.
 fn splats(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
-    let mut told: Vec<(String, String)> = Vec::new();
+    // What is said, and of which candidates where.
+    let mut told: Vec<(String, Vec<&SplatRow>)> = Vec::new();
     let mut quiet: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let own = view.report.splats.iter().filter(|row| view.contends(&row.place));
-    let mut rows: Vec<_> = own.collect();
+    let mut rows: Vec<&SplatRow> =
+        view.report.splats.iter().filter(|row| view.contends(&row.place)).collect();
     rows.sort_by_key(|row| row.reading);
-    for row in rows {
-        let whose = format!("{} on {}", plain(&row.place.candidate, 40), view.cell(&row.place));
+    for row in &rows {
         let title = plain(&row.title, 100);
         let text = match row.reading {
-            SplatReading::Introduced => format!("new: {title}, in {}", against(row)),
-            SplatReading::SeenOnce => {
-                format!("{title}, in {}: not confirmed, blames nobody", against(row))
-            }
+            SplatReading::Introduced => format!("new: {title}, {}", against(row)),
+            SplatReading::SeenOnce => format!("{title}, {}: blames nobody yet", against(row)),
             SplatReading::Exposed => {
-                format!("{title}, in {}: more often than the reference", against(row))
+                format!("{title}, {}: more often than the reference", against(row))
             }
-            SplatReading::Control => format!("the control's: {title}, in {}", against(row)),
+            SplatReading::Control => format!("the control's: {title}, {}", against(row)),
             SplatReading::Fixed => {
-                let reason = plain(&row.reason, 80);
-                format!("{title}: {reason}; whether fixed, the diff tells")
+                let alike = rows
+                    .iter()
+                    .filter(|r| r.reading == SplatReading::Fixed && r.title == row.title);
+                let least = alike.map(|row| row.reason.as_str()).min_by_key(|r| first_number(r));
+                let least = plain(least.unwrap_or_default(), 80);
+                format!("{title} {least}; whether fixed, the diff tells")
             }
             SplatReading::Unclear => format!("{title}: {}", plain(&row.reason, MOST)),
             SplatReading::Present => {
@@ -784,21 +764,13 @@ fn splats(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
                 continue;
             }
         };
-        told.push((whose, text));
-    }
-    // What is the same of all is said once.
-    let mut merged: Vec<(Vec<String>, String)> = Vec::new();
-    for (whose, text) in told {
-        match merged.iter_mut().find(|(_, known)| *known == text) {
-            Some((names, _)) => add(names, whose),
-            None => merged.push((vec![whose], text)),
+        match told.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, rows)) => rows.push(row),
+            None => told.push((text, vec![row])),
         }
     }
-    let all: Vec<Item> = merged
-        .into_iter()
-        .map(|(names, text)| item(shorten(&names, 3), format!("{text}.")))
-        .collect();
-    let mut all = at_most(all, squeeze.items, "splat");
+    let all = told.into_iter().map(|(text, rows)| item(whose(view, &rows), format!("{text}.")));
+    let mut all = at_most(all.collect(), squeeze.items, "splat");
     for (why, titles) in quiet {
         let titles: Vec<String> = titles.into_iter().map(|title| plain(title, 80)).collect();
         all.push(item(why, format!("{}.", shorten(&titles, squeeze.items.min(2)))));
@@ -806,92 +778,124 @@ fn splats(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     all
 }
 
+/// Who has these rows: `each contender`, `a and b`, `a on arm64`.
+fn whose(view: &View<'_>, rows: &[&SplatRow]) -> String {
+    let mut by_name: Vec<(String, Vec<String>)> = Vec::new();
+    for row in rows {
+        let name = plain(&row.place.candidate, 40);
+        match by_name.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, at)) => add(at, view.at(&row.place)),
+            None => by_name.push((name, vec![view.at(&row.place)])),
+        }
+    }
+    let everywhere = by_name.iter().all(|(_, at)| view.everywhere(at));
+    let contenders = view.of_role(Role::Contender).count();
+    if everywhere && contenders > 1 && by_name.len() == contenders {
+        return "each contender".into();
+    }
+    let names = by_name.iter().map(|(name, at)| format!("{name}{}", view.on(at)));
+    shorten(&names.collect::<Vec<_>>(), 3)
+}
+
+/// The first number in a text; separators are skipped.
+fn first_number(text: &str) -> u64 {
+    let digits = text.chars().skip_while(|c| !c.is_ascii_digit());
+    let digits = digits.take_while(|c| c.is_ascii_digit() || *c == ',');
+    digits.filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(u64::MAX)
+}
+
 /// What control and negative control showed: whether the run can see what it looks for.
 fn controls(view: &View<'_>) -> Vec<Item> {
     let mut all = Vec::new();
+    let never = |at: &[String]| {
+        let all = view.targets.iter().map(|(base, arch)| view.target(base, arch));
+        let without: Vec<String> = all.filter(|target| !at.contains(target)).collect();
+        if without.is_empty() { String::new() } else { format!("; never on {}", list(&without)) }
+    };
     for name in view.of_role(Role::Control) {
         let rows = view.report.splats.iter();
-        let own: Vec<_> = rows
+        let own: Vec<&SplatRow> = rows
             .filter(|r| r.place.candidate == name && r.reading == SplatReading::Control)
             .collect();
-        let mut parts = Vec::new();
-        for at in &view.targets {
-            let here = own.iter().filter(|r| r.place.base == at.0 && r.place.arch == at.1);
-            let times: u64 = here.clone().map(|row| row.count).sum();
-            let boots = here.map(|row| row.seen).max_by_key(|seen| seen.k);
-            let target = view.target(at.0, at.1);
-            parts.push(match boots {
-                Some(seen) => {
-                    format!("{} in {} boots on {target}", counted(times, "time"), of(seen))
-                }
-                None => format!("never on {target}"),
-            });
+        let (mut titles, mut at, mut boots, mut times) = (Vec::new(), Vec::new(), KOfN::default(), 0);
+        for row in &own {
+            add(&mut titles, plain(&row.title, 80));
+            add(&mut at, view.at(&row.place));
+            times += row.count;
         }
-        let mut titles = Vec::new();
-        own.iter().for_each(|row| add(&mut titles, plain(&row.title, 80)));
+        // The boots of one report each: the one that comes most often.
+        for target in &view.targets {
+            let here = own.iter().filter(|r| view.at(&r.place) == view.target(target.0, target.1));
+            let most = here.map(|row| row.seen).max_by_key(|seen| seen.k).unwrap_or_default();
+            boots = KOfN { k: boots.k + most.k, n: boots.n + most.n };
+        }
         let text = if own.is_empty() {
             "shows no splat of its own: nothing tells whether one is gone.".to_owned()
         } else {
-            format!("shows {}: {}.", shorten(&titles, 2), list(&parts))
+            let (titles, times, never) = (shorten(&titles, 2), counted(times, "time"), never(&at));
+            format!("shows {titles} {times} in {} boots{never}.", of(boots))
         };
         all.push(item(plain(name, 40), text));
     }
     for name in view.of_role(Role::NegativeControl) {
-        let mut parts = Vec::new();
-        for at in &view.targets {
-            let rows = view.wrong(name, *at);
-            let (wrong, answers) = rows
-                .iter()
-                .fold((0, 0), |(wrong, answers), row| (wrong + row.wrong, answers + row.answers));
-            if answers > 0 {
-                let text = wrong_count(wrong, answers, None, "");
-                parts.push(format!("{text} on {}", view.target(at.0, at.1)));
+        let rows = view.report.wrong.iter().filter(|row| row.place.candidate == name);
+        let (mut at, mut wrong, mut answers) = (Vec::new(), 0, 0);
+        for row in rows {
+            (wrong, answers) = (wrong + row.wrong, answers + row.answers);
+            if row.wrong > 0 {
+                add(&mut at, view.at(&row.place));
             }
         }
-        let text = if parts.is_empty() { "gave no answers".to_owned() } else { list(&parts) };
-        all.push(item(plain(name, 40), format!("{text}.")));
+        let text = if answers == 0 {
+            "gave no answers.".to_owned()
+        } else {
+            format!("{}{}.", wrong_count(wrong, answers, None), never(&at))
+        };
+        all.push(item(plain(name, 40), text));
     }
     all
 }
 
-fn expected(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
-    let mut all = Vec::new();
-    let states = |states: Vec<GateState>, words: [&str; 3]| {
-        let each = [GateState::Passed, GateState::Failed, GateState::Undecided];
-        let told = each.iter().zip(words).filter_map(|(state, word)| {
-            let times = states.iter().filter(|known| *known == state).count();
-            (times > 0).then(|| format!("{times} {word}"))
-        });
-        list(&told.collect::<Vec<_>>())
+/// How many stand how: `5 confirmed and 1 refuted`.
+fn states(states: impl Iterator<Item = GateState> + Clone, words: [&str; 3]) -> String {
+    let each = [GateState::Passed, GateState::Failed, GateState::Undecided];
+    let told = each.iter().zip(words).filter_map(|(state, word)| {
+        let times = states.clone().filter(|known| known == state).count();
+        (times > 0).then(|| format!("{times} {word}"))
+    });
+    list(&told.collect::<Vec<_>>())
+}
+
+fn gates(report: &Report) -> Vec<Item> {
+    if report.gates.is_empty() {
+        return Vec::new();
+    }
+    let all = report.gates.iter().map(|row| row.state);
+    vec![item("", format!("{}.", states(all, ["passed", "failed", "undecided"])))]
+}
+
+fn predictions(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
+    if report.predictions.is_empty() {
+        return Vec::new();
+    }
+    let all = report.predictions.iter().map(|row| row.state);
+    let mut refuted = Vec::new();
+    for row in report.predictions.iter().filter(|row| row.state == GateState::Failed) {
+        add(&mut refuted, format!("\"{}\"", plain(row.says.trim_end_matches('.'), 80)));
+    }
+    let refuted = if refuted.is_empty() {
+        String::new()
+    } else {
+        format!(" Refuted: {}.", shorten(&refuted, squeeze.items.min(2)))
     };
-    if !report.gates.is_empty() {
-        let all_states = report.gates.iter().map(|row| row.state).collect();
-        all.push(item(
-            "gates",
-            format!("{}.", states(all_states, ["passed", "failed", "undecided"])),
-        ));
-    }
-    if !report.predictions.is_empty() {
-        let all_states = report.predictions.iter().map(|row| row.state).collect();
-        let mut refuted = Vec::new();
-        for row in report.predictions.iter().filter(|row| row.state == GateState::Failed) {
-            add(&mut refuted, format!("\"{}\"", plain(row.says.trim_end_matches('.'), 80)));
-        }
-        let refuted = if refuted.is_empty() {
-            String::new()
-        } else {
-            format!(" Refuted: {}.", shorten(&refuted, squeeze.items.min(2)))
-        };
-        let amended = report.predictions.iter().filter(|row| row.amended.is_some()).count();
-        let amended = if amended > 0 {
-            format!(" {amended} amended after results were known.")
-        } else {
-            String::new()
-        };
-        let told = states(all_states, ["confirmed", "refuted", "undecided"]);
-        all.push(item("predictions", format!("{told}.{refuted}{amended}")));
-    }
-    all
+    let amended = report.predictions.iter().filter(|row| row.amended.is_some()).count();
+    let amended = if amended > 0 {
+        format!(" {amended} amended after results were known.")
+    } else {
+        String::new()
+    };
+    let told = states(all, ["confirmed", "refuted", "undecided"]);
+    vec![item("", format!("{told}.{refuted}{amended}"))]
 }
 
 /// What was not tested, the same reasons together.
@@ -954,19 +958,23 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
                 Some(needs) if needs.on_the_margin => {
                     "lies on its margin, more visits hardly help".to_owned()
                 }
-                Some(needs) => format!(
-                    "{} more of each condition, {} min",
-                    counted(u64::from(needs.visits), "visit"),
-                    needs.minutes.ceil()
-                ),
+                Some(needs) => {
+                    format!("{}, {} min", counted_more(needs.visits), needs.minutes.ceil())
+                }
                 None => plain(&row.reason, MOST),
             };
             let interval = interval(row);
             let interval = if interval.is_empty() { String::new() } else { format!(" {interval}") };
-            let near = if near.is_empty() { near } else { format!(": {near}") };
+            let near = if near.is_empty() { near } else { format!(", {near}") };
             item(whose, format!("{}{interval}{near}.", plain(&row.claim, 40)))
         })
         .collect();
     all.extend(at_most(each, squeeze.items, "claim"));
     all
+}
+
+/// `24 more visits`.
+fn counted_more(visits: u32) -> String {
+    let plural = if visits == 1 { "" } else { "s" };
+    format!("{} more visit{plural}", count(u64::from(visits)))
 }

@@ -79,8 +79,9 @@ fn page_text(page: &Page<'_>) -> String {
                 out.push_str(&wrap(&one.text, WIDTH, &format!("{}  ", part.title), "  "));
             }
             all => {
-                out.push_str(part.title);
-                out.push('\n');
+                let note = &part.note;
+                let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
+                out.push_str(&wrap(&format!("{}{note}", part.title), WIDTH, "", "  "));
                 items(&mut out, all, "  ");
             }
         }
@@ -144,11 +145,15 @@ fn matrix(matrix: &Matrix<'_>) -> String {
     let mut targets = vec![String::new(), String::new()];
     targets.extend(matrix.lines.iter().map(|line| plain(&line.target, 16)));
     let wrong = matrix.wrong.then(|| {
-        let mut column = vec!["wrong".to_owned(), "answers".to_owned()];
+        let mut column = vec![String::new(), "wrong".to_owned()];
         column.extend(matrix.lines.iter().map(|line| line.wrong.clone()));
         column
     });
-    let width = |column: &[String]| column.iter().map(String::len).max().unwrap_or(0) + 2;
+    let widest = |column: &[String]| column.iter().map(String::len).max().unwrap_or(0);
+    let all = [&names, &targets].into_iter().chain(&front).chain(&claims).chain(&wrong);
+    let tight = all.map(|column| widest(column) + 2).sum::<usize>() > WIDTH + 2;
+    let gap = if tight { 1 } else { 2 };
+    let width = |column: &[String]| widest(column) + gap;
     let left = vec![names, targets];
     let fixed: usize = left.iter().map(|column| width(column)).sum();
     // As many claims next to each other as the line holds; the rest below.
@@ -156,7 +161,7 @@ fn matrix(matrix: &Matrix<'_>) -> String {
     let mut block = front;
     let mut used: usize = fixed + block.iter().map(|column| width(column)).sum::<usize>();
     for column in claims.into_iter().chain(wrong) {
-        if used + width(&column) - 2 > WIDTH && !block.is_empty() {
+        if used + width(&column) - gap > WIDTH && !block.is_empty() {
             blocks.push(std::mem::take(&mut block));
             used = fixed;
         }
@@ -192,7 +197,8 @@ fn matrix(matrix: &Matrix<'_>) -> String {
 
 /// A table of the appendix.
 fn section(out: &mut String, part: &Table) {
-    out.push_str(&format!("\n{}\n", plain(&part.title.to_uppercase(), WIDTH)));
+    out.push('\n');
+    out.push_str(&wrap(&part.title, WIDTH, "== ", "   "));
     if !part.note.is_empty() {
         out.push_str(&wrap(&part.note, WIDTH, "  ", "  "));
     }

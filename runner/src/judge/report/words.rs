@@ -17,8 +17,8 @@ pub(super) fn mark(reading: ClaimReading) -> (&'static str, &'static str) {
     match reading {
         ClaimReading::Gains => ("+", "gains"),
         ClaimReading::Loses => ("-", "loses"),
-        ClaimReading::LosesLittle => ("~", "loses less than the margin"),
-        ClaimReading::NoWorse => ("=", "no loss beyond the margin"),
+        ClaimReading::LosesLittle => ("~", "loses less than its margin"),
+        ClaimReading::NoWorse => ("=", "no loss beyond its margin"),
         ClaimReading::Open => ("?", "not decided"),
         ClaimReading::NotReached => ("x", "not measured"),
     }
@@ -76,8 +76,8 @@ pub(super) fn interval(row: &ClaimRow) -> String {
     let smallest = low.abs().min(high.abs());
     let tenth = if smallest > 0.0 && smallest < 0.1 { 100.0 } else { 10.0 };
     let places = if tenth > 10.0 { 2 } else { 1 };
-    let low = (low * tenth - 1e-9).floor() / tenth;
-    let high = (high * tenth + 1e-9).ceil() / tenth;
+    let low = (low * tenth + 1e-9).floor() / tenth;
+    let high = (high * tenth - 1e-9).ceil() / tenth;
     let zero = |text: String| match text.trim_start_matches(['+', '-']) {
         "0.0" | "0.00" => "0".to_owned(),
         _ => text,
@@ -85,26 +85,23 @@ pub(super) fn interval(row: &ClaimRow) -> String {
     format!("[{}, {}]", zero(format!("{low:+.places$}")), zero(format!("{high:+.places$}")))
 }
 
-/// `29 to 37 points`: how much a claim gains or loses, from its interval.
-pub(super) fn size(row: &ClaimRow) -> String {
-    let unit = match row.kind {
-        ValueKind::Share => " points",
-        ValueKind::Value => "%",
-    };
-    let number = |value: f64| {
-        if value >= 10.0 { format!("{value:.0}") } else { format!("{value:.1}") }
-            .trim_end_matches(".0")
-            .to_owned()
-    };
-    let all = [row.low, row.high].map(|bound| bound.map(|b| scaled(row.kind, b).abs()));
-    match (all, row.estimate) {
-        ([Some(a), Some(b)], _) => {
-            let (from, to) = (number(a.min(b)), number(a.max(b)));
-            if from == to { format!("{to}{unit}") } else { format!("{from} to {to}{unit}") }
+/// `29 to 37 points`: how much claims gain or lose, over all their intervals.
+pub(super) fn size(rows: &[&ClaimRow]) -> String {
+    let share = rows.iter().all(|row| row.kind == ValueKind::Share);
+    let unit = if share { " points" } else { "%" };
+    let (mut from, mut to) = (f64::INFINITY, 0.0_f64);
+    for row in rows {
+        for bound in [row.low.or(row.estimate), row.high.or(row.estimate)].into_iter().flatten() {
+            let bound = scaled(row.kind, bound).abs();
+            (from, to) = (from.min(bound), to.max(bound));
         }
-        (_, Some(d)) => format!("{}{unit}", number(scaled(row.kind, d).abs())),
-        (_, None) => String::new(),
     }
+    let number = |value: f64| {
+        let text = if value >= 10.0 { format!("{value:.0}") } else { format!("{value:.1}") };
+        text.trim_end_matches(".0").to_owned()
+    };
+    let (from, to) = (number(from), number(to));
+    if from == to { format!("{to}{unit}") } else { format!("{from} to {to}{unit}") }
 }
 
 /// A value with its unit: `97.6%`, `12.3 us`.
@@ -168,7 +165,7 @@ pub(super) fn unit_of(kind: ValueKind) -> &'static str {
 pub(super) fn against(row: &SplatRow) -> String {
     let SplatRow { seen, reference, p, .. } = row;
     let p = p.map_or_else(String::new, |p| format!(", p = {}", probability(p)));
-    format!("{} boots against {}{p}", of(*seen), of(*reference))
+    format!("{} boots against {} of the reference{p}", of(*seen), of(*reference))
 }
 
 fn probability(p: f64) -> String {
@@ -212,10 +209,10 @@ pub(super) fn wrong_word(reading: WrongReading) -> &'static str {
     }
 }
 
-/// `0 wrong of 184,768; 45 expected of lockless-naive`.
-pub(super) fn wrong_count(wrong: u64, answers: u64, expected: Option<f64>, by: &str) -> String {
+/// `0 wrong of 184,768; 45 expected`.
+pub(super) fn wrong_count(wrong: u64, answers: u64, expected: Option<f64>) -> String {
     let expected = expected.map_or_else(String::new, |e| {
-        format!("; {} expected at the rate of {by}", number(if e >= 10.0 { e.round() } else { e }))
+        format!("; {} expected", number(if e >= 10.0 { e.round() } else { e }))
     });
     format!("{} wrong of {}{expected}", count(wrong), count(answers))
 }

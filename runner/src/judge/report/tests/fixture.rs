@@ -282,8 +282,8 @@ fn measures(report: &mut Report, claim: &Claim, candidate: &str, arch: &str) {
             calls: 2_400,
             right: (claim.kind == ValueKind::Share).then_some(2_362),
             estimate: Some(claim.value),
-            low: Some(claim.value - 0.01),
-            high: Some((claim.value + 0.01).min(1.0_f64.max(claim.value))),
+            low: Some(short(claim.value - 0.01)),
+            high: Some(short((claim.value + 0.01).min(1.0_f64.max(claim.value)))),
             visits: 24,
             boots: 8,
             excluded: BTreeMap::new(),
@@ -301,9 +301,9 @@ fn measures(report: &mut Report, claim: &Claim, candidate: &str, arch: &str) {
                 label: label.clone(),
                 boot: format!("boot-{}", order / 3 + 1),
                 order: order * 7 + step,
-                value: claim.value - wave * claim.value / 2.0,
+                value: short(claim.value - wave * claim.value / 2.0),
                 calls: 100,
-                load: busy.map(|busy| (busy / 100.0 + wave).min(1.0)),
+                load: busy.map(|busy| short((busy / 100.0 + wave).min(1.0))),
             });
         }
     }
@@ -322,11 +322,11 @@ pub(crate) fn reads(
     let row = rows
         .find(|r| r.place.candidate == candidate && r.place.arch == arch && r.claim == claim)
         .unwrap();
-    let (low, high) = (estimate - half, estimate + half);
+    let (low, high) = (short(estimate - half), short(estimate + half));
     row.estimate = Some(estimate);
     (row.low, row.high) = (Some(low), Some(high));
     let before = row.reference.unwrap_or_default();
-    row.value = Some((before + estimate).clamp(0.0, 1.0));
+    row.value = Some(short((before + estimate).clamp(0.0, 1.0)));
     row.reading = match () {
         () if low > 0.0 => ClaimReading::Gains,
         () if high < 0.0 && low > -row.margin => ClaimReading::LosesLittle,
@@ -347,17 +347,22 @@ pub(crate) fn reads(
         }) {
             measure.estimate = Some(value);
             measure.right = Some((value * 2_400.0).round() as u64);
-            measure.low = Some((value - 0.01).max(0.0));
-            measure.high = Some((value + 0.01).min(1.0));
+            measure.low = Some(short((value - 0.01).max(0.0)));
+            measure.high = Some(short((value + 0.01).min(1.0)));
             changed.push((measure.label.clone(), value));
         }
     }
     for visit in report.visits.iter_mut().filter(|v| v.candidate == candidate && v.arch == arch) {
         if let Some((_, value)) = changed.iter().find(|(label, _)| *label == visit.label) {
-            visit.value = (value - f64::from(visit.order % 5) / 200.0).clamp(0.0, 1.0);
+            visit.value = short((value - f64::from(visit.order % 5) / 200.0).clamp(0.0, 1.0));
         }
     }
     conclude(report);
+}
+
+/// As many places as rows have.
+fn short(number: f64) -> f64 {
+    (number * 1e9).round() / 1e9
 }
 
 /// Kernels of a candidate ended so.
@@ -478,13 +483,13 @@ pub(crate) fn find_vma() -> Report {
             let about = |m: &MeasureRow| m.place.arch == arch && m.label.contains(*claim);
             for measure in report.measures.iter_mut().filter(|m| about(m)) {
                 measure.estimate = Some(value);
-                measure.low = Some(value - 0.01);
-                measure.high = Some(f64::min(value + 0.01, 1.0));
+                measure.low = Some(short(value - 0.01));
+                measure.high = Some(short(f64::min(value + 0.01, 1.0)));
             }
             let about = |v: &VisitRow| v.arch == arch && v.label.contains(*claim);
             for visit in report.visits.iter_mut().filter(|v| about(v)) {
                 let wave = f64::from(visit.order % 7) / 150.0;
-                visit.value = (value - wave * visit.load.unwrap_or(0.05)).clamp(0.0, 1.0);
+                visit.value = short((value - wave * visit.load.unwrap_or(0.05)).clamp(0.0, 1.0));
             }
         }
     }
@@ -538,7 +543,7 @@ fn evidence_of(report: &mut Report) {
         let all = shown.into_iter().chain([("lockless-naive", 800_000, wrong, None)]);
         for (name, answers, wrong, expected) in all {
             let mut row = wrong_row(name, arch, "system call", answers, wrong);
-            row.expected = expected.map(|e| if arch == "arm64" { e * 3.0 } else { e });
+            row.expected = expected.map(|e| short(if arch == "arm64" { e * 3.0 } else { e }));
             report.wrong.push(row);
         }
         for condition in ["timer interrupt", "NMI"] {
