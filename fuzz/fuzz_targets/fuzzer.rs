@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! libFuzzer's side of the fuzzer: hands its inputs to a worker, changes them
 //! on operations, and shows it the kernel's coverage as extra counters. All
-//! else is in [`bakeoff_fuzz::fuzzing`].
+//! else is in [`bakeoff_fuzz::fuzzer`].
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char, c_int};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use bakeoff_fuzz::fuzzing::worker::Worker;
+use bakeoff_fuzz::fuzzer::worker::Worker;
+use bakeoff_fuzz::op::Check;
 use bakeoff_fuzz::op::value::Seeded;
 use bakeoff_fuzz::program::{Program, text};
 
@@ -27,6 +28,8 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
+    /// Checks that are played more often.
+    static FAVOUR: RefCell<Vec<Check>> = const { RefCell::new(Vec::new()) };
     /// The last program made, beside its text: it is mostly run next.
     static LAST: RefCell<(Vec<u8>, Program)> = RefCell::default();
 }
@@ -40,10 +43,11 @@ unsafe extern "C" {
 }
 
 fn main() -> ExitCode {
-    bakeoff_fuzz::fuzzing::main(fuzz)
+    bakeoff_fuzz::fuzzer::main(fuzz)
 }
 
 fn fuzz(worker: Worker, seed: u32) -> ExitCode {
+    FAVOUR.with_borrow_mut(|favour| *favour = worker.favour().to_vec());
     WORKER.with_borrow_mut(|place| *place = Some(worker));
     let seed = format!("-seed={}", seed.max(1));
     let words = [
@@ -122,7 +126,7 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, room: usize, s
     let mut dice = Seeded(seed.into());
     let program = match read(buffer.get(..size).unwrap_or_default()) {
         Ok(mut program) if !program.ops.is_empty() => {
-            program.mutate(&mut dice);
+            FAVOUR.with_borrow(|favour| program.mutate_for(&mut dice, favour));
             program
         }
         _ => Program::roll(&mut dice),

@@ -22,7 +22,8 @@ use crate::kernel;
 use crate::probe;
 use crate::sys::{self, Wait};
 use crate::wire::{
-    Block, End, Record, STEP_SILENCE_MS, Step, StepOutcome, VERSION, Visit, WORKLOAD_PATH, Workload,
+    Block, End, Output, Record, STEP_SILENCE_MS, Step, StepOutcome, VERSION, Visit, WORKLOAD_PATH,
+    Workload,
 };
 
 /// First argument of a visit's process; the visit follows as JSON.
@@ -142,7 +143,7 @@ fn visits(workload: Workload) -> Result<Vec<Visit>, Failure> {
 fn supervise(visit: &Visit, port: &mut Port) -> io::Result<StepOutcome> {
     let outcome = match start(visit) {
         Ok(mut child) => {
-            let heard = listen(visit, &mut child, |block| port.send(&Record::Block(block)));
+            let heard = listen(visit, &mut child, |record| port.send(&record));
             let ended = finish(&mut child);
             match heard? {
                 Heard::Outcome(outcome) => outcome,
@@ -186,11 +187,11 @@ enum Heard {
     Late,
 }
 
-/// Passes on a visit's blocks until its result, its end, or its limit.
+/// Passes on a visit's blocks and output until its result, its end, or its limit.
 fn listen(
     visit: &Visit,
     child: &mut Child,
-    mut pass: impl FnMut(Block) -> io::Result<()>,
+    mut pass: impl FnMut(Record) -> io::Result<()>,
 ) -> io::Result<Heard> {
     let Some(mut pipe) = child.stdout.take() else {
         return Ok(Heard::Silence);
@@ -223,9 +224,10 @@ fn listen(
             let line: Vec<u8> = buffer.drain(..=end).collect();
             match understand(visit, passed, &line) {
                 Ok(Said::Block(block)) => {
-                    pass(*block)?;
+                    pass(Record::Block(*block))?;
                     passed += 1;
                 }
+                Ok(Said::Output(output)) => pass(Record::Output(output))?,
                 Ok(Said::Outcome(outcome)) => return Ok(Heard::Outcome(outcome)),
                 Err(what) => return Ok(Heard::Nonsense(what)),
             }
@@ -240,11 +242,12 @@ fn listen(
 #[derive(Debug, PartialEq)]
 enum Said {
     Block(Box<Block>),
+    Output(Output),
     Outcome(StepOutcome),
 }
 
-/// Takes a line for what it has to be: the next block of this visit, of which so many
-/// were passed on, or its end.
+/// Takes a line for what it has to be: the next block of this visit, of which `passed`
+/// were passed on, some output, or its end.
 fn understand(visit: &Visit, passed: u32, line: &[u8]) -> Result<Said, String> {
     let record: Record = serde_json::from_slice(line).map_err(|error| {
         let start: String = String::from_utf8_lossy(line).chars().take(80).collect();
@@ -261,10 +264,12 @@ fn understand(visit: &Visit, passed: u32, line: &[u8]) -> Result<Said, String> {
             }
             Ok(Said::Block(Box::new(block)))
         }
+        Record::Output(output) if own(output.visit, output.step) => Ok(Said::Output(output)),
         Record::VisitEnd { visit, step, outcome, .. } if own(visit, step) => {
             Ok(Said::Outcome(outcome))
         }
         Record::Block(_)
+        | Record::Output(_)
         | Record::VisitEnd { .. }
         | Record::Hello(_)
         | Record::VisitBegin { .. }
@@ -309,9 +314,11 @@ fn make_visit(text: &str) -> ExitCode {
     };
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let (probe, _) = probe::check(&visit.step)?;
-        (probe.run)(&visit, &mut |block| {
-            probe.check(&block)?;
-            tell(&Record::Block(block))
+        (probe.run)(&visit, &mut |record| {
+            if let Record::Block(block) = &record {
+                probe.check(block)?;
+            }
+            tell(&record)
         })
     }));
     let outcome = match ran {
@@ -370,8 +377,13 @@ mod tests {
         let mut child =
             Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         let mut passed = Vec::new();
-        let heard = listen(&visit, &mut child, |block| {
-            passed.push(block.block);
+        let heard = listen(&visit, &mut child, |record| {
+            match record {
+                Record::Block(block) => passed.push(block.block),
+                // A number that no block has.
+                Record::Output(_) => passed.push(u32::MAX),
+                other => panic!("passed on {other:?}"),
+            }
             Ok(())
         });
         (heard.unwrap(), finish(&mut child), passed)
@@ -387,6 +399,10 @@ mod tests {
         Record::Block(Block { step, visit, block, ..Block::default() })
     }
 
+    fn output(step: u32, visit: u32) -> Record {
+        Record::Output(Output { step, visit, ..Output::default() })
+    }
+
     fn end(step: u32, visit: u32) -> Record {
         Record::VisitEnd { visit, step, outcome: StepOutcome::Done, at_ns: 1 }
     }
@@ -394,16 +410,19 @@ mod tests {
     /// Blocks and result of a visit are passed on, and its process is seen off.
     #[test]
     fn a_result_is_heard() {
-        let (heard, ended, passed) = heard(&says(&[block(7, 3, 0), block(7, 3, 1), end(7, 3)]));
+        let records = [block(7, 3, 0), output(7, 3), block(7, 3, 1), end(7, 3)];
+        let (heard, ended, passed) = heard(&says(&records));
         assert_eq!(heard, Heard::Outcome(StepOutcome::Done));
         assert_eq!(ended, "ended with exit code 0");
-        assert_eq!(passed, [0, 1]);
+        assert_eq!(passed, [0, u32::MAX, 1]);
     }
 
     /// Records of another visit or step, and blocks out of turn, are not passed on.
     #[test]
     fn foreign_records_are_not_passed_on() {
-        for foreign in [block(8, 3, 0), block(7, 4, 0), end(8, 3), end(7, 4)] {
+        for foreign in
+            [block(8, 3, 0), block(7, 4, 0), output(8, 3), output(7, 4), end(8, 3), end(7, 4)]
+        {
             let (heard, _, passed) = heard(&says(&[foreign]));
             assert!(matches!(heard, Heard::Nonsense(what) if what.contains("not this visit's")));
             assert!(passed.is_empty());

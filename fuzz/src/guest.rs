@@ -97,6 +97,13 @@ pub fn check_step() -> Result<(), Refusal> {
     find_port(Path::new(PORTS)).map(|_| ()).ok_or(Refusal::NoPort)
 }
 
+/// Whether this process may be a puppet of a worker's: in a guest of ours, whoever its
+/// parent is.
+pub fn check_puppet() -> Result<(), Refusal> {
+    check_token()?;
+    find_port(Path::new(PORTS)).map(|_| ()).ok_or(Refusal::NoPort)
+}
+
 fn check_token() -> Result<(), Refusal> {
     let cmdline = fs::read_to_string(CMDLINE).unwrap_or_default();
     if has_token(&cmdline) { Ok(()) } else { Err(Refusal::NoToken) }

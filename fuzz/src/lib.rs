@@ -18,8 +18,9 @@
 //! | [`object`] | shared objects of our own |
 //! | [`bpf`] | an assembler for BPF programs |
 //! | [`program`], [`op`] | fuzz programs: what one is, how it changes, its text |
-//! | [`fuzzing`] | PID 1 of a guest that is fuzzed, its workers, their records |
-//! | [`exec`] | runs fuzz programs |
+//! | [`fuzzer`] | PID 1 of a guest that is fuzzed, its workers, their records |
+//! | [`engine`] | runs fuzz programs |
+//! | [`oracle`] | what a kernel may answer, a row each: what it judges and what it cannot |
 //! | [`stats`] | intervals for rates |
 //! | [`sys`] | system calls and sampled code: the only `unsafe` |
 //!
@@ -30,9 +31,9 @@ pub mod agent;
 pub mod bpf;
 pub mod chance;
 pub mod elf;
-pub mod exec;
+pub mod engine;
 pub mod failure;
-pub mod fuzzing;
+pub mod fuzzer;
 pub mod guest;
 pub mod held;
 pub mod interrupt;
@@ -40,6 +41,7 @@ pub mod kernel;
 pub mod landmarks;
 pub mod object;
 pub mod op;
+pub mod oracle;
 pub mod probe;
 pub mod program;
 pub mod stats;

@@ -304,6 +304,20 @@ operations! {
             /// Which of those that are harmless.
             which: Upto<2>,
         }
+        /// Has the n-th allocation of the next operation fail.
+        FailNth "fail-nth" weight 3 {
+            /// Which, from 0.
+            nth: Upto<31>,
+        }
+        /// Plays a check, by a seed: `seed` and `more` are its halves.
+        Check "check" weight 3 {
+            /// Which.
+            what: Check,
+            /// Half of the seed.
+            seed: Upto<255>,
+            /// The other half.
+            more: Upto<255>,
+        }
         /// Runs on one CPU (0, 1), or on any (2).
         Affinity "affinity" weight 1 {
             /// Which.
@@ -321,6 +335,7 @@ impl Op {
             Self::RawOpen { .. }
             | Self::UprobeLink { .. }
             | Self::Fork { .. }
+            | Self::Check { .. }
             | Self::ProgAsk { .. } => true,
             Self::PerfOpen { event, .. } => event.is_slow(),
             Self::MapCreate { pooled, .. } => pooled.0 == 0,
@@ -337,6 +352,7 @@ impl Op {
             Self::Trigger { how, .. } => how.word(),
             Self::Aside { what, .. } => what.word(),
             Self::Fork { child } => child.word(),
+            Self::Check { what, .. } => what.word(),
             Self::MapCreate { pooled, .. } if pooled.0 == 0 => "own",
             _ => "",
         }
@@ -361,6 +377,8 @@ impl Op {
         match self {
             Self::PerfOpen { event: EventKind::Uprobe | EventKind::UprobeElf, .. } => Some(4),
             Self::Fork { child: Child::Map } | Self::Trigger { how: How::Sleep, .. } => Some(8),
+            // Starting a process takes as long as ten programs.
+            Self::Check { what: Check::Counts | Check::Lives | Check::Races, .. } => Some(4),
             _ => None,
         }
     }
@@ -379,6 +397,11 @@ impl Op {
                 *event = EventKind::MinorFaults;
             }
             Self::Fork { child } if *child == Child::Map => *child = Child::Exit,
+            Self::Check { what, .. }
+                if matches!(what, Check::Counts | Check::Lives | Check::Races) =>
+            {
+                *what = Check::Records;
+            }
             Self::Trigger { how, .. } if *how == How::Sleep => *how = How::Syscall,
             _ => {}
         }

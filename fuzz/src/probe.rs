@@ -11,14 +11,14 @@
 //! A probe never judges: it counts. Comparing candidates is the host's business.
 
 use crate::failure::Failure;
-use crate::wire::{Block, Params, Step, Visit};
+use crate::wire::{Block, Params, Record, Step, Visit};
 
 pub mod build_id;
-// pub mod command;
+pub mod command;
 pub mod flip;
 
 /// Every probe there is.
-pub const PROBES: &[Probe] = &[build_id::PROBE, flip::PROBE];
+pub const PROBES: &[Probe] = &[build_id::PROBE, flip::PROBE, command::PROBE];
 
 /// A probe, as the plan and the report know it.
 #[derive(Debug)]
@@ -84,8 +84,9 @@ impl Probe {
     }
 }
 
-/// Takes a finished block.
-pub type Emit<'a> = dyn FnMut(Block) -> Result<(), Failure> + 'a;
+/// Takes a finished block, or another record that is a visit's to send
+/// ([`Record::Output`]).
+pub type Emit<'a> = dyn FnMut(Record) -> Result<(), Failure> + 'a;
 
 /// What a visit takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ pub struct Param {
 }
 
 /// What parameters come to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
     /// Names it within its probe: `hardirq/idle/500us`. Selections match leading parts.
     pub label: String,
@@ -122,6 +123,27 @@ pub struct Condition {
     pub axes: Vec<Axis>,
     /// What the host has to do meanwhile.
     pub host: Option<HostTask>,
+    /// Metrics of the probe's that do not come out with these parameters.
+    pub without: Vec<&'static str>,
+    /// Metrics that the parameters declare, in place of a [`Metric`] whose name ends
+    /// with `/`.
+    pub metrics: Vec<OwnMetric>,
+    /// Milliseconds that a block needs, where the parameters say so: it goes before
+    /// [`Size::block_ms`].
+    pub block_ms: Option<u32>,
+}
+
+/// A metric that a spec declares, not the probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnMetric {
+    /// Its whole name in records, `command.metric/latency`.
+    pub name: String,
+    /// In what it is told: `ns`.
+    pub unit: String,
+    /// Which way is good; `None`: it is shown, and nobody is judged by it.
+    pub better: Better,
+    /// Differences below it do not matter, as a part of the reference.
+    pub margin: f64,
 }
 
 /// A numeric parameter of a condition.
@@ -259,7 +281,8 @@ pub fn check(step: &Step) -> Result<(&'static Probe, Condition), Failure> {
         ("block-ms", step.block_ms, 3_600_000),
     ] {
         if value == 0 || value > most {
-            return Err(Failure::new(format!("{what} is {value}, not between 1 and {most}")));
+            let why = format!("{what} is {value}, not between 1 and {most}");
+            return Err(Failure::new(why).about(what));
         }
     }
     Ok((probe, (probe.condition)(&step.params)?))
@@ -271,7 +294,14 @@ pub fn check(step: &Step) -> Result<(&'static Probe, Condition), Failure> {
 /// A parameter that it does not have, or a value that it does not take.
 pub(crate) fn read<T: serde::de::DeserializeOwned>(params: &Params) -> Result<T, Failure> {
     let object = params.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    serde_json::from_value(serde_json::Value::Object(object)).map_err(Failure::new)
+    serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|error| {
+        let about = match error.path().iter().next() {
+            Some(serde_path_to_error::Segment::Map { key }) => Some(key.clone()),
+            Some(_) | None => None,
+        };
+        let failure = Failure::new(error.into_inner());
+        about.into_iter().fold(failure, Failure::about)
+    })
 }
 
 #[cfg(test)]

@@ -17,9 +17,12 @@ pub mod kcov;
 pub mod maps;
 pub mod memory;
 pub mod perf;
+pub mod process;
+pub mod puppet;
 pub mod sampled;
 pub mod trigger;
 pub mod window;
+pub mod yard;
 
 /// The kernel's answer as a `Result`: -1 is `errno`.
 fn check(answer: libc::c_long) -> io::Result<libc::c_long> {

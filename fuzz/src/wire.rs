@@ -102,6 +102,8 @@ pub enum Record {
     },
     /// One block of samples.
     Block(Block),
+    /// What a program of the bake-off's said during the visit: evidence for people.
+    Output(Output),
     /// A visit ends.
     VisitEnd {
         /// Its number.
@@ -214,6 +216,23 @@ impl Block {
         let count = self.notes.entry(name.to_owned()).or_default();
         *count = count.saturating_add(times);
     }
+}
+
+/// What a program of the bake-off's said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// [`Step::id`].
+    pub step: u32,
+    /// The visit's number within the boot.
+    pub visit: u32,
+    /// How the program ended: `exit status 1`, `killed by signal 11 (SIGSEGV)`.
+    pub end: String,
+    /// Its standard output and error as they came. Of a long one the beginning and the
+    /// end, with a line between them that says how much is left out.
+    pub text: String,
+    /// Bytes left out of the middle.
+    pub cut_bytes: u64,
 }
 
 /// So many right out of so many.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What everything stands on: errors, child processes, events and their display, embedded data.
+//! What everything stands on: errors, child processes, events and their display, embedded
+//! data, YAML with places, near words.
 
 pub mod command;
 pub mod data;
@@ -7,3 +8,5 @@ pub mod error;
 pub mod event;
 pub mod progress;
 pub mod verdict;
+pub mod words;
+pub mod yaml;

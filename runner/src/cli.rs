@@ -5,18 +5,23 @@ pub mod bench;
 pub mod commands;
 pub mod dry_run;
 mod fuzz;
+mod series;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::base::words::nearest;
 use crate::judge::report::{self, FORMATS, Format};
-use crate::spec::nearest;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay};
+#[cfg(test)]
+pub(crate) use series::SOURCES_HELP;
+pub use series::{Choice, Fetch, Series, SeriesCommand, SeriesFormat, Show};
+
+pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay, Uapi};
 
 /// Settles kernel-patch disputes with evidence.
 ///
@@ -72,8 +77,8 @@ Examples:
   bakeoff run patches/find-vma --add ~/my-series --gate
           your series as one more contender; the exit code says whether it
           meets the gates of the spec
-  bakeoff run patches/find-vma --claim 99.999 --probe build_id/process
-          is the right build id there in 99.999% of all calls?
+  bakeoff run patches/find-vma --budget 10m
+          at most ten minutes of measuring; the page says what is left open
   bakeoff run patches/find-vma --dry-run
           what would be done, with the make and QEMU command lines
   bakeoff report runs/find-vma-20211110T184343Z --format markdown
@@ -126,6 +131,7 @@ pub enum Command {
     /// whether a tiny guest ran under it within seconds.
     Doctor(Doctor),
     /// Do a bake-off: build, boot, measure, compare, report
+    #[command(disable_version_flag = true)]
     Run(Run),
     /// Go on with a run that was interrupted
     ///
@@ -146,6 +152,11 @@ pub enum Command {
     /// code each runs through. Of those that together cover the folders the
     /// fuzzer is about, the ones that add most come first.
     Distill(Distill),
+    /// Say of each value of perf's, BPF's and mmap's interface which operation produces it
+    ///
+    /// The values are read from the base's own headers. One that the table does not explain
+    /// is an error.
+    Uapi(Uapi),
     /// Run fuzz programs again, in fresh boots
     Replay(Replay),
     /// Make a fuzz program smaller while the report it causes stays
@@ -170,6 +181,8 @@ pub enum Command {
     Splats(Splats),
     /// Say a splat of a run in words: which locks, in which order and context
     Explain(Explain),
+    /// Show or fetch a patch series: from a mailing list, Patchwork, git, files
+    Series(Series),
     /// Show specs, candidates, probes and runs
     List(List),
     /// Show what the cache holds, or empty it
@@ -269,6 +282,13 @@ pub struct Run {
     /// open by then stay so, and the page says what they would take
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub budget: Option<std::time::Duration>,
+    /// Add a patch series as one more contender (repeatable): a message id, an
+    /// mbox, commits … (see `bakeoff series show --help`)
+    #[arg(long, value_name = "SOURCE")]
+    pub series: Vec<String>,
+    /// Which version of the series, and from where.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Run directory [default: runs/<bake-off>-<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -341,7 +361,7 @@ pub struct Report {
 /// `bakeoff splats`
 #[derive(Args, Clone, Debug)]
 pub struct Splats {
-    /// Kernel logs; `-` is standard input
+    /// Kernel logs or folders of them, plain, .gz, .xz, .zst or UTF-16; `-` is standard input
     #[arg(required = true, value_name = "LOG")]
     pub logs: Vec<PathBuf>,
     /// Format

@@ -20,6 +20,7 @@
 //! - [`across`]: one corpus on two kernels, and what differs.
 //! - [`mutants`]: planted bugs, and whether fuzzing finds them.
 //! - [`summary`]: what a campaign has come to, in numbers.
+//! - [`uapi`]: the interface by the base's headers, and which operation produces what.
 
 pub mod across;
 pub mod bench;
@@ -39,5 +40,6 @@ pub mod session;
 pub mod smaller;
 pub mod stage;
 pub mod summary;
+pub mod uapi;
 
 pub use campaign::{Campaign, fuzz};

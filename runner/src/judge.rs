@@ -14,7 +14,7 @@ use crate::base::data::DataDir;
 use crate::base::error::{Context, Result, exit_code};
 use crate::fuzz::rows;
 use crate::judge::compare::{Comparison, Subject, compare};
-use crate::judge::report::{CandidateInfo, ClaimInfo, FORMATS, Report, Run, SCHEMA_VERSION};
+use crate::judge::report::{CandidateInfo, ClaimInfo, FORMATS, How, Report, Run, SCHEMA_VERSION};
 use crate::judge::row::{CellEnd, ClaimReading, GateState, Verdict};
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json, write_whole};
@@ -154,7 +154,8 @@ fn open_words(report: &Report) -> String {
 /// Disk full.
 pub fn write(store: &Store, report: &Report) -> Result<()> {
     for format in FORMATS {
-        write_whole(&store.derived(format.file), format.render(report, false)?.as_bytes())?;
+        let how = How { full: false, run: Some(store.root()) };
+        write_whole(&store.derived(format.file), format.render(report, &how)?.as_bytes())?;
     }
     Ok(())
 }

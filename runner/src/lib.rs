@@ -18,6 +18,7 @@
 //! | `base` | errors, child processes, events and their display, embedded data |
 //! | `spec` | YAML → `Spec` → `Plan`: cells in order, steps, seeds; architectures |
 //! | `keep` | the only modules that know paths: cache, run directory, frozen spec |
+//! | `series` | a mail thread, a folder, commits → a patch series and its base |
 //! | `make` | base → tree → kernel; sources → guest binaries → initramfs |
 //! | `machine` | kernel + initramfs → a running QEMU, its monitor, KVM or TCG |
 //! | `see` | console → splats; records and console → observations |
@@ -35,6 +36,7 @@ mod machine;
 mod make;
 mod run;
 mod see;
+mod series;
 mod spec;
 
 pub use base::error::exit_code;

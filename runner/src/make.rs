@@ -5,3 +5,4 @@ pub mod compile;
 pub mod guest;
 pub mod prereq;
 pub mod source;
+pub mod workload;

@@ -34,12 +34,14 @@ use crate::machine::boot::Machine;
 use crate::make::compile::{self, Build, Compiler, Kernel};
 use crate::make::guest::{GuestBinaries, Origins};
 use crate::make::source::{self, Fetch, Tree};
+use crate::make::workload::{self, Packed};
 use crate::run::schedule::{Steering, Target, cut_steps, next_boot, shuffled};
 use crate::run::watch::Watch;
 use crate::see::assemble;
 use crate::see::observation::BootObservation;
 use crate::spec::Spec;
 use crate::spec::arch::Arch;
+use crate::spec::guest::MachineSpec;
 use crate::spec::plan::{Cell, CellId, Plan, Selection, boot_seed};
 
 /// CPUs of a guest: the sampled thread's and everybody else's.
@@ -155,7 +157,9 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         against_itself: request.against_itself,
         started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         bases,
-        environment: environment(&plan, machinery, tools)?,
+        environment: environment(&plan, &spec.machine, machinery, tools)?,
+        pack: spec.pack,
+        machine: spec.machine,
         fuzz,
         plan,
     };
@@ -164,10 +168,15 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
 }
 
 /// What the machine is.
-fn environment(plan: &Plan, machinery: &Machinery, tools: &Tools<'_>) -> Result<Environment> {
+fn environment(
+    plan: &Plan,
+    machine: &MachineSpec,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+) -> Result<Environment> {
     let mut environment = Environment {
         cpus: host_cpus(),
-        guest_cpus: GUEST_CPUS,
+        guest_cpus: machine.cpus,
         host_kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         ..Environment::default()
     };
@@ -280,6 +289,7 @@ fn go_on(
             tools.cancel,
         )?,
         kernels: BTreeMap::new(),
+        packed: BTreeMap::new(),
         accels: BTreeMap::new(),
         boots: BTreeMap::new(),
     };
@@ -336,6 +346,8 @@ struct Crew<'a> {
     coming: mpsc::Receiver<Prepared>,
     compiler: Compiler<'a>,
     kernels: BTreeMap<CellId, Kernel>,
+    /// Workloads by base and architecture.
+    packed: BTreeMap<(String, String), Packed>,
     /// Accelerators that are decided.
     accels: BTreeMap<String, Accel>,
     /// What each cell's boots showed: read once.
@@ -484,9 +496,17 @@ impl Crew<'_> {
             arch: self.arch(&cell.id.arch)?,
             profile: &cell.id.profile,
             traced: &[],
+            fragments: &self.fragments(cell)?,
             log: &self.store.build_log(&cell.id),
         };
         ask(&self.compiler, &request)
+    }
+
+    /// The kconfig fragments that the bake-off itself has for a cell.
+    fn fragments(&self, cell: &Cell) -> Result<Vec<compile::Fragment>> {
+        let machine = &self.run.machine;
+        let (arch, profile) = (&cell.id.arch, &cell.id.profile);
+        machine_fragments(machine, arch, profile, &self.store.spec_dir(), self.tools.data)
     }
 
     /// The cell's series, in the run.
@@ -515,6 +535,34 @@ impl Crew<'_> {
     }
 }
 
+/// The fragments of a bake-off whose files lie in `dir` for one kernel, and what its
+/// machine needs.
+///
+/// # Errors
+/// One cannot be read.
+pub fn machine_fragments(
+    machine: &MachineSpec,
+    arch: &str,
+    profile: &str,
+    dir: &Path,
+    data: &DataDir,
+) -> Result<Vec<compile::Fragment>> {
+    const DISK: &str = "kconfigs/disk.config";
+    let mut fragments = Vec::new();
+    if machine.disk_mib.is_some() {
+        let text = data.read_text(DISK)?.ok_or_else(|| {
+            Error::failure(format!("there is no kconfig fragment {}", data.describe(DISK)))
+        })?;
+        fragments.push(compile::Fragment { name: DISK.to_owned(), text });
+    }
+    for path in machine.fragments_of(arch, profile) {
+        let file = dir.join(path);
+        let text = fs::read_to_string(&file).at_path("read", &file)?;
+        fragments.push(compile::Fragment { name: path.display().to_string(), text });
+    }
+    Ok(fragments)
+}
+
 /// This host's number among those that share a run.
 const SHARD: u32 = 0;
 
@@ -526,8 +574,9 @@ impl Crew<'_> {
         let last = cut_steps(self.boots_of(&cell.id)?);
         self.guest_binaries(&cell.id.arch)?;
         let accel = self.accel(&cell.id.arch, &kernel.image)?;
+        let packed = self.packed(cell)?;
+        let binaries = &self.binaries(&cell.id.arch)?.clone().with(packed);
         let arch = self.arch(&cell.id.arch)?;
-        let binaries = self.binaries(&cell.id.arch)?;
         let Tools { events, cancel, .. } = self.tools;
         let seed = boot_seed(self.run.plan.seed, &cell.id, &id.name);
         let all = self.run.plan.steps_of(&cell.id).map(|planned| &planned.step);
@@ -543,13 +592,29 @@ impl Crew<'_> {
         let exercise = Exercise {
             store: self.store,
             id,
-            machine: Machine::new(arch, accel, GUEST_CPUS),
+            machine: Machine::of_spec(arch, accel, &self.run.machine),
             kernel: &kernel.image,
             binaries,
             workload: &workload,
             limits,
         };
         exercise::exercise(&exercise, &mut Watch::default(), events, cancel).map(|_| ())
+    }
+
+    /// What commands need in the guests of a cell.
+    fn packed(&mut self, cell: &Cell) -> Result<Packed> {
+        let key = (cell.id.base.clone(), cell.id.arch.clone());
+        if let Some(packed) = self.packed.get(&key) {
+            return Ok(packed.clone());
+        }
+        let tree = self.tree(&cell.id.base)?;
+        let Tools { cache, events, cancel, .. } = self.tools;
+        let desk = workload::Desk { cache, events, cancel };
+        let arch = self.arch(&cell.id.arch)?;
+        let dir = self.store.spec_dir();
+        let packed = workload::obtain(&self.run.pack, &dir, arch, &tree, &desk)?;
+        self.packed.insert(key, packed.clone());
+        Ok(packed)
     }
 
     /// What the run began with; a run that has boots does not change horses.
@@ -566,7 +631,7 @@ impl Crew<'_> {
                 let wanted = self.machinery.accel;
                 let cancel = self.tools.cancel;
                 let now = self.arch(arch).and_then(|arch| {
-                    accel::confirm(arch, GUEST_CPUS, wanted, kernel, binaries, cancel)
+                    accel::confirm(arch, self.run.machine.cpus, wanted, kernel, binaries, cancel)
                 })?;
                 if now.accel == Accel::Tcg {
                     self.emulate(arch, &now.reason)?;

@@ -3,12 +3,12 @@
 //!
 //! [`RawSpec`] is the YAML, key for key: unknown keys and unknown words are
 //! refused where they stand. [`Spec`] is what it means: paths found, folders
-//! read, names checked against each other. This module is the only user of the
-//! YAML library.
+//! read, names checked against each other.
 
 pub mod arch;
 mod claims;
 mod fuzz;
+pub mod guest;
 mod known;
 pub mod plan;
 mod raw;
@@ -22,10 +22,9 @@ use std::time::Duration;
 
 use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use claims::{Claim, declared, margin_words};
+pub use claims::{Claim, declared, margin_words, own_metric};
 pub use fuzz::{Fuzz, RawFuzz, When};
 pub use known::KnownSplat;
 pub use raw::RawSpec;
@@ -33,6 +32,8 @@ pub use raw::RawSpec;
 use crate::base::data::DataDir;
 use crate::base::error::{Error, Result};
 use crate::base::verdict::{ClaimReading, SplatReading, Verdict, WrongReading};
+use crate::base::words::word;
+use crate::base::yaml::Document;
 
 /// The file in a bake-off's folder.
 pub const FILE_NAME: &str = "bakeoff.yaml";
@@ -64,6 +65,10 @@ pub struct Spec {
     pub on_request: Vec<String>,
     /// What is measured, in order; a step's number is its place here.
     pub probes: Vec<Probe>,
+    /// What commands need in the guest.
+    pub pack: guest::Pack,
+    /// What the virtual machine is like.
+    pub machine: guest::MachineSpec,
     /// What candidates are judged by.
     pub claims: Vec<Claim>,
     /// Time the measuring may take.
@@ -388,8 +393,8 @@ impl Spec {
                 .hint("give a folder that holds a bakeoff.yaml, such as patches/find-vma")
                 .because(cause)
         })?;
-        let raw: RawSpec = yaml(&text, &file.display().to_string())?;
-        resolve::resolve(raw, &text, &file, data, today)
+        let (raw, document) = Document::read::<RawSpec>(&text, &file.display().to_string())?;
+        resolve::resolve(raw, &file, data, today).map_err(|wrong| document.error(wrong))
     }
 
     /// The reference.
@@ -423,7 +428,7 @@ impl Spec {
             .ok()
             .and_then(|d| Some(d.file_name()?.to_string_lossy().into_owned()))
             .ok_or_else(|| Error::bad_input(format!("there is no folder {}", dir.display())))?;
-        resolve::check_name("candidate", &name)?;
+        resolve::check_name("candidate", &name).map_err(Error::bad_input)?;
         if self.candidates.iter().any(|c| c.name == name) {
             return Err(Error::bad_input(format!("there is a candidate `{name}` already"))
                 .hint("rename the folder given to --add"));
@@ -444,72 +449,6 @@ impl Spec {
             foreign: true,
         });
         Ok(())
-    }
-}
-
-/// The word serde uses for a unit variant, as it stands in files and reports.
-pub fn word<T: Serialize>(value: T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    }
-}
-
-/// Reads YAML and says where it is wrong; `name` is the file's, for the error.
-///
-/// # Errors
-/// What does not fit `T`, with line and column.
-pub fn yaml<T: DeserializeOwned>(text: &str, name: &str) -> Result<T> {
-    serde_yaml::from_str(text).map_err(|cause| {
-        let place = cause.location().map_or_else(String::new, |at| format!(":{}", at.line()));
-        let message = cause.to_string();
-        // The library appends " at line L column C"; the line stands in front already.
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        Error::bad_input(format!("{name}{place}: {}", suggest_unknown(&message)))
-    })
-}
-
-/// "unknown field `x`, expected one of `a`, `b`" → the same with the nearest first.
-fn suggest_unknown(message: &str) -> String {
-    let words: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let unknown = message.contains("unknown field") || message.contains("unknown variant");
-    match words.split_first() {
-        Some((written, valid)) if unknown && !valid.is_empty() => {
-            format!("{message} ({})", did_you_mean(written, valid.iter().copied()))
-        }
-        _ => message.to_owned(),
-    }
-}
-
-/// Words that an error lists at most.
-const MOST_WORDS: usize = 12;
-
-/// The valid word that is most like what was written, if one is like it.
-#[must_use]
-pub fn nearest<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    valid
-        .into_iter()
-        .map(|word| (strsim::normalized_damerau_levenshtein(written, word), word))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(likeness, _)| *likeness >= 0.5)
-        .map(|(_, word)| word)
-}
-
-/// "did you mean `x`?", or the list of what there is when nothing is near.
-pub fn did_you_mean<'a>(written: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
-    let valid: Vec<&str> = valid.into_iter().collect();
-    match nearest(written, valid.iter().copied()) {
-        Some(word) => format!("did you mean `{word}`?"),
-        _ if valid.is_empty() => "there are none".into(),
-        _ => {
-            let few = valid.iter().take(MOST_WORDS);
-            let list: Vec<String> = few.map(|word| format!("`{word}`")).collect();
-            let more = match valid.len().saturating_sub(MOST_WORDS) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!("there are {}{more}", list.join(", "))
-        }
     }
 }
 

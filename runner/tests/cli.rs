@@ -56,16 +56,15 @@ fn every_command_has_help() {
     }
 }
 
-/// A claim that nothing can show, a run that is none and a spec without quick
-/// probes are bad input, each with a way on.
+/// A budget that is no time, a run that is none and a spec without quick probes are bad
+/// input, each with a way on.
 #[test]
 fn what_cannot_be_measured_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().to_str().unwrap();
     let spec = "runner/tests/fixtures/spec/valid/smallest.yaml";
     for (args, answer) in [
-        (&["run", spec, "--claim", "100", "--dry-run"][..], "99.999"),
-        (&["run", spec, "--claim", "99.99999999", "--dry-run"], "more calls than"),
+        (&["run", spec, "--budget", "20", "--dry-run"][..], "time unit"),
         (&["run", spec, "--quick", "--dry-run"], "quick: true"),
         (&["verify", empty], "run.json"),
     ] {
@@ -105,7 +104,7 @@ fn list_shows_what_there_is() {
     for part in ["landed             reference", "as-reported        control", "the stock tree"] {
         assert!(candidates.contains(part), "{candidates}");
     }
-    assert!(stdout(&bakeoff(&["list", "probes"])).contains("hardirq: "));
+    assert!(stdout(&bakeoff(&["list", "probes"])).contains("process, softirq, hardirq"));
 }
 
 /// The dry run prints the order of the cells and commands without a path of this
@@ -136,9 +135,16 @@ fn dry_run_prints_commands_and_touches_nothing() {
 #[test]
 fn schema_describes_the_report() {
     let schema: serde_json::Value = serde_json::from_slice(&bakeoff(&["schema"]).stdout).unwrap();
-    for member in
-        ["schema_version", "cells", "splats", "rates", "findings", "verdicts", "environment"]
-    {
+    for member in [
+        "schema_version",
+        "verdicts",
+        "claims",
+        "measures",
+        "splats",
+        "wrong",
+        "cells",
+        "environment",
+    ] {
         assert!(schema["properties"].get(member).is_some(), "{member}");
     }
 }
@@ -164,6 +170,32 @@ fn splats_are_read_from_any_log() {
     assert!(stdout(&bakeoff(&["splats", fixture])).contains("possible deadlock in"));
     let missing = bakeoff(&["splats", "nowhere.log"]);
     assert_eq!(code(&missing), exit_code::BAD_INPUT, "{}", stderr(&missing));
+}
+
+/// A log that cannot be read is said, and keeps nobody from reading the others; a folder is all of
+/// its logs.
+#[test]
+fn a_log_that_cannot_be_read_is_said() {
+    let fixture = "runner/tests/fixtures/splats/circular-x86.txt";
+    let one = bakeoff(&["splats", "nowhere.log", fixture]);
+    assert_eq!(code(&one), exit_code::BAD_INPUT);
+    assert!(stdout(&one).contains("possible deadlock in"));
+    assert!(stderr(&one).contains("nowhere.log"), "{}", stderr(&one));
+    let none = bakeoff(&["splats", "nowhere.log"]);
+    assert!(!stdout(&none).contains("no splat"));
+    let folder = bakeoff(&["splats", "runner/tests/fixtures/splats"]);
+    assert_eq!(code(&folder), exit_code::OK, "{}", stderr(&folder));
+    assert!(stdout(&folder).contains("general protection fault in"));
+}
+
+/// Symbols that cannot be the kernel's are refused.
+#[test]
+fn a_vmlinux_must_be_a_kernel() {
+    let program = env!("CARGO_BIN_EXE_bakeoff");
+    let fixture = "runner/tests/fixtures/splats/circular-x86.txt";
+    let other = bakeoff(&["splats", "--vmlinux", program, fixture]);
+    assert_eq!(code(&other), exit_code::BAD_INPUT);
+    assert!(stderr(&other).contains("no kernel"), "{}", stderr(&other));
 }
 
 /// Completions exist for the usual shells and know the commands.

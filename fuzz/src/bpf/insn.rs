@@ -329,6 +329,67 @@ impl Assembler {
 /// The stack's top, where programs keep what helpers write to.
 pub const STACK: Reg = R10;
 
+/// Instructions one after the other, with jumps that land where the next one begins: for
+/// programs that are made of pieces. Fixed ones are written with [`Assembler`].
+#[derive(Clone, Debug, Default)]
+pub struct Short {
+    /// The instructions so far.
+    pub insns: Vec<Insn>,
+}
+
+impl Short {
+    /// Adds an instruction; its place is the answer.
+    pub fn push(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> usize {
+        self.insns.push(Insn { code, registers: dst | src << 4, offset, immediate });
+        self.insns.len() - 1
+    }
+
+    /// `dst = src`
+    pub fn mov(&mut self, dst: u8, src: u8) {
+        self.push(0xbf, dst, src, 0, 0);
+    }
+
+    /// `dst = value`
+    pub fn mov_imm(&mut self, dst: u8, value: i32) {
+        self.push(0xb7, dst, 0, 0, value);
+    }
+
+    /// `dst += value`
+    pub fn add_imm(&mut self, dst: u8, value: i32) {
+        self.push(0x07, dst, 0, 0, value);
+    }
+
+    /// Calls a helper.
+    pub fn call(&mut self, helper: i32) {
+        self.push(0x85, 0, 0, 0, helper);
+    }
+
+    /// Kinds: 0 a constant, 1 a map, 2 a map's value at an offset, [`FUNCTION`].
+    pub fn load_wide(&mut self, dst: u8, kind: u8, low: i32, high: i32) {
+        self.push(0x18, dst, kind, 0, low);
+        self.push(0, 0, 0, 0, high);
+    }
+
+    /// `dst = r10 + offset`
+    pub fn stack(&mut self, dst: u8, offset: i32) {
+        self.mov(dst, 10);
+        self.add_imm(dst, offset);
+    }
+
+    /// A jump whose distance is not known yet.
+    pub fn jump_if(&mut self, code: u8, dst: u8, immediate: i32) -> usize {
+        self.push(code, dst, 0, 0, immediate)
+    }
+
+    /// Has a jump go to the next instruction.
+    pub fn land(&mut self, jump: usize) {
+        let distance = i16::try_from(self.insns.len() - jump - 1).unwrap_or(i16::MAX);
+        if let Some(insn) = self.insns.get_mut(jump) {
+            insn.offset = distance;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Reg::{R1, R2, R3, R6, R9};

@@ -300,6 +300,27 @@ words! {
         /// `BPF_PROG_TEST_RUN`
         Run "test-run",
     }
+    /// A check: a short play whose every answer is known (see the module `oracle`).
+    Check {
+        /// What reading events answers.
+        Counts "counts",
+        /// What their buffers hold.
+        Records "records",
+        /// Answers that the interface promises.
+        Promises "promises",
+        /// Elements of maps.
+        Maps "maps",
+        /// BPF ring buffers.
+        Ring "ring",
+        /// Mappings.
+        Memory "memory",
+        /// Hits of probes.
+        Hits "hits",
+        /// Tasks with events of their own.
+        Lives "lives",
+        /// Two threads at the same things.
+        Races "races",
+    }
     /// Operations on a map's elements.
     MapCall {
         /// Look up.

@@ -52,7 +52,7 @@ use crate::landmarks::Landmarks;
 use crate::sys::bpf::{Program, SharedArray};
 use crate::sys::memory::Page;
 use crate::sys::sampled::{self, Leaf, Orders, Spot, Work};
-use crate::wire::{Block, Visit};
+use crate::wire::{Block, Record, Visit};
 use crate::{held, kernel, sys};
 
 mod buckets;
@@ -164,7 +164,7 @@ fn run(visit: &Visit, emit: &mut Emit<'_>) -> Result<(), Failure> {
         // so does the rig's page, which nobody else touches.
         unsafe { sampled::run(work, &scene.chain) };
     };
-    rig.sample(visit, Some(&scene), enter, &judge, emit)
+    rig.sample(visit, Some(&scene), enter, &judge, &mut |block| emit(Record::Block(block)))
 }
 
 /// What takes the samples and keeps them: all but the code that is sampled and
@@ -289,7 +289,7 @@ impl Rig {
         scene: Option<&Scene>,
         enter: impl FnOnce(&Work) + Send,
         judge: &Judge<'_>,
-        emit: &mut Emit<'_>,
+        take: &mut dyn FnMut(Block) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let stacks = self.stacks.take();
         let rig = &*self;
@@ -322,7 +322,7 @@ impl Rig {
                 wait_until("the sampled thread to spin", || work.is_busy())?;
             }
             let mut sampling = Sampling { rig, work, trigger, judge, stacks, writing };
-            (0..visit.step.blocks).try_for_each(|number| emit(sampling.block(visit, number)?))
+            (0..visit.step.blocks).try_for_each(|number| take(sampling.block(visit, number)?))
         })
     }
 

@@ -35,7 +35,7 @@ use crate::failure::Failure;
 use crate::sys;
 use crate::sys::sampled::{self, DEPTH, Spot};
 use crate::sys::window::{CODE_PAGE, PAGES, Window};
-use crate::wire::{Block, Params, Visit};
+use crate::wire::{Block, Params, Record, Visit};
 
 mod image;
 mod score;
@@ -126,6 +126,7 @@ fn condition(params: &Params) -> Result<Condition, Failure> {
         words: words(&asked),
         axes: asked.period_axis(words).into_iter().collect(),
         host: asked.host(),
+        ..Condition::default()
     })
 }
 
@@ -267,7 +268,7 @@ fn run(visit: &Visit, emit: &mut Emit<'_>) -> Result<(), Failure> {
             block.note(FLIPS, flips - before.0);
             block.note(SPLITS_NOTE, splits - before.1);
             before = (flips, splits);
-            emit(block)
+            emit(Record::Block(block))
         })
     })
 }

@@ -6,8 +6,8 @@ use crate::op::Op;
 use crate::op::step::{Body, Flaw, MaybeFlaw, Size, StackFlags, Step};
 use crate::op::value::{Dice, EventRef, MapRef, ProgRef, Seeded, Upto, Value};
 use crate::op::{
-    ARENA_PAGES, Backing, EventFlags, EventKind, How, MapFlags, MapKind, Period, Place, ProgKind,
-    Protection, SampleFlags, Target,
+    ARENA_PAGES, Backing, Check, EventFlags, EventKind, How, MapFlags, MapKind, Period, Place,
+    ProgKind, Protection, SampleFlags, Target,
 };
 
 fn pick(dice: &mut dyn Dice, length: usize) -> usize {
@@ -89,6 +89,9 @@ fn any(dice: &mut dyn Dice) -> Op {
         op => op,
     }
 }
+
+/// Of how many changed programs one plays a favoured check.
+const FAVOURED: u32 = 12;
 
 /// Operations up to which a program gets cheap ones with its other changes.
 const ROOMY: usize = 18;
@@ -363,8 +366,22 @@ impl Program {
 
     /// Another program, a few changes away, that runs as it is.
     pub fn mutate(&mut self, dice: &mut dyn Dice) {
+        self.mutate_for(dice, &[]);
+    }
+
+    /// The same; now and then it plays one of these checks.
+    pub fn mutate_for(&mut self, dice: &mut dyn Dice, favour: &[Check]) {
         for _ in 0..=dice.below(3) {
             self.change(dice);
+        }
+        let favoured = favour.get(pick(dice, favour.len())).copied();
+        if let Some(what) = favoured.filter(|_| dice.below(FAVOURED) == 0) {
+            // One slow operation is enough, and what comes last would be cut off.
+            self.ops.retain(|op| !op.is_slow());
+            self.ops.truncate(ROOMY - 1);
+            let at = pick(dice, self.ops.len() + 1);
+            let (seed, more) = (Upto::roll(dice), Upto::roll(dice));
+            self.ops.insert(at, Op::Check { what, seed, more });
         }
         // What was set up costs most; what is asked of it costs little.
         while self.ops.len() < ROOMY && dice.below(4) > 0 {

@@ -39,14 +39,14 @@ pub(super) fn answer(value: libc::c_long) -> Answer<i64> {
     }
 }
 
-fn descriptor(value: i64) -> Answer<OwnedFd> {
+pub(super) fn descriptor(value: i64) -> Answer<OwnedFd> {
     let fd = i32::try_from(value).map_err(|_| libc::EBADF)?;
     // SAFETY: the kernel has just handed this descriptor to us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Attributes of a system call: bytes, with fields at offsets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Attributes<'a> {
     bytes: [u64; 20],
     memory: PhantomData<&'a mut [u8]>,
@@ -117,6 +117,29 @@ pub fn bpf(command: u32, mut attributes: Attributes<'_>, size: u32) -> Answer<i6
     })
 }
 
+/// The same, and the word that is in the attributes at an offset afterwards.
+pub fn bpf_word_after(
+    command: u32,
+    mut attributes: Attributes<'_>,
+    size: u32,
+    at: usize,
+) -> (Answer<i64>, u32) {
+    // SAFETY: `size` bytes are valid for reads and writes; addresses in them are of live
+    // borrows.
+    let answered = answer(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            libc::c_long::from(command),
+            attributes.bytes.as_mut_ptr(),
+            libc::c_ulong::from(size.min(160)),
+        )
+    });
+    let word = attributes.bytes.get(at / 8).copied().unwrap_or(0).to_ne_bytes();
+    let mut half = [0; 4];
+    half.iter_mut().zip(word.iter().skip(at % 8)).for_each(|(to, from)| *to = *from);
+    (answered, u32::from_ne_bytes(half))
+}
+
 /// A `bpf(2)` that answers a descriptor.
 pub fn bpf_fd(command: u32, attributes: Attributes<'_>, size: u32) -> Answer<OwnedFd> {
     bpf(command, attributes, size).and_then(descriptor)
@@ -137,15 +160,26 @@ pub fn bpf_next_id(command: u32, after: u32) -> Answer<u32> {
     Ok(attributes[1])
 }
 
-/// `perf_event_open(2)`.
+/// `perf_event_open(2)`, with a descriptor that is closed on exec.
 pub fn perf_event_open(
     attributes: &Attributes<'_>,
     thread: i32,
     cpu: i32,
     group: Option<BorrowedFd<'_>>,
 ) -> Answer<OwnedFd> {
-    const CLOEXEC: libc::c_ulong = 8;
-    // SAFETY: the attributes state their size, 128 bytes, which are valid.
+    perf_event_open_with(attributes, thread, cpu, group, 0)
+}
+
+/// `perf_event_open(2)` with `PERF_FLAG_*` besides the one for exec.
+pub fn perf_event_open_with(
+    attributes: &Attributes<'_>,
+    thread: i32,
+    cpu: i32,
+    group: Option<BorrowedFd<'_>>,
+    flags: u32,
+) -> Answer<OwnedFd> {
+    const CLOEXEC: u32 = 8;
+    // SAFETY: the attributes state their size, 136 bytes at most, which are valid.
     answer(unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
@@ -153,7 +187,7 @@ pub fn perf_event_open(
             thread,
             cpu,
             group.map_or(-1, |fd| fd.as_raw_fd()),
-            CLOEXEC,
+            libc::c_ulong::from(flags | CLOEXEC),
         )
     })
     .and_then(descriptor)
@@ -168,7 +202,7 @@ pub fn ioctl(fd: BorrowedFd<'_>, request: u32, argument: i64) -> Answer<i64> {
 }
 
 /// An `ioctl(2)` that reads or writes memory; `memory` must be large enough for
-/// the request, which the table in [`crate::exec`] sees to: 128 bytes are for
+/// the request, which the table in [`crate::engine`] sees to: 128 bytes are for
 /// all of perf's.
 pub fn ioctl_memory(fd: BorrowedFd<'_>, request: u32, memory: &mut [u64; 16]) -> Answer<i64> {
     // SAFETY: no request of perf's takes more than 128 bytes.
@@ -181,6 +215,30 @@ pub fn ioctl_memory(fd: BorrowedFd<'_>, request: u32, memory: &mut [u64; 16]) ->
 pub fn read(fd: BorrowedFd<'_>, memory: &mut [u8]) -> Answer<i64> {
     // SAFETY: valid for writes of its length.
     answer(unsafe { libc::read(fd.as_raw_fd(), memory.as_mut_ptr().cast(), memory.len()) } as _)
+}
+
+/// `read(2)` of whole words; how many bytes were answered.
+pub fn read_words(fd: BorrowedFd<'_>, memory: &mut [u64]) -> Answer<usize> {
+    let length = size_of_val(memory);
+    // SAFETY: valid for writes of its length, and any bytes are words.
+    let read =
+        answer(unsafe { libc::read(fd.as_raw_fd(), memory.as_mut_ptr().cast(), length) } as _)?;
+    Ok(usize::try_from(read).unwrap_or(0))
+}
+
+/// The limit of open descriptors, this thread's process's: the old one is the answer.
+pub fn limit_descriptors(count: u64) -> Answer<u64> {
+    let mut old = [0_u64; 2];
+    // SAFETY: two words are valid for writes, and no new limit is given.
+    answer(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, 0_u64, old.as_mut_ptr())
+    })?;
+    let new = [count, old[1].max(count)];
+    // SAFETY: two words are valid for reads; nothing is written.
+    answer(unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, new.as_ptr(), 0_u64)
+    })?;
+    Ok(old[0])
 }
 
 /// `pidfd_open(2)` of this process.
@@ -233,6 +291,16 @@ pub struct Region {
 impl Region {
     /// Maps the first `length` bytes.
     pub fn map(fd: BorrowedFd<'_>, length: usize, writable: bool) -> Answer<Self> {
+        Self::map_at(fd, 0, length, writable)
+    }
+
+    /// Maps `length` bytes from a page on.
+    pub fn map_at(
+        fd: BorrowedFd<'_>,
+        offset: usize,
+        length: usize,
+        writable: bool,
+    ) -> Answer<Self> {
         let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
         // SAFETY: the kernel picks the address, so nothing of ours is replaced.
         let at = unsafe {
@@ -242,10 +310,34 @@ impl Region {
                 protection,
                 libc::MAP_SHARED,
                 fd.as_raw_fd(),
-                0,
+                i64::try_from(offset).unwrap_or(0),
             )
         };
         answer(at as libc::c_long).map(|_| Self { at: at as usize, length, writable })
+    }
+
+    /// A word of it; 0 outside.
+    #[must_use]
+    pub fn load(&self, at: usize) -> u64 {
+        if !at.is_multiple_of(8) || at + 8 > self.length {
+            return 0;
+        }
+        // SAFETY: inside the mapping and aligned; the kernel shares the word.
+        unsafe { &*((self.at + at) as *const AtomicU64) }.load(Ordering::Acquire)
+    }
+
+    /// Writes a word of it, if it may be written to.
+    pub fn store(&self, at: usize, value: u64) {
+        if self.writable && at.is_multiple_of(8) && at + 8 <= self.length {
+            // SAFETY: inside the mapping, aligned and writable; the kernel shares the word.
+            unsafe { &*((self.at + at) as *const AtomicU64) }.store(value, Ordering::Release);
+        }
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
     }
 
     /// Says in a perf buffer's first page that all was read (`data_tail`), if the

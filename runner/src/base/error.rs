@@ -101,6 +101,13 @@ impl Error {
         self
     }
 
+    /// Puts a place in front of the message: `bakeoff.yaml:3:5: …`.
+    #[must_use]
+    pub fn prefixed(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {

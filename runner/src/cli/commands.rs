@@ -5,6 +5,7 @@
 
 mod fuzz;
 mod list;
+mod series;
 mod splats;
 mod work;
 
@@ -45,6 +46,7 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Splats(args) => splats::splats(&args),
         Command::Explain(args) => splats::explain_splat(&args),
         Command::List(list) => list::list(&list, &global),
+        Command::Series(args) => series::series(&args, &desk(&global)?),
         Command::Report(report) => work::report(&report, &global),
         Command::Cache(args) => cache(&args, &global),
         Command::Setup(args) => setup(&args, &desk(&global)?),
@@ -53,6 +55,7 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Resume(args) => work::resume(&args, &desk(&global)?),
         Command::Fuzz(args) => fuzz::fuzz(&args, &desk(&global)?),
         Command::Distill(args) => fuzz::distill(&args, &desk(&global)?),
+        Command::Uapi(args) => fuzz::uapi(&args, &desk(&global)?),
         Command::Replay(args) => fuzz::replay(&args, &desk(&global)?),
         Command::Minimize(args) => fuzz::minimize(&args, &desk(&global)?),
         Command::Mutants(args) => fuzz::mutants(&args, &desk(&global)?),

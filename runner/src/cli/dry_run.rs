@@ -6,16 +6,18 @@ use std::time::Duration;
 use crate::base::command::host_cpus;
 use crate::base::error::Result;
 use crate::base::progress::rough;
+use crate::base::words::word;
 use crate::fuzz::plan::FuzzPlan;
 use crate::machine::accel;
 use crate::machine::boot;
 use crate::make::compile;
 use crate::run::expect;
 use crate::run::schedule::Target;
-use crate::run::{GUEST_CPUS, Machinery, Tools};
+use crate::run::{Machinery, Tools};
 use crate::spec::arch::Arch;
+use crate::spec::guest::{MachineSpec, Pack};
 use crate::spec::plan::{CellId, Plan, Planned};
-use crate::spec::{Spec, declared, margin_words, word};
+use crate::spec::{Spec, declared, margin_words};
 
 /// How much of a step is done, when it may end, and where.
 fn step_words(planned: &Planned) -> String {
@@ -37,7 +39,7 @@ fn step_words(planned: &Planned) -> String {
 fn fuzzing(plan: &FuzzPlan, text: &mut String) -> Duration {
     let FuzzPlan { seconds, boots, programs, seed: _, cells } = plan;
     text.push_str(&format!(
-        "\nfuzzing: {seconds} s on the first of these for each base, then at most {programs} \
+        "\nfuzzing: {seconds} s on each of these on the first architecture, then at most {programs} \
          programs\nin {boots} boots on each, in this order\n"
     ));
     let mut total = Duration::ZERO;
@@ -45,7 +47,8 @@ fn fuzzing(plan: &FuzzPlan, text: &mut String) -> Duration {
     for cell in cells {
         let id = &cell.id;
         let first = before.is_none_or(|b| (&b.base, &b.arch) != (&id.base, &id.arch));
-        let campaign = before.is_none_or(|b| b.base != id.base);
+        let arch = cells.iter().find(|cell| cell.id.base == id.base).map(|cell| &cell.id.arch);
+        let campaign = arch == Some(&id.arch);
         before = Some(id);
         // The first kernel of an architecture is a whole build, the others start from it.
         let build = expect::build(host_cpus(), !first);
@@ -53,7 +56,7 @@ fn fuzzing(plan: &FuzzPlan, text: &mut String) -> Duration {
         let here = if campaign { Duration::from_secs(u64::from(*seconds)) } else { Duration::ZERO };
         total += build + replays + here;
         text.push_str(&format!(
-            "  {:<44} {:<10} build {:>12}  boots {:>8}\n",
+            "  {:<44} {:<16} build {:>12}  boots {:>8}\n",
             id.to_string(),
             word(cell.role),
             rough(build),
@@ -104,11 +107,12 @@ pub fn describe(
     let mut archs: Vec<&str> = plan.cells.iter().map(|cell| cell.id.arch.as_str()).collect();
     archs.sort_unstable();
     archs.dedup();
+    text.push_str(&beyond_the_usual(spec));
     text.push_str("\ncommands (make in the candidate's tree)\n");
     for name in archs {
         let arch = Arch::load(tools.data, name)?;
         let choice = accel::choose(&arch, machinery.accel, tools.cancel)?;
-        let machine = boot::Machine::new(&arch, choice.accel, GUEST_CPUS);
+        let machine = boot::Machine::of_spec(&arch, choice.accel, &spec.machine);
         let qemu = boot::command(&machine, &boot::Files::placeholders(&arch));
         text.push_str(&format!("  {name} ({}: {})\n", choice.accel.word(), choice.reason));
         text.push_str(&format!("    {}\n", compile::make_line(&arch, tools.cancel)?));
@@ -137,7 +141,7 @@ pub fn describe(
         let boots = expect::boots(plan, &targets, &[]);
         total += build + boots;
         text.push_str(&format!(
-            "  {:<44} {:<10} build {:>12}  boots {:>8}\n",
+            "  {:<44} {:<16} build {:>12}  boots {:>8}\n",
             cell.id.to_string(),
             word(cell.role),
             rough(build),
@@ -149,4 +153,45 @@ pub fn describe(
     }
     text.push_str(&format!("\nexpected: about {}\n", rough(total)));
     Ok(text)
+}
+
+/// What the guests have that others have not, and what it costs.
+fn beyond_the_usual(spec: &Spec) -> String {
+    let MachineSpec { cpus, memory_mib, disk_mib, command_line, kconfig } = &spec.machine;
+    let Pack { files, build, kselftest, busybox, rootfs } = &spec.pack;
+    let mut lines: Vec<String> = Vec::new();
+    if *cpus != MachineSpec::default().cpus {
+        let all = host_cpus();
+        let slow = if *cpus > all { format!(" (the host has {all}: slow)") } else { String::new() };
+        lines.push(format!("{cpus} CPUs{slow}"));
+    }
+    lines.extend(memory_mib.map(|mib| format!("{mib} MiB of memory")));
+    if let Some(mib) = disk_mib {
+        lines.push(format!(
+            "an empty disk of {mib} MiB; the host needs as much space if it is filled, and \
+             kernels with the block layer are built for it"
+        ));
+    }
+    if !command_line.is_empty() {
+        lines.push(format!("kernel parameters: {command_line}"));
+    }
+    for (key, fragments) in kconfig {
+        let names: Vec<String> = fragments.list().iter().map(|f| f.display().to_string()).collect();
+        lines.push(format!(
+            "kconfig of {key}: {} (no kernel of other bake-offs fits: a full build for each \
+             architecture and profile)",
+            names.join(", ")
+        ));
+    }
+    lines.extend(files.iter().map(|path| format!("file: {}", path.display())));
+    lines.extend(build.iter().map(|line| format!("built for each architecture: {line}")));
+    lines.extend(kselftest.iter().map(|name| format!("kselftest {name}, built from the base")));
+    if *busybox {
+        lines.push("busybox from Debian (1 MB to fetch for each architecture)".to_owned());
+    }
+    lines.extend(rootfs.iter().map(|path| format!("root file system: {}", path.display())));
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("\nguests, beyond what is usual\n  {}\n", lines.join("\n  "))
 }

@@ -7,13 +7,31 @@ use clap::Args;
 
 use super::{Machinery, SplatFormat};
 
+/// Seconds: a number, or one with its unit.
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = match text.parse::<i64>() {
+        Ok(seconds) => seconds,
+        Err(_) => text
+            .parse::<jiff::SignedDuration>()
+            .map_err(|_| format!("{text:?} is not a time: write 60, 90s, 2m or 1h"))?
+            .as_secs(),
+    };
+    match u32::try_from(seconds) {
+        Ok(seconds @ 1..=MOST_SECONDS) => Ok(seconds),
+        _ => Err(format!("{text} is not between 1s and {MOST_SECONDS}s")),
+    }
+}
+
+/// A week.
+const MOST_SECONDS: u32 = 7 * 24 * 3600;
+
 /// `bakeoff fuzz`
 #[derive(Args, Clone, Debug)]
 pub struct Fuzz {
     /// Folder of a bake-off (or its bakeoff.yaml)
     pub spec: PathBuf,
-    /// Seconds of fuzzing, boots not counted
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    /// How long to fuzz, boots not counted: 60, 90s, 2m, 1h
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = seconds)]
     pub time: u32,
     /// Programs to begin with; new ones are added [default: OUT/corpus]
     #[arg(long, value_name = "DIR")]
@@ -83,6 +101,22 @@ pub struct OnKernel {
     /// Machinery.
     #[command(flatten)]
     pub machinery: Machinery,
+}
+
+/// `bakeoff uapi`
+#[derive(Args, Clone, Debug)]
+pub struct Uapi {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+    /// A base of it [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub base: Option<String>,
+    /// Print the names and nothing else
+    #[arg(long, conflicts_with = "gaps")]
+    pub names: bool,
+    /// Also print what an operation could produce and none does
+    #[arg(long)]
+    pub gaps: bool,
 }
 
 /// `bakeoff distill`
@@ -158,8 +192,8 @@ pub struct Mutants {
     /// Only this one (repeatable)
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
-    /// Seconds of fuzzing for each
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    /// How long to fuzz each: 60, 90s, 2m, 1h
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = seconds)]
     pub time: u32,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -174,4 +208,22 @@ pub struct Mutants {
     /// Format
     #[arg(long, value_enum, default_value_t = SplatFormat::Text)]
     pub format: SplatFormat,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Times are seconds, with or without a unit; what is no time says how to write one.
+    #[test]
+    fn times_take_units() {
+        assert_eq!(seconds("60"), Ok(60));
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("2m"), Ok(120));
+        assert_eq!(seconds("1h"), Ok(3600));
+        for wrong in ["", "0", "-3", "0s", "2 parsecs", "99999999h", "1e9"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+        assert!(seconds("soon").unwrap_err().contains("90s"));
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bakeoff_fuzz::exec::Lookup;
+use bakeoff_fuzz::engine::Lookup;
 use serde::{Deserialize, Serialize};
 
 use super::replay::{Replay, Reproduced, Unstable};

@@ -51,6 +51,8 @@ pub struct Bench {
     pub patched: Vec<String>,
     /// The C files with these functions, as the kernel's tree names them.
     pub patched_files: Vec<String>,
+    /// The C files that this kernel's own patches change.
+    pub own_files: Vec<String>,
 }
 
 impl Bench {
@@ -66,11 +68,16 @@ impl Bench {
         tools: &Tools<'_>,
     ) -> Result<Bench> {
         let spec = Spec::load(&subject.spec, tools.data)?;
-        Bench::of(&spec, None, subject, machinery, log, tools)
+        Bench::of(&spec, None, subject, machinery, log, tools)?.map_err(|outcome| {
+            let Subject { candidate, arch, profile, .. } = subject;
+            let what = format!("{candidate} for {arch} with profile {profile}");
+            Error::bad_input(format!("{what} has no kernel: {}", why(&outcome)))
+        })
     }
 
     /// The same for a spec that was read already; `source` is where its base comes
-    /// from, if that is not what the spec says.
+    /// from, if that is not what the spec says. The inner error is a result: a kernel that
+    /// cannot be had, which is the patch's doing.
     ///
     /// # Errors
     /// As [`Bench::prepare`].
@@ -81,7 +88,7 @@ impl Bench {
         machinery: &Machinery,
         log: &Path,
         tools: &Tools<'_>,
-    ) -> Result<Bench> {
+    ) -> Result<Result<Bench, KernelOutcome>> {
         let base = match &subject.base {
             None => spec.bases.first(),
             Some(name) => spec.bases.iter().find(|base| base.name == *name),
@@ -105,13 +112,14 @@ impl Bench {
             Some(Series::Patches(patches)) => patches.clone(),
             Some(Series::Stock) | None => Vec::new(),
             Some(Series::NotPortable(why)) => {
-                return Err(Error::bad_input(format!(
-                    "{} cannot exist on {}: {why}",
-                    candidate.name, base.name
-                )));
+                return Ok(Err(KernelOutcome::NotPortable { reason: why.clone() }));
             }
         };
         patches.extend(subject.extra.iter().cloned());
+        let mut own_files = Vec::new();
+        for patch in &patches {
+            own_files.extend(files_of(&fs::read_to_string(patch).at_path("read", patch)?));
+        }
         let cell = CellId {
             base: base.name.clone(),
             candidate: candidate.name.clone(),
@@ -138,17 +146,11 @@ impl Bench {
             arch: &arch,
             profile: &subject.profile,
             traced: &files_of_all(spec, &base.name, &subject.extra)?,
+            fragments: &[],
             log,
         };
         let build = compiler.build(&request)?;
-        let kernel = build.kernel.ok_or_else(|| {
-            let why = match build.json.outcome {
-                KernelOutcome::DidNotApply { patch, reason } => format!("{patch}: {reason}"),
-                KernelOutcome::DidNotBuild { reason } => reason,
-                KernelOutcome::Built { .. } | KernelOutcome::NotPortable { .. } => String::new(),
-            };
-            Error::bad_input(format!("{what} has no kernel: {why}"))
-        })?;
+        let Some(kernel) = build.kernel else { return Ok(Err(build.json.outcome)) };
         let origins = Origins {
             guest_dir: machinery.guest_dir.as_deref(),
             data: tools.data,
@@ -180,17 +182,30 @@ impl Bench {
             patched.extend(functions_of(&text, &tree.dir));
             patched_files.extend(files_of(&text));
         }
-        for list in [&mut patched, &mut patched_files] {
+        for list in [&mut patched, &mut patched_files, &mut own_files] {
             list.sort();
             list.dedup();
         }
-        Ok(Bench { cell, kernel, binaries, arch, accel, patched, patched_files })
+        Ok(Ok(Bench { cell, kernel, binaries, arch, accel, patched, patched_files, own_files }))
     }
 
     /// The virtual machine.
     #[must_use]
     pub fn machine(&self) -> Machine<'_> {
         Machine::new(&self.arch, self.accel, GUEST_CPUS)
+    }
+}
+
+/// Why there is no kernel.
+#[must_use]
+pub fn why(outcome: &KernelOutcome) -> String {
+    match outcome {
+        KernelOutcome::DidNotApply { patch, reason } => {
+            format!("{patch} does not apply: {reason}")
+        }
+        KernelOutcome::DidNotBuild { reason } => format!("it does not build: {reason}"),
+        KernelOutcome::NotPortable { reason } => format!("it cannot exist here: {reason}"),
+        KernelOutcome::Built { .. } => "it was built".to_owned(),
     }
 }
 

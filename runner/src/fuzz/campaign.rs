@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bakeoff_fuzz::exec::Times;
-use bakeoff_fuzz::fuzzing::{Mode, Orders, Stats, Told, VERSION};
+use bakeoff_fuzz::engine::Times;
+use bakeoff_fuzz::fuzzer::{Mode, Orders, Stats, Told, VERSION};
+use bakeoff_fuzz::oracle;
 
 use super::bench::Bench;
 use super::corpus::{self, Corpus};
 use super::coverage::{self, FOLDERS, Map};
-use super::finding::{Findings, WRONG};
+use super::finding::Findings;
 use super::session::{self, End, Session, Until};
 use super::summary::Summary;
 use crate::base::error::{Context, Error, Result};
@@ -145,6 +146,7 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
     let mut findings = Findings::default();
     let began = Instant::now();
     let (mut boots, mut failed, mut fruitless, mut first_hello) = (0_u32, 0, 0, None);
+    let mut did_not_boot = None;
     loop {
         let left = f64::from(campaign.seconds) - known.total.seconds;
         if left < 1.0 {
@@ -158,6 +160,11 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             workers: GUEST_CPUS,
             mode: Mode::Fuzz,
             programs: corpus.programs(),
+            favour: favour(if bench.own_files.is_empty() {
+                &bench.patched_files
+            } else {
+                &bench.own_files
+            }),
             leak_check_every: LEAK_CHECK_EVERY,
         };
         let told_before = known.total.seconds;
@@ -179,8 +186,9 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             findings.write(out, &fingerprint, &session.console)?;
         }
         for (what, program) in std::mem::take(&mut known.wrong) {
-            if findings.take_wrong(&what, &program, boots, began.elapsed().as_secs_f64()) {
-                findings.write(out, WRONG.0, &session.console)?;
+            let after = began.elapsed().as_secs_f64();
+            if let Some(first) = findings.take_wrong(&what, &program, boots, after) {
+                findings.write(out, &first, &session.console)?;
             }
         }
         for (number, what, programs) in std::mem::take(&mut known.leaking) {
@@ -193,9 +201,8 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
         if let End::NoHello(line) = &session.end {
             failed += 1;
             if failed >= TRIES {
-                return Err(Error::failure(format!(
-                    "the guest did not come up in {TRIES} boots; it last said: {line}"
-                )));
+                did_not_boot = Some(line.clone());
+                break;
             }
         }
         fruitless = if known.total.seconds - told_before < 1.0 { fruitless + 1 } else { 0 };
@@ -213,7 +220,9 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
     for why in &known.skipped {
         tools.events.warning(why.clone());
     }
-    let summary = summarize(bench, &map, (&known, corpus.len()), &findings, boots, first_hello);
+    let known = (&known, corpus.len());
+    let mut summary = summarize(bench, &map, known, &findings, boots, first_hello);
+    summary.did_not_boot = did_not_boot;
     write_json(&out.join("summary.json"), &summary)?;
     Ok(summary)
 }
@@ -290,6 +299,19 @@ fn one_boot(
     let session = session?;
     task.finish(format!("{:?}, {} programs", session.end, known.total.execs - before.execs));
     Ok(session)
+}
+
+/// The checks that are about what the patches change, by their words. A patch of a file
+/// that no check is about favours none.
+fn favour(files: &[String]) -> Vec<String> {
+    let mut words: Vec<String> = files
+        .iter()
+        .flat_map(|file| oracle::checks_of(file))
+        .map(|check| check.word().to_owned())
+        .collect();
+    words.sort();
+    words.dedup();
+    words
 }
 
 /// The corpus to begin with: the programs of the seeds, then those of its folder.
@@ -389,6 +411,7 @@ fn summarize(
         lost: known.lost.clone(),
         leaks: known.leaks.clone(),
         hello_seconds,
+        did_not_boot: None,
         times: known.times.clone(),
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bakeoff_fuzz::fuzzing::{Mode, Orders, Told, VERSION};
+use bakeoff_fuzz::fuzzer::{Mode, Orders, Told, VERSION};
 
 use super::bench::Bench;
 use super::corpus::cover;
@@ -73,6 +73,7 @@ pub fn distill(
             workers: 1,
             mode: Mode::Replay,
             programs: rest.to_vec(),
+            favour: Vec::new(),
             leak_check_every: 0,
         };
         let task = tools.events.start(Stage::Boot, format!("{} distill", bench.cell), None);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bakeoff_fuzz::oracle;
 use serde::{Deserialize, Serialize};
 
 use super::replay::Reproduced;
@@ -14,8 +15,16 @@ use crate::base::error::{Context, Result};
 use crate::keep::store::write_json;
 use crate::see::observe::{Note, fingerprint};
 
-/// Fingerprint and title of a stack lookup's wrong answer.
-pub const WRONG: (&str, &str) = ("wrong-build-id", "a stack lookup answered a wrong build id");
+/// Fingerprint and title of an answer that an oracle calls wrong: one for each oracle, for
+/// what two answers of one oracle have to do with each other nobody knows.
+#[must_use]
+pub fn wrong(what: &str) -> (String, String) {
+    let oracle = oracle::name_of(what);
+    (format!("{WRONG}{oracle}"), format!("a wrong answer, by the oracle `{oracle}`"))
+}
+
+/// What fingerprints of wrong answers begin with.
+pub const WRONG: &str = "wrong-";
 
 /// Fingerprint and title of something that was not released.
 pub const LEAK: (&str, &str) = ("not-released", "something is not released");
@@ -70,6 +79,8 @@ pub enum CFile {
     NoCompiler,
     /// What was found is no report of the kernel's: it was not run.
     NoReport,
+    /// It plays a check, which only the fuzzer itself can.
+    Check,
     /// It was run as the only program of a guest.
     Ran {
         /// Boots with the report.
@@ -129,17 +140,23 @@ impl Findings {
         new
     }
 
-    /// Takes in a wrong answer of a stack lookup; true if it is the first.
-    pub fn take_wrong(&mut self, what: &str, program: &str, boot: u32, after: f64) -> bool {
-        let (fingerprint, title) = WRONG;
-        let finding = self.found.entry(fingerprint.into()).or_insert_with(|| Finding {
-            fingerprint: fingerprint.into(),
-            title: title.into(),
+    /// Takes in a wrong answer; its fingerprint, if it is the first of its kind.
+    pub fn take_wrong(
+        &mut self,
+        what: &str,
+        program: &str,
+        boot: u32,
+        after: f64,
+    ) -> Option<String> {
+        let (fingerprint, title) = wrong(what);
+        let finding = self.found.entry(fingerprint.clone()).or_insert_with(|| Finding {
+            fingerprint: fingerprint.clone(),
+            title: format!("{title}: {what}"),
             count: 0,
             boot,
             at: 0,
             after_seconds: after,
-            folder: Path::new("findings").join(fingerprint),
+            folder: Path::new("findings").join(&fingerprint),
             reproduced: None,
             together: None,
             ops: None,
@@ -154,7 +171,7 @@ impl Findings {
             finding.suspects.push(program.to_owned());
             finding.raw.push_str(&format!("{what}\n"));
         }
-        finding.count == 1
+        (finding.count == 1).then_some(fingerprint)
     }
 
     /// Writes a finding's folder, with the console it came on.
@@ -205,6 +222,9 @@ impl Finding {
             None => String::new(),
             Some(CFile::NoCompiler) => "\n  repro.c was not run: no compiler".into(),
             Some(CFile::NoReport) => "\n  repro.c was not run: it shows no report".into(),
+            Some(CFile::Check) => {
+                "\n  no repro.c: only the fuzzer can play a check (`bakeoff replay`)".into()
+            }
             Some(CFile::Ran { shown, of, others: _ }) => {
                 format!("\n  repro.c shows it in {shown} of {of} boots")
             }

@@ -12,11 +12,13 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::across::{Across, Change, compare};
-use super::bench::{Bench, Subject};
+use super::bench::{self, Bench, Subject};
 use super::campaign::{Campaign, fuzz, read_programs};
 use super::finding::Finding;
 use super::replay::{Replay, replay};
-use crate::base::error::{Context, Error, Kind, Result};
+use super::reproduce::{self, Confirmed, Effort, Reading};
+use super::summary::Summary;
+use crate::base::error::{Context, Error, Result};
 use crate::run::{Machinery, Tools};
 use crate::spec::Spec;
 
@@ -32,6 +34,8 @@ pub struct Mutant {
     /// How it shows where it is reached: `lockdep`, `kasan`, `build-id` and so on; `-`
     /// where its patch does not say.
     pub shows_as: String,
+    /// The kernel it needs, where its patch says only that: `kasan` or `lockdep`.
+    pub config: Option<String>,
 }
 
 /// What a patch does not say.
@@ -50,7 +54,11 @@ impl Mutant {
     pub fn profiles(&self) -> &'static [&'static str] {
         match self.shows_as.as_str() {
             "kasan" => &["kasan"],
-            UNSAID => &["kcov", "kasan"],
+            UNSAID => match self.config.as_deref() {
+                Some("kasan") => &["kasan"],
+                Some("lockdep") => &["kcov"],
+                _ => &["kcov", "kasan"],
+            },
             _ => &["kcov"],
         }
     }
@@ -70,7 +78,9 @@ impl Mutant {
                 .hint(format!("one of {}; or leave the line out", words.join(", "))));
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Mutant { name, class: line("Mutant-class:"), shows_as, patch: path.to_owned() })
+        let config = Some(line("Config:")).filter(|word| word != UNSAID);
+        let class = line("Mutant-class:");
+        Ok(Mutant { name, class, shows_as, config, patch: path.to_owned() })
     }
 }
 
@@ -114,8 +124,15 @@ pub struct Row {
     pub shows_as: String,
     /// Whether it counts.
     pub counts: bool,
-    /// What was found and is not the stock kernel's.
+    /// What was found, came again in fresh boots, and is not the stock kernel's.
     pub found: Vec<String>,
+    /// How often: the numbers of the first of them.
+    #[serde(default)]
+    pub confirmed: Option<Confirmed>,
+    /// What was seen once and does not count: it did not come again, or the stock kernel
+    /// shows it with the same programs.
+    #[serde(default)]
+    pub unconfirmed: Vec<String>,
     /// How.
     pub by: Option<By>,
     /// Seconds until the boot with the finding ended; `None`: nothing was found.
@@ -145,6 +162,8 @@ impl Row {
             shows_as: shows_as.into(),
             counts,
             found: Vec::new(),
+            confirmed: None,
+            unconfirmed: Vec::new(),
             by: None,
             seconds: None,
             execs: 0,
@@ -201,6 +220,7 @@ pub fn classes(rows: &[Row]) -> Vec<Class> {
 /// What the stock kernel is like: what a mutant must go beyond.
 #[derive(Debug, Default)]
 struct Stock {
+    bench: Option<Bench>,
     reports: BTreeSet<String>,
     leaks: BTreeSet<String>,
     corpus: Vec<String>,
@@ -255,14 +275,7 @@ pub fn run(
                 until_finding: true,
                 ..campaign.clone()
             };
-            match lab.one(&subject, &campaign, stock, &mut row) {
-                // A guest that does not come up is the mutant's doing, and no reason to
-                // leave the others untried.
-                Err(error) if error.kind() == Kind::Failure => {
-                    row.not_tried = Some(error.chain());
-                }
-                other => other?,
-            }
+            lab.one(&subject, &campaign, stock, &mut row)?;
             if row.is_found() || row.not_tried.is_some() {
                 break;
             }
@@ -304,8 +317,13 @@ pub fn run_probes(
 }
 
 /// A stock kernel of which nothing is known.
-static NOTHING: Stock =
-    Stock { reports: BTreeSet::new(), leaks: BTreeSet::new(), corpus: Vec::new(), replayed: None };
+static NOTHING: Stock = Stock {
+    bench: None,
+    reports: BTreeSet::new(),
+    leaks: BTreeSet::new(),
+    corpus: Vec::new(),
+    replayed: None,
+};
 
 /// What all kernels are fuzzed with.
 struct Lab<'a> {
@@ -319,13 +337,12 @@ impl Lab<'_> {
     fn prepare(&self, subject: &Subject, out: &Path, row: &mut Row) -> Result<Option<Bench>> {
         fs::create_dir_all(out).at_path("create", out)?;
         let log = out.join("build.log");
-        match Bench::of(self.spec, None, subject, self.machinery, &log, self.tools) {
+        match Bench::of(self.spec, None, subject, self.machinery, &log, self.tools)? {
             Ok(bench) => Ok(Some(bench)),
-            Err(error) if error.kind() == Kind::BadInput => {
-                row.not_tried = Some(error.chain());
+            Err(outcome) => {
+                row.not_tried = Some(bench::why(&outcome));
                 Ok(None)
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -353,6 +370,7 @@ impl Lab<'_> {
         if !stock.corpus.is_empty() {
             stock.replayed = Some(replay(&bench, &stock.corpus, REPLAYS, &out, self.tools)?);
         }
+        stock.bench = Some(bench);
         Ok((row, stock))
     }
 
@@ -369,20 +387,38 @@ impl Lab<'_> {
             return Ok(());
         };
         let began = Instant::now();
-        let summary = fuzz(&bench, campaign, self.tools)?;
-        row.execs += summary.execs;
-        let patched = &summary.patched_functions_reached;
-        row.reached = (patched.values().flatten().count(), patched.len());
-        let new = |finding: &&Finding| !stock.reports.contains(&finding.fingerprint);
-        for finding in summary.findings.iter().filter(new) {
-            row.by = Some(By::Report);
-            row.found.push(finding.title.clone());
-            let first = row.seconds.map_or(finding.after_seconds, |s| s.min(finding.after_seconds));
-            row.seconds = Some(first);
+        // What was found by chance is no reason to stop: the rest of the time is used.
+        let mut left = f64::from(campaign.seconds);
+        let (mut last, mut spent) = (None, 0.0);
+        for part in 0_u32.. {
+            let campaign = Campaign {
+                seconds: left.ceil() as u32,
+                seed: campaign.seed.wrapping_add(part.wrapping_mul(7919)),
+                out: campaign.out.join(format!("part-{part}")),
+                ..campaign.clone()
+            };
+            let summary = fuzz(&bench, &campaign, self.tools)?;
+            row.execs += summary.execs;
+            if let Some(said) = &summary.did_not_boot {
+                row.not_tried = Some(format!("it does not boot; it last said: {said}"));
+                return Ok(());
+            }
+            let patched = &summary.patched_functions_reached;
+            row.reached = (patched.values().flatten().count(), patched.len());
+            self.take(&bench, stock, &campaign, &summary, row)?;
+            if row.by.is_some() {
+                row.seconds = row.seconds.map(|seconds| seconds + spent);
+                return Ok(());
+            }
+            spent += summary.seconds;
+            left -= summary.seconds.max(1.0);
+            let found = !summary.findings.is_empty();
+            last = Some(summary);
+            if !found || left < ENOUGH {
+                break;
+            }
         }
-        if row.by.is_some() {
-            return Ok(());
-        }
+        let Some(summary) = last else { return Ok(()) };
         for leak in summary.leaks.keys().filter(|leak| !stock.leaks.contains(&kind_of(leak))) {
             row.by = Some(By::Leak);
             row.found.push(leak.clone());
@@ -409,6 +445,87 @@ impl Lab<'_> {
         Ok(())
     }
 }
+
+impl Lab<'_> {
+    /// Takes in what a part of a campaign found, as far as it comes again: by its
+    /// programs, or else by fuzzing anew, which is how a race shows.
+    fn take(
+        &self,
+        bench: &Bench,
+        stock: &Stock,
+        campaign: &Campaign,
+        summary: &Summary,
+        row: &mut Row,
+    ) -> Result<()> {
+        let new = |finding: &&Finding| !stock.reports.contains(&finding.fingerprint);
+        let Some(stock_bench) = &stock.bench else { return Ok(()) };
+        for finding in summary.findings.iter().filter(new) {
+            let (effort, tools) = (Effort::default(), self.tools);
+            let background = &stock.reports;
+            let root = campaign.out.as_path();
+            let reference = Some(stock_bench);
+            let mut confirmed =
+                reproduce::confirm(bench, reference, finding, background, effort, root, tools)?;
+            if confirmed.reading() == Reading::Undecided {
+                confirmed = self.anew(bench, stock_bench, campaign, finding, background)?;
+            }
+            if confirmed.reading() != Reading::Introduced {
+                row.unconfirmed.push(format!("{}: {}", finding.title, confirmed.text()));
+                continue;
+            }
+            row.by = Some(By::Report);
+            row.found.push(finding.title.clone());
+            row.confirmed.get_or_insert(confirmed);
+            let first = row.seconds.map_or(finding.after_seconds, |s| s.min(finding.after_seconds));
+            row.seconds = Some(first);
+        }
+        Ok(())
+    }
+
+    /// Fuzzes anew from the corpus so far, in fresh boots, and the stock kernel the same
+    /// way: boots in which something comes that stock's longer campaign did not show.
+    fn anew(
+        &self,
+        bench: &Bench,
+        reference: &Bench,
+        campaign: &Campaign,
+        finding: &Finding,
+        background: &BTreeSet<String>,
+    ) -> Result<Confirmed> {
+        let seconds = (2.0 * finding.after_seconds).clamp(20.0, f64::from(MOST_ANEW)) as u32;
+        let new = |found: &&Finding| {
+            // A wrong answer of another oracle is another thing.
+            let alike = found.fingerprint == finding.fingerprint
+                || found.is_splat() && finding.is_splat() && !found.secondary;
+            alike && !background.contains(&found.fingerprint)
+        };
+        let boots = |bench: &Bench, name: &str| -> Result<(u64, u64)> {
+            let mut came = 0;
+            for turn in 0..ANEW {
+                let anew = Campaign {
+                    seconds,
+                    seed: campaign.seed.wrapping_add(1 + turn),
+                    corpus: None,
+                    seeds: Some(campaign.out.join("corpus")),
+                    until_finding: true,
+                    out: campaign.out.join(format!("{name}-{turn}")),
+                };
+                let summary = fuzz(bench, &anew, self.tools)?;
+                came += u64::from(summary.findings.iter().any(|found| new(&found)));
+            }
+            Ok((came, ANEW.into()))
+        };
+        let again = boots(bench, "anew")?;
+        let there = if again.0 > 0 { boots(reference, "anew-stock")? } else { (0, 0) };
+        Ok(Confirmed { again, reference: Some(there), by_fuzzing: true })
+    }
+}
+
+/// Fresh boots in which fuzzing is to bring a finding about, and seconds of each at most.
+const ANEW: u32 = 2;
+const MOST_ANEW: u32 = 60;
+/// Seconds of fuzzing that are worth another boot.
+const ENOUGH: f64 = 10.0;
 
 /// A leak without its number.
 fn kind_of(leak: &str) -> String {
@@ -469,6 +586,11 @@ mod tests {
         let [mutant] = read(dir.path()).unwrap().try_into().unwrap();
         assert_eq!((mutant.class.as_str(), mutant.counts()), (UNSAID, true));
         assert_eq!(mutant.profiles(), ["kcov", "kasan"]);
+        for (word, profile) in [("kasan", "kasan"), ("lockdep", "kcov")] {
+            fs::write(&path, format!("a bug\nConfig: {word}\n\n--- a/mm/x.c\n")).unwrap();
+            let [mutant] = read(dir.path()).unwrap().try_into().unwrap();
+            assert_eq!(mutant.profiles(), [profile]);
+        }
         fs::write(&path, "Mutant-class: a leak\nMutant-shows-as: memory\n").unwrap();
         let error = read(dir.path()).unwrap_err().chain();
         assert!(error.contains("one.patch") && error.contains("memory"), "{error}");

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bakeoff_fuzz::exec::Lookup;
-use bakeoff_fuzz::fuzzing::{Mode, Orders, Told, VERSION};
+use bakeoff_fuzz::engine::Lookup;
+use bakeoff_fuzz::fuzzer::{Mode, Orders, Told, VERSION};
 use serde::{Deserialize, Serialize};
 
 use super::bench::Bench;
 use super::coverage::{self, Map};
-use super::finding::{LEAK, Report, WRONG, reports};
+use super::finding::{self, LEAK, Report, reports};
 use super::session::{self, End, Session, Until};
 use crate::base::error::{Error, Result};
 use crate::base::event::Stage;
@@ -54,9 +54,9 @@ pub struct Boot {
     pub replayed: BTreeMap<u32, Replayed>,
     /// Lockdep's `debug_locks` at the end.
     pub debug_locks: Option<bool>,
-    /// The first program whose stack lookup was answered wrongly.
+    /// The first program that got a wrong answer, by the answer's fingerprint.
     #[serde(skip)]
-    pub wrong_by: Option<String>,
+    pub wrong_by: BTreeMap<String, String>,
     /// How far it came: the place after the last program that was run or skipped.
     #[serde(skip)]
     pub came_to: u32,
@@ -131,11 +131,12 @@ pub fn once(
         workers: 1,
         mode: Mode::Replay,
         programs: programs.to_vec(),
+        favour: Vec::new(),
         // At the end only; a boot that ends with the first report has no time for it.
         leak_check_every: if until == Until::End { u32::MAX } else { 0 },
     };
     let (mut replayed, mut debug_locks, mut came_to) = (BTreeMap::new(), None, 0);
-    let (mut wrong, mut wrong_by) = (BTreeSet::new(), None);
+    let (mut wrong, mut wrong_by) = (BTreeSet::new(), BTreeMap::new());
     let mut leaks = BTreeSet::new();
     let listened = |told, _| match told {
         Told::Replayed { index, errnos, bpf_runs, pcs, lookups } => {
@@ -149,8 +150,8 @@ pub fn once(
             came_to = index + 1;
         }
         Told::Wrong { what, program, .. } => {
+            wrong_by.entry(finding::wrong(&what).0).or_insert(program);
             wrong.insert(what);
-            wrong_by.get_or_insert(program);
         }
         Told::Lost { how, .. } => tools.events.warning(format!("the worker {how}")),
         Told::Leak { what, .. } => drop(leaks.insert(what)),
@@ -167,8 +168,9 @@ pub fn once(
             (fingerprint, title + note)
         })
         .collect();
-    if let Some(what) = wrong.first() {
-        reports.insert(WRONG.0.into(), format!("{}: {what}", WRONG.1));
+    for what in &wrong {
+        let (fingerprint, title) = finding::wrong(what);
+        reports.entry(fingerprint).or_insert_with(|| format!("{title}: {what}"));
     }
     if let Some(what) = leaks.first() {
         reports.insert(LEAK.0.into(), format!("{}: {what}", LEAK.1));
@@ -191,7 +193,9 @@ impl Boot {
             (Some(true), Some(true)) => Some(true),
             (None, _) | (_, None) => None,
         };
-        self.wrong_by = self.wrong_by.take().or(further.wrong_by);
+        for (fingerprint, program) in further.wrong_by {
+            self.wrong_by.entry(fingerprint).or_insert(program);
+        }
         self.came_to = from + further.came_to;
     }
 }

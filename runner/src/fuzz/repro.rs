@@ -14,8 +14,8 @@ use std::fmt::Write as _;
 
 use bakeoff_fuzz::bpf::btf;
 use bakeoff_fuzz::bpf::insn::Insn;
-use bakeoff_fuzz::exec::assemble::{self, Surroundings};
-use bakeoff_fuzz::exec::pool::{BPF_TRACE_UPROBE_MULTI, shape};
+use bakeoff_fuzz::engine::assemble::{self, Surroundings};
+use bakeoff_fuzz::engine::pool::{BPF_TRACE_UPROBE_MULTI, shape};
 use bakeoff_fuzz::op::step::Flaw;
 use bakeoff_fuzz::op::value::{MapRef, Value};
 use bakeoff_fuzz::op::{MapFlags, MapKind, Place, ProgKind};
@@ -105,6 +105,8 @@ struct Writer {
     filled: Vec<(u8, u32)>,
     moved: bool,
     events_off: bool,
+    /// The operation of which an allocation fails.
+    fails: usize,
     btf: bool,
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bakeoff_fuzz::op::Op;
 use bakeoff_fuzz::program::{Program, text};
 
 use super::bench::Bench;
@@ -13,7 +14,9 @@ use super::finding::{self, CFile, Finding};
 use super::native;
 use super::replay::{self, Boot, Reproduced};
 use super::repro::{About, c_file};
-use super::session::{Session, Until};
+use super::session::{End, Session, Until};
+use serde::{Deserialize, Serialize};
+
 use super::smaller::{Minimized, Trials, shrink};
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::Stage;
@@ -47,6 +50,143 @@ impl Default for Effort {
     fn default() -> Self {
         Effort { boots: 3, trials: 24, repeat: 20 }
     }
+}
+
+/// What fresh boots say of a finding: on the kernel it was found on, and on the reference
+/// with the same programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Boots with it, and boots.
+    pub again: (u64, u64),
+    /// The same of the reference; `None`: it was found on the reference.
+    pub reference: Option<(u64, u64)>,
+    /// Its programs did not bring it about, but fuzzing anew did.
+    pub by_fuzzing: bool,
+}
+
+/// What a finding says of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reading {
+    /// It comes again, and never on the reference.
+    Introduced,
+    /// It comes on the reference, too.
+    Present,
+    /// It did not come again.
+    Undecided,
+}
+
+impl Reading {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Introduced => "introduced",
+            Self::Present => "present",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+impl Confirmed {
+    /// What that says.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        match (self.again, self.reference) {
+            (_, Some((1.., _))) => Reading::Present,
+            ((0, _), _) => Reading::Undecided,
+            ((1.., _), Some((0, 1..))) => Reading::Introduced,
+            ((1.., _), None) => Reading::Present,
+            // A reference that was not tried says nothing for it.
+            ((1.., _), Some((0, 0))) => Reading::Undecided,
+        }
+    }
+
+    /// The numbers, in words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (again, of) = self.again;
+        let how = if self.by_fuzzing { " of fuzzing anew" } else { "" };
+        let mut text = format!("again in {again} of {of} boots{how}");
+        if let Some((boots, of)) = self.reference {
+            text.push_str(&format!(", on the reference in {boots} of {of}"));
+        }
+        text
+    }
+}
+
+/// Programs of a finding's boot, run again.
+struct Again<'a> {
+    /// The finding's fingerprint.
+    wanted: &'a str,
+    /// Reports that say nothing: the reference has them anyway.
+    background: &'a BTreeSet<String>,
+    effort: Effort,
+    root: &'a Path,
+    tools: &'a Tools<'a>,
+}
+
+impl Again<'_> {
+    /// Boots in which the programs bring about the finding, or anything else that is not
+    /// background: a bug may show in more than one way.
+    fn boots(&self, bench: &Bench, programs: &[String]) -> Result<(u64, u64)> {
+        let list: Vec<String> = programs
+            .iter()
+            .flat_map(|program| vec![program.clone(); self.effort.repeat.max(1)])
+            .collect();
+        let (mut came, mut of, mut lost) = (0, 0, 0);
+        while !list.is_empty() && of < u64::from(self.effort.boots) && lost < LOST {
+            let dir = self.root.join("boots").join(format!("again-{}-{of}", self.wanted));
+            let until =
+                if self.background.is_empty() { Until::Report } else { Until::Wanted(self.wanted) };
+            let asked = replay::once(bench, &list, until, &dir, self.tools, &mut BTreeSet::new());
+            if dir.is_dir() {
+                fs::remove_dir_all(&dir).at_path("remove", &dir)?;
+            }
+            let (boot, session) = asked?;
+            if matches!(session.end, End::Emulator(_)) {
+                lost += 1;
+                continue;
+            }
+            of += 1;
+            let comes =
+                |report: &String| report == self.wanted || !self.background.contains(report);
+            came += u64::from(boot.reports.keys().any(comes));
+        }
+        Ok((came, of))
+    }
+}
+
+/// Boots that the emulator may lose before the rest has to be enough.
+const LOST: u32 = 3;
+
+/// Runs the programs of a finding in fresh boots, here and on the reference. Only what
+/// comes again and is not the reference's counts for or against a patch.
+///
+/// # Errors
+/// What is ours.
+pub fn confirm(
+    bench: &Bench,
+    reference: Option<&Bench>,
+    finding: &Finding,
+    background: &BTreeSet<String>,
+    effort: Effort,
+    root: &Path,
+    tools: &Tools<'_>,
+) -> Result<Confirmed> {
+    let wanted = finding.fingerprint.as_str();
+    let task = tools.events.start(Stage::Boot, format!("{} confirm {wanted}", bench.cell), None);
+    let again = Again { wanted, background, effort, root, tools };
+    let here = again.boots(bench, &finding.suspects)?;
+    let there = match reference {
+        // What does not come again here says nothing there.
+        Some(_) if here.0 == 0 => Some((0, 0)),
+        Some(reference) => Some(again.boots(reference, &finding.suspects)?),
+        None => None,
+    };
+    let confirmed = Confirmed { again: here, reference: there, by_fuzzing: false };
+    task.finish(confirmed.text());
+    Ok(confirmed)
 }
 
 /// Boots that ask which program causes one report.
@@ -86,7 +226,7 @@ impl Trials for Asking<'_> {
         if !boot.reports.contains_key(self.wanted) {
             return Ok(None);
         }
-        if let Some(wrong) = boot.wrong_by.as_ref().filter(|_| self.wanted == finding::WRONG.0) {
+        if let Some(wrong) = boot.wrong_by.get(self.wanted) {
             return Ok(programs.iter().position(|program| program == wrong));
         }
         let found =
@@ -293,6 +433,10 @@ fn as_c(
     dir: &Path,
     tools: &Tools<'_>,
 ) -> Result<()> {
+    if program.ops.iter().any(|op| matches!(op, Op::Check { .. })) {
+        finding.c_file = Some(CFile::Check);
+        return Ok(());
+    }
     let about = About {
         title: finding.title.clone(),
         cell: bench.cell.to_string(),
@@ -338,6 +482,19 @@ mod tests {
             let has = |name: &str| programs.iter().any(|program| program == name);
             Ok((has("b") && has("e")).then_some(0))
         }
+    }
+
+    /// A finding is a patch's only if it comes again and never on the reference.
+    #[test]
+    fn readings_need_both_kernels() {
+        let reading =
+            |again, reference| Confirmed { again, reference, by_fuzzing: false }.reading();
+        assert_eq!(reading((2, 3), Some((0, 3))), Reading::Introduced);
+        assert_eq!(reading((3, 3), Some((1, 3))), Reading::Present);
+        assert_eq!(reading((0, 3), Some((0, 3))), Reading::Undecided);
+        assert_eq!(reading((0, 3), None), Reading::Undecided);
+        assert_eq!(reading((3, 3), Some((0, 0))), Reading::Undecided);
+        assert_eq!(reading((3, 3), None), Reading::Present);
     }
 
     /// What is not needed is left out, the order stays, and boots are a limit.

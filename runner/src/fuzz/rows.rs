@@ -10,6 +10,7 @@ use super::across::{Across, Change, Outcome, compare};
 use super::plan::FuzzPlan;
 use super::replay::Replay;
 use super::stage::{self, CorpusJson, FuzzJson};
+use super::summary::Summary;
 use crate::base::error::Result;
 use crate::keep::store::{Store, read_json};
 use crate::spec::Role;
@@ -22,13 +23,13 @@ const LISTED: usize = 50;
 /// Fuzzing, as far as a run did it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FuzzReport {
-    /// Campaigns, one a base.
+    /// Campaigns: for each base one on the reference, then one on each candidate.
     pub campaigns: Vec<CampaignRow>,
     /// The campaign's corpus on each kernel.
     pub replays: Vec<ReplayRow>,
 }
 
-/// A campaign on the reference.
+/// A campaign.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CampaignRow {
     /// Base name.
@@ -57,8 +58,29 @@ pub struct CampaignRow {
     pub pcs: u64,
     /// The same by folder of the kernel's tree.
     pub pcs_by_dir: BTreeMap<String, u64>,
-    /// Titles of what the reference itself reported, by fingerprint.
+    /// Titles of what was reported, by fingerprint.
     pub reports: BTreeMap<String, String>,
+    /// Of a candidate's own campaign: what came of trying its findings again.
+    #[serde(default)]
+    pub tried: Vec<TriedRow>,
+    /// Why there was no campaign.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// A finding of a candidate's own campaign, tried again there and on the reference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TriedRow {
+    /// Identity.
+    pub fingerprint: String,
+    /// Title.
+    pub title: String,
+    /// `introduced`, `present` or `undecided`.
+    pub reading: String,
+    /// On the candidate.
+    pub candidate: Rate,
+    /// On the reference.
+    pub reference: Rate,
 }
 
 /// A corpus on one kernel, beside the reference's.
@@ -209,6 +231,9 @@ pub fn report(store: &Store, plan: &FuzzPlan) -> Result<FuzzReport> {
         if !bases.contains(&base) {
             bases.push(base);
             report.campaigns.extend(campaign(store, &first.id)?);
+            for cell in group.iter().skip(1) {
+                report.campaigns.extend(own(store, &cell.id)?);
+            }
         }
         let reference = read(store, &first.id)?;
         for cell in group {
@@ -228,16 +253,21 @@ fn read(store: &Store, id: &CellId) -> Result<Option<FuzzJson>> {
 
 fn campaign(store: &Store, id: &CellId) -> Result<Option<CampaignRow>> {
     let Some(summary) = stage::summary(store, &id.base)? else { return Ok(None) };
-    let CellId { base, candidate, arch, profile } = id.clone();
-    let dir = store.fuzz(&base);
+    let dir = store.fuzz(&id.base);
     let evidence = ["summary.json", "corpus.json", "campaign"];
-    Ok(Some(CampaignRow {
+    let evidence = evidence.iter().map(|name| store.relative(&dir.join(name))).collect();
+    Ok(Some(campaign_row(id, evidence, summary)))
+}
+
+fn campaign_row(id: &CellId, evidence: Vec<String>, summary: Summary) -> CampaignRow {
+    let CellId { base, candidate, arch, profile } = id.clone();
+    CampaignRow {
         base,
         candidate,
         arch,
         profile,
         boots: summary.boots,
-        evidence: evidence.iter().map(|name| store.relative(&dir.join(name))).collect(),
+        evidence,
         seconds: summary.seconds,
         execs: summary.execs,
         execs_per_s: summary.execs_per_s,
@@ -246,7 +276,30 @@ fn campaign(store: &Store, id: &CellId) -> Result<Option<CampaignRow>> {
         pcs: summary.pcs,
         pcs_by_dir: summary.pcs_by_dir,
         reports: summary.findings.into_iter().map(|f| (f.fingerprint, f.title)).collect(),
-    }))
+        tried: Vec::new(),
+        reason: None,
+    }
+}
+
+/// A candidate's own campaign.
+fn own(store: &Store, id: &CellId) -> Result<Option<CampaignRow>> {
+    let Some(json) = stage::own(store, id)? else { return Ok(None) };
+    let dir = store.fuzz(&id.base).join(&id.candidate);
+    let evidence = vec![store.relative(&dir.join("own.json"))];
+    let tried = json.found.iter().map(|found| {
+        let stage::Found { fingerprint, title, reading, confirmed } = found;
+        TriedRow {
+            fingerprint: fingerprint.clone(),
+            title: title.clone(),
+            reading: reading.word().to_owned(),
+            candidate: Rate::new(confirmed.again),
+            reference: Rate::new(confirmed.reference.unwrap_or((0, 0))),
+        }
+    });
+    let tried = tried.collect();
+    let summary = json.summary.unwrap_or_default();
+    let row = campaign_row(id, evidence, summary);
+    Ok(Some(CampaignRow { tried, reason: json.not_tried, ..row }))
 }
 
 fn row(

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bakeoff_fuzz::fuzzing::{ORDERS_PATH, Orders, Told, flight};
+use bakeoff_fuzz::fuzzer::{ORDERS_PATH, Orders, Told, flight};
 
 use super::bench::Bench;
 use crate::base::command::Cancel;

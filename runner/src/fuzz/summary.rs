@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use bakeoff_fuzz::exec::Times;
+use bakeoff_fuzz::engine::Times;
 use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
 
 /// The line of JSON that `bakeoff fuzz` ends with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Base, candidate, architecture and profile.
     pub cell: String,
@@ -53,6 +53,9 @@ pub struct Summary {
     pub leaks: BTreeMap<String, u64>,
     /// Seconds from power-on to Hello, first boot.
     pub hello_seconds: Option<f64>,
+    /// What the guest said last, if no boot brought it up: a result.
+    #[serde(default)]
+    pub did_not_boot: Option<String>,
     /// Where the time went, of workers that came to their end: by operation; in
     /// parentheses what is none.
     pub times: BTreeMap<String, Times>,

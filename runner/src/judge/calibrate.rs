@@ -156,7 +156,7 @@ fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
                         ClaimReading::Gains | ClaimReading::Loses | ClaimReading::LosesLittle
                     )
                 })
-                .map(|row| format!("{} {}", row.claim, crate::spec::word(row.reading)))
+                .map(|row| format!("{} {}", row.claim, crate::base::words::word(row.reading)))
                 .collect();
             let verdict = found.verdicts.iter().find(|row| row.place.candidate == **copy);
             if let Some(verdict) = verdict.filter(|row| row.verdict == Verdict::NotOk)
@@ -174,4 +174,59 @@ fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
         }
     }
     bakeoffs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::claims::permute;
+    use crate::judge::compare::tests::story::{BOOTS, CLAIM, IDLE, Story, TOP, half};
+
+    fn copies() -> Story {
+        let Story { mut spec, dir, .. } = Story::of(&CLAIM.replace("5 points", "10 points"));
+        spec.against_itself(3);
+        Story::with(spec, dir)
+    }
+
+    /// Each two copies are a bake-off of their own, and equal ones blame nobody and decide
+    /// everything.
+    #[test]
+    fn copies_are_judged_in_pairs() {
+        let story = copies();
+        let found = bakeoffs(&story.subject(), &story.seen);
+        let names: Vec<&str> = found.iter().map(|one| one.copy.as_str()).collect();
+        assert_eq!(names, ["landed-again-1", "landed-again-3"]);
+        assert!(found.iter().all(|one| one.blamed.is_empty() && one.claims == 1));
+        assert_eq!(found.iter().map(|one| one.decided).sum::<usize>(), 2);
+    }
+
+    /// A copy that is told from the other one is blamed, whichever way, and a report that
+    /// only it has blames it as well.
+    #[test]
+    fn a_copy_that_differs_is_blamed() {
+        let mut story = copies();
+        story.right("landed-again-3", IDLE, TOP, &half(20));
+        story.splat("landed-again-1", "WARNING in x", BOOTS);
+        let found = bakeoffs(&story.subject(), &story.seen);
+        assert_eq!(found[1].blamed, ["idle gains"]);
+        assert!(found[0].blamed[0].contains("WARNING in x"), "{found:?}");
+        let all = Calibration { bakeoffs: found, dealt: None, run: "RUN".into() };
+        assert_eq!(all.blamed(), 2);
+        assert!(all.to_string().starts_with("2 bake-offs of the reference against itself: 2"));
+    }
+
+    /// All boots of all copies are dealt anew as one pool in which no two boots of different
+    /// copies are the same, and equal kernels are hardly ever told apart.
+    #[test]
+    fn boots_are_dealt_anew() {
+        let story = copies();
+        let pools = pools(&story.subject(), &story.seen);
+        assert_eq!(pools.len(), 1);
+        let visits = &pools[0].conditions[0].reference;
+        let boots: std::collections::BTreeSet<u32> = visits.iter().map(|v| v.boot).collect();
+        assert_eq!((visits.len(), boots.len()), (4 * BOOTS, 4 * BOOTS));
+        let dealt = permute(&pools, 3, 40, 1).unwrap();
+        assert_eq!(dealt.times, 40);
+        assert!(dealt.blamed + dealt.praised <= 4, "{dealt:?}");
+    }
 }

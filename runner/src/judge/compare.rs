@@ -159,3 +159,6 @@ pub(crate) fn groups(observations: &[Observation]) -> Vec<Vec<&Observation>> {
 fn with_role<'a>(group: &[&'a Observation], role: Role) -> Option<&'a Observation> {
     group.iter().find(|seen| seen.cell.role == role).copied()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -7,6 +7,7 @@
 //! most [`LINES`] lines of [`WIDTH`] columns, the answer first. The tables are behind it
 //! where they are asked for. Output depends on the input alone.
 
+mod formats;
 mod full;
 mod fuzz;
 mod html;
@@ -24,6 +25,7 @@ mod wrap;
 pub use pick::Pick;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -153,6 +155,15 @@ pub struct CandidateInfo {
     pub lines: [u32; 2],
 }
 
+/// How a report is written down.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How<'a> {
+    /// With all tables behind the page.
+    pub full: bool,
+    /// The run's folder, where it is at hand: a mail quotes its consoles.
+    pub run: Option<&'a Path>,
+}
+
 /// A way to write a report down.
 #[derive(Debug)]
 pub struct Format {
@@ -162,7 +173,7 @@ pub struct Format {
     pub file: &'static str,
     /// One line for `--help`.
     pub about: &'static str,
-    render: fn(&Report, bool) -> Result<String>,
+    render: fn(&Report, &How<'_>) -> Result<String>,
 }
 
 impl Format {
@@ -170,8 +181,8 @@ impl Format {
     ///
     /// # Errors
     /// Only where the format can fail to represent it, which none can today.
-    pub fn render(&self, report: &Report, full: bool) -> Result<String> {
-        (self.render)(report, full)
+    pub fn render(&self, report: &Report, how: &How<'_>) -> Result<String> {
+        (self.render)(report, how)
     }
 }
 
@@ -181,13 +192,13 @@ pub const FORMATS: &[Format] = &[
         name: "text",
         file: "report.txt",
         about: "one page for a terminal or a mail, at most 75 columns",
-        render: |report, full| Ok(text::render(report, full)),
+        render: |report, how| Ok(text::render(report, how.full)),
     },
     Format {
         name: "markdown",
         file: "report.md",
         about: "the same page for a merge request",
-        render: |report, full| Ok(markdown::render(report, full)),
+        render: |report, how| Ok(markdown::render(report, how.full)),
     },
     Format {
         name: "html",
@@ -200,6 +211,66 @@ pub const FORMATS: &[Format] = &[
         file: "report.json",
         about: "every row with its evidence; `bakeoff schema` describes it",
         render: |report, _| json::render(report),
+    },
+    Format {
+        name: "mail",
+        file: "reply.eml",
+        about: "a reply to the series, for `git send-email`; nothing is sent",
+        render: |report, how| Ok(formats::mail::render(report, how.run)),
+    },
+    Format {
+        name: "junit",
+        file: "junit.xml",
+        about: "JUnit XML; what is not decided is skipped",
+        render: |report, _| formats::junit::render(report),
+    },
+    Format {
+        name: "ktap",
+        file: "report.ktap",
+        about: "KTAP, as the kernel's kunit.py parses it",
+        render: |report, _| Ok(formats::ktap::render(report)),
+    },
+    Format {
+        name: "kcidb",
+        file: "kcidb.json",
+        about: "KCIDB v5.3: builds, tests, issues and incidents",
+        render: |report, _| formats::kcidb::render(report),
+    },
+    Format {
+        name: "github",
+        file: "github-summary.md",
+        about: "a step summary for GitHub Actions",
+        render: |report, _| Ok(formats::github::summary(report)),
+    },
+    Format {
+        name: "github-annotations",
+        file: "github-annotations.txt",
+        about: "workflow commands that GitHub Actions shows as annotations",
+        render: |report, _| Ok(formats::github::annotations(report)),
+    },
+    Format {
+        name: "gitlab",
+        file: "gl-code-quality.json",
+        about: "a code quality report for GitLab",
+        render: |report, _| formats::gitlab::render(report),
+    },
+    Format {
+        name: "patchwork",
+        file: "patchwork.json",
+        about: "checks for Patchwork's REST API; nothing is sent",
+        render: |report, _| formats::patchwork::render(report),
+    },
+    Format {
+        name: "b4-check",
+        file: "b4-check.json",
+        about: "the array that b4 reads from a check command",
+        render: |report, _| formats::b4::render(report),
+    },
+    Format {
+        name: "lkp",
+        file: "report.lkp.txt",
+        about: "a comparison block as the 0-day robot prints it, with intervals",
+        render: |report, _| Ok(formats::lkp::render(report)),
     },
 ];
 

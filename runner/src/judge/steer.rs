@@ -129,3 +129,94 @@ impl More<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::compare::tests::story::{CLAIM, IDLE, Story};
+
+    const OPEN: &str = "0.5 points";
+
+    fn story(margin: &str) -> Story {
+        Story::of(&CLAIM.replace("5 points", margin))
+    }
+
+    fn next(story: &Story, decide: bool) -> Option<Wanted> {
+        wanted(&story.subject(), &story.seen, decide)
+    }
+
+    /// What is decided asks for nothing more, however long it goes on.
+    #[test]
+    fn nothing_is_left() {
+        let story = story("10 points");
+        assert!(next(&story, false).is_none() && next(&story, true).is_none());
+    }
+
+    /// An open claim gets the visits of its next look, on both kernels, in its conditions.
+    #[test]
+    fn open_claims_get_the_next_look() {
+        let story = story(OPEN);
+        let Wanted { targets, why } = next(&story, false).unwrap();
+        assert_eq!(why, "one claim is open: more visits");
+        let names: Vec<&str> = targets.iter().map(|(id, _)| id.candidate.as_str()).collect();
+        assert_eq!(names, ["landed", "mine"]);
+        for (_, steps) in targets {
+            let asked: Vec<_> = steps.iter().map(|t| (t.step, t.visits, t.own_boot)).collect();
+            assert_eq!(asked, [(story.step(IDLE), 24, false)]);
+        }
+    }
+
+    /// Looks beyond the planned ones are for `--decide` alone.
+    #[test]
+    fn looks_end_unless_asked_to_decide() {
+        let mut story = story(OPEN);
+        for seen in &mut story.seen {
+            let made = seen.boots.clone();
+            for round in 1..4 {
+                seen.boots.extend(made.iter().cloned().map(|mut boot| {
+                    boot.name = format!("{round}-{}", boot.name);
+                    boot
+                }));
+            }
+        }
+        assert!(next(&story, false).is_none());
+        assert_eq!(next(&story, true).unwrap().targets[0].1[0].visits, 96);
+    }
+
+    /// When the budget is spent claims stay open, unless it is asked to decide.
+    #[test]
+    fn the_budget_ends_it() {
+        let mut story = story(OPEN);
+        story.plan.budget_seconds = Some(10_000);
+        assert!(next(&story, false).is_some());
+        story.plan.budget_seconds = Some(10);
+        assert!(next(&story, false).is_none());
+        assert!(next(&story, true).is_some());
+    }
+
+    /// What was seen once is confirmed before any claim gets more visits, in fresh boots of
+    /// the candidate and the reference, also beyond the budget; after some fresh boots
+    /// without it, it is left as seen once.
+    #[test]
+    fn reports_are_confirmed_first() {
+        let both = CLAIM.replace("[production]", "[lockdep, production]");
+        let mut story = Story::of(&both.replace("5 points", OPEN));
+        story.plan.budget_seconds = Some(10);
+        story.splat("mine", "WARNING in new_code", 1);
+        let boots_of_lockdep = |story: &mut Story, boots: usize| {
+            for seen in story.seen.iter_mut().filter(|s| s.cell.id.profile == "lockdep") {
+                seen.boots.truncate(boots);
+            }
+        };
+        let mut later = Story::of(&both.replace("5 points", "10 points"));
+        later.splat("mine", "WARNING in new_code", 1);
+        boots_of_lockdep(&mut later, 6);
+        assert!(next(&later, false).is_none(), "five fresh boots did not show it");
+        boots_of_lockdep(&mut story, 2);
+        let Wanted { targets, why } = next(&story, false).unwrap();
+        assert_eq!(why, "fresh boots, to confirm: WARNING in new_code");
+        let cells: Vec<String> = targets.iter().map(|(id, _)| id.to_string()).collect();
+        assert_eq!(cells, ["6.12/landed/x86_64/lockdep", "6.12/mine/x86_64/lockdep"]);
+        assert!(targets.iter().all(|(_, steps)| steps.iter().all(|t| t.visits == 3)));
+    }
+}

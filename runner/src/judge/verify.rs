@@ -472,4 +472,118 @@ mod tests {
         assert!(check("open", "lower", "value", 0.99, 1.03));
         assert!(check("loses", "lower", "value", 1.01, 1.03));
     }
+
+    use bakeoff_fuzz::wire::{End, Record};
+
+    use crate::base::data::DataDir;
+    use crate::judge::compare::tests::story::{BUSY, CLAIM, FLIP, LEGAL, Story};
+    use crate::judge::judge;
+    use crate::keep::freeze;
+    use crate::keep::store::{
+        BootId, EndJson, Environment, RunJson, Store, VERSION, write_json, write_whole,
+    };
+    use crate::see::observation::Observation;
+
+    /// Writes a story down as the run that it would have come from.
+    fn written(story: &Story) -> Store {
+        let store = Store::create(&story.dir.path().join("run")).unwrap();
+        let run = RunJson {
+            store_version: VERSION,
+            tool: String::new(),
+            bakeoff: story.spec.name.clone(),
+            spec_sha256: freeze::freeze(&story.spec, &store).unwrap(),
+            spec_path: story.spec.file.clone(),
+            against_itself: None,
+            added: vec![],
+            started: String::new(),
+            bases: BTreeMap::new(),
+            plan: story.plan.clone(),
+            environment: Environment::default(),
+            fuzz: None,
+        };
+        write_json(&store.run_json(), &run).unwrap();
+        story.seen.iter().for_each(|seen| write_cell(&store, seen));
+        store
+    }
+
+    fn write_cell(store: &Store, seen: &Observation) {
+        write_json(&store.kernel_json(seen.id()), seen.kernel.as_ref().unwrap()).unwrap();
+        for boot in &seen.boots {
+            let id = BootId { cell: seen.id().clone(), name: boot.name.clone() };
+            let mut records = vec![Record::Hello(boot.hello.clone().unwrap())];
+            for v in &boot.visits {
+                let (visit, step) = (v.number, v.step);
+                records.push(Record::VisitBegin { visit, step, at_ns: v.begin_ns });
+                records.extend(v.blocks.iter().cloned().map(Record::Block));
+                if let Some(outcome) = v.outcome.clone() {
+                    records.push(Record::VisitEnd { visit, step, outcome, at_ns: v.begin_ns });
+                }
+            }
+            records.push(Record::End(End {
+                records: records.len() as u64,
+                debug_locks: None,
+                tainted: 0,
+                at_ns: 9,
+            }));
+            let lines = records.iter().map(|r| serde_json::to_string(r).unwrap() + "\n");
+            write_whole(&store.records(&id), lines.collect::<String>().as_bytes()).unwrap();
+            write_whole(&store.console(&id), b"").unwrap();
+            let end = EndJson {
+                store_version: VERSION,
+                end: boot.end.clone(),
+                asked: boot.asked.clone(),
+                done: boot.visits.iter().map(|v| v.number).collect(),
+                hello_seconds: boot.hello_seconds,
+                seconds: boot.seconds,
+                argv: vec![],
+                console_bytes: 0,
+                records: records.len() as u64,
+                injected: vec![],
+            };
+            write_json(&store.end_json(&id), &end).unwrap();
+        }
+    }
+
+    /// A report made from a run says what the observations said, the recount agrees with
+    /// it, and a number of any table that is changed by hand is found.
+    #[test]
+    fn a_report_is_recounted() {
+        let mut story = Story::of(&CLAIM.replace("5 points", "0.5 points"));
+        story.right("mine", FLIP, LEGAL, &[99]);
+        story.value("mine", BUSY, "build_id.writer_duty", &[0.2, 0.4]);
+        let store = written(&story);
+        let report = judge(&store, &DataDir::embedded()).unwrap();
+        let told = story.compare();
+        let values = |rows: &[crate::judge::row::ClaimRow]| {
+            rows.iter().map(|r| (r.value, r.estimate, r.low, r.reading)).collect::<Vec<_>>()
+        };
+        assert_eq!(values(&report.claims), values(&told.claims));
+        let path = store.derived("report.json");
+        write_json(&path, &report).unwrap();
+        let good = verify(store.root()).unwrap();
+        assert!(good.agrees(), "{good}");
+        assert_eq!(good.boots, 4 * 12);
+        let whole: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let row_of = |table: &str, is: &dyn Fn(&Value) -> bool| {
+            list(&whole[table])
+                .iter()
+                .position(|row| row["candidate"] == "mine" && is(row))
+                .unwrap()
+        };
+        for (table, key, to) in [
+            ("measures", "calls", json!(7)),
+            ("measures", "estimate", json!(0.123)),
+            ("wrong", "wrong", json!(0)),
+            ("claims", "value", json!(0.9)),
+            ("claims", "reading", json!("gains")),
+            ("verdicts", "verdict", json!("ok")),
+        ] {
+            let mut changed = whole.clone();
+            let at = row_of(table, &|row| table != "measures" || row["calls"] != 0);
+            let at = if table == "wrong" { row_of(table, &|r| r["metric"] == LEGAL) } else { at };
+            changed[table][at][key] = to;
+            write_json(&path, &changed).unwrap();
+            assert!(!verify(store.root()).unwrap().agrees(), "{table} {key}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
 use crate::keep::cache::hex;
 use crate::keep::store::{RunJson, Store, write_whole};
+use crate::spec::guest::Pack;
 use crate::spec::{FILE_NAME, Series, Spec};
 
 /// Name in the run → contents.
@@ -117,6 +118,10 @@ fn files_of(spec: &Spec) -> Result<Files> {
             }
         }
     }
+    let Pack { files: packed, rootfs, build: _, kselftest: _, busybox: _ } = &spec.pack;
+    for path in packed.iter().chain(rootfs).chain(spec.machine.fragments()) {
+        add_all(&spec.dir, path, &mut files)?;
+    }
     if let Some(fuzz) = &spec.fuzz
         && let Some(corpus) = &fuzz.corpus
     {
@@ -126,6 +131,20 @@ fn files_of(spec: &Spec) -> Result<Files> {
         }
     }
     Ok(files)
+}
+
+/// Adds a file of the bake-off's, or a folder with all that is in it.
+fn add_all(dir: &Path, path: &Path, files: &mut Files) -> Result<()> {
+    let from = dir.join(path);
+    if !from.is_dir() {
+        files.insert(Path::new("spec").join(path), fs::read(&from).at_path("read", &from)?);
+        return Ok(());
+    }
+    for entry in fs::read_dir(&from).at_path("read", &from)? {
+        let entry = entry.at_path("read", &from)?;
+        add_all(dir, &path.join(entry.file_name()), files)?;
+    }
+    Ok(())
 }
 
 fn hash(files: &Files) -> String {

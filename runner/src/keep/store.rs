@@ -30,6 +30,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::fuzz::plan::FuzzPlan;
 use crate::run::exercise::Injected;
 use crate::spec::BaseSource;
+use crate::spec::guest::{MachineSpec, Pack};
 use crate::spec::plan::{CellId, Plan};
 
 /// Version of the files of a run.
@@ -60,6 +61,12 @@ pub struct RunJson {
     pub bases: BTreeMap<String, BaseSource>,
     /// What is to be done.
     pub plan: Plan,
+    /// What commands need in the guest.
+    #[serde(default, skip_serializing_if = "Pack::is_empty")]
+    pub pack: Pack,
+    /// What the virtual machine is like.
+    #[serde(default)]
+    pub machine: MachineSpec,
     /// The machine.
     pub environment: Environment,
     /// What is fuzzed.

@@ -22,6 +22,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::machine::accel::Accel;
 use crate::machine::qmp::{self, Qmp, QmpEvent};
 use crate::spec::arch::Arch;
+use crate::spec::guest::MachineSpec;
 
 /// Time for QEMU to start and connect; a tenth of a second on an idle host.
 const START: Duration = Duration::from_secs(60);
@@ -40,6 +41,12 @@ pub struct Machine<'a> {
     /// What `{tsc_khz}` stands for in `qemu/<arch>.yaml`: kilohertz of the host's
     /// time-stamp counter, where it has one.
     pub tsc_khz: Option<u64>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Size of an empty disk in MiB; `None`: there is none.
+    pub disk_mib: Option<u32>,
+    /// What is added to the kernel's command line.
+    pub command_line: String,
 }
 
 impl<'a> Machine<'a> {
@@ -47,7 +54,28 @@ impl<'a> Machine<'a> {
     #[must_use]
     pub fn new(arch: &'a Arch, accel: Accel, cpus: u32) -> Machine<'a> {
         let wanted = arch.qemu.append.contains(TSC_KHZ);
-        Machine { arch, accel, cpus, tsc_khz: if wanted { tsc::khz() } else { None } }
+        Machine {
+            arch,
+            accel,
+            cpus,
+            tsc_khz: if wanted { tsc::khz() } else { None },
+            memory_mib: arch.qemu.memory_mib,
+            disk_mib: None,
+            command_line: String::new(),
+        }
+    }
+
+    /// A machine as a bake-off wants it.
+    #[must_use]
+    pub fn of_spec(arch: &'a Arch, accel: Accel, spec: &MachineSpec) -> Machine<'a> {
+        let MachineSpec { cpus, memory_mib, disk_mib, command_line, kconfig: _ } = spec;
+        let usual = Machine::new(arch, accel, *cpus);
+        Machine {
+            memory_mib: memory_mib.unwrap_or(usual.memory_mib),
+            disk_mib: *disk_mib,
+            command_line: command_line.clone(),
+            ..usual
+        }
     }
 }
 
@@ -65,6 +93,8 @@ pub struct Files {
     /// A file that becomes memory shared with the guest, and its length in bytes
     /// (a power of two).
     pub shared: Option<(PathBuf, usize)>,
+    /// The disk, for a machine that has one.
+    pub disk: PathBuf,
 }
 
 impl Files {
@@ -78,6 +108,7 @@ impl Files {
             initramfs: PathBuf::from("initramfs.cpio"),
             sockets: PathBuf::from("."),
             shared: None,
+            disk: PathBuf::from("disk.img"),
         }
     }
 
@@ -101,11 +132,12 @@ pub fn command(machine: &Machine<'_>, files: &Files) -> Command {
         .args(records_args(files))
         .args(control_args(files))
         .args(shared_args(files))
+        .args(disk_args(machine, files))
 }
 
 /// Board, CPUs, memory and how instructions are run.
 fn machine_args(machine: &Machine<'_>) -> Vec<String> {
-    let Machine { arch, accel, cpus, tsc_khz: _ } = machine;
+    let Machine { arch, accel, cpus, memory_mib, .. } = machine;
     let accelerator = match accel {
         Accel::Kvm => "kvm",
         // A thread per virtual CPU; QEMU falls back to one by itself in places.
@@ -113,7 +145,7 @@ fn machine_args(machine: &Machine<'_>) -> Vec<String> {
     };
     let cpu = arch.qemu.cpu.get(accel.word()).map_or("max", String::as_str);
     let smp = arch.qemu.smp.replace("{cpus}", &cpus.to_string());
-    let memory = arch.qemu.memory_mib.to_string();
+    let memory = memory_mib.to_string();
     words(&[
         "-accel",
         accelerator,
@@ -151,7 +183,7 @@ fn kernel_args(machine: &Machine<'_>, files: &Files) -> Vec<String> {
 
 /// The kernel's own command line.
 fn kernel_command_line(machine: &Machine<'_>) -> String {
-    let Machine { arch, tsc_khz, .. } = machine;
+    let Machine { arch, tsc_khz, command_line, .. } = machine;
     // A word whose value is not known is left out: the kernel then does without.
     let append = arch.qemu.append.split_whitespace().filter_map(|word| match tsc_khz {
         Some(khz) => Some(word.replace(TSC_KHZ, &khz.to_string())),
@@ -168,7 +200,9 @@ fn kernel_command_line(machine: &Machine<'_>) -> String {
         // The agent refuses to run anywhere else.
         "bakeoff.guest=1",
     ];
-    ours.into_iter().map(str::to_owned).chain(append).collect::<Vec<_>>().join(" ")
+    let theirs = command_line.split_whitespace().map(str::to_owned);
+    let words = ours.into_iter().map(str::to_owned).chain(append).chain(theirs);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The serial port the kernel log comes from.
@@ -196,6 +230,28 @@ fn shared_args(files: &Files) -> Vec<String> {
     let path = path.display().to_string().replace(',', ",,");
     let backend = format!("memory-backend-file,id=shared,share=on,mem-path={path},size={length}");
     words(&["-object", &backend, "-device", "ivshmem-plain,memdev=shared"])
+}
+
+/// The empty disk. Nothing of it has to survive, so the host need not write it out; a
+/// host without space fails the guest's write and does not stop the guest.
+fn disk_args(machine: &Machine<'_>, files: &Files) -> Vec<String> {
+    if machine.disk_mib.is_none() {
+        return Vec::new();
+    }
+    let path = files.disk.display().to_string().replace(',', ",,");
+    let drive = format!(
+        "file={path},format=raw,if=none,id=disk,cache=unsafe,discard=unmap,detect-zeroes=unmap"
+    );
+    let device = "virtio-blk-pci,drive=disk,werror=report,rerror=report";
+    words(&["-drive", &drive, "-device", device])
+}
+
+/// A disk's file, which is gone again once QEMU has it open.
+fn make_disk(mib: u32, path: &Path) -> Result<tempfile::TempPath> {
+    let file = std::fs::File::create(path).at_path("create", path)?;
+    // Sparse: what the guest does not write takes no space.
+    file.set_len(u64::from(mib) << 20).at_path("create", path)?;
+    tempfile::TempPath::try_from_path(path).at_path("create", path)
 }
 
 /// A connection to a socket we listen on.
@@ -265,7 +321,10 @@ impl Guest {
             initramfs: initramfs.to_owned(),
             sockets: sockets.path().to_owned(),
             shared,
+            disk: initramfs.with_extension("disk"),
         };
+        // Dropped at the end of this function, when QEMU has opened it or has failed.
+        let _disk = machine.disk_mib.map(|mib| make_disk(mib, &files.disk)).transpose()?;
         let listen = |name| {
             let path = files.socket(name);
             UnixListener::bind(&path).at_path("listen on", &path)
@@ -347,7 +406,7 @@ mod tests {
 
     fn argv(name: &str, accel: Accel, cpus: u32) -> String {
         let arch = Arch::load(&DataDir::embedded(), name).unwrap();
-        let machine = Machine { arch: &arch, accel, cpus, tsc_khz: Some(2_600_000) };
+        let machine = Machine { tsc_khz: Some(2_600_000), ..Machine::new(&arch, accel, cpus) };
         command(&machine, &Files::placeholders(&arch)).shell_line()
     }
 
@@ -377,11 +436,48 @@ mod tests {
         }
     }
 
+    /// A bake-off's own machine has what it asks for, and nothing else is different.
+    #[test]
+    fn a_machine_of_its_own() {
+        let arch = Arch::load(&DataDir::embedded(), "arm64").unwrap();
+        let spec = MachineSpec {
+            cpus: 4,
+            memory_mib: Some(512),
+            disk_mib: Some(64),
+            command_line: "mitigations=off  hugepages=8".into(),
+            ..MachineSpec::default()
+        };
+        let line = |spec: &MachineSpec| {
+            let machine = Machine::of_spec(&arch, Accel::Tcg, spec);
+            command(&machine, &Files::placeholders(&arch)).shell_line()
+        };
+        let own = line(&spec);
+        for part in
+            ["-smp 4 -m 512 ", " mitigations=off hugepages=8'", "file=disk.img,", "werror=report"]
+        {
+            assert!(own.contains(part), "{part} in {own}");
+        }
+        assert_eq!(line(&MachineSpec::default()), argv("arm64", Accel::Tcg, 2));
+    }
+
+    /// The disk's file is as long as asked for, takes no space, and goes with its handle.
+    #[test]
+    fn disks_are_empty_and_go() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        let disk = make_disk(64, &path).unwrap();
+        let data = std::fs::metadata(&path).unwrap();
+        assert_eq!((data.len(), data.blocks()), (64 << 20, 0));
+        drop(disk);
+        assert!(!path.exists());
+    }
+
     /// On a host without that counter the guest is not told a rate.
     #[test]
     fn unknown_values_are_left_out() {
         let arch = Arch::load(&DataDir::embedded(), "x86_64").unwrap();
-        let machine = Machine { arch: &arch, accel: Accel::Tcg, cpus: 1, tsc_khz: None };
+        let machine = Machine { tsc_khz: None, ..Machine::new(&arch, Accel::Tcg, 1) };
         let line = kernel_command_line(&machine);
         assert!(line.ends_with("bakeoff.guest=1 tsc=reliable no_timer_check"), "{line}");
     }
@@ -394,6 +490,7 @@ mod tests {
             initramfs: "i".into(),
             sockets: "/tmp/a,server=on".into(),
             shared: None,
+            disk: "d".into(),
         };
         assert_eq!(
             socket_chardev(CONSOLE, &files),

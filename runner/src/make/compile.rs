@@ -12,7 +12,7 @@
 
 mod kconfig;
 mod make;
-mod sandbox;
+pub(crate) mod sandbox;
 mod workspace;
 
 use std::fs;
@@ -26,7 +26,8 @@ pub use kconfig::Wanted;
 pub use make::Toolchain;
 pub use sandbox::Sandbox;
 
-use self::make::{Made, Make, first_errors, our_fault};
+use self::make::{Made, Make};
+pub(crate) use self::make::{first_errors, our_fault};
 use self::workspace::{Bin, Workspace, remove_leftovers};
 use crate::base::command::Cancel;
 use crate::base::data::DataDir;
@@ -111,8 +112,19 @@ pub struct Request<'a> {
     /// Files whose coverage is wanted beside the folders that the profile names, if it
     /// names any.
     pub traced: &'a [String],
+    /// The bake-off's own kconfig fragments, which come last.
+    pub fragments: &'a [Fragment],
     /// Where make's words go.
     pub log: &'a Path,
+}
+
+/// A kconfig fragment of a bake-off's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// For people: where it lies.
+    pub name: String,
+    /// Its lines.
+    pub text: String,
 }
 
 /// A kernel in the cache.
@@ -234,7 +246,10 @@ impl<'a> Compiler<'a> {
             Toolchain::find(request.arch, self.options.llvm, self.options.ccache, self.cancel)?;
         let mut fragments = request.arch.kernel.kconfig.clone();
         fragments.push(format!("{}.config", request.profile));
-        let wanted = Wanted::read(self.data, &fragments)?;
+        let mut wanted = Wanted::read(self.data, &fragments)?;
+        for Fragment { name, text } in request.fragments {
+            wanted.add(name, text)?;
+        }
         let patches = series::read(request.patches, self.cancel)?;
         let (toolchain, wanted, patches) = (&toolchain, &wanted, &patches);
         act(&Job { compiler: self, request, toolchain, wanted, patches })

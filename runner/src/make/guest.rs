@@ -24,6 +24,7 @@ use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::Events;
 use crate::keep::cache::Cache;
+use crate::make::workload::Packed;
 use crate::spec::arch::Arch;
 
 /// A guest binary.
@@ -87,6 +88,8 @@ pub struct GuestBinaries {
     init: Vec<u8>,
     /// Where it was found or how it was made, in a few words.
     pub origin: String,
+    /// What else goes into the guest's root.
+    pub packed: Packed,
 }
 
 impl GuestBinaries {
@@ -122,7 +125,11 @@ impl GuestBinaries {
             && let Ok(init) = fs::read(&path)
         {
             if is_of_our_sources(&init) {
-                return Ok(GuestBinaries { init, origin: path.display().to_string() });
+                return Ok(GuestBinaries {
+                    init,
+                    origin: path.display().to_string(),
+                    packed: Packed::default(),
+                });
             }
             events.note(format!("{} is of another version and is not used", path.display()));
         }
@@ -134,7 +141,7 @@ impl GuestBinaries {
             ))
             .hint("build and run bakeoff from the checkout that --data-dir names"));
         }
-        Ok(GuestBinaries { init, origin })
+        Ok(GuestBinaries { init, origin, packed: Packed::default() })
     }
 
     fn from_guest_dir(which: Which, arch: &Arch, dir: &Path) -> Result<GuestBinaries> {
@@ -152,13 +159,19 @@ impl GuestBinaries {
                 Error::bad_input(what).hint("leave --guest-dir away, and the right one is built")
             );
         }
-        Ok(GuestBinaries { init, origin: path.display().to_string() })
+        Ok(GuestBinaries { init, origin: path.display().to_string(), packed: Packed::default() })
     }
 
     /// Guest binaries that somebody else made; nothing is checked.
     #[must_use]
     pub fn of(init: Vec<u8>, origin: &str) -> GuestBinaries {
-        GuestBinaries { init, origin: origin.to_owned() }
+        GuestBinaries { init, origin: origin.to_owned(), packed: Packed::default() }
+    }
+
+    /// The same, with more in the guest's root.
+    #[must_use]
+    pub fn with(self, packed: Packed) -> GuestBinaries {
+        GuestBinaries { packed, ..self }
     }
 
     /// Writes the initramfs for one boot.
@@ -176,8 +189,14 @@ impl GuestBinaries {
     /// A full disk.
     pub fn write_with(&self, name: &str, orders: &[u8], path: &Path) -> Result<()> {
         let file = fs::File::create(path).at_path("create", path)?;
+        let add = |archive: &mut cpio::Archive<_>| match &self.packed.root {
+            Some(root) => archive.folder(root),
+            None => Ok(()),
+        };
         let write = || -> std::io::Result<()> {
             let mut archive = cpio::Archive::new(std::io::BufWriter::new(file));
+            // First: what the guest itself needs replaces what a root file system has.
+            add(&mut archive)?;
             for directory in ["dev", "proc", "sys", "tmp", "bakeoff"] {
                 archive.directory(directory)?;
             }

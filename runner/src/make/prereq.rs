@@ -197,6 +197,12 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
     }
     if tests {
         all.push(program("patch", "patch", Need::Tests, "compares how patches apply"));
+        all.push(program(
+            "public-inbox-httpd",
+            "public-inbox",
+            Need::Tests,
+            "serves mail threads to the tests",
+        ));
         all.push(program("cpio", "cpio", Need::Tests, "reads the initramfs that we write"));
         all.push(program(
             "python3",

@@ -74,6 +74,32 @@ pub fn obtain(
     }
 }
 
+/// A file in a package of Debian's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackageFile<'a> {
+    pub package: &'a str,
+    pub version: &'a str,
+    /// The package's.
+    pub sha256: &'a str,
+    pub url: &'a str,
+    /// Its path in the package.
+    pub path: &'a str,
+}
+
+/// Reads one file of a package, which is fetched and kept as a base's is.
+///
+/// # Errors
+/// It is not to be had, the hash is another one, full disk, interrupted.
+pub(crate) fn file_of_package(
+    file: &PackageFile<'_>,
+    cache: &Cache,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<Vec<u8>> {
+    let fetch = Fetch::default();
+    debian::file(&Desk { fetch: &fetch, cache, events, cancel }, file)
+}
+
 /// What every way of getting a tree works with.
 struct Desk<'a> {
     fetch: &'a Fetch,

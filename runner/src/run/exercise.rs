@@ -479,6 +479,8 @@ impl Session<'_> {
                     "blocks",
                 );
             }
+            // Evidence for people; it is kept with the other records.
+            Record::Output(_) => {}
             Record::VisitEnd { visit, step, outcome, .. } => {
                 self.progress.step = None;
                 self.progress.failed = gives_up.then(|| self.progress.failed.unwrap_or(step));

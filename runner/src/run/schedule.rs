@@ -33,6 +33,9 @@ const DEATHS: usize = 2;
 /// Boots in a row that brought no visit to its end, after which what is left stays
 /// undone. A boot that hangs costs a minute.
 const IN_VAIN: usize = 6;
+/// Boots that a flood of one report ended, after which the kernel is known for it: each
+/// costs as long as its console takes, and the next one says the same.
+const FLOODS: usize = 4;
 /// Times a step is begun, for each visit that it is to make.
 const ATTEMPTS: u32 = 2;
 
@@ -59,6 +62,7 @@ impl From<&Planned> for Target {
 pub fn next_boot(targets: &[Target], boots: &[BootObservation]) -> Option<Vec<u32>> {
     if boots.iter().filter(|boot| boot.hello.is_none()).count() >= SILENT_BOOTS
         || boots.iter().rev().take_while(|boot| was_in_vain(boot)).count() >= IN_VAIN
+        || boots.iter().filter(|boot| flooded(boot)).count() >= FLOODS
     {
         return None;
     }
@@ -93,17 +97,22 @@ fn in_boot(visits: u32, number: u32) -> u32 {
     u32::try_from(by(at + 1) - by(at)).unwrap_or(u32::MAX)
 }
 
+/// Whether one report over and over ended this boot.
+fn flooded(boot: &BootObservation) -> bool {
+    matches!(boot.end, BootEnd::Flood { .. })
+}
+
 /// Whether this boot came up and brought no visit to its end.
 fn was_in_vain(boot: &BootObservation) -> bool {
     boot.hello.is_some()
-        && !matches!(boot.end, BootEnd::Flood { .. })
+        && !flooded(boot)
         && boot.visits.iter().all(|visit| visit.outcome.is_none())
 }
 
 /// Steps in which a guest of this kernel died: they are tried again after all others.
 #[must_use]
 pub fn cut_steps(boots: &[BootObservation]) -> BTreeSet<u32> {
-    let died = boots.iter().filter(|boot| !matches!(boot.end, BootEnd::Flood { .. }));
+    let died = boots.iter().filter(|boot| !flooded(boot));
     died.filter_map(BootObservation::died_in).collect()
 }
 
@@ -121,7 +130,7 @@ fn left(target: &Target, boots: &[BootObservation]) -> u32 {
                     counted += u32::from(visit.counts());
                 }
                 // A flood of reports is an answer, and the next visit gives the same.
-                None if matches!(boot.end, BootEnd::Flood { .. }) => counted += 1,
+                None if flooded(boot) => return 0,
                 None => deaths += 1,
             }
         }
@@ -242,6 +251,17 @@ mod tests {
         let flood = BootEnd::Flood { title: "WARNING".into(), count: 300 };
         let boots = [boot(flood, vec![visit(0, None)])];
         assert_eq!(next_boot(&targets(&[(0, 1), (1, 1)]), &boots), Some(vec![1]));
+    }
+
+    /// A kernel that floods is known for it after four boots.
+    #[test]
+    fn floods_are_known_after_four_boots() {
+        let flood =
+            |step| boot(BootEnd::Flood { title: "W".into(), count: 300 }, vec![visit(step, None)]);
+        let wanted = targets(&[(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)]);
+        let boots: Vec<_> = [0, 1, 2, 3].map(flood).into();
+        assert_eq!(next_boot(&wanted, &boots[..3]), Some(vec![3, 4]));
+        assert_eq!(next_boot(&wanted, &boots), None);
     }
 
     /// A step in which guests died twice is left at that; the others go on.

@@ -77,6 +77,7 @@ impl BootObservation {
             end_ns: Some(0),
             outcome: Some(StepOutcome::Done),
             blocks: Vec::new(),
+            output: None,
         };
         BootObservation {
             name: String::new(),
@@ -152,7 +153,7 @@ pub(crate) mod testing {
     /// A visit without blocks.
     pub(crate) fn visit(step: u32, outcome: Option<StepOutcome>) -> VisitRecord {
         let end_ns = outcome.as_ref().map(|_| 2);
-        VisitRecord { number: 0, step, begin_ns: 1, end_ns, outcome, blocks: vec![] }
+        VisitRecord { number: 0, step, begin_ns: 1, end_ns, outcome, blocks: vec![], output: None }
     }
 
     /// A boot that came up and made these visits.

@@ -3,15 +3,15 @@
 //! Reading is split by question, so that each can be checked alone:
 //!
 //! - [`line`]: what did the kernel print, and which thread or CPU printed it? Consoles mix messages,
-//!   and three kinds of prefixes tell them apart.
+//!   and every tool that passes a log on puts its own prefix before them.
 //! - [`stream`]: where does a report begin and end? [`Parser`] answers it in one pass, with bounded
 //!   memory, so that it can follow a live console.
 //! - [`table`]: what kind of report is it? [`table::SPLATS`] has a row for each, with its reason.
-//! - [`frame`] and [`blame`]: which function is it about? [`blame::MACHINERY`] names the frames that
-//!   only report, assert, lock or allocate on somebody's behalf.
+//! - [`frame`] and [`blame`]: which function is it about? `machinery.tsv` names those that only
+//!   report, assert, lock or allocate on somebody's behalf.
 //! - [`lockdep`]: which lock classes, in which order, in which contexts?
 //! - [`fingerprint`]: is it the same bug as that one? A title is not an identity.
-//! - [`diff`]: what did a patch add, remove or change?
+//! - [`diff`]: which report of one kernel is which of another's?
 //! - [`mod@explain`]: the splat in words; [`blind`]: what lockdep could not have seen.
 //! - [`symbolize`]: file, line and inlined callers, if there is a vmlinux.
 //!
@@ -88,6 +88,21 @@ pub struct Splat {
     pub lockdep: Option<LockdepReport>,
     /// The lines of the report as they were printed, other messages left out.
     pub raw: String,
+}
+
+impl Splat {
+    /// The build id of the kernel, in hexadecimal, if it printed one with the splat: kernels with
+    /// `STACKTRACE_BUILD_ID` end the line `CPU: 0 PID: 1 … #1 0123…` with it.
+    pub fn build_id(&self) -> Option<&str> {
+        self.raw.lines().filter(|line| line.contains("CPU: ") && line.contains(" Comm: ")).find_map(
+            |line| {
+                line.split_ascii_whitespace()
+                    .rev()
+                    .take(2)
+                    .find(|word| word.len() == 40 && word.bytes().all(|b| b.is_ascii_hexdigit()))
+            },
+        )
+    }
 }
 
 /// What a CPU was doing when a report was raised.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use bakeoff_fuzz::wire::{self, Block, End, Hello, Record, StepOutcome};
+use bakeoff_fuzz::wire::{self, Block, End, Hello, Output, Record, StepOutcome};
 
 use crate::base::error::{Context, Result};
 
@@ -44,6 +44,8 @@ pub struct VisitRecord {
     pub outcome: Option<StepOutcome>,
     /// Its blocks, in order.
     pub blocks: Vec<Block>,
+    /// What a command said.
+    pub output: Option<Output>,
 }
 
 impl VisitRecord {
@@ -149,6 +151,7 @@ impl Records {
                     end_ns: None,
                     outcome: None,
                     blocks: Vec::new(),
+                    output: None,
                 });
             }
             Record::Block(block) => {
@@ -164,6 +167,10 @@ impl Records {
                     }
                 }
                 open.blocks.push(block);
+            }
+            Record::Output(output) => {
+                let open = self.open(output.visit, output.step)?;
+                open.output = Some(output);
             }
             Record::VisitEnd { visit, step, outcome, at_ns } => {
                 let open = self.open(visit, step)?;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::base::data::DataDir;
 use crate::base::error::{Error, Result};
-use crate::spec::yaml;
+use crate::base::yaml::Document;
 
 /// What `qemu/<arch>.yaml` says.
 #[derive(Clone, Debug, Deserialize)]
@@ -115,9 +115,9 @@ impl Arch {
         let Some(text) = data.read_text(&file)? else {
             let known = Arch::names(data)?;
             return Err(Error::bad_input(format!("there is no architecture `{name}`"))
-                .hint(crate::spec::did_you_mean(name, known.iter().map(String::as_str))));
+                .hint(crate::base::words::did_you_mean(name, known.iter().map(String::as_str))));
         };
-        let arch: Arch = yaml(&text, &data.describe(&file))?;
+        let (arch, _) = Document::read::<Arch>(&text, &data.describe(&file))?;
         if arch.name != name {
             return Err(Error::bad_input(format!(
                 "{} calls itself `{}`",

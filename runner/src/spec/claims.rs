@@ -7,13 +7,15 @@
 
 use std::time::Duration;
 
-use bakeoff_fuzz::probe::{self, Metric, MetricKind, MetricRole};
+use bakeoff_fuzz::probe::{self, Metric, MetricKind, MetricRole, OwnMetric};
+use bakeoff_fuzz::wire::Step;
 use serde::{Deserialize, Serialize};
 
 use super::Probe;
-use super::did_you_mean;
 use super::plan::{PRODUCTION, selects};
 use super::raw::RawClaim;
+use crate::base::words::did_you_mean;
+use crate::base::yaml::{Path, Wrong};
 
 /// A question that candidates are judged by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,9 +37,9 @@ pub struct Claim {
 }
 
 /// What a written claim means, given what is measured.
-pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, (String, String)> {
+pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, Wrong> {
     let RawClaim { claim, question, metric, conditions, margin } = raw;
-    let at = |key: &str, why: String| (key.to_owned(), why);
+    let at = |key: &str, why: String| Wrong::value(&Path::top().key(key), why);
     if claim.is_empty() || claim.len() > 24 || claim.contains(char::is_whitespace) {
         let why = format!("`{claim}` is no name for a claim: one word of at most 24 letters");
         return Err(at("claim", why));
@@ -49,27 +51,29 @@ pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, (String,
         let known = probe::PROBES.iter().flat_map(|probe| probe.metrics).map(|m| m.name);
         at("metric", format!("no metric `{metric}`; {}", did_you_mean(&metric, known)))
     })?;
-    if declared.better == probe::Better::None {
+    let own = probes.iter().find_map(|p| own_metric(&p.step, &metric));
+    let better = own.as_ref().map_or(declared.better, |own| own.better);
+    if better == probe::Better::None {
         return Err(at("metric", format!("of `{metric}` neither more nor less is better")));
     }
     let margin = match margin {
-        None => declared.margin,
+        None => own.map_or(declared.margin, |own| own.margin),
         Some(text) => parse_margin(&text, declared.kind).map_err(|why| at("margin", why))?,
     };
     let mut found: Vec<String> = Vec::new();
-    for written in &conditions {
-        let here: Vec<&str> = probes
-            .iter()
-            .filter(|p| measures(p, &metric) && selects(written, &p.label))
-            .map(|p| p.label.as_str())
-            .collect();
+    for (index, written) in conditions.iter().enumerate() {
+        let measured = || probes.iter().filter(|p| measures(p, &metric));
+        // A whole label means that condition, a leading part all below it.
+        let exact = measured().any(|p| p.label == *written);
+        let is = |p: &&Probe| if exact { p.label == *written } else { selects(written, &p.label) };
+        let here: Vec<&str> = measured().filter(is).map(|p| p.label.as_str()).collect();
         if here.is_empty() {
             let known = probes.iter().filter(|p| measures(p, &metric)).map(|p| p.label.as_str());
             let why = format!(
                 "no probe measures `{metric}` in `{written}`; {}",
                 did_you_mean(written, known)
             );
-            return Err(at("conditions", why));
+            return Err(Wrong::value(&Path::top().key("conditions").index(index), why));
         }
         for label in here {
             if !found.iter().any(|known| known == label) {
@@ -96,6 +100,7 @@ pub(super) fn by_default(probes: &[Probe], profiles: &[String]) -> Vec<Claim> {
                 .iter()
                 .filter(|p| p.step.probe == row.name)
                 .filter(judged)
+                .filter(|p| measures(p, metric.name))
                 .map(|p| p.label.clone())
                 .collect();
             if conditions.is_empty() {
@@ -112,11 +117,45 @@ pub(super) fn by_default(probes: &[Probe], profiles: &[String]) -> Vec<Claim> {
             });
         }
     }
+    for own in own_metrics(probes).filter(|own| own.better != probe::Better::None) {
+        let conditions: Vec<String> = probes
+            .iter()
+            .filter(judged)
+            .filter(|p| own_metric(&p.step, &own.name).is_some())
+            .map(|p| p.label.clone())
+            .collect();
+        let name = own.name.rsplit('/').next().unwrap_or_default().to_owned();
+        if conditions.is_empty() || claims.iter().any(|claim| claim.metric == own.name) {
+            continue;
+        }
+        claims.push(Claim {
+            question: format!("Is anything lost of: {name}?"),
+            name,
+            metric: own.name,
+            margin: own.margin,
+            conditions,
+            by_default: true,
+        });
+    }
     claims
 }
 
+fn own_metrics(probes: &[Probe]) -> impl Iterator<Item = OwnMetric> {
+    let conditions = probes.iter().filter_map(|p| probe::check(&p.step).ok());
+    conditions.flat_map(|(_, condition)| condition.metrics)
+}
+
+/// A metric that the step's own parameters declare.
+pub fn own_metric(step: &Step, metric: &str) -> Option<OwnMetric> {
+    let (_, condition) = probe::check(step).ok()?;
+    condition.metrics.into_iter().find(|own| own.name == metric)
+}
+
 fn measures(probe: &Probe, metric: &str) -> bool {
-    probe::find(&probe.step.probe).is_some_and(|row| row.metric(metric).is_some())
+    probe::check(&probe.step).is_ok_and(|(row, condition)| {
+        let declared = row.metric(metric);
+        declared.is_some_and(|metric| !condition.without.contains(&metric.name))
+    })
 }
 
 /// The declaration of a metric.

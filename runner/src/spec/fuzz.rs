@@ -4,13 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Candidate, Role, did_you_mean};
+use super::{Candidate, Role};
 use crate::base::error::{Context, Result};
+use crate::base::words::did_you_mean;
+use crate::base::yaml::{Path as Way, Wrong};
 
 /// When the section is carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
     /// With each run that is not `--quick`.
@@ -21,8 +24,9 @@ pub enum When {
 }
 
 /// The section as it is written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "Fuzz")]
 pub struct RawFuzz {
     /// Seconds of fuzzing, boots not counted; 0: only the corpus is replayed.
     pub seconds: u32,
@@ -92,12 +96,13 @@ pub(super) struct Around<'a> {
     pub profiles: &'a [String],
 }
 
-/// What the section means; an error is the word to point at, and why.
-pub(super) fn resolve(raw: RawFuzz, around: &Around<'_>) -> Result<Fuzz, (String, String)> {
+/// What the section means.
+pub(super) fn resolve(raw: RawFuzz, around: &Around<'_>) -> Result<Fuzz, Wrong> {
     let RawFuzz { seconds, boots, programs, profile, candidates, architectures, corpus, when } =
         raw;
     let Around { dir, candidates: known, architectures: archs, profiles } = around;
-    let wrong = |at: &str, why: String| Err((at.to_owned(), why));
+    let key = |key: &str| Way::top().key(key);
+    let wrong = |at: &str, why: String| Err(Wrong::value(&key(at), why));
     if seconds > 86_400 {
         return wrong("seconds", "fuzz: more than a day of seconds".into());
     }
@@ -107,21 +112,22 @@ pub(super) fn resolve(raw: RawFuzz, around: &Around<'_>) -> Result<Fuzz, (String
     if !(1..=10_000).contains(&programs) {
         return wrong("programs", "fuzz: `programs` is between 1 and 10000".into());
     }
-    let check = |what: &str, word: &String, valid: &[String]| {
+    let check = |at: Way, what: &str, word: &String, valid: &[String]| {
         let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
         if valid.contains(&word.as_str()) {
             return Ok(());
         }
         let near = did_you_mean(word, valid.iter().copied());
-        Err((word.clone(), format!("fuzz: there is no {what} `{word}`; {near}")))
+        Err(Wrong::value(&at, format!("fuzz: there is no {what} `{word}`; {near}")))
     };
-    check("profile", &profile, profiles)?;
-    for arch in &architectures {
-        check("architecture of the bake-off", arch, archs)?;
+    check(key("profile"), "profile", &profile, profiles)?;
+    for (index, arch) in architectures.iter().enumerate() {
+        let at = key("architectures").index(index);
+        check(at, "architecture of the bake-off", arch, archs)?;
     }
     let names: Vec<String> = known.iter().map(|candidate| candidate.name.clone()).collect();
-    for candidate in &candidates {
-        check("candidate", candidate, &names)?;
+    for (index, candidate) in candidates.iter().enumerate() {
+        check(key("candidates").index(index), "candidate", candidate, &names)?;
     }
     let takes_part = |candidate: &&Candidate| {
         let named = candidates.is_empty() || candidates.contains(&candidate.name);
@@ -130,12 +136,12 @@ pub(super) fn resolve(raw: RawFuzz, around: &Around<'_>) -> Result<Fuzz, (String
     let mut taken: Vec<&Candidate> = known.iter().filter(takes_part).collect();
     taken.sort_by_key(|candidate| candidate.role != Role::Reference);
     if corpus.as_ref().is_some_and(|path| path.is_absolute() || path.starts_with("..")) {
-        return wrong("corpus", "fuzz: the corpus is a folder beside the spec".into());
+        return wrong("corpus", "fuzz: the corpus is not a folder below the spec's own".into());
     }
     let programs_given = match &corpus {
         None => Vec::new(),
         Some(corpus) => programs_in(&dir.join(corpus))
-            .map_err(|error| ("corpus".to_owned(), format!("fuzz: {}", error.chain())))?,
+            .map_err(|error| Wrong::value(&key("corpus"), format!("fuzz: {}", error.chain())))?,
     };
     if seconds == 0 && programs_given.is_empty() {
         return wrong("seconds", "fuzz: no seconds and no corpus is nothing to do".into());

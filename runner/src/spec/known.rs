@@ -29,23 +29,23 @@ impl KnownSplat {
         glob(&self.pattern, title)
     }
 
-    /// What is wrong with it on `today`: the value to point at, and why.
-    pub(super) fn complaint(&self, today: Date) -> Option<(&str, String)> {
+    /// What is wrong with it on `today`: the key whose value is meant, and why.
+    pub(super) fn complaint(&self, today: Date) -> Option<(&'static str, String)> {
         let KnownSplat { pattern, reason, link, expires } = self;
         if pattern.chars().filter(|c| c.is_alphanumeric()).count() < 4 {
-            return Some((pattern, format!("the pattern `{pattern}` matches almost everything")));
+            return Some(("pattern", format!("the pattern `{pattern}` matches almost everything")));
         }
         if reason.trim().is_empty() {
-            return Some((pattern, "a known splat needs a reason".into()));
+            return Some(("reason", "a known splat needs a reason".into()));
         }
         let url = ["https://", "http://"].iter().find_map(|scheme| link.strip_prefix(scheme));
         if !url.is_some_and(|rest| rest.contains('.') && !rest.contains(char::is_whitespace)) {
-            return Some((link, format!("the link `{link}` is no URL")));
+            return Some(("link", format!("the link `{link}` is no URL")));
         }
         match expires.parse::<Date>() {
-            Err(_) => Some((expires, format!("`{expires}` is no date: write YYYY-MM-DD"))),
+            Err(_) => Some(("expires", format!("`{expires}` is no date: write YYYY-MM-DD"))),
             Ok(date) if date < today => Some((
-                expires,
+                "expires",
                 format!(
                     "the known splat `{pattern}` expired on {date}: remove it, or look at {link} \
                      and set a new date"
@@ -105,7 +105,7 @@ mod tests {
         };
         assert_eq!(entry.complaint(jiff::civil::date(2026, 3, 1)), None);
         let (at, why) = entry.complaint(jiff::civil::date(2026, 3, 2)).unwrap();
-        assert_eq!(at, "2026-03-01");
+        assert_eq!(at, "expires");
         assert!(why.contains("expired on 2026-03-01"), "{why}");
     }
 }

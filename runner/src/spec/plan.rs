@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
-use crate::spec::{Claim, Probe, Role, Series, Spec, did_you_mean};
+use crate::base::words::did_you_mean;
+use crate::spec::{Claim, Probe, Role, Series, Spec};
 
 /// Every probe there is: the guest's own table.
 pub use bakeoff_fuzz::probe::PROBES;

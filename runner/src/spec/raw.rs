@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The YAML key for key, before anybody asks what it means.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use bakeoff_fuzz::wire::Params;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
-use super::{Gate, KnownSplat, Prediction, RawFuzz, Role, Thread, did_you_mean};
+use super::guest::{MachineSpec, Pack};
+use super::{Gate, KnownSplat, Prediction, RawFuzz, Role, Thread};
 
 /// `bakeoff.yaml`, key for key.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "bakeoff.yaml")]
 pub struct RawSpec {
     /// Version of the format.
     pub version: u32,
@@ -38,6 +42,12 @@ pub struct RawSpec {
     pub on_request: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
+    /// What commands need in the guest.
+    #[serde(default)]
+    pub pack: Pack,
+    /// What the virtual machine is like, where it is not as usual.
+    #[serde(default)]
+    pub machine: MachineSpec,
     /// What candidates are judged by; left out: by what the probes declare.
     #[serde(default)]
     pub claims: Vec<RawClaim>,
@@ -59,8 +69,9 @@ pub struct RawSpec {
 }
 
 /// Where a base comes from: exactly one of the keys.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "Base")]
 pub struct RawBase {
     /// A package of Debian.
     #[serde(default)]
@@ -74,8 +85,9 @@ pub struct RawBase {
 }
 
 /// A package of Debian.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Debian")]
 pub struct RawDebian {
     /// Package name.
     pub package: String,
@@ -86,8 +98,9 @@ pub struct RawDebian {
 }
 
 /// A git repository and a revision.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Git")]
 pub struct RawGit {
     /// Path, relative to the spec.
     pub repository: PathBuf,
@@ -96,8 +109,9 @@ pub struct RawGit {
 }
 
 /// A candidate.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "Candidate")]
 pub struct RawCandidate {
     /// What it is for.
     #[serde(default)]
@@ -119,11 +133,11 @@ pub struct RawCandidate {
 }
 
 /// A measurement. What is no key of this table is a parameter of the probe.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "Probe")]
 pub struct RawProbe {
     /// Name of a probe.
-    #[serde(deserialize_with = "probe_name")]
     pub probe: String,
     /// Visits on each kernel; left out: 4, and for conditions of claims as many as the
     /// looks say.
@@ -152,9 +166,14 @@ pub struct RawProbe {
     pub params: Params,
 }
 
+/// Keys of a measurement that are no parameters, next to `probe`.
+pub const PROBE_KEYS: &[&str] =
+    &["visits", "blocks", "calls-per-block", "block-ms", "profiles", "own-boot", "quick"];
+
 /// A question that candidates are judged by.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "Claim")]
 pub struct RawClaim {
     /// Its name, short enough for the head of a column.
     pub claim: String,
@@ -170,19 +189,21 @@ pub struct RawClaim {
     pub margin: Option<String>,
 }
 
-/// Refuses an unknown probe where it stands, so that the error has its line.
-fn probe_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let name = String::deserialize(from)?;
-    let known = crate::spec::plan::PROBES.iter().map(|probe| probe.name);
-    if known.clone().any(|probe| probe == name) {
-        return Ok(name);
-    }
-    Err(D::Error::custom(format!("there is no probe `{name}`; {}", did_you_mean(&name, known))))
-}
-
 /// A YAML mapping in the order of the file; a repeated key is an error.
 #[derive(Clone, Debug)]
 pub struct Ordered<T>(pub Vec<(String, T)>);
+
+impl<T: JsonSchema> JsonSchema for Ordered<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        BTreeMap::<String, T>::schema_name()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, T>::json_schema(generator)
+    }
+}
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -2,68 +2,29 @@
 //! The step from what is written to what it means.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bakeoff_fuzz::probe as guest;
 use bakeoff_fuzz::wire::{Params, Step};
-use serde_json::Value;
 
-use super::raw::{RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
-use super::{
-    Base, BaseSource, Candidate, Gate, Prediction, Probe, Role, Series, Spec, VERSION, did_you_mean,
-};
+use super::raw::{PROBE_KEYS, RawBase, RawCandidate, RawDebian, RawGit, RawProbe, RawSpec};
+use super::{Base, BaseSource, Candidate, Gate, Prediction, Probe, Role, Series, Spec, VERSION};
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
+use crate::base::words::did_you_mean;
+use crate::base::yaml::{Path as Way, Wrong, suggest_unknown};
 
-/// An error at the first line of the file that mentions `needle` as a key or item.
-struct Place<'a> {
-    file: &'a Path,
-    text: &'a str,
-}
-
-impl Place<'_> {
-    fn error(&self, needle: &str, message: impl fmt::Display) -> Error {
-        let bare = |line: &str| {
-            let line = line.trim().trim_start_matches("- ");
-            let line = line.replace(['"', '\''], "");
-            let after = line.strip_prefix(needle).map(str::to_owned);
-            after.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ' ', '#']))
-        };
-        let within = |line: &str| {
-            line.split(|c: char| c.is_whitespace() || "[]{},:\"'".contains(c)).any(|w| w == needle)
-        };
-        let lines = || self.text.lines().enumerate().filter(|(_, l)| !l.trim().starts_with('#'));
-        let line = lines().find(|(_, l)| bare(l)).or_else(|| lines().find(|(_, l)| within(l)));
-        let line = line.map_or_else(String::new, |(number, _)| format!(":{}", number + 1));
-        Error::bad_input(format!("{}{line}: {message}", self.file.display()))
-    }
-}
-
-impl Place<'_> {
-    /// An error at the first line with `what` at or around the one with `entry`: below it, else
-    /// above.
-    fn error_below(&self, entry: &str, what: &str, message: impl fmt::Display) -> Error {
-        let lines: Vec<&str> = self.text.lines().collect();
-        let holds = |line: &str, text: &str| !line.trim().starts_with('#') && line.contains(text);
-        let start = lines.iter().position(|line| holds(line, entry)).unwrap_or(0);
-        let below = (start..lines.len()).find(|at| holds(lines[*at], what));
-        let at = below.or_else(|| (0..start).rev().find(|at| holds(lines[*at], what)));
-        let at = at.unwrap_or(start) + 1;
-        Error::bad_input(format!("{}:{at}: {message}", self.file.display()))
-    }
-}
+/// What a check comes to: what is wrong names the key or value that it means.
+type Checked<T> = std::result::Result<T, Wrong>;
 
 /// What a written spec means on the day `today`.
 pub(super) fn resolve(
     raw: RawSpec,
-    text: &str,
     file: &Path,
     data: &DataDir,
     today: jiff::civil::Date,
-) -> Result<Spec> {
-    let place = Place { file, text };
+) -> Checked<Spec> {
     let RawSpec {
         version,
         name,
@@ -75,6 +36,8 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes,
+        pack,
+        machine,
         claims,
         budget,
         gates,
@@ -82,89 +45,62 @@ pub(super) fn resolve(
         known_splats,
         fuzz,
     } = raw;
+    let top = |key: &str| Way::top().key(key);
     if version != VERSION {
         let message = format!("version {version} of the format is not known; this is {VERSION}");
-        return Err(place.error("version", message));
+        return Err(Wrong::value(&top("version"), message));
     }
-    check_name("bake-off", &name).map_err(|e| place.error("name", e))?;
+    check_name("bake-off", &name).map_err(|why| Wrong::value(&top("name"), why))?;
     let dir = file.parent().unwrap_or(Path::new(".")).to_owned();
 
     let mut resolved_bases = Vec::new();
     for (base, raw) in bases.0 {
-        check_name("base", &base).map_err(|e| place.error(&base, e))?;
-        let source = base_source(raw, &dir).map_err(|why| place.error(&base, why))?;
+        let at = top("bases").key(&base);
+        check_name("base", &base).map_err(|why| Wrong::key(&at, why))?;
+        let source = base_source(raw, &dir).map_err(|wrong| wrong.below(&at))?;
         resolved_bases.push(Base { name: base, source });
     }
     if resolved_bases.is_empty() {
-        return Err(place.error("bases", "a bake-off needs at least one base"));
+        return Err(Wrong::key(&top("bases"), "a bake-off needs at least one base"));
     }
     let base_names: Vec<&str> = resolved_bases.iter().map(|b| b.name.as_str()).collect();
 
     let mut resolved = Vec::new();
     for (candidate, raw) in candidates.0 {
-        check_name("candidate", &candidate).map_err(|e| place.error(&candidate, e))?;
-        resolved.push(resolve_candidate(&candidate, raw, &dir, &base_names, &place)?);
+        let at = top("candidates").key(&candidate);
+        check_name("candidate", &candidate).map_err(|why| Wrong::key(&at, why))?;
+        resolved.push(resolve_candidate(&candidate, raw, &dir, &base_names, &at)?);
     }
-    if resolved.is_empty() {
-        return Err(place.error("candidates", "a bake-off needs at least one candidate"));
-    }
-    for (role, what) in [
-        (Role::Reference, "reference"),
-        (Role::Control, "control"),
-        (Role::NegativeControl, "negative-control"),
-    ] {
-        let with: Vec<&Candidate> = resolved.iter().filter(|c| c.role == role).collect();
-        if let [first, second, ..] = with.as_slice() {
-            let message =
-                format!("`{}` and `{}` both have the role {what}", first.name, second.name);
-            return Err(place.error(&second.name, message));
-        }
-        if role == Role::Reference && with.is_empty() {
-            return Err(place.error("candidates", "one candidate must have `role: reference`"));
-        }
-    }
+    check_roles(&resolved, &top("candidates"))?;
 
-    let known = crate::spec::arch::Arch::names(data)?;
-    check_words("architecture", &architectures, &known, &place)?;
-    let known_profiles = profile_names(data)?;
-    check_words("profile", &profiles, &known_profiles, &place)?;
-    let all_profiles = [profiles.clone(), on_request.clone()].concat();
+    let known = crate::spec::arch::Arch::names(data)
+        .map_err(|error| Wrong::from_error(&top("architectures"), error))?;
+    check_words("architecture", &architectures, &known, &top("architectures"))?;
+    let known_profiles =
+        profile_names(data).map_err(|error| Wrong::from_error(&top("profiles"), error))?;
+    check_words("profile", &profiles, &known_profiles, &top("profiles"))?;
     if !on_request.is_empty() {
-        check_words("profile", &all_profiles, &known_profiles, &place)?;
-    }
-
-    let mut resolved_probes: Vec<Probe> = Vec::new();
-    for raw in probes {
-        for probe in measurements(raw).map_err(|why| place.error("probes", why))? {
-            for profile in &probe.profiles {
-                if !all_profiles.contains(profile) {
-                    let near = did_you_mean(profile, all_profiles.iter().map(String::as_str));
-                    let message = format!("the bake-off has no profile `{profile}`; {near}");
-                    return Err(place.error(profile, message));
-                }
-            }
-            // The same may be asked of another profile with other numbers.
-            let meets = |other: &Probe| {
-                probe.profiles.is_empty()
-                    || other.profiles.is_empty()
-                    || probe.profiles.iter().any(|profile| other.profiles.contains(profile))
-            };
-            if resolved_probes.iter().any(|o| o.label == probe.label && meets(o)) {
-                return Err(place.error("probes", format!("{} is given twice", probe.label)));
-            }
-            resolved_probes.push(probe);
+        check_words("profile", &on_request, &known_profiles, &top("on-request"))?;
+        if let Some(again) = on_request.iter().position(|name| profiles.contains(name)) {
+            let why = format!("profile `{}` is done in any case", on_request[again]);
+            return Err(Wrong::value(&top("on-request").index(again), why));
         }
     }
-    if resolved_probes.is_empty() {
-        return Err(place.error("probes", "a bake-off needs at least one probe"));
-    }
+    let all_profiles = [profiles.clone(), on_request.clone()].concat();
+
+    pack.check(&dir).map_err(|why| Wrong::key(&top("pack"), why))?;
+    let kernels = [known.clone(), all_profiles.clone()].concat();
+    machine.check(&dir, &kernels).map_err(|why| Wrong::key(&top("machine"), why))?;
+
+    let resolved_probes = resolve_probes(probes, &all_profiles, &top("probes"))?;
     let mut resolved_claims: Vec<super::Claim> = Vec::new();
-    for raw in claims {
-        let name = raw.claim.clone();
-        let claim = super::claims::resolve(raw, &resolved_probes)
-            .map_err(|(at, why)| place.error_below(&name, &at, why))?;
+    for (index, raw) in claims.into_iter().enumerate() {
+        let at = top("claims").index(index);
+        let claim =
+            super::claims::resolve(raw, &resolved_probes).map_err(|wrong| wrong.below(&at))?;
         if resolved_claims.iter().any(|other| other.name == claim.name) {
-            return Err(place.error(&name, format!("the claim `{name}` is given twice")));
+            let why = format!("the claim `{}` is given twice", claim.name);
+            return Err(Wrong::value(&at.key("claim"), why));
         }
         resolved_claims.push(claim);
     }
@@ -172,29 +108,29 @@ pub(super) fn resolve(
         resolved_claims = super::claims::by_default(&resolved_probes, &profiles);
     }
     let budget = budget.as_deref().map(super::claims::parse_budget).transpose();
-    let budget = budget.map_err(|why| place.error("budget", why))?;
+    let budget = budget.map_err(|why| Wrong::value(&top("budget"), why))?;
     let nameable = Known { probes: &resolved_probes, claims: &resolved_claims };
-    for Prediction { candidate, holds_if, .. } in &predictions {
+    for (index, Prediction { candidate, holds_if, .. }) in predictions.iter().enumerate() {
+        let at = top("predictions").index(index);
         let known = || resolved.iter().map(|c| c.name.as_str());
         if !known().any(|name| name == candidate) {
             let near = did_you_mean(candidate, known());
-            return Err(place.error(
-                candidate,
-                format!("predictions: there is no candidate `{candidate}`; {near}"),
-            ));
+            let why = format!("predictions: there is no candidate `{candidate}`; {near}");
+            return Err(Wrong::value(&at.key("candidate"), why));
         }
-        check_gate(holds_if, &nameable, &place)?;
+        check_gate(holds_if, &nameable).map_err(|wrong| wrong.below(&at.key("holds-if")))?;
     }
-    for gate in &gates {
-        check_gate(gate, &nameable, &place)?;
+    for (index, gate) in gates.iter().enumerate() {
+        check_gate(gate, &nameable).map_err(|wrong| wrong.below(&top("gates").index(index)))?;
     }
     for (index, known) in known_splats.iter().enumerate() {
-        if let Some((at, why)) = known.complaint(today) {
-            return Err(place.error_below(&known.pattern, at, why));
+        let at = |key: &str| top("known_splats").index(index).key(key);
+        if let Some((key, why)) = known.complaint(today) {
+            return Err(Wrong::value(&at(key), why));
         }
         if known_splats[..index].iter().any(|other| other.pattern == known.pattern) {
             let why = format!("the known splat `{}` is given twice", known.pattern);
-            return Err(place.error_below(&known.pattern, &known.pattern, why));
+            return Err(Wrong::value(&at("pattern"), why));
         }
     }
     let around = super::fuzz::Around {
@@ -204,7 +140,7 @@ pub(super) fn resolve(
         profiles: &known_profiles,
     };
     let fuzz = fuzz.map(|raw| super::fuzz::resolve(raw, &around)).transpose();
-    let fuzz = fuzz.map_err(|(at, why)| place.error_below("fuzz:", &at, why))?;
+    let fuzz = fuzz.map_err(|wrong| wrong.below(&top("fuzz")))?;
     Ok(Spec {
         file: file.to_owned(),
         dir,
@@ -218,12 +154,66 @@ pub(super) fn resolve(
         profiles,
         on_request,
         probes: resolved_probes,
+        pack,
+        machine,
         claims: resolved_claims,
         budget,
         gates,
         known_splats,
         fuzz,
     })
+}
+
+/// One reference, and one of what there may only be one of.
+fn check_roles(candidates: &[Candidate], at: &Way) -> Checked<()> {
+    if candidates.is_empty() {
+        return Err(Wrong::key(at, "a bake-off needs at least one candidate"));
+    }
+    for (role, what) in [
+        (Role::Reference, "reference"),
+        (Role::Control, "control"),
+        (Role::NegativeControl, "negative-control"),
+    ] {
+        let with: Vec<&Candidate> = candidates.iter().filter(|c| c.role == role).collect();
+        if let [first, second, ..] = with.as_slice() {
+            let why = format!("`{}` and `{}` both have the role {what}", first.name, second.name);
+            return Err(Wrong::value(&at.key(&second.name).key("role"), why));
+        }
+        if role == Role::Reference && with.is_empty() {
+            return Err(Wrong::key(at, "one candidate must have `role: reference`"));
+        }
+    }
+    Ok(())
+}
+
+fn resolve_probes(written: Vec<RawProbe>, profiles: &[String], at: &Way) -> Checked<Vec<Probe>> {
+    let mut resolved: Vec<Probe> = Vec::new();
+    for (index, raw) in written.into_iter().enumerate() {
+        let at = at.index(index);
+        for (index, profile) in raw.profiles.iter().enumerate() {
+            if !profiles.contains(profile) {
+                let near = did_you_mean(profile, profiles.iter().map(String::as_str));
+                let why = format!("the bake-off has no profile `{profile}`; {near}");
+                return Err(Wrong::value(&at.key("profiles").index(index), why));
+            }
+        }
+        for probe in measurements(raw).map_err(|wrong| wrong.below(&at))? {
+            // The same may be asked of another profile with other numbers.
+            let meets = |other: &Probe| {
+                probe.profiles.is_empty()
+                    || other.profiles.is_empty()
+                    || probe.profiles.iter().any(|profile| other.profiles.contains(profile))
+            };
+            if resolved.iter().any(|other| other.label == probe.label && meets(other)) {
+                return Err(Wrong::value(&at, format!("{} is given twice", probe.label)));
+            }
+            resolved.push(probe);
+        }
+    }
+    if resolved.is_empty() {
+        return Err(Wrong::key(at, "a bake-off needs at least one probe"));
+    }
+    Ok(resolved)
 }
 
 /// What a gate may name.
@@ -233,23 +223,22 @@ struct Known<'a> {
 }
 
 /// Whether a gate names what there is.
-fn check_gate(gate: &Gate, known: &Known<'_>, place: &Place<'_>) -> Result<()> {
-    let empty =
-        |what: &str| Err(place.error("gates", format!("`is:` is empty: no {what} is that")));
+fn check_gate(gate: &Gate, known: &Known<'_>) -> Checked<()> {
+    let wrong = |key: &str, why: String| Err(Wrong::value(&Way::top().key(key), why));
+    let empty = |what: &str| wrong("is", format!("`is:` is empty: no {what} is that"));
     let labels = || known.probes.iter().map(|p| p.label.as_str());
     let metric = |metric: &str| {
         if super::claims::declared(metric).is_some() {
             return Ok(());
         }
         let all = guest::PROBES.iter().flat_map(|probe| probe.metrics).map(|m| m.name);
-        Err(place.error(metric, format!("no metric `{metric}`; {}", did_you_mean(metric, all))))
+        wrong("metric", format!("no metric `{metric}`; {}", did_you_mean(metric, all)))
     };
-    let condition = |written: &str| {
+    let condition = |key: &str, written: &str| {
         if labels().any(|label| super::plan::selects(written, label)) {
             return Ok(());
         }
-        let near = did_you_mean(written, labels());
-        Err(place.error(written, format!("no condition `{written}`; {near}")))
+        wrong(key, format!("no condition `{written}`; {}", did_you_mean(written, labels())))
     };
     match gate {
         Gate::AtLeast { metric: name, condition: at, value }
@@ -259,20 +248,20 @@ fn check_gate(gate: &Gate, known: &Known<'_>, place: &Place<'_>) -> Result<()> {
             let share =
                 super::claims::declared(name).is_some_and(|m| m.kind == guest::MetricKind::Share);
             if share && !(0.0..=1.0).contains(value) {
-                return Err(place.error("gates", format!("value {value} is not between 0 and 1")));
+                return wrong("value", format!("value {value} is not between 0 and 1"));
             }
-            at.as_deref().map_or(Ok(()), condition)
+            at.as_deref().map_or(Ok(()), |at| condition("condition", at))
         }
         Gate::Falls { metric: name, condition: at, from } => {
             metric(name)?;
-            condition(at)?;
-            condition(from)
+            condition("condition", at)?;
+            condition("from", from)
         }
         Gate::ClaimIs { claim, is } => {
             let names = || known.claims.iter().map(|claim| claim.name.as_str());
             if !names().any(|name| name == claim) {
                 let near = did_you_mean(claim, names());
-                return Err(place.error(claim, format!("no claim `{claim}`; {near}")));
+                return wrong("claim", format!("no claim `{claim}`; {near}"));
             }
             if is.is_empty() { empty("claim") } else { Ok(()) }
         }
@@ -290,8 +279,11 @@ fn check_gate(gate: &Gate, known: &Known<'_>, place: &Place<'_>) -> Result<()> {
     }
 }
 
+/// One value of a parameter; from a list, with its place there.
+type Value = (Option<usize>, serde_json::Value);
+
 /// One measurement for each combination of what is given as a list.
-fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
+fn measurements(raw: RawProbe) -> Checked<Vec<Probe>> {
     let RawProbe {
         probe,
         visits,
@@ -303,43 +295,39 @@ fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
         quick,
         params,
     } = raw;
-    let row = guest::find(&probe).ok_or_else(|| format!("there is no probe `{probe}`"))?;
+    let at = |key: &str| Way::top().key(key);
+    let row = guest::find(&probe).ok_or_else(|| {
+        let known = guest::PROBES.iter().map(|probe| probe.name);
+        let why = format!("there is no probe `{probe}`; {}", did_you_mean(&probe, known));
+        Wrong::value(&at("probe"), why)
+    })?;
     for key in params.keys() {
         if !row.params.iter().any(|param| param.name == key) {
-            let keys = [
-                "visits",
-                "blocks",
-                "calls-per-block",
-                "block-ms",
-                "profiles",
-                "own-boot",
-                "quick",
-            ];
-            let all = row.params.iter().map(|param| param.name).chain(keys);
-            return Err(format!(
-                "the probe {probe} has no parameter `{key}`; {}",
-                did_you_mean(key, all)
-            ));
+            let all = row.params.iter().map(|param| param.name).chain(PROBE_KEYS.iter().copied());
+            let near = did_you_mean(key, all);
+            let why = format!("the probe {probe} has no parameter `{key}`; {near}");
+            return Err(Wrong::key(&at(key), why));
         }
     }
-    if visits == Some(0) || visits.is_some_and(|visits| visits > 100_000) {
-        return Err("visits is not between 1 and 100000".into());
+    if visits.is_some_and(|visits| !(1..=100_000).contains(&visits)) {
+        return Err(Wrong::value(&at("visits"), "visits is not between 1 and 100000"));
     }
-    let mut all: Vec<Params> = vec![Params::new()];
+    let mut all: Vec<BTreeMap<&str, Value>> = vec![BTreeMap::new()];
     for param in row.params {
         let Some(value) = params.get(param.name) else { continue };
-        let values = match value {
-            Value::Array(list) if param.sweeps => {
+        let values: Vec<Value> = match value {
+            serde_json::Value::Array(list) if param.sweeps => {
                 if list.is_empty() {
-                    return Err(format!("the list of `{}` is empty", param.name));
+                    let why = format!("the list of `{}` is empty", param.name);
+                    return Err(Wrong::value(&at(param.name), why));
                 }
-                list.clone()
+                list.iter().cloned().enumerate().map(|(at, value)| (Some(at), value)).collect()
             }
-            other => vec![other.clone()],
+            other => vec![(None, other.clone())],
         };
-        let with = |params: &Params, value: &Value| {
+        let with = |params: &BTreeMap<&'static str, Value>, value: &Value| {
             let mut params = params.clone();
-            params.insert(param.name.to_owned(), value.clone());
+            params.insert(param.name, value.clone());
             params
         };
         all = all
@@ -348,22 +336,34 @@ fn measurements(raw: RawProbe) -> Result<Vec<Probe>, String> {
             .collect();
     }
     let size = row.size;
-    all.into_iter()
-        .map(|params| {
-            let step = Step {
-                id: 0,
-                probe: probe.clone(),
-                params,
-                blocks: blocks.unwrap_or(size.blocks),
-                calls_per_block: calls_per_block.unwrap_or(size.calls_per_block),
-                block_ms: block_ms.unwrap_or(size.block_ms),
-            };
-            let (_, condition) = guest::check(&step).map_err(|why| why.to_string())?;
-            let label = format!("{probe}/{}", condition.label);
-            let profiles = profiles.clone();
-            Ok(Probe { step, label, visits, profiles, own_boot, quick })
-        })
-        .collect()
+    let measurement = |given: BTreeMap<&str, Value>| {
+        // What the probe refuses stands in the list, if there is one.
+        let place = |param: &str| match given.get(param) {
+            Some((Some(index), _)) => at(param).index(*index),
+            Some((None, _)) | None => at(param),
+        };
+        let params: Params =
+            given.iter().map(|(name, (_, value))| ((*name).to_owned(), value.clone())).collect();
+        let step = Step {
+            id: 0,
+            probe: probe.clone(),
+            params,
+            blocks: blocks.unwrap_or(size.blocks),
+            calls_per_block: calls_per_block.unwrap_or(size.calls_per_block),
+            block_ms: block_ms.unwrap_or(size.block_ms),
+        };
+        let (_, condition) = guest::check(&step).map_err(|why| {
+            let at = why.parameter().map_or_else(Way::top, place);
+            Wrong::value(&at, suggest_unknown(&why.to_string()))
+        })?;
+        let own_time = condition.block_ms.filter(|_| block_ms.is_none());
+        let step = Step { block_ms: own_time.unwrap_or(step.block_ms), ..step };
+        let label = format!("{probe}/{}", condition.label);
+        let profiles = profiles.clone();
+        Ok(Probe { step, label, visits, profiles, own_boot, quick })
+    };
+    let all: Vec<Probe> = all.into_iter().map(measurement).collect::<Checked<_>>()?;
+    Ok(all)
 }
 
 fn resolve_candidate(
@@ -371,19 +371,20 @@ fn resolve_candidate(
     raw: RawCandidate,
     dir: &Path,
     bases: &[&str],
-    place: &Place<'_>,
-) -> Result<Candidate> {
+    at: &Way,
+) -> Checked<Candidate> {
     let RawCandidate { role, title, stock, untested, tested_by, not_portable } = raw;
     if let Some(probe) = &tested_by {
-        let known = || crate::spec::plan::PROBES.iter().map(|probe| probe.name);
+        let known = || guest::PROBES.iter().map(|probe| probe.name);
         if !known().any(|name| name == probe) {
-            let near = did_you_mean(probe, known());
-            return Err(place.error(name, format!("there is no probe `{probe}`; {near}")));
+            let why = format!("there is no probe `{probe}`; {}", did_you_mean(probe, known()));
+            return Err(Wrong::value(&at.key("tested-by"), why));
         }
     }
+    let excused = |base: &str| at.key("not-portable").key(base);
     for base in not_portable.keys() {
         // A base that is not (yet) in the spec may be declared; a misspelt one may not.
-        check_name("base", base).map_err(|e| place.error(name, e))?;
+        check_name("base", base).map_err(|why| Wrong::key(&excused(base), why))?;
     }
     let mut on = BTreeMap::new();
     for base in bases {
@@ -391,23 +392,24 @@ fn resolve_candidate(
         let declared = not_portable.get(*base);
         let series = match (stock, folder.is_dir(), declared) {
             (_, true, Some(_)) => {
-                let message = format!("not portable to {base}, but {} exists", folder.display());
-                return Err(place.error(name, message));
+                let why = format!("not portable to {base}, but {} exists", folder.display());
+                return Err(Wrong::key(&excused(base), why));
             }
             (_, false, Some(reason)) => Series::NotPortable(reason.clone()),
             (true, true, None) => {
-                let message = format!("says `stock: true`, but {} exists", folder.display());
-                return Err(place.error(name, message));
+                let why = format!("says `stock: true`, but {} exists", folder.display());
+                return Err(Wrong::key(&at.key("stock"), why));
             }
             (true, false, None) => Series::Stock,
             (false, false, None) => {
-                let message =
-                    format!("the folder {} with its patches is missing", folder.display());
-                return Err(place.error(name, message).hint(
+                let why = format!("the folder {} with its patches is missing", folder.display());
+                return Err(Wrong::key(at, why).hint(
                     "add the folder, or say `stock: true`, or give the reason under `not-portable:`",
                 ));
             }
-            (false, true, None) => Series::Patches(patches_in(&folder)?),
+            (false, true, None) => {
+                Series::Patches(patches_in(&folder).map_err(|error| Wrong::from_error(at, error))?)
+            }
         };
         on.insert((*base).to_owned(), series);
     }
@@ -431,38 +433,43 @@ pub(super) fn patches_in(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(patches)
 }
 
-fn base_source(raw: RawBase, dir: &Path) -> Result<BaseSource, String> {
+fn base_source(raw: RawBase, dir: &Path) -> Checked<BaseSource> {
+    let at = Way::top();
     match (raw.debian, raw.git, raw.directory) {
         (Some(RawDebian { package, version, sha256 }), None, None) => {
+            let at = at.key("debian");
             let hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
             if !hex {
-                return Err(format!("sha256 `{sha256}` is not 64 hexadecimal digits"));
+                let why = format!("sha256 `{sha256}` is not 64 hexadecimal digits");
+                return Err(Wrong::value(&at.key("sha256"), why));
             }
             // Both end up in a URL and on apt's command line.
             let plain = |s: &str| {
                 s.starts_with(|c: char| c.is_ascii_alphanumeric())
                     && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.~:".contains(c))
             };
-            for word in [&package, &version] {
+            for (key, word) in [("package", &package), ("version", &version)] {
                 if !plain(word) {
-                    return Err(format!("`{word}` is no package name or version of Debian"));
+                    let why = format!("`{word}` is not a {key} of Debian");
+                    return Err(Wrong::value(&at.key(key), why));
                 }
             }
             Ok(BaseSource::Debian { package, version, sha256: sha256.to_lowercase() })
         }
         (None, Some(RawGit { repository, revision }), None) => {
             if revision.starts_with('-') {
-                return Err(format!("`{revision}` is no revision"));
+                let why = format!("`{revision}` is no revision");
+                return Err(Wrong::value(&at.key("git").key("revision"), why));
             }
             Ok(BaseSource::Git { repository: dir.join(repository), revision })
         }
         (None, None, Some(directory)) => Ok(BaseSource::Directory(dir.join(directory))),
-        _ => Err("needs exactly one of `debian:`, `git:` and `directory:`".into()),
+        _ => Err(Wrong::key(&at, "needs exactly one of `debian:`, `git:` and `directory:`")),
     }
 }
 
 /// A name becomes a folder and a column: letters, digits, `.`, `_` and `-`.
-pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     let good = !name.is_empty()
         && name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -470,24 +477,25 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<()> {
     if good {
         return Ok(());
     }
-    Err(Error::bad_input(format!(
+    Err(format!(
         "`{}` is no name for a {what}: letters, digits, `.`, `_`, `-`, at most 64, \
          beginning with a letter or digit",
         name.escape_debug()
-    )))
+    ))
 }
 
-fn check_words(what: &str, words: &[String], known: &[String], place: &Place<'_>) -> Result<()> {
+fn check_words(what: &str, words: &[String], known: &[String], at: &Way) -> Checked<()> {
     if words.is_empty() {
-        return Err(place.error(&format!("{what}s"), format!("at least one {what} is needed")));
+        return Err(Wrong::value(at, format!("at least one {what} is needed")));
     }
-    for (i, word) in words.iter().enumerate() {
+    for (index, word) in words.iter().enumerate() {
+        let at = at.index(index);
         if !known.contains(word) {
             let near = did_you_mean(word, known.iter().map(String::as_str));
-            return Err(place.error(word, format!("there is no {what} `{word}`; {near}")));
+            return Err(Wrong::value(&at, format!("there is no {what} `{word}`; {near}")));
         }
-        if words[..i].contains(word) {
-            return Err(place.error(word, format!("{what} `{word}` is given twice")));
+        if words[..index].contains(word) {
+            return Err(Wrong::value(&at, format!("{what} `{word}` is given twice")));
         }
     }
     Ok(())
@@ -496,7 +504,7 @@ fn check_words(what: &str, words: &[String], known: &[String], place: &Place<'_>
 /// Profiles there is a fragment for: `kconfigs/<profile>.config`, except the
 /// architectures' and the common ones.
 pub(crate) fn profile_names(data: &DataDir) -> Result<Vec<String>> {
-    let mut common = vec!["base".to_owned()];
+    let mut common = vec!["base".to_owned(), "disk".to_owned()];
     common.extend(crate::spec::arch::Arch::names(data)?);
     let files = data.list("kconfigs")?;
     let names = files.iter().filter_map(|f| f.strip_suffix(".config").map(str::to_owned));

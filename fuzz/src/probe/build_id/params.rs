@@ -120,49 +120,67 @@ impl Asked {
 
     fn check(&self) -> Result<(), Failure> {
         let Self { context, stress, period_us, writer_duty, interface, stack } = *self;
-        let no = |why: &str| Err(Failure::new(why));
+        let no = |about: &str, why: &str| Err(Failure::new(why).about(about));
         match (interface, context) {
             (Interface::GetStackUprobe | Interface::GetStackSleepable, Context::Process) => {}
             (Interface::GetStackUprobe | Interface::GetStackSleepable, _) => {
-                return no("a user probe runs in process context: no other can be asked of it");
+                return no(
+                    "interface",
+                    "a user probe runs in process context: no other can be asked of it",
+                );
             }
             (Interface::GetStack | Interface::GetStackid | Interface::GetTaskStack, _) => {}
         }
         match (stress, writer_duty) {
-            (Stress::MmapWriters, None) => return no("stress mmap-writers needs a writer-duty"),
+            (Stress::MmapWriters, None) => {
+                return no("stress", "stress mmap-writers needs a writer-duty");
+            }
             (Stress::MmapWriters, Some(duty)) if !(1..=100).contains(&duty) => {
-                return Err(Failure::new(format!("writer-duty is {duty}, not between 1 and 100")));
+                let why = format!("writer-duty is {duty}, not between 1 and 100");
+                return no("writer-duty", &why);
             }
             (Stress::MmapWriters, Some(_)) => {}
             (Stress::Idle | Stress::Oversubscribed | Stress::PageOut, Some(_)) => {
-                return no("writer-duty belongs to stress mmap-writers, where there is a writer");
+                return no(
+                    "writer-duty",
+                    "writer-duty belongs to stress mmap-writers, where there is a writer",
+                );
             }
             (Stress::Idle | Stress::Oversubscribed | Stress::PageOut, None) => {}
         }
         match (stress, stack) {
             (Stress::PageOut, Stack::Deep) => {
-                return no("stress page-out takes the page of one object away, and a deep stack \
-                           has two: take stack short or one");
+                return no(
+                    "stress",
+                    "stress page-out takes the page of one object away, and a deep stack \
+                           has two: take stack short or one",
+                );
             }
             (Stress::PageOut, Stack::Short | Stack::One) => {}
             (Stress::Idle | Stress::MmapWriters | Stress::Oversubscribed, _) => {}
         }
         match (context, shortest_period_us(context), period_us) {
-            (Context::Softirq, _, Some(_)) => no("context softirq knows no period-us: the kernel \
-                                                  serves softirqs when there are some"),
-            (_, Some(shortest), None) => Err(Failure::new(format!(
-                "context {} needs a period-us, {shortest} or more",
-                word(context)
-            ))),
+            (Context::Softirq, _, Some(_)) => no(
+                "period-us",
+                "context softirq knows no period-us: the kernel \
+                                                  serves softirqs when there are some",
+            ),
+            (_, Some(shortest), None) => {
+                let context = word(context);
+                let why = format!("context {context} needs a period-us, {shortest} or more");
+                no("context", &why)
+            }
             (_, shortest, Some(period)) => {
                 let shortest = shortest.unwrap_or(1);
                 if (shortest..=LONGEST_US).contains(&period) {
                     return Ok(());
                 }
-                Err(Failure::new(format!(
-                    "period-us is {period}, not between {shortest} and {LONGEST_US} in context {}",
-                    word(context)
-                )))
+                let context = word(context);
+                let why = format!(
+                    "period-us is {period}, not between {shortest} and {LONGEST_US} in context \
+                     {context}"
+                );
+                no("period-us", &why)
             }
             (_, None, None) => Ok(()),
         }
@@ -180,7 +198,13 @@ impl Asked {
                 measured_by: Some(WRITER_DUTY),
             });
         }
-        Condition { label: self.label(), words: self.words(), axes, host: self.host() }
+        Condition {
+            label: self.label(),
+            words: self.words(),
+            axes,
+            host: self.host(),
+            ..Condition::default()
+        }
     }
 
     /// What the host has to do.

@@ -5,12 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::{Context, Error, Result};
+use crate::base::words::did_you_mean;
 use crate::fuzz::bench::{Bench, Subject};
 use crate::fuzz::reproduce::{self, Effort};
-use crate::fuzz::{self, Campaign, across, campaign, corpus, distill, mutants, replay as again};
+use crate::fuzz::{
+    self, Campaign, across, campaign, corpus, distill, mutants, replay as again, uapi,
+};
 use crate::keep::store::write_json;
+use crate::make::source::{self, Fetch};
 use crate::run::Tools;
-use crate::spec::did_you_mean;
+use crate::spec::{Role, Spec};
 use bakeoff_fuzz::program::text;
 
 use crate::cli::commands::work::{ensure, machinery};
@@ -69,7 +73,13 @@ pub fn fuzz(args: &Fuzz, desk: &Desk) -> Result<u8> {
     let mut summary = fuzz::fuzz(&bench, &campaign, &desk.tools())?;
     let mut others = Vec::new();
     if !summary.findings.is_empty() {
-        for name in &args.also {
+        // What another candidate's kernel shows is a patch's only if the reference does not.
+        let spec = Spec::load(&args.spec, desk.tools().data)?;
+        let reference = spec.candidates.iter().find(|c| c.role == Role::Reference);
+        let reference = reference.map(|candidate| candidate.name.clone());
+        let patched = reference.as_ref() != Some(&args.on.candidate) || !args.on.patch.is_empty();
+        let also = reference.filter(|name| patched && !args.also.contains(name));
+        for name in also.iter().chain(&args.also) {
             let on = OnKernel { candidate: name.clone(), patch: Vec::new(), ..args.on.clone() };
             others.push(self::bench(&args.spec, &on, &root, desk)?);
         }
@@ -108,6 +118,43 @@ fn programs_of(paths: &[PathBuf], tools: &Tools<'_>) -> Result<Vec<String>> {
         }
     }
     Ok(programs)
+}
+
+pub fn uapi(args: &cli::Uapi, desk: &Desk) -> Result<u8> {
+    let tools = desk.tools();
+    let spec = Spec::load(&args.spec, tools.data)?;
+    let base = match &args.base {
+        None => spec.bases.first(),
+        Some(name) => spec.bases.iter().find(|base| base.name == *name),
+    };
+    let base = base.ok_or_else(|| {
+        let names = spec.bases.iter().map(|base| base.name.as_str());
+        let name = args.base.clone().unwrap_or_default();
+        Error::bad_input(format!("the spec has no base `{name}`")).hint(did_you_mean(&name, names))
+    })?;
+    let fetch = Fetch::default();
+    let tree = source::obtain(&base.source, &fetch, tools.cache, tools.events, tools.cancel)?;
+    let names = uapi::names(&tree.dir)?;
+    if args.names {
+        return print(&(names.join("\n") + "\n"));
+    }
+    let explained = uapi::explain(&names);
+    let mut text = explained.text();
+    if args.gaps {
+        for (name, why) in &explained.gaps {
+            text.push_str(&format!("{name}: {why}\n"));
+        }
+    }
+    let code = print(&text)?;
+    let unexplained = explained.unexplained;
+    match unexplained.first() {
+        None => Ok(code),
+        Some(first) => Err(Error::bad_input(format!(
+            "the base has {} values that the table does not explain; the first is {first}",
+            unexplained.len()
+        ))
+        .hint("add rows to fuzz/uapi/table.tsv: an operation, or why there is none")),
+    }
 }
 
 pub fn distill(args: &Distill, desk: &Desk) -> Result<u8> {
@@ -268,7 +315,10 @@ fn line(row: &mutants::Row) -> String {
     let (reached, patched) = row.reached;
     let outcome = match (&row.not_tried, row.found.first(), row.seconds) {
         (Some(why), ..) => format!("not tried: {why}"),
-        (None, Some(title), Some(seconds)) => format!("found after {seconds:.0} s: {by}{title}"),
+        (None, Some(title), Some(seconds)) => {
+            let numbers = row.confirmed.map_or(String::new(), |c| format!(" ({})", c.text()));
+            format!("found after {seconds:.0} s: {by}{title}{numbers}")
+        }
         (None, Some(title), None) => format!("reports {title}"),
         // The kernel without a planted bug has nothing to reach.
         (None, None, _) if patched == 0 => format!("nothing found in {} programs", row.execs),
@@ -281,7 +331,9 @@ fn line(row: &mutants::Row) -> String {
         None => String::new(),
         Some(why) => format!("\n{:<43} probes: {why}", ""),
     };
-    format!("{:<30} {:<12} {outcome}{probes}", row.name, row.shows_as)
+    let unconfirmed: String =
+        row.unconfirmed.iter().map(|what| format!("\n{:<43} not counted: {what}", "")).collect();
+    format!("{:<30} {:<12} {outcome}{unconfirmed}{probes}", row.name, row.shows_as)
 }
 
 /// A program's text, checked.

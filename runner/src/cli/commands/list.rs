@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::Result;
+use crate::base::words::word;
 use crate::keep::store::{RunJson, Store, read_json};
-use crate::spec::{FILE_NAME, Series, Spec, word};
+use crate::spec::{FILE_NAME, Series, Spec};
 
 use crate::cli::commands::{data, print};
 use crate::cli::{Global, List, Listed};
@@ -67,7 +68,7 @@ fn candidates(dir: &Path, global: &Global) -> Result<String> {
         let spec = Spec::load(&folder, &data)?;
         for candidate in &spec.candidates {
             let role = word(candidate.role);
-            text.push_str(&format!("  {:<18} {role:<10} {}\n", candidate.name, candidate.title));
+            text.push_str(&format!("  {:<18} {role:<16} {}\n", candidate.name, candidate.title));
             for (base, series) in &candidate.on {
                 let what = match series {
                     Series::Stock => "the stock tree".to_owned(),

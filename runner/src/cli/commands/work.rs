@@ -6,7 +6,7 @@ use crate::base::event::Stage;
 use crate::cli::{bench, dry_run};
 use crate::fuzz::plan::FuzzPlan;
 use crate::judge;
-use crate::judge::report::{Format, Report};
+use crate::judge::report::{Format, How, Report};
 use crate::judge::steer::Steer;
 use crate::keep::store::{RunJson, Store, read_json};
 use crate::machine::accel::Accel;
@@ -84,7 +84,10 @@ fn request(typed: &cli::Run) -> Request {
 }
 
 pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
-    let request = request(args);
+    let mut request = request(args);
+    // Kept until the run has its own copies.
+    let fetched = super::series::contenders(&args.series, &args.choice, desk)?;
+    request.add.extend(fetched.iter().flat_map(|(_, dirs)| dirs.iter().cloned()));
     let machinery = machinery(&args.machinery);
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
@@ -177,19 +180,20 @@ fn finish(
     let report = judge::judge(store, &desk.data)?;
     judge::write(store, &report)?;
     task.finish(format!("{} verdicts", report.verdicts.len()));
-    answer(&report, gate, format)
+    answer(&report, store, gate, format)
 }
 
 pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let report = judge::judge(&store, &data(global)?)?;
-    print(&args.format.render(&args.pick.of(&report)?, args.full)?)?;
+    let how = How { full: args.full, run: Some(store.root()) };
+    print(&args.format.render(&args.pick.of(&report)?, &how)?)?;
     Ok(code(&report, args.gate))
 }
 
 /// Prints a report.
-fn answer(report: &Report, gate: bool, format: &Format) -> Result<u8> {
-    print(&format.render(report, false)?)?;
+fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result<u8> {
+    print(&format.render(report, &How { full: false, run: Some(store.root()) })?)?;
     Ok(code(report, gate))
 }
 

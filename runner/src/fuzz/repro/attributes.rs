@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Attributes of perf events, by the names kernel developers know them by.
 
-use bakeoff_fuzz::exec::{PROBED, SHORTEST, uprobe_in_elf};
+use bakeoff_fuzz::engine::{PROBED, SHORTEST, uprobe_in_elf};
 use bakeoff_fuzz::op::{EventFlags, EventKind, Period, SampleFlags};
 
 /// A perf event's attributes, as initializers; as the executor makes them.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each operation's calls, in C.
 
-use bakeoff_fuzz::exec::SHORTEST;
-use bakeoff_fuzz::exec::assemble::assemble;
-use bakeoff_fuzz::exec::pool::OWN_ORDER;
+use bakeoff_fuzz::engine::SHORTEST;
+use bakeoff_fuzz::engine::assemble::assemble;
+use bakeoff_fuzz::engine::pool::OWN_ORDER;
 use bakeoff_fuzz::op::value::MapRef;
 use bakeoff_fuzz::op::{
     Advice, Aside, Ask, Backing, Child, EventIoctl, How, MapCall, MapFlags, MapKind, Op,
@@ -23,8 +23,16 @@ fn protection(word: Protection) -> &'static str {
 }
 
 impl Writer {
-    /// Writes what an operation does.
+    /// Writes what an operation does; the allocation that fails is of one operation.
     pub(super) fn op(&mut self, op: &Op, number: usize) {
+        let fails = self.fails == number && number > 0;
+        self.calls_of(op, number);
+        if fails {
+            self.line("fail_nth(0);");
+        }
+    }
+
+    fn calls_of(&mut self, op: &Op, number: usize) {
         match op {
             Op::PerfOpen { .. }
             | Op::PerfIoctl { .. }
@@ -120,6 +128,12 @@ impl Writer {
                     "syscall(__NR_tgkill, getpid(), syscall(__NR_gettid), {signal});"
                 ));
             }
+            Op::FailNth { nth } => {
+                self.line(format!("fail_nth({});", nth.0 + 1));
+                self.fails = number + 1;
+            }
+            // Only the guest's fuzzer plays checks: see `CFile::Check`.
+            Op::Check { .. } => {}
             Op::Affinity { cpu } => {
                 self.moved = true;
                 self.line(match cpu.0 {

@@ -447,6 +447,21 @@ static void affinity(unsigned long mask)
 	syscall(__NR_sched_setaffinity, 0, sizeof(mask), &mask);
 }
 
+/* The n-th allocation of what this thread does next fails; 0: none. */
+static void fail_nth(unsigned n)
+{
+	char text[16];
+	int fd = open("/proc/thread-self/fail-nth", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	snprintf(text, sizeof(text), "%u", n);
+	if (write(fd, text, strlen(text)) < 0)
+		perror("fail-nth");
+	/* Closing it allocates nothing. */
+	close(fd);
+}
+
 static void *help(void *unused)
 {
 	struct task task;

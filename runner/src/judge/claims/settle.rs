@@ -114,6 +114,9 @@ pub struct Settled {
     pub reason: String,
 }
 
+/// One side of a condition.
+type Of = fn(&Condition) -> &[Visit];
+
 /// An estimate with its interval, before it is read.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
@@ -288,7 +291,7 @@ impl Question {
         };
         let [of_ours, of_theirs] = [spread(ours), spread(theirs)];
         let freedom = Variance::sum([of_ours, of_theirs]).freedom;
-        let one = |side: &Side, spread: Variance, of: fn(&Condition) -> &[Visit]| {
+        let one = |side: &Side, spread: Variance, of: Of| {
             let known = self.known(side, &pooled, of);
             Share { variance: spread.value.max(known.variance), ..known }.interval(alpha, freedom)
         };
@@ -324,16 +327,14 @@ impl Question {
     }
 
     /// What calls and blocks say of a side, however its visits differ.
-    fn known(&self, side: &Side, pooled: &[Pooled], of: fn(&Condition) -> &[Visit]) -> Share {
+    fn known(&self, side: &Side, pooled: &[Pooled], of: Of) -> Share {
         let conditions = many(&self.conditions);
         let cells = self.conditions.iter().zip(&side.cells);
         let least = cells.map(|(c, cell)| {
             let calls: u64 = of(c).iter().map(|v| v.calls).sum();
             room(cell.mean) / float(calls.max(1))
         });
-        let failing = |of: fn(&Condition) -> &[Visit]| -> u32 {
-            self.conditions.iter().map(|c| rarer_in(of(c))).sum()
-        };
+        let failing = |of: Of| -> u32 { self.conditions.iter().map(|c| rarer_in(of(c))).sum() };
         let known = failing(of) >= FEWEST_FAILING;
         // Were all failures in the condition that was asked least, the mean would show
         // them least: it bounds the others.
@@ -391,7 +392,7 @@ impl Question {
 
     /// Parts of the samples that were lost; `None` if none was.
     fn missing_parts(&self) -> Option<Missing> {
-        let part = |of: fn(&Condition) -> &[Visit]| {
+        let part = |of: Of| {
             let of_one = |c: &Condition| {
                 let lost: u64 = of(c).iter().map(|v| v.missing).sum();
                 let there: u64 = of(c).iter().map(|v| v.calls).sum();
@@ -411,7 +412,7 @@ impl Question {
             return part;
         }
         let conditions = many(&self.conditions).max(1.0);
-        let mean = |of: fn(&Condition) -> &[Visit], lost_are: f64| {
+        let mean = |of: Of, lost_are: f64| {
             let of_one = |c: &Condition| {
                 let all: f64 = of(c).iter().map(|v| float(v.calls + v.missing)).sum();
                 let went = |v: &Visit| v.value * float(v.calls) + lost_are * float(v.missing);
@@ -419,7 +420,7 @@ impl Question {
             };
             self.conditions.iter().map(of_one).sum::<f64>() / conditions
         };
-        let seen = |of: fn(&Condition) -> &[Visit]| {
+        let seen = |of: Of| {
             let of_one = |c: &Condition| {
                 let calls: f64 = of(c).iter().map(|v| float(v.calls)).sum();
                 let right: f64 = of(c).iter().map(|v| v.value * float(v.calls)).sum();
@@ -427,8 +428,7 @@ impl Question {
             };
             self.conditions.iter().map(of_one).sum::<f64>() / conditions
         };
-        let (ours, theirs): (fn(&Condition) -> &[Visit], fn(&Condition) -> &[Visit]) =
-            (|c| &c.candidate, |c| &c.reference);
+        let (ours, theirs): (Of, Of) = (|c| &c.candidate, |c| &c.reference);
         let apart = seen(ours) - seen(theirs);
         let down = mean(ours, 0.0) - mean(theirs, 1.0) - apart;
         let up = mean(ours, 1.0) - mean(theirs, 0.0) - apart;

@@ -12,6 +12,7 @@ use crate::judge::claims::{self, BLOCK_CALLS, Visit};
 use crate::judge::row::{AxisValue, Direction, MeasureRow, Place, ValueKind};
 use crate::see::observation::Observation;
 use crate::see::records::VisitRecord;
+use crate::spec::own_metric;
 use crate::spec::plan::{Plan, Planned};
 
 /// One visit of one metric, and where it is from.
@@ -130,6 +131,7 @@ pub(super) fn rows(seen: &Observation, plan: &Plan) -> Vec<MeasureRow> {
 }
 
 fn row(seen: &Observation, planned: &Planned, name: &str, metric: &Metric) -> MeasureRow {
+    let own = own_metric(&planned.step, name);
     let points = points(seen, planned, name);
     let visits: Vec<Visit> = points.iter().map(|point| point.visit).collect();
     let calls: u64 = visits.iter().map(|visit| visit.calls).sum();
@@ -152,9 +154,9 @@ fn row(seen: &Observation, planned: &Planned, name: &str, metric: &Metric) -> Me
         axes: axes(planned, &visits),
         metric: name.to_owned(),
         means: means(name, metric),
-        unit: metric.unit.to_owned(),
+        better: own.as_ref().map_or(direction(metric), |own| direction_of(own.better)),
+        unit: own.map_or(metric.unit.to_owned(), |own| own.unit),
         kind: kind(metric),
-        better: direction(metric),
         calls,
         right,
         estimate: alone.map(|(estimate, _)| rounded(estimate)),
@@ -193,7 +195,11 @@ pub(super) fn kind(metric: &Metric) -> ValueKind {
 }
 
 pub(super) fn direction(metric: &Metric) -> Direction {
-    match metric.better {
+    direction_of(metric.better)
+}
+
+pub(super) fn direction_of(better: probe::Better) -> Direction {
+    match better {
         probe::Better::Higher => Direction::Higher,
         probe::Better::Lower => Direction::Lower,
         probe::Better::None => Direction::None,

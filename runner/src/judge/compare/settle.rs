@@ -2,7 +2,7 @@
 //! Puts the claims of the spec to the visits: the numbers are [`claims`]' business, this
 //! brings together what belongs together.
 
-use bakeoff_fuzz::probe::{Metric, MetricKind};
+use bakeoff_fuzz::probe::{Better, Metric, MetricKind, OwnMetric};
 
 use super::measure::{self, points, rounded};
 use super::{Peers, Subject};
@@ -11,7 +11,7 @@ use crate::judge::row::{ClaimReading, ClaimRow, Load, MissingBounds, Place, ToDe
 use crate::run::expect;
 use crate::see::observation::Observation;
 use crate::spec::plan::{Plan, Planned, PlannedClaim};
-use crate::spec::{Role, declared};
+use crate::spec::{Role, declared, own_metric};
 
 /// The looks that the claims of a run are settled at.
 pub(crate) fn looks(subject: &Subject<'_>) -> Looks {
@@ -30,7 +30,7 @@ pub(crate) struct Asked<'a> {
 fn asked<'a>(claim: &'a PlannedClaim, plan: &'a Plan, group: &[&Observation]) -> Vec<Asked<'a>> {
     let steps: Vec<&Planned> = claim.steps.iter().filter_map(|id| plan.step(*id)).collect();
     let Some(declared) = declared(&claim.claim.metric) else { return Vec::new() };
-    let metrics: Vec<String> = if declared.name.ends_with('/') {
+    let metrics: Vec<String> = if claim.claim.metric.ends_with('/') {
         let mut found = std::collections::BTreeSet::new();
         for seen in group {
             for planned in &steps {
@@ -49,6 +49,15 @@ fn asked<'a>(claim: &'a PlannedClaim, plan: &'a Plan, group: &[&Observation]) ->
 }
 
 impl Asked<'_> {
+    /// The metric, if it is the spec's own.
+    fn own(&self) -> Option<OwnMetric> {
+        self.steps.iter().find_map(|planned| own_metric(&planned.step, &self.metric))
+    }
+
+    fn better(&self) -> Better {
+        self.own().map_or(self.declared.better, |own| own.better)
+    }
+
     /// The numbers, for one candidate of a group.
     fn question(
         &self,
@@ -78,11 +87,9 @@ impl Asked<'_> {
                 MetricKind::Share => Scale::Share,
                 MetricKind::Value => Scale::Ratio,
             },
-            better: match self.declared.better {
-                bakeoff_fuzz::probe::Better::Lower => claims::Better::Lower,
-                bakeoff_fuzz::probe::Better::Higher | bakeoff_fuzz::probe::Better::None => {
-                    claims::Better::Higher
-                }
+            better: match self.better() {
+                Better::Lower => claims::Better::Lower,
+                Better::Higher | Better::None => claims::Better::Higher,
             },
             margin: self.claim.claim.margin,
             conditions,
@@ -112,16 +119,27 @@ pub(super) fn rows(
             for seen in group.iter().filter(|seen| is_asked(seen.cell.role)) {
                 let question = asked.question(seen, reference, group);
                 let Standing { settled, .. } = looks.settle(&question);
-                let settled = if seen.cell.role == Role::Reference {
-                    Settled { estimate: None, low: None, high: None, to_decide: None, ..settled }
-                } else {
-                    settled
-                };
+                let settled =
+                    if seen.cell.role == Role::Reference { of_itself(settled) } else { settled };
                 rows.push(row(seen, &asked, settled));
             }
         }
     }
     rows
+}
+
+/// What the reference's own row says: its value. It does not differ from itself, and nothing
+/// is left to decide.
+fn of_itself(settled: Settled) -> Settled {
+    let Settled { reading, reason, .. } = &settled;
+    let (reading, reason) = match reading {
+        Reading::NotReached => (Reading::NotReached, reason.clone()),
+        Reading::Gains | Reading::Loses { .. } | Reading::NoWorse | Reading::Open => {
+            (Reading::NoWorse, String::new())
+        }
+    };
+    let (estimate, low, high, to_decide) = (None, None, None, None);
+    Settled { estimate, low, high, to_decide, reading, reason, ..settled }
 }
 
 /// The claims that are judged on a group's kernels.
@@ -234,16 +252,16 @@ fn row(seen: &Observation, asked: &Asked<'_>, settled: Settled) -> ClaimRow {
         asked.steps.iter().flat_map(|planned| measure::evidence(seen, planned.step.id)).collect();
     evidence.sort();
     evidence.dedup();
-    let own = asked.metric.strip_prefix(asked.declared.name).filter(|own| !own.is_empty());
+    let own = asked.metric.strip_prefix(claim.metric.as_str()).filter(|own| !own.is_empty());
     ClaimRow {
         place: Place::new(seen.id(), evidence),
         claim: own.map_or_else(|| claim.name.clone(), |own| format!("{}/{own}", claim.name)),
         question: claim.question.clone(),
         metric: asked.metric.clone(),
         means: measure::means(&asked.metric, asked.declared),
-        unit: asked.declared.unit.to_owned(),
+        unit: asked.own().map_or(asked.declared.unit.to_owned(), |own| own.unit),
         kind: measure::kind(asked.declared),
-        better: measure::direction(asked.declared),
+        better: measure::direction_of(asked.better()),
         margin: claim.margin,
         conditions: asked.steps.iter().map(|planned| measure::words(planned)).collect(),
         value: candidate.map(rounded),

@@ -288,7 +288,10 @@ impl Judge<'_> {
         let alike = all
             .iter()
             .any(|(key, other)| other.title == splat.title && !self.reference.contains_key(key));
-        let (reading, reason) = if seen.times < seen.of {
+        let ours = times(self.ours, &[], &steps, false);
+        // A control that shows it now and then: its absence may be chance.
+        let by_chance = seen.times < seen.of && fisher(seen, ours).more > ALPHA;
+        let (reading, reason) = if by_chance {
             let why = format!("the control itself shows it in {} of {}", seen.times, seen.of);
             (SplatReading::Unclear, format!("{why} boots: its absence proves nothing"))
         } else {
@@ -304,7 +307,6 @@ impl Judge<'_> {
             }
         };
         let evidence = self.ours.boots.iter().flat_map(console_first).collect();
-        let ours = times(self.ours, &[], &steps, false);
         Some(SplatRow {
             place: Place::new(self.ours.id(), evidence),
             kind: splat.kind.clone(),

@@ -6,6 +6,7 @@
 //! worse or gains.
 
 use super::Comparison;
+use super::words::counted;
 use crate::judge::row::{
     CellEnd, ClaimReading, ControlSplat, Place, SplatReading, Verdict, VerdictRow, WrongReading,
 };
@@ -81,8 +82,11 @@ fn one(found: &Comparison, at: &Place, role: Role) -> VerdictRow {
         }
     }
     for row in found.wrong.iter().filter(|row| row.place.same_target(at)) {
-        if row.reading == WrongReading::Wrong {
-            because.bad.push(format!("{} wrong answers: {}", row.wrong, row.condition));
+        let said = format!("{}: {}", counted(row.wrong, "wrong answer"), row.condition);
+        match row.reading {
+            WrongReading::Wrong => because.bad.push(said),
+            WrongReading::SeenOnce => because.open.push(format!("{said}, in one boot only")),
+            WrongReading::None | WrongReading::NotShown | WrongReading::NotReached => {}
         }
     }
     let control_splat = control_splat(found, at, role);

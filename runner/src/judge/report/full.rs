@@ -8,10 +8,10 @@ use super::words::{
     View, against, calls, difference, direction, interval, mark, measured, number, of, value,
     wrong_word,
 };
+use crate::base::words::word;
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::count;
 use crate::judge::row::{CellRow, ClaimRow, GateState, MissingBounds, Place};
-use crate::spec::word;
 
 /// A table. Without heads, a list.
 #[derive(Default)]

@@ -13,9 +13,29 @@ const MOST: usize = 300;
 /// What the campaign was, in a sentence.
 fn campaign(row: &CampaignRow) -> String {
     let CampaignRow { base, candidate, arch, profile, execs, seconds, .. } = row;
+    if let Some(reason) = &row.reason {
+        return format!("{base}/{candidate}/{arch}/{profile}: not fuzzed: {}", plain(reason, MOST));
+    }
     let folders: Vec<String> =
         row.pcs_by_dir.iter().map(|(name, pcs)| format!("{name} {}", count(*pcs))).collect();
+    let tried: Vec<String> = row
+        .tried
+        .iter()
+        .map(|tried| {
+            let (here, there) = (tried.candidate, tried.reference);
+            format!(
+                "{}: {} (again in {} of {} boots, on the reference in {} of {})",
+                tried.reading,
+                plain(&tried.title, MOST),
+                here.boots,
+                here.of,
+                there.boots,
+                there.of
+            )
+        })
+        .collect();
     let reports = match row.reports.len() {
+        _ if !tried.is_empty() => tried.join("; "),
         0 => "no report".to_owned(),
         _ => {
             let titles: Vec<String> = row.reports.values().map(|t| plain(t, MOST)).collect();
@@ -152,6 +172,8 @@ pub(super) mod tests {
             pcs: 14_813,
             pcs_by_dir: BTreeMap::from([("kernel/bpf".into(), 2926), ("mm".into(), 3587)]),
             reports: BTreeMap::new(),
+            tried: Vec::new(),
+            reason: None,
         };
         let mut reported = row("as-reported", Role::Control, Outcome::Introduces);
         reported.reports.push(ReportRow {

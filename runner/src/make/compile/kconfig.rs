@@ -60,7 +60,11 @@ impl Wanted {
         Ok(wanted)
     }
 
-    fn add(&mut self, file: &str, text: &str) -> Result<()> {
+    /// Adds a fragment, which is called `file` in errors.
+    ///
+    /// # Errors
+    /// As [`Wanted::read`].
+    pub(super) fn add(&mut self, file: &str, text: &str) -> Result<()> {
         for (n, line) in text.lines().enumerate() {
             let place = format!("{file}:{}", n + 1);
             if let Some(option) = line.trim().strip_prefix(OVERRIDES) {

@@ -248,7 +248,7 @@ fn is_object(line: &[u8]) -> bool {
 }
 
 /// Why make failed, if it was for a reason of ours and not the series'.
-pub(super) fn our_fault(finished: &Finished, log: &str) -> Option<String> {
+pub(crate) fn our_fault(finished: &Finished, log: &str) -> Option<String> {
     const OURS: [&str; 7] = [
         "No space left on device",
         "Killed signal terminated program",
@@ -265,7 +265,7 @@ pub(super) fn our_fault(finished: &Finished, log: &str) -> Option<String> {
 }
 
 /// The first errors in a log, for a person.
-pub(super) fn first_errors(log: &str) -> String {
+pub(crate) fn first_errors(log: &str) -> String {
     const SIGNS: [&str; 6] = [
         "error:",
         "undefined reference",

@@ -24,7 +24,7 @@ const SCRIPT: &str = include_str!("sandbox.sh");
 /// make's children and theirs die with it too. The parent-death signal alone
 /// reaches make, not the makes that it started. `argv` as it is where the host
 /// has no such namespaces for us.
-pub(super) fn leash(argv: Vec<String>, cancel: &Cancel) -> Vec<String> {
+pub(crate) fn leash(argv: Vec<String>, cancel: &Cancel) -> Vec<String> {
     static WORKS: OnceLock<bool> = OnceLock::new();
     let mut words = vec!["unshare", "--pid", "--fork", "--kill-child=KILL"];
     if !rustix::process::geteuid().is_root() {
@@ -51,7 +51,7 @@ pub enum Sandbox {
 }
 
 /// `argv` that runs `argv` in the sandbox; only `build` is writable.
-pub(super) fn wrap(build: &Path, argv: Vec<String>) -> Vec<String> {
+pub(crate) fn wrap(build: &Path, argv: Vec<String>) -> Vec<String> {
     let mut wrapped: Vec<String> = [
         "unshare",
         "--user",

@@ -78,6 +78,7 @@ impl Bench {
             arch: &self.arch,
             profile: "plain",
             traced: &[],
+            fragments: &[],
             log: &log,
         })
     }

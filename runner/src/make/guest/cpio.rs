@@ -8,12 +8,16 @@
 //! gives the same bytes (no time stamps, no owners) and a device node needs no
 //! root.
 
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// File type and permissions, as in `st_mode`.
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
+const LINK: u32 = 0o120_777;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
 /// An archive in the making.
@@ -46,6 +50,35 @@ impl<W: Write> Archive<W> {
     /// Adds a character device.
     pub fn character_device(&mut self, name: &str, major: u32, minor: u32) -> io::Result<()> {
         self.entry(name, CHARACTER_DEVICE, (major, minor), &[])
+    }
+
+    /// Adds all that lies below a folder of the host: files with their modes, links, and
+    /// folders, in the order of their names.
+    pub fn folder(&mut self, folder: &Path) -> io::Result<()> {
+        self.below(folder, "")
+    }
+
+    fn below(&mut self, folder: &Path, prefix: &str) -> io::Result<()> {
+        let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name().into_string().map_err(|name| {
+                io::Error::other(format!("the name {} is no UTF-8", name.display()))
+            })?;
+            let name = format!("{prefix}{name}");
+            let (path, metadata) = (entry.path(), entry.metadata()?);
+            let permissions = metadata.permissions().mode() & 0o7777;
+            if metadata.is_dir() {
+                self.entry(&name, DIRECTORY & !0o7777 | permissions, (0, 0), &[])?;
+                self.below(&path, &format!("{name}/"))?;
+            } else if metadata.is_symlink() {
+                let target = fs::read_link(&path)?;
+                self.entry(&name, LINK, (0, 0), target.as_os_str().as_encoded_bytes())?;
+            } else {
+                self.entry(&name, FILE & !0o7777 | permissions, (0, 0), &fs::read(&path)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the archive.
@@ -119,6 +152,29 @@ mod tests {
             entries.push((name, mode, (field(9), field(10)), bytes));
             at = (content + size).next_multiple_of(4);
         }
+    }
+
+    /// A folder goes in with its modes and links, parents before what is in them.
+    #[test]
+    fn folders_go_in_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("bin")).unwrap();
+        fs::write(path("bin/tool"), "x").unwrap();
+        fs::set_permissions(path("bin/tool"), fs::Permissions::from_mode(0o4755)).unwrap();
+        fs::set_permissions(path("bin"), fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::symlink("tool", path("bin/other")).unwrap();
+        let mut archive = Archive::new(Vec::new());
+        archive.folder(dir.path()).unwrap();
+        let entries = read(&archive.finish().unwrap());
+        assert_eq!(
+            entries,
+            [
+                ("bin".into(), DIRECTORY, (0, 0), vec![]),
+                ("bin/other".into(), LINK, (0, 0), b"tool".to_vec()),
+                ("bin/tool".into(), 0o104_755, (0, 0), b"x".to_vec()),
+            ]
+        );
     }
 
     /// What was put in comes out again, whatever the lengths leave to pad.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lzma_rust2::{XzReader, XzReaderMt};
 
-use super::{Desk, Tree, Watched, untar};
+use super::{Desk, PackageFile, Tree, Watched, untar};
 use crate::base::command::{Command, find_program, host_cpus};
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::{Stage, Task};
@@ -72,6 +72,33 @@ pub(super) fn obtain(desk: &Desk<'_>, package: &str, version: &str, sha256: &str
         }
         Err(gone) => Err(gone),
     }
+}
+
+/// Reads one file of a package.
+pub(super) fn file(desk: &Desk<'_>, file: &PackageFile<'_>) -> Result<Vec<u8>> {
+    let PackageFile { package, version, sha256, url, path } = *file;
+    let entry = fetched_from(desk, package, version, sha256, &[url.to_owned()])?;
+    let deb = entry.join(FILE);
+    let broken =
+        |cause: io::Error| Error::failure(format!("failed to unpack {package}")).because(cause);
+    let opened = fs::File::open(&deb).at_path("open", &deb)?;
+    let mut members = ar::Archive::new(io::BufReader::new(opened));
+    while let Some(member) = members.next_entry() {
+        let member = member.map_err(broken)?;
+        if !member.header().identifier().starts_with(b"data.tar.xz") {
+            continue;
+        }
+        let mut data = tar::Archive::new(XzReader::new(io::BufReader::new(member), true));
+        for entry in data.entries().map_err(broken)? {
+            let mut entry = entry.map_err(broken)?;
+            if entry.path().map_err(broken)?.strip_prefix(".").is_ok_and(|p| p == Path::new(path)) {
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).map_err(broken)?;
+                return Ok(bytes);
+            }
+        }
+    }
+    Err(Error::failure(format!("{package} {version} holds no {path}")))
 }
 
 fn archive_key(package: &str, sha256: &str) -> String {

@@ -138,6 +138,15 @@ impl Protocol {
                 }
                 Ok(State::In { visit, step, next_block: next_block.saturating_add(1) })
             }
+            (State::In { visit, step, .. }, Record::Output(output)) => {
+                if (output.visit, output.step) != (visit, step) {
+                    return Err(format!(
+                        "output of visit {}, step {}, within visit {visit}, step {step}",
+                        output.visit, output.step
+                    ));
+                }
+                Ok(self.state)
+            }
             (State::In { visit: open, step: of, .. }, Record::VisitEnd { visit, step, .. })
                 if (*visit, *step) == (open, of) =>
             {
@@ -152,9 +161,10 @@ impl Protocol {
                 }
                 Ok(State::Over)
             }
-            (State::Between { .. }, Record::Block(_) | Record::VisitEnd { .. }) => {
-                Err("it belongs to no open visit".into())
-            }
+            (
+                State::Between { .. },
+                Record::Block(_) | Record::Output(_) | Record::VisitEnd { .. },
+            ) => Err("it belongs to no open visit".into()),
             (
                 State::In { visit, .. },
                 Record::VisitBegin { .. } | Record::VisitEnd { .. } | Record::End(_),

@@ -1,40 +1,55 @@
 //! Which function is a report about? Not the one that printed it, nor the one that asserted, locked,
 //! copied or allocated on somebody's behalf: the first frame that is nobody's helper.
 //!
-//! [`MACHINERY`] says which functions are helpers, by the part of the kernel they belong to, each
-//! with the reason. [`DISPATCHERS`] says where a generic entry calls into a subsystem: what a CPU
-//! was doing when it stalled is chance, what was asked of it is not.
+//! `blame/machinery.tsv` says which functions are helpers: a row for each family of them, with the
+//! reason. A row of the table of reports may add its own. [`dispatch`] says where generic code calls
+//! into a subsystem: what a CPU was doing when it stalled is chance, what was asked of it is not.
 
 mod dispatch;
-mod machinery;
-
-pub use dispatch::DISPATCHERS;
-pub use machinery::MACHINERY;
 
 use crate::see::observe::frame::{Frame, base_name};
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-/// A part of the kernel whose functions act on behalf of their callers.
+/// A family of functions that act on behalf of their callers.
 #[derive(Debug)]
-pub struct Area {
+pub(crate) struct Family {
     /// Its name.
-    pub name: &'static str,
-    /// Functions: `name`, `prefix*`, `*infix*` or `*suffix`.
-    pub functions: &'static [&'static str],
+    pub(crate) name: &'static str,
+    /// Its members: `name`, `prefix*`, `*suffix` or `*infix*`.
+    pub(crate) functions: Vec<&'static str>,
     /// Functions that match the above but are to be blamed all the same.
-    pub except: &'static [&'static str],
+    pub(crate) except: Vec<&'static str>,
     /// Why they are passed over.
-    pub reason: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests read it"))]
+    pub(crate) reason: &'static str,
 }
+
+/// The rows of `machinery.tsv`, in its order.
+pub(crate) static MACHINERY: LazyLock<Vec<Family>> = LazyLock::new(|| {
+    include_str!("blame/machinery.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let mut fields = line.split('\t');
+            Some(Family {
+                name: fields.next()?,
+                functions: fields.next()?.split(' ').collect(),
+                except: fields.next()?.split(' ').filter(|name| *name != "-").collect(),
+                reason: fields.next()?,
+            })
+        })
+        .collect()
+});
 
 /// Patterns compiled for lookup: a stack has dozens of frames, and a log thousands of stacks.
 struct Matcher {
     exact: HashSet<&'static str>,
-    prefixes: HashMap<&'static str, ()>,
-    prefix_lengths: Vec<usize>,
-    infixes: Vec<&'static str>,
+    /// By their first byte.
+    prefixes: HashMap<u8, Vec<&'static str>>,
     suffixes: Vec<&'static str>,
+    infixes: Option<AhoCorasick>,
 }
 
 impl Matcher {
@@ -42,50 +57,50 @@ impl Matcher {
         let mut matcher = Matcher {
             exact: HashSet::new(),
             prefixes: HashMap::new(),
-            prefix_lengths: Vec::new(),
-            infixes: Vec::new(),
             suffixes: Vec::new(),
+            infixes: None,
         };
+        let mut infixes = Vec::new();
         for pattern in patterns {
             match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
                 (None, None) => {
                     matcher.exact.insert(pattern);
                 }
                 (None, Some(prefix)) => {
-                    matcher.prefixes.insert(prefix, ());
-                    matcher.prefix_lengths.push(prefix.len());
+                    let first = prefix.as_bytes().first().copied().unwrap_or_default();
+                    matcher.prefixes.entry(first).or_default().push(prefix);
                 }
-                (Some(infix), Some(_)) => {
-                    matcher.infixes.push(infix.strip_suffix('*').unwrap_or(infix));
-                }
+                (Some(infix), Some(_)) => infixes.push(infix.trim_end_matches('*')),
                 (Some(suffix), None) => matcher.suffixes.push(suffix),
             }
         }
-        matcher.prefix_lengths.sort_unstable();
-        matcher.prefix_lengths.dedup();
+        matcher.infixes =
+            AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(infixes).ok();
         matcher
     }
 
     fn matches(&self, name: &str) -> bool {
         self.exact.contains(name)
-            || self.prefix_lengths.iter().take_while(|len| **len <= name.len()).any(|len| {
-                name.get(..*len).is_some_and(|prefix| self.prefixes.contains_key(prefix))
-            })
-            || self.infixes.iter().any(|infix| name.contains(infix))
+            || name
+                .as_bytes()
+                .first()
+                .and_then(|first| self.prefixes.get(first))
+                .is_some_and(|prefixes| prefixes.iter().any(|prefix| name.starts_with(prefix)))
             || self.suffixes.iter().any(|suffix| name.ends_with(suffix))
+            || self.infixes.as_ref().is_some_and(|infixes| infixes.is_match(name))
     }
 }
 
-struct Areas {
+struct Families {
     matched: Matcher,
     excepted: Matcher,
 }
 
-impl Areas {
-    fn new(areas: &'static [Area]) -> Self {
-        Areas {
-            matched: Matcher::new(areas.iter().flat_map(|area| area.functions)),
-            excepted: Matcher::new(areas.iter().flat_map(|area| area.except)),
+impl Families {
+    fn new<'a>(families: impl Iterator<Item = &'a Family> + Clone) -> Self {
+        Families {
+            matched: Matcher::new(families.clone().flat_map(|family| &family.functions)),
+            excepted: Matcher::new(families.flat_map(|family| &family.except)),
         }
     }
 
@@ -94,19 +109,58 @@ impl Areas {
     }
 }
 
-static MACHINERY_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(MACHINERY));
-static DISPATCHER_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(DISPATCHERS));
-static FAULT_AREAS: LazyLock<Areas> = LazyLock::new(|| Areas::new(dispatch::FAULTS));
+static FAMILIES: LazyLock<Families> = LazyLock::new(|| Families::new(MACHINERY.iter()));
 static INTERRUPT_ENTRIES: LazyLock<Matcher> =
     LazyLock::new(|| Matcher::new(dispatch::INTERRUPT_ENTRIES.iter()));
-static WATCHDOG: LazyLock<Matcher> = LazyLock::new(|| Matcher::new(dispatch::WATCHDOG.iter()));
+
+/// Judging again without a part of the rules: what carries over to logs nobody has seen, and what
+/// was fitted to single ones? `examples/score-splats.rs` asks.
+pub mod audit {
+    use super::{Families, MACHINERY};
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static WITHOUT: RefCell<Option<Families>> = const { RefCell::new(None) };
+    }
+
+    /// The names of all families of helpers.
+    pub fn families() -> Vec<&'static str> {
+        MACHINERY.iter().map(|family| family.name).collect()
+    }
+
+    /// Runs `work` on this thread with these families switched off.
+    pub fn without<T>(off: &BTreeSet<&str>, work: impl FnOnce() -> T) -> T {
+        let kept = MACHINERY.iter().filter(|family| !off.contains(family.name));
+        WITHOUT.set(Some(Families::new(kept)));
+        let result = work();
+        WITHOUT.set(None);
+        result
+    }
+
+    pub(super) fn matches(name: &str) -> Option<bool> {
+        WITHOUT.with_borrow(|families| families.as_ref().map(|families| families.matches(name)))
+    }
+}
+
+static REPORTING: LazyLock<Families> = LazyLock::new(|| {
+    let families = MACHINERY.iter();
+    Families::new(families.filter(|family| matches!(family.name, "report printing" | "trap entry")))
+});
+
+/// Does this function only turn an event into a report? It says nothing of the event.
+pub(crate) fn is_reporting(function: &str) -> bool {
+    REPORTING.matches(base_name(function))
+}
 
 /// Does this function act on behalf of its caller?
 pub fn is_machinery(function: &str) -> bool {
     let name = base_name(function);
     // Clang's and the tracer's stubs in front of a function are named after it.
     let name = name.strip_prefix("__pfx_").or_else(|| name.strip_prefix("__cfi_")).unwrap_or(name);
-    MACHINERY_AREAS.matches(name) || is_bpf_program(name)
+    audit::matches(name).unwrap_or_else(|| FAMILIES.matches(name))
+        || is_bpf_program(name)
+        || is_rust_panic(function)
 }
 
 /// `bpf_prog_6deef7357e7b4530_f`: a program that was loaded from user space. It is part of the
@@ -117,9 +171,12 @@ fn is_bpf_program(name: &str) -> bool {
     })
 }
 
-/// Does this function hand over to a subsystem by a pointer?
-pub fn is_dispatcher(function: &str) -> bool {
-    DISPATCHER_AREAS.matches(base_name(function))
+/// A panic is raised for the Rust code that overflowed or unwrapped.
+fn is_rust_panic(function: &str) -> bool {
+    ["__rustc::", "core::panicking::", "core::option::", "core::result::", "rust_begin_unwind"]
+        .iter()
+        .any(|prefix| function.starts_with(prefix))
+        || function.contains("rust_helper_BUG")
 }
 
 /// Is this where an interrupt enters the kernel? What stands above it on the stack is the
@@ -128,34 +185,51 @@ pub fn is_interrupt_entry(function: &str) -> bool {
     INTERRUPT_ENTRIES.matches(base_name(function))
 }
 
-/// The first frame to blame, passing over `also`; if all are machinery, the outermost, which is
-/// nearest to whoever is to blame.
+/// May this frame be blamed, passing over `also`?
+fn blamable(frame: &Frame, also: &[&str]) -> bool {
+    !is_machinery(&frame.function) && !matches_any(also, frame.name())
+}
+
+/// The first frame to blame, passing over `also`. Frames the unwinder is not sure of count only if
+/// there are no others.
 pub fn first<'a>(
     frames: impl Iterator<Item = &'a Frame> + Clone,
     also: &[&str],
 ) -> Option<&'a Frame> {
-    let reliable = frames.filter(|frame| !frame.unreliable);
-    reliable
-        .clone()
-        .find(|frame| !is_machinery(&frame.function) && !matches_any(also, frame.name()))
-        .or_else(|| reliable.last())
+    let mut sure = frames.clone().filter(|frame| !frame.unreliable && !frame.inlined);
+    if sure.clone().next().is_some() {
+        return sure.find(|frame| blamable(frame, also));
+    }
+    frames.clone().find(|frame| blamable(frame, also))
 }
 
-/// What all of the kernel waits for when it hangs: the network's one lock, and the end of a grace
-/// period. Whoever is caught there is a victim, so all of them are one bug.
-pub fn bottleneck(frames: &[Frame]) -> Option<Frame> {
-    frames.iter().filter(|frame| !frame.unreliable).find_map(|frame| {
+/// The same; if all of them are machinery, the outermost, which is nearest to whoever is to blame.
+pub fn first_or_last<'a>(
+    frames: impl DoubleEndedIterator<Item = &'a Frame> + Clone,
+) -> Option<&'a Frame> {
+    first(frames.clone(), &[]).or_else(|| frames.rev().find(|frame| !frame.unreliable))
+}
+
+/// Who waits, in a task that hangs.
+///
+/// All of the kernel waits for the network's one lock and for the end of a grace period when those
+/// hang. Whoever is caught there is a victim, so all of them are one bug. Any other wait is named
+/// after the first frame that is not a way of waiting.
+pub fn waiter(frames: &[Frame], ways: &[&str]) -> Option<Frame> {
+    let sure = || frames.iter().filter(|frame| !frame.unreliable && blamable(frame, &[]));
+    let bottleneck = sure().find_map(|frame| {
         let name = frame.name();
         let grace = ["synchronize_rcu", "synchronize_srcu", "synchronize_net", "synchronize_sched"];
-        if grace.iter().any(|family| name.starts_with(family)) {
+        if grace.iter().any(|family| name.contains(family)) {
             return Some(Frame { function: "synchronize_rcu".to_owned(), ..frame.clone() });
         }
-        name.starts_with("rtnl_lock").then(|| frame.clone())
-    })
+        name.contains("rtnl_lock").then(|| frame.clone())
+    });
+    bottleneck.or_else(|| sure().find(|frame| !matches_any(ways, frame.name())).cloned())
 }
 
 /// For short lists of patterns.
-fn matches_any(patterns: &[&str], name: &str) -> bool {
+pub(crate) fn matches_any(patterns: &[&str], name: &str) -> bool {
     patterns.iter().any(|pattern| match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
         (None, None) => name == *pattern,
         (None, Some(prefix)) => name.starts_with(prefix),
@@ -164,96 +238,62 @@ fn matches_any(patterns: &[&str], name: &str) -> bool {
     })
 }
 
-/// The frame that identifies a stall or an endless recursion: the one a dispatcher called.
-///
-/// `at` is where the CPU was, if its registers were printed before the stack.
-pub fn dispatched<'f>(at: Option<&'f Frame>, frames: &'f [Frame]) -> Option<&'f Frame> {
-    let reliable: Vec<&Frame> = frames.iter().filter(|frame| !frame.unreliable).collect();
-    let printed = watchdog_frames(&reliable);
-    let at = if printed == 0 { at } else { None };
-    let mut stalled: Vec<&Frame> =
-        at.into_iter().chain(reliable[printed..].iter().copied()).collect();
-    if stalled.is_empty() {
-        stalled = reliable;
-    }
-    for dispatchers in [&DISPATCHER_AREAS, &FAULT_AREAS] {
-        let mut previous: Option<&Frame> = None;
-        for &frame in &stalled {
-            if base_name(&frame.function).starts_with("smp_call_function") {
-                return Some(frame);
-            }
-            if dispatchers.matches(base_name(&frame.function))
-                && let Some(found) = previous
-            {
-                return Some(found);
-            }
-            previous = Some(frame);
+/// The frame that identifies a stall or an endless recursion: the one that generic code called.
+pub fn dispatched<'f>(frames: impl Iterator<Item = &'f Frame>, also: &[&str]) -> Option<&'f Frame> {
+    let mut called: Option<&Frame> = None;
+    for frame in frames {
+        if frame.unreliable || frame.inlined || !blamable(frame, also) {
+            continue;
         }
+        let name = title_name(&frame.function);
+        if name == "smp_call_function" {
+            return Some(frame);
+        }
+        if matches_any(dispatch::DISPATCHERS, &name) {
+            return Some(called.unwrap_or(frame));
+        }
+        called = Some(frame);
     }
-    stalled.iter().find(|frame| !is_machinery(&frame.function)).or(stalled.first()).copied()
+    None
 }
 
-/// How many of the innermost frames belong to the interrupt that noticed the stall, if it printed
-/// its own stack: up to where it entered the kernel.
-fn watchdog_frames(frames: &[&Frame]) -> usize {
-    /// An entry has a few frames of its own.
-    const ENTRY: usize = 4;
-    let Some(first) = frames.iter().position(|frame| is_interrupt_entry(&frame.function)) else {
-        return 0;
-    };
-    let prints = frames[..first].iter().any(|frame| WATCHDOG.matches(frame.name()));
-    if !prints {
-        return 0;
-    }
-    let mut end = first + 1;
-    let mut at = end;
-    while at < frames.len() && at < end + ENTRY {
-        if is_interrupt_entry(&frames[at].function) {
-            end = at + 1;
-        } else if !is_machinery(&frames[at].function) {
-            break;
-        }
-        at += 1;
-    }
-    end
+/// What ran when the tick came that noticed a stall: the frames below the interrupt's entry.
+pub fn below_the_tick(frames: &[Frame]) -> Option<&[Frame]> {
+    let entry = frames
+        .iter()
+        .position(|frame| !frame.unreliable && matches_any(dispatch::TICK_ENTRIES, frame.name()))?;
+    frames.get(entry + 1..)
 }
 
-/// The name a function goes by in titles: system calls have many entries, and some operations come
-/// in variants that are one thing to whoever waits for them.
+/// The name a function goes by in titles: a system call has many entries, one for each table and
+/// each layer, and is one thing to whoever made it.
 pub fn title_name(function: &str) -> String {
-    let name = base_name(function);
-    for family in ["smp_call_function", "synchronize_rcu"] {
-        if name.starts_with(family) {
-            return family.to_owned();
-        }
+    let mut name = base_name(function);
+    if name.starts_with("smp_call_function") {
+        return "smp_call_function".to_owned();
     }
-    if name == "synchronize_sched" {
-        // Merged into synchronize_rcu() in 4.20.
-        return "synchronize_rcu".to_owned();
-    }
-    // The architecture's wrapper of the table: sys_x. The body behind it: x.
-    for wrapper in
-        ["__x64_", "__ia32_", "__arm64_", "__riscv_", "__s390x_", "__s390_", "__powerpc_"]
-    {
-        if let Some(rest) = name.strip_prefix(wrapper)
-            && (rest.starts_with("sys_") || rest.starts_with("compat_sys_"))
-        {
-            return rest.to_owned();
-        }
-    }
-    for body in [
-        "__se_compat_sys_",
-        "__do_compat_sys_",
+    for layer in [
+        "SYSC_",
+        "SyS_",
+        "sys_",
+        "__x64_",
+        "__ia32_",
+        "__arm64_",
+        "__riscv_",
+        "__s390x_",
+        "__s390_",
+        "__powerpc_",
+        "____sys_",
+        "___sys_",
+        "__sys_",
         "__se_sys_",
+        "__se_",
         "__do_sys_",
         "compat_SYSC_",
         "compat_SyS_",
-        "SYSC_",
-        "SyS_",
+        "ksys_",
     ] {
-        if let Some(rest) = name.strip_prefix(body) {
-            return rest.to_owned();
-        }
+        name = name.strip_prefix(layer).unwrap_or(name);
     }
     name.to_owned()
 }
@@ -273,12 +313,13 @@ mod tests {
             .collect()
     }
 
+    /// The frame to blame is the first that is nobody's helper.
     #[test]
     fn helpers_are_passed_over() {
         let stack = frames(&[
             "dump_stack_lvl",
             "__warn",
-            "rwsem_assert_held",
+            "lockdep_assert_held",
             "? something",
             "find_vma",
             "stack_map_get_build_id_offset",
@@ -286,35 +327,82 @@ mod tests {
         assert_eq!(first(stack.iter(), &[]).unwrap().function, "find_vma");
     }
 
+    /// A function that really faulted is blamed, even if it is generic.
+    #[test]
+    fn who_faulted_is_blamed() {
+        for name in ["__schedule", "gic_handle_irq", "kset_find_obj", "prep_new_page"] {
+            assert!(!is_machinery(name), "{name}");
+        }
+    }
+
+    /// A stack that the unwinder guessed from end to end is better than none.
+    #[test]
+    fn a_guessed_stack_counts_if_it_is_all_there_is() {
+        let stack = frames(&["? dump_stack", "? f"]);
+        assert_eq!(first(stack.iter(), &[]).unwrap().function, "f");
+    }
+
+    /// A stall is named after what generic code called, below the tick.
     #[test]
     fn a_stall_is_the_handlers() {
         let stack = frames(&[
             "dump_stack",
             "sysvec_apic_timer_interrupt",
-            "asm_sysvec_apic_timer_interrupt",
             "inner_loop",
             "my_ioctl",
             "vfs_ioctl",
             "do_syscall_64",
         ]);
-        assert_eq!(dispatched(None, &stack).unwrap().function, "my_ioctl");
+        let below = below_the_tick(&stack).unwrap();
+        assert_eq!(dispatched(below.iter(), &[]).unwrap().function, "my_ioctl");
     }
 
+    /// A task that hangs is named after who waits, not how; the shared bottlenecks have one name.
+    #[test]
+    fn a_hang_is_the_waiters() {
+        let stack = frames(&["__schedule", "schedule", "io_wait_event", "my_flush", "kthread"]);
+        assert_eq!(waiter(&stack, &["*sched*", "*wait*"]).unwrap().function, "my_flush");
+        let stack = frames(&["schedule", "synchronize_rcu_expedited", "my_flush"]);
+        assert_eq!(waiter(&stack, &["*sched*"]).unwrap().function, "synchronize_rcu");
+    }
+
+    /// The entries and layers of a system call have one name.
     #[test]
     fn entries_of_system_calls_have_one_name() {
+        for name in ["__do_sys_futex.isra.0", "ksys_futex", "__se_sys_futex", "SyS_futex"] {
+            assert_eq!(title_name(name), "futex");
+        }
         assert_eq!(title_name("__x64_sys_futex"), "sys_futex");
-        assert_eq!(title_name("__do_sys_futex.isra.0"), "futex");
-        assert_eq!(title_name("synchronize_rcu_expedited"), "synchronize_rcu");
     }
 
+    /// The file of helpers is sorted, every family says why, and every pattern can match.
     #[test]
-    fn every_area_says_why() {
-        for area in MACHINERY.iter().chain(DISPATCHERS) {
-            assert!(area.reason.len() > 20, "{}", area.name);
-            assert!(!area.functions.is_empty(), "{}", area.name);
-            for pattern in area.functions.iter().chain(area.except) {
+    fn every_family_says_why() {
+        let mut last = "";
+        for family in MACHINERY.iter() {
+            assert!(family.name > last, "{} stands in the wrong place", family.name);
+            last = family.name;
+            assert!(family.reason.len() > 20, "{}: why?", family.name);
+            assert!(family.functions.is_sorted(), "{}", family.name);
+            for pattern in family.functions.iter().chain(&family.except) {
                 let inner = pattern.trim_start_matches('*').trim_end_matches('*');
                 assert!(!inner.is_empty() && !inner.contains('*'), "{pattern}");
+            }
+        }
+        assert!(MACHINERY.len() > 20);
+    }
+
+    /// No pattern is another one's special case: it would never decide anything.
+    #[test]
+    fn no_pattern_is_contained_in_another() {
+        let all: Vec<&str> =
+            MACHINERY.iter().flat_map(|family| family.functions.iter().copied()).collect();
+        for pattern in &all {
+            let inner = pattern.trim_start_matches('*').trim_end_matches('*');
+            for other in all.iter().filter(|other| *other != pattern) {
+                if let Some(infix) = other.strip_prefix('*').and_then(|o| o.strip_suffix('*')) {
+                    assert!(!inner.contains(infix), "{pattern} is covered by {other}");
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::see::observe::frame::Frame;
 use crate::see::observe::line::number;
 use crate::see::observe::lockdep::{self, LockdepReport};
 use crate::see::observe::stream::Report;
-use crate::see::observe::table::KindRule;
+use crate::see::observe::table::{Blame, KindRule};
 use crate::see::observe::{Context, Kind, Splat};
 use memchr::memmem;
 
@@ -29,7 +29,7 @@ pub(crate) fn build(report: &Report) -> Splat {
     let kind = kind(row.kind, report, access, lockdep.as_ref());
     let blamed = blamed(row, report, &body, lockdep.as_ref());
 
-    let needs_frame = row.title.contains("{F}");
+    let needs_frame = row.title.contains("{F}") && row.blame != Blame::IfPrinted;
     let mut corrupted = needs_frame && blamed.is_none();
     let flood = memmem::find(&report.raw, b"printk messages dropped").is_some();
     corrupted |= flood || interleaved(row, &body) || (needs_frame && lacks_stack(row, &body));
@@ -41,6 +41,8 @@ pub(crate) fn build(report: &Report) -> Splat {
     let title = if bare_lockdep {
         // The head alone, nothing behind it: there is no more to be said.
         bare(head)
+    } else if row.blame == Blame::IfPrinted && name.is_none() {
+        fill.title(row.title.trim_end_matches(" in {F}"), None)
     } else {
         fill.title(row.title, name.as_deref())
     };
@@ -180,6 +182,19 @@ fn who(report: &Report, body: &Body<'_>, head: &[u8]) -> Who {
     who.comm = captures.get("comm", head).map(|comm| String::from_utf8_lossy(comm).into_owned());
     for text in body.texts.iter().take(80) {
         let text = text.trim_ascii();
+        // Before 3.9: `Pid: 8003, comm: Xorg Not tainted`.
+        if let Some(rest) = text.strip_prefix(b"Pid: ")
+            && who.pid.is_none()
+        {
+            let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+            who.pid = number(&rest[..digits]);
+            if let Some(name) = rest[digits..].strip_prefix(b", comm: ") {
+                let end = memmem::find(name, b" Not tainted")
+                    .or_else(|| memmem::find(name, b" Tainted"))
+                    .unwrap_or(name.len());
+                who.comm = Some(String::from_utf8_lossy(&name[..end]).into_owned());
+            }
+        }
         if let Some(rest) = text.strip_prefix(b"CPU: ") {
             let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
             who.cpu = who.cpu.or_else(|| number(&rest[..digits]));

@@ -92,7 +92,10 @@ fn skip_address(text: &[u8]) -> &[u8] {
         let Some(close) = inner.iter().take(24).position(|b| matches!(b, b'>' | b']')) else {
             return rest;
         };
-        let address = inner[..close].iter().all(u8::is_ascii_hexdigit) && close >= 6;
+        // Hashed pointers are printed before there is entropy as `(ptrval)`, `(____ptrval____)`.
+        let address = inner[..close].iter().all(u8::is_ascii_hexdigit) && close >= 6
+            || inner[..close].ends_with(b"ptrval)")
+            || inner[..close].ends_with(b"ptrval____)");
         let mark = matches!(
             &inner[..close],
             b"IRQ" | b"/IRQ" | b"NMI" | b"/NMI" | b"TASK" | b"/TASK" | b"SOFTIRQ" | b"/SOFTIRQ"
@@ -198,6 +201,8 @@ fn decoded(text: &[u8]) -> Option<Frame> {
     let first = rest[..close].split(|b| *b == b' ').next()?;
     frame.source = Some(source(first)?);
     let module = rest[close + 1..].trim_ascii();
+    // `(file.c:12 (discriminator 3))`
+    let module = module.strip_prefix(b")").unwrap_or(module).trim_ascii();
     if !module.is_empty() {
         if module.contains(&b' ') {
             return None;
@@ -224,6 +229,22 @@ pub(crate) fn may_be_frame(text: &[u8]) -> bool {
 
 /// `sym+0x1/0x2` at the start of `text`; the offset and the size may be missing.
 pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
+    // Before 2.6.28 the module stood before the symbol: `:radeon:f+0x1/0x2`.
+    let mut module = None;
+    let mut text = text;
+    if let Some(rest) = text.strip_prefix(b":") {
+        let len = symbol_len(rest);
+        if len > 0 && rest.get(len) == Some(&b':') {
+            module = Some(lossy(&rest[..len]));
+            text = &rest[len + 1..];
+        }
+    }
+    // The first ABI of 64-bit PowerPC has a dot before the name of the code.
+    if text.first() == Some(&b'.')
+        && text.get(1).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+    {
+        text = &text[1..];
+    }
     let len = symbol_len(text);
     // A bare address is no symbol.
     if len == 0
@@ -233,7 +254,7 @@ pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
         return None;
     }
     let name = std::str::from_utf8(&text[..len]).ok()?;
-    let mut frame = Frame { function: demangled(name), ..Frame::default() };
+    let mut frame = Frame { function: demangled(name), module, ..Frame::default() };
     let mut rest = &text[len..];
     if let Some(after) = rest.strip_prefix(b"+0x") {
         let (offset, after) = hex(after)?;
@@ -246,6 +267,18 @@ pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
         }
     }
     Some((frame, rest))
+}
+
+/// The first `sym+0x1/0x2` anywhere in `text`.
+pub(crate) fn symbol_in(text: &[u8]) -> Option<Frame> {
+    memmem::find_iter(text, b"+0x").take(4).find_map(|plus| {
+        let start = text[..plus]
+            .iter()
+            .rposition(|b| !(b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$')))
+            .map_or(0, |at| at + 1);
+        let (frame, _) = location(&text[start..])?;
+        frame.size.is_some().then_some(frame)
+    })
 }
 
 fn demangled(name: &str) -> String {
@@ -311,6 +344,7 @@ mod tests {
         parse_frame(line.as_bytes()).map(|f| f.function)
     }
 
+    /// Every architecture's notation is read.
     #[test]
     fn frames_of_every_architecture_are_read() {
         for line in [
@@ -328,11 +362,16 @@ mod tests {
             "([<0000000000120000>] f+0x1/0x2)",
             "f (lib/f.c:12)",
             " ? f (lib/f.c:12 lib/g.c:3) kvm",
+            "f (lib/f.c:12 (discriminator 3))",
+            "[<(ptrval)>] f+0x1/0x2",
+            "[c000000010f93150] [c000000008028668] .f+0x128/0x170",
+            " [<f88dec25>] :radeon:f+0x90/0x302",
         ] {
             assert_eq!(function(line).as_deref(), Some("f"), "{line:?}");
         }
     }
 
+    /// A line that only mentions a function is no frame.
     #[test]
     fn what_is_no_frame_is_none() {
         for line in [
@@ -347,12 +386,14 @@ mod tests {
         }
     }
 
+    /// What the unwinder is not sure of is remembered.
     #[test]
     fn a_question_mark_is_remembered() {
         assert!(parse_frame(b" ? f+0x1/0x2").is_some_and(|f| f.unreliable));
         assert!(parse_frame(b" [<ffffffff81000000>] ? f+0x1/0x2").is_some_and(|f| f.unreliable));
     }
 
+    /// What the compiler appended is no part of the name.
     #[test]
     fn compiler_suffixes_are_not_the_name() {
         for name in ["f", "f.isra.0", "f.constprop.1.cold", "f.llvm.123"] {
@@ -361,6 +402,7 @@ mod tests {
         assert_eq!(base_name("<a::B>::c"), "<a::B>::c");
     }
 
+    /// Paths are those of the kernel's tree.
     #[test]
     fn paths_are_relative_to_the_tree() {
         for path in ["fs/x.c", "./fs/x.c", "../fs/x.c", "/home/me/linux/fs/x.c"] {

@@ -167,7 +167,13 @@ pub struct IrqStamp {
 /// `…(name){usage}-{o:i}, at: frame`, wherever it stands in the line.
 pub(crate) fn lock_use(text: &[u8]) -> Option<LockUse> {
     let brace = memmem::find(text, b"){")?;
-    let open = memchr::memchr(b'(', &text[..brace])?;
+    let mut open = memchr::memchr(b'(', &text[..brace])?;
+    // The address of the lock, where the kernel hides it in brackets: `(____ptrval____) (&a->b){`.
+    for hidden in [&b"(____ptrval____) ("[..], b"(ptrval) ("] {
+        if text[open..].starts_with(hidden) {
+            open += hidden.len() - 1;
+        }
+    }
     let name = String::from_utf8_lossy(&text[open + 1..brace]).into_owned();
     let rest = &text[brace + 2..];
     let close = memchr::memchr(b'}', rest)?;
@@ -273,7 +279,7 @@ pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
                     body.stack_at(index).map(|stack| stack.frames.clone()).unwrap_or_default();
                 report.chain.push(ChainLink {
                     index: number as u32,
-                    at: crate::see::observe::blame::first(frames.iter(), &[]).cloned(),
+                    at: crate::see::observe::blame::first_or_last(frames.iter()).cloned(),
                     class: found.class,
                     frames,
                 });

@@ -9,14 +9,20 @@ mod report;
 
 pub(crate) use report::Report;
 
-use report::{Belongs, LOOK_BACK, MAX_RAW, PATIENCE_AFTER_END, belonging, joins, look_back};
+use report::{
+    Belongs, LOOK_BACK, MAX_RAW, PATIENCE_AFTER_END, belonging, joins, look_back, says_more,
+};
 
 use crate::see::observe::blind::says_off;
 use crate::see::observe::build::{build, has_stack};
-use crate::see::observe::line::{Origin, messages};
-use crate::see::observe::table::{Captures, NEEDLE_REACH, Role, Row, find_head, next_candidate};
+use crate::see::observe::frame::parse_frame;
+use crate::see::observe::line::{Message, Shape, decode, is_field, is_record, messages};
+use crate::see::observe::table::{
+    Found, NEEDLE_REACH, Role, find_head, next_candidate, opens_message,
+};
 use crate::see::observe::{Kind, Note, Splat};
 use memchr::{memchr, memmem, memrchr};
+use std::collections::VecDeque;
 
 /// How much is taken in at a time; results do not depend on it.
 const BLOCK: usize = 128 * 1024;
@@ -29,6 +35,8 @@ const PANIC_REACH: u64 = 64 * 1024;
 const NEAR: u64 = 4 * 1024;
 /// Reports of different threads that may be printed at the same time.
 const MAX_OPEN: usize = 16;
+/// How many heads are remembered: a journal and a dmesg of it may both be in a log.
+const MAX_HEADS: usize = 256;
 
 /// All splats of a log that is in memory.
 pub fn parse(log: &[u8]) -> Vec<Splat> {
@@ -64,6 +72,13 @@ pub struct Parser {
     first_stamp: Stamp,
     /// A report has said that lockdep is off from there on.
     lockdep_off: bool,
+    /// The log is a journal's, with a line for each field of a record.
+    journal: bool,
+    /// Time and words of the heads seen last, hashed: the same again is the same event, printed by
+    /// another tool.
+    heads: VecDeque<u64>,
+    /// A line whose text a tool had changed, as the kernel printed it.
+    decoded: Vec<u8>,
     /// Finished, but an earlier one is still open, or a panic may still turn out to be its end.
     ready: Vec<Splat>,
 }
@@ -263,19 +278,21 @@ impl Parser {
         }
         // Taken out while its messages are handed around, which need the rest of the parser.
         let buf = std::mem::take(&mut self.buf);
-        messages(&buf[start..end], |m| {
-            let text = &buf[start + m.text..start + m.end];
-            let head = if worth { find_head(text) } else { None };
-            let at = self.base + (start + m.start) as u64;
-            let message = &buf[start + m.start..start + m.end];
-            let text_at = m.text - m.start;
-            match head {
-                Some((row, captures)) => {
-                    self.head(&buf, start, message, text_at, at, m.origin, row, captures);
+        let line = &buf[start..end];
+        self.journal |= is_record(line);
+        // Records are parted by empty lines.
+        if !(self.journal && (is_field(line) || line.trim_ascii().is_empty())) {
+            let mut decoded = std::mem::take(&mut self.decoded);
+            if decode(line, &mut decoded) {
+                let whole = (self.base + start as u64, self.base + end as u64);
+                for piece in decoded.split(|b| *b == b'\n') {
+                    messages(piece, |m| self.hear(&buf, start, piece, m, Some(whole), worth));
                 }
-                None => self.message(message, text_at, at, m.origin),
+            } else {
+                messages(line, |m| self.hear(&buf, start, line, m, None, worth));
             }
-        });
+            self.decoded = decoded;
+        }
         self.buf = buf;
         if self.open.iter().any(Report::over) {
             for report in std::mem::take(&mut self.open) {
@@ -288,9 +305,43 @@ impl Parser {
         }
     }
 
+    /// One message of a line. `whole` is where the line lies on the console, if the message is not
+    /// printed there as it is read.
+    fn hear(
+        &mut self,
+        buf: &[u8],
+        line_start: usize,
+        line: &[u8],
+        m: Message,
+        whole: Option<(u64, u64)>,
+        worth: bool,
+    ) {
+        if m.program {
+            for report in &mut self.open {
+                report.age += 1;
+                report.foreign += u32::from(report.origin.is_none() || report.ended);
+            }
+            return;
+        }
+        let at = self.base + line_start as u64;
+        let (at, until) = whole.unwrap_or((at + m.start as u64, at + m.end as u64));
+        let heard = Heard { message: &line[m.start..m.end], text: m.text - m.start, at, until, m };
+        match worth.then(|| find_head(heard.words())).flatten() {
+            Some(found) => self.head(buf, line_start, &heard, found),
+            None => self.message(&heard),
+        }
+    }
+
     /// A message that opens no report.
-    fn message(&mut self, message: &[u8], text: usize, at: u64, origin: Option<Origin>) {
-        let words = &message[text..];
+    fn message(&mut self, heard: &Heard<'_>) {
+        let words = heard.words();
+        let origin = heard.m.origin;
+        if words.starts_with(b"** replaying previous printk message **") {
+            // The message before was cut, and comes again.
+            for report in &mut self.open {
+                report.again |= report.lines.len() == report.head + 1;
+            }
+        }
         // An untagged message belongs to the latest report only.
         let mut taken = false;
         for report in self.open.iter_mut().rev() {
@@ -303,21 +354,20 @@ impl Parser {
                 continue;
             }
             taken = true;
-            if report.raw.len() + message.len() > MAX_RAW {
+            if report.raw.len() + heard.message.len() > MAX_RAW {
                 report.flooded = true;
                 continue;
             }
-            report.add(message, text);
-            match belonging(words) {
+            report.add(heard.message, heard.text);
+            match belonging(report.bare(words)) {
                 Belongs::Frame => {
                     // Not the instruction pointer, which is printed before the stack.
-                    report.stack |= matches!(words.first(), Some(b' ' | b'\t' | b'['))
-                        || !words.contains(&b'+');
-                    report.keep(at + message.len() as u64);
+                    report.stack = report.stack || parse_frame(report.bare(words)).is_some();
+                    report.keep(heard.until);
                 }
-                Belongs::Yes => report.keep(at + message.len() as u64),
+                Belongs::Yes => report.keep(heard.until),
                 Belongs::Last => {
-                    report.keep(at + message.len() as u64);
+                    report.keep(heard.until);
                     report.ended = true;
                 }
                 Belongs::No => report.foreign += 1,
@@ -326,48 +376,52 @@ impl Parser {
     }
 
     /// A message with a head in it.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call site; a struct for it would be built and taken apart at once"
-    )]
-    fn head(
-        &mut self,
-        buf: &[u8],
-        line_start: usize,
-        message: &[u8],
-        text: usize,
-        at: u64,
-        origin: Option<Origin>,
-        row: &'static Row,
-        captures: Captures,
-    ) {
-        let joins = self.open.iter().rposition(|report| report.takes(origin) && joins(report, row));
+    fn head(&mut self, buf: &[u8], line_start: usize, heard: &Heard<'_>, found: Found) {
+        let row = found.row;
+        let origin = heard.m.origin;
+        let words = heard.words();
+        let joins =
+            self.open.iter().rposition(|report| report.takes(origin) && joins(report, row, words));
         if let Some(index) = joins {
             if row.role == Role::Panic {
                 for report in &mut self.open {
                     report.panicked |= report.foreign < PATIENCE_AFTER_END;
                 }
                 self.open[index].panicked = true;
-                self.panicked(at, &message[text..]);
+                self.panicked(heard.at, words);
             }
             let report = &mut self.open[index];
             report.ended |= row.role == Role::Panic;
-            if report.raw.len() + message.len() <= MAX_RAW {
-                report.add(message, text);
-                report.keep(at + message.len() as u64);
+            if report.raw.len() + heard.message.len() <= MAX_RAW {
+                report.add(heard.message, heard.text);
+                report.keep(heard.until);
+                if says_more(report.row, row) {
+                    report.head = report.lines.len() - 1;
+                    report.row = row;
+                    report.captures = found.captures;
+                    report.found = found.at;
+                }
             }
             return;
         }
-        if row.name == "reboot" && !self.unexpected(buf, line_start, at, text) {
+        if row.name == "reboot" && !self.unexpected(buf, line_start, heard.at, heard.text) {
             return;
         }
         if row.role == Role::NeedsStack && self.open.iter().any(|r| r.takes(origin) && !r.ended) {
             // Too weak a sign to end a report that is being printed.
-            self.message(message, text, at, origin);
+            self.message(heard);
             return;
         }
-        if row.role == Role::Panic {
-            self.panicked(at, &message[text..]);
+        if self.is_wall_copy(buf, line_start, row.name) {
+            return;
+        }
+        if row.name == "memory-leak" {
+            // What was counted is now shown.
+            self.ready.retain(|splat| splat.row != "kmemleak-count");
+        }
+        let again = self.heard_before(heard, found.at);
+        if row.role == Role::Panic && !again {
+            self.panicked(heard.at, words);
         }
         let mut within = false;
         let mut index = 0;
@@ -384,9 +438,14 @@ impl Parser {
         }
         let mut report = Report {
             row,
-            captures,
-            start: at,
-            end: at,
+            captures: found.captures,
+            found: found.at,
+            again,
+            kernel: heard.m.kernel,
+            guess: guess(&words[..found.at]),
+            seconds: stamp_before(&heard.message[..heard.text]).and_then(seconds),
+            start: heard.at,
+            end: heard.at,
             origin,
             raw: Vec::with_capacity(4096),
             lines: Vec::with_capacity(64),
@@ -403,13 +462,41 @@ impl Parser {
         };
         look_back(buf, line_start, self.base, &mut report);
         report.head = report.lines.len();
-        report.add(message, text);
-        report.keep(at + message.len() as u64);
+        report.add(heard.message, heard.text);
+        report.keep(heard.until);
         if one_line {
             self.close(report);
         } else {
             self.open.push(report);
         }
+    }
+
+    /// Was this very message printed before, at the same time? A log may hold a journal and a dmesg
+    /// of one boot.
+    fn heard_before(&mut self, heard: &Heard<'_>, found: usize) -> bool {
+        let Some(stamp) = stamp_before(&heard.message[..heard.text]) else { return false };
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in stamp.iter().chain(&heard.words()[found..]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if self.heads.contains(&hash) {
+            return true;
+        }
+        if self.heads.len() == MAX_HEADS {
+            self.heads.pop_front();
+        }
+        self.heads.push_back(hash);
+        false
+    }
+
+    /// syslogd writes what is urgent to every terminal, under a line that says so.
+    fn is_wall_copy(&self, buf: &[u8], line_start: usize, row: &str) -> bool {
+        let before = &buf[line_start.saturating_sub(160)..line_start];
+        let before = before.trim_ascii_end();
+        let line = memrchr(b'\n', before).map_or(before, |feed| &before[feed + 1..]);
+        memmem::find(line, b"Message from syslogd@").is_some()
+            && (self.open.iter().any(|report| report.row.name == row)
+                || self.ready.iter().any(|splat| splat.row == row))
     }
 
     /// A boot: did a kernel run before it that did not announce its end?
@@ -428,7 +515,11 @@ impl Parser {
         let (lines, raw) = report.kept;
         report.lines.truncate(lines);
         report.raw.truncate(raw);
-        if report.row.role == Role::NeedsStack && !has_stack(&report) && !is_kernels(&report) {
+        if report.again || report.is_prose() {
+            return;
+        }
+        report.learn();
+        if report.row.role == Role::NeedsStack && !has_stack(&report) && !report.is_kernels() {
             return;
         }
         let mut splat = build(&report);
@@ -439,6 +530,43 @@ impl Parser {
         self.lockdep_off |= splat.notes.contains(&Note::LockdepOff);
         self.ready.push(splat);
     }
+}
+
+/// A message, and where it lies on the console.
+struct Heard<'l> {
+    /// With its prefixes.
+    message: &'l [u8],
+    /// Where its text begins in `message`.
+    text: usize,
+    at: u64,
+    until: u64,
+    m: Message,
+}
+
+impl Heard<'_> {
+    fn words(&self) -> &[u8] {
+        &self.message[self.text..]
+    }
+}
+
+/// The shape of what stands before a head, unless the kernel itself wrote it.
+fn guess(before: &[u8]) -> Option<Shape> {
+    let shape = Shape::of(before);
+    (!opens_message(before) && shape.is_marked()).then_some(shape)
+}
+
+/// The whole seconds of a time stamp.
+fn seconds(stamp: &[u8]) -> Option<u64> {
+    let whole = stamp.split(|b| *b == b'.').next()?;
+    std::str::from_utf8(whole).ok()?.parse().ok()
+}
+
+/// The kernel's time stamp in a prefix, as digits.
+fn stamp_before(prefix: &[u8]) -> Option<&[u8]> {
+    let open = memrchr(b'[', &prefix[..memrchr(b'.', prefix)?])?;
+    let close = open + memchr(b']', &prefix[open..])?;
+    let stamp = prefix[open + 1..close].trim_ascii();
+    stamp.iter().all(|b| b.is_ascii_digit() || *b == b'.').then_some(stamp)
 }
 
 /// Finds the first `[    1.234567]` of a console, however the bytes arrive.
@@ -488,16 +616,6 @@ impl Stamp {
     }
 }
 
-/// The kernel calls it a bug, and its time stamp shows that it was the kernel: that needs no stack.
-fn is_kernels(report: &Report) -> bool {
-    let prefix = report.lines.get(report.head).map_or(&b""[..], |line| {
-        let start = report.head.checked_sub(1).and_then(|before| report.lines.get(before));
-        let start = start.map_or(0, |before| before.end as usize + 1);
-        &report.raw[start..line.text as usize]
-    });
-    report.row.name == "other-bug" && prefix.contains(&b'[')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -519,7 +637,7 @@ mod tests {
     /// The size of the pieces a console arrives in changes nothing.
     #[test]
     fn pieces_make_no_difference() {
-        let log = WARN.repeat(5);
+        let log: String = (1..=5).map(|n| WARN.replace("[    1.", &format!("[    {n}."))).collect();
         let whole = parse(log.as_bytes());
         assert_eq!(whole.len(), 5);
         for size in [1, 2, 7, 31, 100, 1000] {
@@ -568,6 +686,22 @@ mod tests {
         splats.extend(parser.finish());
         assert_eq!(splats.len(), 1);
         assert_eq!(splats[0].start as usize, (10 << 20) + 1 + 21);
+    }
+
+    /// A dmesg behind a journal of the same boot shows the same events once more.
+    #[test]
+    fn a_reprint_is_no_second_event() {
+        assert_eq!(parse(WARN.repeat(3).as_bytes()).len(), 1);
+        let journal = WARN.replace("[    1", "Feb 10 12:59:06 host kernel: [    1");
+        assert_eq!(parse(format!("{journal}{WARN}").as_bytes()).len(), 1);
+    }
+
+    /// What syslogd writes to every terminal is a copy.
+    #[test]
+    fn a_wall_copy_is_no_second_event() {
+        let copy = "\nMessage from syslogd@host at Feb 10 12:59:06 ...\n \
+            kernel:[    1.000001] WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20\n";
+        assert_eq!(parse(format!("{WARN}{copy}").as_bytes()).len(), 1);
     }
 
     /// Half a report at the end of the log is a report.

@@ -74,6 +74,10 @@ pub struct Symbolizer {
     dwarf: addr2line::Context<Reader>,
     /// The builder's directory: everything before `init/main.c`.
     root: String,
+    /// The id the linker gave this build, in hexadecimal.
+    build_id: Option<String>,
+    /// It says which Linux it is.
+    kernel: bool,
     /// A flood repeats its frames by the thousand.
     cache: Mutex<HashMap<(String, u64, u64), Vec<Frame>>>,
 }
@@ -110,10 +114,24 @@ impl Symbolizer {
             symbols: symbols(&file),
             dwarf: addr2line::Context::from_dwarf(dwarf)?,
             root: String::new(),
+            build_id: file
+                .build_id()?
+                .map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()),
+            kernel: file.symbols().any(|symbol| symbol.name() == Ok("linux_banner")),
             cache: Mutex::default(),
         };
         symbolizer.root = symbolizer.find_root().unwrap_or_default();
         Ok(symbolizer)
+    }
+
+    /// Is it a kernel at all?
+    pub fn is_kernel(&self) -> bool {
+        self.kernel
+    }
+
+    /// The id the linker gave this build, in hexadecimal.
+    pub fn build_id(&self) -> Option<&str> {
+        self.build_id.as_deref()
     }
 
     fn find_root(&self) -> Option<String> {

@@ -6,8 +6,8 @@
 mod pattern;
 mod rows;
 
-pub use pattern::{Captures, find_head};
-pub(crate) use pattern::{NEEDLE_REACH, next_candidate};
+pub use pattern::{Captures, Found, find_head};
+pub(crate) use pattern::{NEEDLE_REACH, next_candidate, opens_message};
 pub use rows::{SPLATS, rows};
 
 use crate::see::observe::Kind;
@@ -29,7 +29,7 @@ pub struct Row {
     /// Where the frame to blame is found.
     pub blame: Blame,
     /// Functions to pass over in this kind of report only, as in
-    /// [`crate::see::observe::blame::MACHINERY`].
+    /// `blame/machinery.tsv`.
     pub also: &'static [&'static str],
     /// How it begins, and how it relates to a report that is being printed already.
     pub role: Role,
@@ -56,7 +56,7 @@ pub enum KindRule {
     LockdepBody,
 }
 
-/// Where the frame to blame is found. Everywhere frames of [`crate::see::observe::blame::MACHINERY`]
+/// Where the frame to blame is found. Everywhere frames of `blame/machinery.tsv`
 /// and unreliable ones are passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -64,6 +64,8 @@ pub enum Blame {
     Nobody,
     /// The event's own stack.
     Trace,
+    /// The same; without a stack the first line is a report as well.
+    IfPrinted,
     /// The instruction pointer, then the event's stack.
     Fault,
     /// The function in the head, then the event's stack.
@@ -80,14 +82,14 @@ pub enum Blame {
     IrqSafeSite,
     /// The frame that dispatches to the looping code, not the place where the watchdog hit.
     Stall,
+    /// The same, below the interrupt of the tick that noticed.
+    Tick,
     /// The stack of the task that does not run; who waits, not how.
     Waiter,
     /// The work function named by `last function:`.
     LastFunction,
     /// The first stack of all: who allocated the object.
     FirstStack,
-    /// The caller, and behind a slash the shared entry point that complained.
-    CallerAndEntry,
 }
 
 /// How a report begins, and how it relates to one that is being printed already.

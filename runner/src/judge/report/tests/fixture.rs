@@ -420,8 +420,9 @@ pub(crate) fn conclude(report: &mut Report) {
         } else {
             Verdict::Ok
         };
-        row.because =
-            claims().map(|c| format!("{}: {}", c.claim, crate::spec::word(c.reading))).collect();
+        row.because = claims()
+            .map(|c| format!("{}: {}", c.claim, crate::base::words::word(c.reading)))
+            .collect();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lines of a report, taken apart into stacks and what stands between them.
 
-use crate::see::observe::frame::{Frame, Stack, callee, may_be_frame, parse_frame};
+use crate::see::observe::frame::{Frame, Stack, callee, may_be_frame, parse_frame, symbol_in};
 use crate::see::observe::stream::Report;
 use memchr::memmem;
 
@@ -26,7 +26,7 @@ pub(crate) struct Placed {
 }
 
 pub(crate) fn is_trace(label: &str) -> bool {
-    ["Call Trace", "Call trace", "Backtrace", "backtrace"]
+    ["Call Trace", "Call trace", "Backtrace", "backtrace", "stack backtrace"]
         .iter()
         .any(|word| label.starts_with(word))
 }
@@ -52,7 +52,6 @@ pub(crate) fn introduces(text: &[u8]) -> bool {
         b"freed by",
         b"Stack trace",
         b"RCU grace-period kthread",
-        b"Preemption disabled at",
         b"last enqueue",
     ];
     let text = text.trim_ascii();
@@ -115,6 +114,11 @@ pub(crate) fn take_apart(report: &Report) -> Body<'_> {
         {
             placed.stack.frames.push(frame);
         }
+        if text.trim_ascii_start().starts_with(b"CPU: ") && !is_trace(&label.0) {
+            // Who ran: what a line before it introduced is over.
+            label = (String::new(), index);
+            fresh = true;
+        }
         if introduces(text) {
             let trimmed = text.trim_ascii();
             if memmem::find(trimmed, b"grace-period kthread").is_some() {
@@ -143,43 +147,65 @@ pub(crate) fn interrupted(text: &[u8]) -> Option<Frame> {
     parse_frame(rest).filter(|frame| frame.offset.is_some() || frame.source.is_some())
 }
 
-/// `RIP: 0010:f+0x1/0x2`, `IP: [<…>] f+…`, `PC is at f+…`, `pc : f+…`, `epc : f+…`, `NIP [..] f+…`.
+/// How the architectures name the register that says where it happened, and which they are.
+const REGISTERS: &[(&[u8], &str)] = &[
+    (b"RIP", "x86-64: `RIP: 0010:f+0x1/0x2`"),
+    (b"EIP", "i386: `EIP: f+0x1/0x2`"),
+    (b"EIP is at", "i386 before 4.9: `EIP is at f+0x1/0x2`"),
+    (b"IP", "x86, after the fault: `IP: [<…>] f+0x1/0x2`"),
+    (b"PC is at", "32-bit Arm: `PC is at f+0x1/0x2`"),
+    (b"pc is at", "Alpha: `pc is at f+0x1/0x2`"),
+    (b"pc", "arm64: `pc : f+0x1/0x2`; xmon: `    pc: c000…: f+0x1/0x2`"),
+    (b"PC", "SuperH, Xtensa, OpenRISC: `PC: [<…>] f+0x1/0x2`"),
+    (b"epc", "MIPS: `epc   : 80… f+0x1/0x2`; RISC-V: `epc : f+0x1/0x2 ra : …`"),
+    (b"EPC", "ARC: `EPC: f+0x1/0x2`"),
+    (b"NIP", "PowerPC: `NIP [c00…] .f+0x1/0x2`"),
+    (b"Krnl PSW", "s390: `Krnl PSW : 0704… 00… (f+0x1/0x2)`"),
+    (b"ERA", "LoongArch: `   ERA: 90… f+0x1/0x2`"),
+    (b"era", "LoongArch before 6.0: `era   : 90… f+0x1/0x2`"),
+    (b"TPC", "SPARC: `TPC: <f+0x1/0x2>`"),
+    (b"IAOQ[0]", "PA-RISC: `IAOQ[0]: f+0x1/0x2`"),
+];
+
+/// Where it happened, if this line names the register.
 pub(crate) fn instruction_pointer(text: &[u8], body: &mut Body<'_>) {
     if body.ip_named {
         return;
     }
     let text = text.trim_ascii();
-    let rest = if let Some(rest) = text.strip_prefix(b"RIP: ") {
-        let rest = match rest.first() {
-            Some(b'0'..=b'9') => match memchr::memchr(b':', rest) {
-                // User space: the fault's registers come first, so this is the entry's.
-                Some(4) if &rest[..4] == b"0033" => return,
-                Some(colon) => &rest[colon + 1..],
-                None => rest,
-            },
-            _ => rest,
-        };
-        // `RIP: 0010:[<…>]  [<…>] f+0x1/0x2`
-        rest
-    } else if let Some(rest) = text.strip_prefix(b"EIP: ") {
-        match memmem::find(rest, b" ") {
-            Some(blank) if rest[..blank].contains(&b':') => &rest[blank..],
-            _ => rest,
-        }
-    } else if let Some(rest) = text
-        .strip_prefix(b"PC is at ")
-        .or_else(|| text.strip_prefix(b"pc : "))
-        .or_else(|| text.strip_prefix(b"epc : "))
-        .or_else(|| text.strip_prefix(b"epc   : "))
-        .or_else(|| text.strip_prefix(b"IP: "))
-        .or_else(|| text.strip_prefix(b"NIP "))
-    {
-        rest
-    } else {
+    if !matches!(text.first(), Some(b'R' | b'E' | b'I' | b'P' | b'p' | b'e' | b'N' | b'K' | b'T')) {
         return;
+    }
+    let found = REGISTERS.iter().find_map(|(name, _)| {
+        let rest = text.strip_prefix(*name)?;
+        let bare = rest.trim_ascii_start();
+        match bare.first() {
+            Some(b':') => Some((*name, &bare[1..])),
+            // `NIP [c000000008068dfc] .f+0x1`, `EIP is at f+0x1`
+            Some(b'[') if *name == b"NIP" => Some((*name, bare)),
+            Some(_) if name.ends_with(b"is at") && rest.len() > bare.len() => Some((*name, bare)),
+            _ => None,
+        }
+    });
+    let Some((name, rest)) = found else { return };
+    let rest = rest.trim_ascii_start();
+    if name == b"RIP" {
+        if rest.starts_with(b"0033:") {
+            // User space: the fault's registers come first, so this is the entry's.
+            return;
+        }
+        // It names the place, even if nothing is there: `RIP: 0010:0x0`.
+        body.ip_named = true;
+    }
+    let selector = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let place = match rest.get(selector) {
+        Some(b':') if selector == 4 => &rest[5..],
+        _ => rest,
     };
-    body.ip_named = true;
-    body.ip = parse_frame(rest).filter(|frame| frame.offset.is_some() || frame.source.is_some());
+    let exact = |frame: &Frame| frame.offset.is_some() || frame.source.is_some();
+    let frame = parse_frame(place).filter(exact).or_else(|| symbol_in(place));
+    body.ip_named |= frame.is_some();
+    body.ip = frame;
 }
 
 /// Was a stack printed with this report?
@@ -201,7 +227,10 @@ impl Body<'_> {
     pub(crate) fn main(&self) -> Option<&Stack> {
         self.stacks
             .iter()
-            .find(|placed| !placed.bystander && is_trace(&placed.stack.label))
+            .find(|placed| {
+                let label = &placed.stack.label;
+                !placed.bystander && is_trace(label)
+            })
             .or_else(|| {
                 self.stacks.iter().find(|placed| !placed.bystander && placed.stack.label.is_empty())
             })

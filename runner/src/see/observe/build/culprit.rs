@@ -1,6 +1,6 @@
 //! Whose fault is it? Each row of the table says which frames are asked, in which order.
 
-use super::body::{Body, is_trace};
+use super::body::Body;
 use crate::see::observe::blame;
 use crate::see::observe::frame::{Frame, parse_frame};
 use crate::see::observe::lockdep::LockdepReport;
@@ -11,7 +11,11 @@ use memchr::memmem;
 /// A stack that belongs to the report is missing: the log is cut.
 pub(crate) fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
     let expected = match row.blame {
-        Blame::Nobody | Blame::HeadOnly | Blame::HeldLock | Blame::LastFunction => false,
+        Blame::Nobody
+        | Blame::HeadOnly
+        | Blame::HeldLock
+        | Blame::LastFunction
+        | Blame::IfPrinted => false,
         // The first line names the function; the stack is a courtesy.
         Blame::Head if row.role == Role::Panic => false,
         Blame::Trace
@@ -21,15 +25,11 @@ pub(crate) fn lacks_stack(row: &Row, body: &Body<'_>) -> bool {
         | Blame::LockSites
         | Blame::IrqSafeSite
         | Blame::Stall
+        | Blame::Tick
         | Blame::Waiter
-        | Blame::FirstStack
-        | Blame::CallerAndEntry => true,
+        | Blame::FirstStack => true,
     };
-    expected
-        && !body
-            .stacks
-            .iter()
-            .any(|placed| placed.stack.frames.iter().any(|frame| !frame.unreliable))
+    expected && !body.stacks.iter().any(|placed| !placed.stack.frames.is_empty())
 }
 
 /// Another stack is printed into this one, and nothing tells their lines apart: fault injection
@@ -73,19 +73,19 @@ pub(crate) fn blamed(
 ) -> Option<Frame> {
     let also = row.also;
     let trace: &[Frame] = body.main().map_or(&[], |stack| &stack.frames);
-    match row.blame {
+    let found = match row.blame {
         Blame::Nobody => None,
-        Blame::Trace => blame::first(trace.iter(), also).cloned(),
-        Blame::Waiter => {
-            blame::bottleneck(trace).or_else(|| blame::first(trace.iter(), also).cloned())
-        }
+        Blame::Trace | Blame::IfPrinted => blame::first(trace.iter(), also).cloned(),
+        Blame::Waiter => blame::waiter(trace, also),
         Blame::Fault => {
             let all: Vec<&Frame> = body.ip.iter().chain(trace).collect();
             blame::first(all.iter().copied(), also).cloned()
         }
         Blame::Head => {
             let head = head_frame(report);
-            let all: Vec<&Frame> = head.iter().chain(trace).collect();
+            // Some heads name a line only; the registers know the function.
+            let ip = body.ip.iter().filter(|_| head.is_none());
+            let all: Vec<&Frame> = head.iter().chain(ip).chain(trace).collect();
             blame::first(all.iter().copied(), also).cloned()
         }
         Blame::HeadFirst => {
@@ -115,18 +115,17 @@ pub(crate) fn blamed(
             blame::first(frames.iter(), also).cloned()
         }
         Blame::Stall => {
-            let mut stalled = body
-                .stacks
-                .iter()
-                .filter(|placed| !placed.bystander && is_trace(&placed.stack.label))
-                .filter_map(|placed| blame::dispatched(placed.at.as_ref(), &placed.stack.frames));
-            stalled
-                .clone()
-                .find(|frame| !blame::is_machinery(&frame.function))
-                .or_else(|| stalled.next())
-                .or_else(|| blame::dispatched(None, trace))
-                .or(body.ip.as_ref())
-                .cloned()
+            let at = body.ip.iter().filter(|_| row.role != Role::Panic);
+            blame::dispatched(at.chain(trace), also).cloned()
+        }
+        Blame::Tick => {
+            let stacks = body.stacks.iter().filter(|placed| !placed.bystander);
+            let stalled = stacks.filter_map(|placed| {
+                let below = blame::below_the_tick(&placed.stack.frames)?;
+                // What was printed before the entry is where the CPU was hit.
+                blame::dispatched(placed.at.iter().chain(below), also)
+            });
+            stalled.cloned().next()
         }
         Blame::LastFunction => {
             let name = body.texts.iter().find_map(|text| {
@@ -142,15 +141,27 @@ pub(crate) fn blamed(
             let stack = body.stacks.first()?;
             blame::first(stack.stack.frames.iter(), also).cloned()
         }
-        Blame::CallerAndEntry => {
-            let mut callers = trace.iter().filter(|frame| {
-                !frame.unreliable
-                    && !blame::is_machinery(&frame.function)
-                    && frame.name() != "usb_submit_urb"
-            });
-            callers.next().cloned()
-        }
-    }
+    };
+    // A stack of nothing but helpers is cut: what is nearest to whoever is to blame is better than
+    // nothing, but for stalls and hangs, whose helpers say nothing at all.
+    let cut = match row.blame {
+        Blame::Trace | Blame::IfPrinted | Blame::Fault | Blame::Head | Blame::HeadFirst => true,
+        Blame::Nobody
+        | Blame::HeadOnly
+        | Blame::LockSites
+        | Blame::HeldLock
+        | Blame::IrqSafeSite
+        | Blame::Stall
+        | Blame::Tick
+        | Blame::Waiter
+        | Blame::LastFunction
+        | Blame::FirstStack => false,
+    };
+    found.or_else(|| {
+        let mut sure = trace.iter().filter(|frame| !frame.unreliable && !frame.inlined);
+        let outermost = sure.next_back().or(body.ip.as_ref());
+        outermost.filter(|frame| cut && !blame::is_reporting(&frame.function)).cloned()
+    })
 }
 
 pub(crate) fn parse_name(text: &[u8]) -> Option<String> {

@@ -4,6 +4,7 @@
 use super::{Role, Row, rows};
 use crate::see::observe::frame::location;
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
+use memchr::memmem;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -32,10 +33,10 @@ impl Captures {
 /// The words every head begins with. Few and long enough for a vectorized scan: that is what makes
 /// a log without splats cost next to nothing. A test checks that they cover every row.
 const NEEDLES: &[&str] = &[
-    "BUG: ",
+    "BUG:",
     "BUG ",
-    "WARNING: ",
-    "INFO: ",
+    "WARNING:",
+    "INFO:",
     "kernel BUG at",
     "Kernel BUG at",
     "Kernel panic - not",
@@ -61,6 +62,19 @@ const NEEDLES: &[&str] = &[
     "Oops",
     "PANIC: ",
     "hard LOCKUP",
+    "Hard LOCKUP",
+    "page allocation failure",
+    "CFI failure ",
+    "nobody cared (",
+    "Insufficient stack space",
+    "Kernel stack overflow in",
+    "PANIC at ",
+    "VERIFY",
+    "Kernel bug detected[",
+    "Reserved instruction in kernel",
+    "Data bus error, ",
+    "Instruction bus error, ",
+    "suspected memory leaks (",
     "Alignment trap: ",
     "VFS: Busy inodes",
     "unregister_netdevice: waiting",
@@ -107,8 +121,19 @@ pub(crate) fn next_candidate(bytes: &[u8]) -> Option<usize> {
     SCAN.find(bytes).map(|found| found.start())
 }
 
+/// A head that was found in a message's text.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its row.
+    pub row: &'static Row,
+    /// What filled its holes.
+    pub captures: Captures,
+    /// Where in the text it begins.
+    pub at: usize,
+}
+
 /// The first head in a message's text.
-pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
+pub fn find_head(text: &[u8]) -> Option<Found> {
     let mut from = 0;
     let mut oops = None;
     // A message with very many candidates is noise: looking at the first few keeps it linear.
@@ -121,6 +146,9 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
         for (row, head) in heads {
             if row.role.only_at_start() && !opens_message(&text[..at])
                 || row.role == Role::NeedsStack && is_detail(&text[at..])
+                || is_of_a_program(&text[at..])
+                || row.name == "slab" && !names_a_cache(&text[at..])
+                || row.name.starts_with("cut-") && !text.ends_with(b":")
             {
                 continue;
             }
@@ -128,10 +156,12 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
             if fill(head, text, at, &mut captures) {
                 // `Oops: general protection fault`: what follows says more.
                 if row.name == "oops" {
-                    oops = Some((*row, captures));
+                    oops = Some(Found { row: *row, captures, at });
                     break;
                 }
-                return Some((row, captures));
+                // `Unable` and `unable` are one word.
+                let at = if head.starts_with("nable") { at.saturating_sub(1) } else { at };
+                return Some(Found { row: *row, captures, at });
             }
         }
         from = at + 1;
@@ -139,26 +169,59 @@ pub fn find_head(text: &[u8]) -> Option<(&'static Row, Captures)> {
     oops
 }
 
-/// Lines that begin like a report of an unknown kind, but are part of another one or no report.
-const DETAILS: &[(&[u8], &str)] = &[
-    (b"INFO: lockdep is turned off", "a remark within reports"),
-    (b"INFO: NMI handler ", "an NMI took long: common in guests, whatever the kernel does"),
-    (b"INFO: Stall ended before", "the stall it speaks of is over"),
-    (b"INFO: Slab 0x", "a detail of SLUB's reports"),
-    (b"INFO: Object 0x", "a detail of SLUB's reports"),
-    (b"INFO: recovery required", "a file system's journal is replayed"),
-    (b"WARNING: can't access registers at", "the unwinder is stuck in assembly code"),
-    (b"WARNING: stack recursion", "the unwinder is stuck within a report"),
-];
+/// Messages that begin like a report and are none, a line for each.
+static DETAILS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    include_str!("../benign.txt").lines().filter(|line| !line.starts_with("# ")).collect()
+});
 
 fn is_detail(text: &[u8]) -> bool {
-    DETAILS.iter().any(|(words, _)| text.starts_with(words))
+    // Some of them name a program first.
+    const WITHIN: &[&[u8]] =
+        &[b"uses wireless extensions", b"uses deprecated v2 cap", b"took too long"];
+    DETAILS.iter().any(|words| text.starts_with(words.as_bytes())) || {
+        let lower = text.to_ascii_lowercase();
+        WITHIN.iter().any(|words| memmem::find(&lower, words).is_some())
+    }
+}
+
+/// A program's fault, which the kernel reports in one line, in the words of its own:
+/// `traps: prog[12] general protection fault ip:…`, `Alignment trap: prog (12) PC=…`.
+fn is_of_a_program(text: &[u8]) -> bool {
+    text.starts_with(b"general protection fault ip:")
+        || text.starts_with(b"Alignment trap: ") && memmem::find(text, b") PC=").is_some()
+        || text.starts_with(b"general protection fault") && memmem::find(text, b" sp:").is_some()
+}
+
+/// `BUG kmalloc-64 (Not tainted): `, `BUG sas_task: `; not `BUG in my program: `.
+fn names_a_cache(text: &[u8]) -> bool {
+    let mut words = text.split(|b| *b == b' ').skip(1);
+    words.next().is_some_and(|name| {
+        name.ends_with(b":") || matches!(words.next(), Some(b"(Not" | b"(Tainted:"))
+    })
 }
 
 /// What may stand before a head that opens a message: the tag of the part of the kernel that always
 /// prints it, or lockdep's bracket.
-fn opens_message(before: &[u8]) -> bool {
-    matches!(before.trim_ascii(), b"" | b"[" | b"rcu:" | b"watchdog:" | b"NMI watchdog:")
+pub(crate) fn opens_message(before: &[u8]) -> bool {
+    const TAGS: &[&[u8]] = &[
+        b"",
+        b"[",
+        b"rcu:",
+        b"watchdog:",
+        b"NMI watchdog:",
+        b"NMI watchdog: Watchdog detected",
+        b"Watchdog detected",
+        b"kmemleak:",
+        b"rust_",
+        b"traps:",
+    ];
+    let before = before.trim_ascii();
+    TAGS.contains(&before)
+        // `irq 16: nobody cared`
+        || before.strip_prefix(b"irq ").is_some_and(|irq| irq.iter().all(|b| b.is_ascii_digit() || *b == b':'))
+        || before.strip_prefix(b"kmemleak: ").is_some_and(|count| count.starts_with(b"new") || count.first().is_some_and(u8::is_ascii_digit))
+        // `watchdog: CPU 3 Hard LOCKUP`
+        || before.starts_with(b"watchdog: CPU")
 }
 
 /// Fills the holes of `pattern` with the text at `at`. Holes for anything are tried shortest first:
@@ -216,6 +279,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    /// The scan finds every head.
     #[test]
     fn every_head_begins_with_a_needle() {
         for row in rows() {
@@ -226,6 +290,7 @@ mod tests {
         assert!(NEEDLES.iter().all(|n| n.len() <= NEEDLE_REACH));
     }
 
+    /// A row has a name of its own and says why it is there.
     #[test]
     fn names_are_unique_and_reasons_given() {
         let mut names = HashSet::new();
@@ -235,6 +300,7 @@ mod tests {
         }
     }
 
+    /// A title names only what its heads capture.
     #[test]
     fn titles_name_only_what_is_captured() {
         for row in rows() {
@@ -251,9 +317,10 @@ mod tests {
     }
 
     fn head(text: &str) -> Option<&'static str> {
-        find_head(text.as_bytes()).map(|(row, _)| row.name)
+        find_head(text.as_bytes()).map(|found| found.row.name)
     }
 
+    /// Special rows stand before general ones.
     #[test]
     fn the_special_row_wins() {
         assert_eq!(
@@ -264,6 +331,7 @@ mod tests {
         assert_eq!(head("WARNING: fs/x.c:28 at f+0x1/0x2, CPU#0: a b/1"), Some("warn"));
     }
 
+    /// What only resembles a report opens none.
     #[test]
     fn what_is_no_report_is_none() {
         for text in [
@@ -272,11 +340,15 @@ mod tests {
             "INFO: NMI handler (lab_nmi_handler) took too long to run: 1.043 msecs",
             "x86/cpu: SRSO: WARNING: See https://kernel.org/",
             "LOG_DEBUG: pc 00",
+            "traps: prog[12] general protection fault ip:7f sp:7f error:0 in libc.so[7f]",
+            "Alignment trap: prog (12) PC=0x1 Instr=0xe5 Address=0x2 FSR 0x001",
+            "BUG in my program: it stops",
         ] {
             assert_eq!(head(text), None, "{text}");
         }
     }
 
+    /// Roles say where in a message their words may stand.
     #[test]
     fn roles_say_where_they_may_stand() {
         assert!(Role::AtStart.only_at_start());

@@ -3,9 +3,12 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{Fault, Head, Nobody, Stall, Trace};
+use Blame::{Fault, Head, HeadOnly, Nobody, Stall, Trace};
 use KindRule::Is;
 use Role::{AtStart, Exception, Opens, Panic};
+
+/// A buffer's bounds are checked for the protocol that lays it out.
+const BUFFER: &[&str] = &["skb_*"];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
@@ -27,13 +30,23 @@ pub(super) const ROWS: &[Row] = &[
         reason: "one title for the wordings of x86 before and after 5.1, powerpc and Arm",
     },
     Row {
+        name: "user-access",
+        heads: &["nable to handle kernel access to user memory"],
+        kind: Is(Kind::Other),
+        title: "BUG: unable to handle kernel access to user memory in {F}",
+        class: "bad-access in {F}",
+        blame: Fault,
+        also: &[],
+        role: Opens,
+        reason: "Arm: user memory was touched outside of the functions that may",
+    },
+    Row {
         name: "page-fault",
         heads: &[
             "BUG: unable to handle kernel paging request",
             "BUG: unable to handle page fault for address",
             "BUG: Unable to handle kernel ",
             "nable to handle kernel paging request",
-            "nable to handle kernel access to user memory",
             "nable to handle kernel read from unreadable memory",
             "nable to handle kernel write to read-only memory",
             "nable to handle kernel execute",
@@ -160,13 +173,22 @@ pub(super) const ROWS: &[Row] = &[
                  is not",
     },
     Row {
-        name: "unhandled-fault",
+        name: "stack-overflow",
         heads: &[
-            "Unhandled fault: ",
-            "Unhandled prefetch abort: ",
-            "Unhandled fault at ",
-            "Unhandled exception",
+            "Insufficient stack space to handle exception",
+            "Kernel stack overflow in process",
         ],
+        kind: Is(Kind::DenialOfService),
+        title: "kernel stack overflow in {F}",
+        class: "stack-overflow in {F}",
+        blame: Stall,
+        also: &["*bad_stack*"],
+        role: Opens,
+        reason: "arm64, RISC-V and PowerPC: the stack overflowed; as with the guard page of x86, the entry into the recursion identifies it",
+    },
+    Row {
+        name: "unhandled-fault",
+        heads: &["Unhandled fault: ", "Unhandled prefetch abort: ", "Unhandled fault at "],
         kind: Is(Kind::DenialOfService),
         title: "Unhandled fault in {F}",
         class: "bad-access in {F}",
@@ -185,6 +207,39 @@ pub(super) const ROWS: &[Row] = &[
         also: &[],
         role: Opens,
         reason: "32-bit Arm: an instruction the alignment fixup cannot emulate",
+    },
+    Row {
+        name: "mips-bug",
+        heads: &["Kernel bug detected[#"],
+        kind: Is(Kind::Bug),
+        title: "kernel BUG in {F}",
+        class: "",
+        blame: Fault,
+        also: BUFFER,
+        role: Exception,
+        reason: "MIPS: the trap behind `kernel BUG at`; alone if the kernel was built without these words",
+    },
+    Row {
+        name: "mips-reserved",
+        heads: &["Reserved instruction in kernel code"],
+        kind: Is(Kind::DenialOfService),
+        title: "Reserved instruction in {F}",
+        class: "",
+        blame: Fault,
+        also: &[],
+        role: Exception,
+        reason: "MIPS: the CPU met an instruction it does not know, as `invalid opcode` on x86",
+    },
+    Row {
+        name: "mips-bus",
+        heads: &["Data bus error, ", "Instruction bus error, "],
+        kind: Is(Kind::DenialOfService),
+        title: "Bus error in {F}",
+        class: "bad-access in {F}",
+        blame: Fault,
+        also: &[],
+        role: AtStart,
+        reason: "MIPS: nothing answered at that address",
     },
     Row {
         name: "internal-error",
@@ -219,7 +274,7 @@ pub(super) const ROWS: &[Row] = &[
         kind: Is(Kind::MemorySafetyBug),
         title: "BUG: corrupted list in {F}",
         class: "bad-access in {F}",
-        blame: Fault,
+        blame: Trace,
         also: &[],
         role: Opens,
         reason: "the list checks found a node overwritten: a memory bug of the list's user",
@@ -234,10 +289,21 @@ pub(super) const ROWS: &[Row] = &[
         kind: Is(Kind::Bug),
         title: "BUG: bad usercopy in {F}",
         class: "",
-        blame: Fault,
-        also: &[],
+        blame: Trace,
+        also: &["*usercopy*", "*__check*"],
         role: Opens,
         reason: "hardened usercopy refused a copy beyond an object: a bug of the copier",
+    },
+    Row {
+        name: "bug-failure",
+        heads: &["BUG: failure at {file}:{line}/{func}()!"],
+        kind: Is(Kind::Bug),
+        title: "kernel BUG in {F}",
+        class: "",
+        blame: HeadOnly,
+        also: &[],
+        role: Opens,
+        reason: "BUG() of architectures without a trap for it: the head names the function, and a panic follows",
     },
     Row {
         name: "kernel-bug",
@@ -251,14 +317,14 @@ pub(super) const ROWS: &[Row] = &[
         title: "kernel BUG in {F}",
         class: "",
         blame: Fault,
-        also: &[],
+        also: BUFFER,
         role: Opens,
         reason: "BUG_ON() failed; the instruction pointer is the function it stands in",
     },
     Row {
         name: "rust-panic",
         heads: &["kernel: panicked at {file}:{line}:"],
-        kind: Is(Kind::Other),
+        kind: Is(Kind::Bug),
         title: "{text} in {F}",
         class: "",
         blame: Trace,
@@ -277,7 +343,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "kernel panic: stack is corrupted in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*stack_chk*"],
         role: Panic,
         reason: "the canary of this function's frame was overwritten",
     },
@@ -288,9 +354,23 @@ pub(super) const ROWS: &[Row] = &[
         title: "kernel panic: corrupted stack end in {F}",
         class: "stack-overflow in {F}",
         blame: Stall,
-        also: &[],
+        also: &["*schedule*", "*retint_kernel*"],
         role: Panic,
         reason: "the stack overflowed earlier: as with the guard page, the entry identifies it",
+    },
+    Row {
+        name: "stack-overflow-panic",
+        heads: &[
+            "Kernel panic - not syncing: kernel stack overflow",
+            "Kernel panic - not syncing: Kernel stack overflow",
+        ],
+        kind: Is(Kind::DenialOfService),
+        title: "kernel stack overflow in {F}",
+        class: "stack-overflow in {F}",
+        blame: Stall,
+        also: &["*bad_stack*"],
+        role: Panic,
+        reason: "the panic behind an overflow of the stack; alone if the lines before it were lost",
     },
     Row {
         name: "fatal-exception",

@@ -3,7 +3,7 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{LastFunction, Nobody, Stall, Waiter};
+use Blame::{LastFunction, Nobody, Stall, Tick, Trace, Waiter};
 use KindRule::Is;
 use Role::Opens;
 
@@ -11,21 +11,20 @@ use Role::Opens;
 /// subsystem wrapped it in a name of its own. A wait for RCU and for the network's one lock is kept:
 /// all of the kernel hangs there when they do, and that is one bug, not hundreds.
 const WAITING: &[&str] = &[
-    "console_lock*",
-    "*_lock",
-    "*_lock_*",
-    "*slowlock*",
-    "*_wait",
-    "*_wait_*",
-    "wait_*",
-    "__wait_*",
-    "*_waiting*",
-    "*completion*",
     "*sched*",
-    "down",
-    "down_*",
-    "__down_*",
-    "kthread_*",
+    "*_lock*",
+    "*_slowlock*",
+    "*down*",
+    "*rwsem*",
+    "*completion*",
+    "*kthread*",
+    "*wait*",
+    "*synchronize*",
+    "*context_switch*",
+    "*__switch_to*",
+    "*cancel_delayed_work*",
+    "*rcu_barrier*",
+    "*msleep*",
 ];
 
 /// In order: special before general.
@@ -71,8 +70,8 @@ pub(super) const ROWS: &[Row] = &[
         kind: Is(Kind::Hang),
         title: "INFO: rcu detected stall in {F}",
         class: "stall in {F}",
-        blame: Stall,
-        also: &[],
+        blame: Tick,
+        also: &["*rcu*", "*apic_timer_interrupt*"],
         role: Opens,
         reason: "a CPU or a preempted reader holds up a grace period: the tick hits it anywhere",
     },
@@ -97,8 +96,8 @@ pub(super) const ROWS: &[Row] = &[
         kind: Is(Kind::Hang),
         title: "INFO: task can't die in {F}",
         class: "hang in {F}",
-        blame: Waiter,
-        also: WAITING,
+        blame: Trace,
+        also: &["*schedule*", "*__switch_to*", "*context_switch*"],
         role: Opens,
         reason: "a task that was killed goes on waiting",
     },

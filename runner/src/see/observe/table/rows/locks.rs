@@ -8,7 +8,13 @@ use KindRule::Is;
 use Role::Opens;
 
 /// The lock of a socket is every protocol's.
-const SOCKET_LOCK: &[&str] = &["lock_sock*", "__lock_sock*", "release_sock*"];
+const SOCKET_LOCK: &[&str] = &["*lock_sock*", "*release_sock*"];
+/// A worker takes the classes of its queue and its work: whoever queued, flushed or runs the work is
+/// to blame.
+const WORKER: &[&str] =
+    &["*process_one_work*", "*flush_workqueue*", "*drain_workqueue*", "*destroy_workqueue*"];
+/// RCU checks its readers, the allocators whoever allocates.
+const CHECKERS: &[&str] = &["*rcu*", "*kmem*", "*slab*"];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
@@ -23,7 +29,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "possible deadlock in {F}",
         class: "",
         blame: LockSites,
-        also: &[],
+        also: WORKER,
         role: Opens,
         reason: "two orders of the same locks: whoever closes the circle is where the report is \
                  raised",
@@ -189,7 +195,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "lockdep-nested",
         heads: &["WARNING: Nested lock was not taken", "BUG: Nested lock was not taken"],
         kind: Is(Kind::Lockdep),
-        title: "WARNING: Nested lock was not taken in {F}",
+        title: "WARNING: nested lock was not taken in {F}",
         class: "",
         blame: Trace,
         also: &[],
@@ -203,18 +209,18 @@ pub(super) const ROWS: &[Row] = &[
         title: "WARNING: suspicious RCU usage in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: CHECKERS,
         role: Opens,
         reason: "a pointer is read without the lock that protects it; since 4.12 a warning",
     },
     Row {
         name: "suspicious-rcu-info",
-        heads: &["INFO: suspicious RCU usage"],
+        heads: &["INFO: suspicious RCU usage", "INFO: suspicious rcu_dereference_check() usage"],
         kind: KindRule::LockdepBody,
         title: "INFO: suspicious RCU usage in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: CHECKERS,
         role: Opens,
         reason: "a pointer is read without the lock that protects it; the wording before 4.12",
     },
@@ -225,7 +231,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "INFO: trying to register non-static key in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*stack*", "*lock*", "*IRQ*"],
         role: Opens,
         reason: "a lock is used before it was initialised, or after its memory was cleared",
     },
@@ -277,7 +283,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "BUG: spinlock {what} in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*spin_*", "*_lock*", "*_unlock*"],
         role: Opens,
         reason: "the checks of DEBUG_SPINLOCK: magic, owner, recursion, lockup",
     },
@@ -291,7 +297,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "BUG: rwlock {what} in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*spin_*", "*_lock*", "*_unlock*"],
         role: Opens,
         reason: "the same checks for reader-writer spinlocks",
     },
@@ -321,7 +327,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "BUG: scheduling while atomic in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*schedule*"],
         role: Opens,
         reason: "the scheduler was entered with preemption off; whoever had to wait",
     },
@@ -346,7 +352,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "BUG: using {what} in preemptible code in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*preemption*", "*preempt*", "*debug_*", "*processor_id*", "*this_cpu*"],
         role: Opens,
         reason: "a per-CPU access that may move to another CPU half way",
     },

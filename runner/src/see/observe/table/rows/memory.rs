@@ -3,16 +3,84 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{FirstStack, Head, HeadFirst, HeadOnly, Nobody, Trace};
+use Blame::{FirstStack, Head, HeadFirst, HeadOnly, IfPrinted, Nobody, Trace};
 use KindRule::Is;
 use Role::{AtStart, OneLine, Opens};
 
 /// A constructor allocates for its caller, and only the caller can forget the object.
-const ALLOCATES: &[&str] = &["*alloc*", "*strdup*", "*strndup*", "*memdup*", "list_lru_init*"];
+const ALLOCATES: &[&str] = &[
+    "*kmemleak*",
+    "*mmap*",
+    "*kmem*",
+    "*slab*",
+    "*alloc*",
+    "*create_object*",
+    "*idr_get*",
+    "*list_lru_init*",
+    "*pcpu_create*",
+];
+/// How memory is given back: the object is its owner's.
+const FREES: &[&str] = &["*slab_*", "*kfree*", "*vunmap*", "*vfree*"];
+/// Who takes a page for somebody else, and how it is given back.
+const PAGE_HELPERS: &[&str] = &[
+    "*free_page*",
+    "*put_page*",
+    "*get_page*",
+    "*update_page*",
+    "*release_page*",
+    "*free_unref*",
+    "folio*",
+    "_folio*",
+    "__folio*",
+    "*truncate_inode_pages*",
+    "*page_frag_free*",
+    "*alloc*",
+    "*vmap*",
+    "*page_owner*",
+];
+/// Code that uses a value on behalf of whoever passed it: messages are sent, data is encrypted.
+const CONSUMERS: &[&str] = &[
+    "*alloc_skb*",
+    "*netlink_ack*",
+    "*netlink_rcv_skb*",
+    "*_encrypt",
+    "crypto_*",
+    "cipher_*",
+    "drbg_*",
+    "rng_*",
+];
+/// What stands between whoever asks for memory and the page allocator.
+const ASKS_FOR_PAGES: &[&str] =
+    &["*alloc*", "*get_free_page*", "*new_slab*", "*cache_grow*", "*skb_page_frag*"];
+/// A transfer is its driver's.
+const TRANSFERS: &[&str] = &[
+    "*alloc_skb*",
+    "*usb_submit_urb*",
+    "*usb_start_wait_urb*",
+    "*usb_bulk_msg*",
+    "*usb_interrupt_msg*",
+];
+/// How a bad tag becomes a report: on arm64 the CPU checks, and traps.
+const TAG_FAULT: &[&str] = &["*kernel_fault*", "*tag_check*", "*mem_abort*", "el1_*", "el1h_*"];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
     // ---- sanitizers ----
+    Row {
+        name: "kasan-free",
+        heads: &[
+            "BUG: KASAN: double-free or invalid-free in {func}",
+            "BUG: KASAN: double-free in {func}",
+            "BUG: KASAN: invalid-free in {func}",
+        ],
+        kind: Is(Kind::KasanInvalidFree),
+        title: "KASAN: invalid-free in {F}",
+        class: "invalid-free in {F}",
+        blame: Head,
+        also: FREES,
+        role: Opens,
+        reason: "memory is freed twice, or was never allocated: whoever called the allocator did it",
+    },
     Row {
         name: "kasan",
         heads: &["BUG: KASAN: {what} in {func}", "BUG: KASAN: {what} on {}", "BUG: KASAN: {what}"],
@@ -20,7 +88,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "KASAN: {what}{access} in {F}",
         class: "bad-access in {F}",
         blame: Head,
-        also: &[],
+        also: TAG_FAULT,
         role: Opens,
         reason: "the head names the function that touched the memory; a string or list helper \
                  did so for its caller, who stands in the stack",
@@ -37,13 +105,24 @@ pub(super) const ROWS: &[Row] = &[
         reason: "as with KASAN; the direction is part of KFENCE's own wording",
     },
     Row {
+        name: "kmsan-usb",
+        heads: &["BUG: KMSAN: kernel-usb-infoleak in {func}"],
+        kind: Is(Kind::KmsanInfoLeak),
+        title: "KMSAN: kernel-usb-infoleak in {F}",
+        class: "",
+        blame: HeadFirst,
+        also: TRANSFERS,
+        role: Opens,
+        reason: "uninitialised memory is sent to a device: the driver that submits the transfer",
+    },
+    Row {
         name: "kmsan",
         heads: &["BUG: KMSAN: {what} in {func}", "BUG: KMSAN: {what}"],
         kind: KindRule::Kmsan,
         title: "KMSAN: {what} in {F}",
         class: "bad-access in {F}",
         blame: HeadFirst,
-        also: &[],
+        also: CONSUMERS,
         role: Opens,
         reason: "KMSAN checks where a value is used: copies out of the kernel and checksums use it \
                  on behalf of their callers",
@@ -77,7 +156,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "UBSAN: undefined-behaviour in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*ubsan*", "*overflow*"],
         role: Opens,
         reason: "kernels before 5.9 do not say which rule was broken",
     },
@@ -88,7 +167,7 @@ pub(super) const ROWS: &[Row] = &[
         title: "UBSAN: {what} in {F}",
         class: "bad-access in {F}",
         blame: Trace,
-        also: &[],
+        also: &["*ubsan*", "*overflow*"],
         role: Opens,
         reason: "the head names a source line only; the function is the first below the handlers",
     },
@@ -111,18 +190,29 @@ pub(super) const ROWS: &[Row] = &[
         title: "BUG: Bad page state in {F}",
         class: "",
         blame: FirstStack,
-        also: &[],
+        also: PAGE_HELPERS,
         role: Opens,
         reason: "a page is freed with flags that say it is in use; if its owner is tracked, that \
                  stack comes first",
     },
     Row {
+        name: "bad-page-cache",
+        heads: &["BUG: Bad page cache in process {comm}  pfn:{}", "BUG: Bad page cache"],
+        kind: Is(Kind::Other),
+        title: "BUG: Bad page cache in {F}",
+        class: "",
+        blame: FirstStack,
+        also: PAGE_HELPERS,
+        role: Opens,
+        reason: "a page leaves the page cache while it is still mapped: as with its state, its owner is asked first",
+    },
+    Row {
         name: "bad-page-map",
         heads: &["BUG: Bad page map in process {comm}  pte:{}", "BUG: Bad page map"],
         kind: Is(Kind::Other),
-        title: "BUG: Bad page map in {F}",
+        title: "BUG: Bad page map",
         class: "",
-        blame: Trace,
+        blame: Nobody,
         also: &[],
         role: Opens,
         reason: "a page table entry points to a page that knows nothing of it",
@@ -151,6 +241,32 @@ pub(super) const ROWS: &[Row] = &[
                  stack is printed",
     },
     Row {
+        name: "kmemleak-count",
+        heads: &["suspected memory leaks ("],
+        kind: Is(Kind::Leak),
+        title: "kmemleak: new suspected memory leaks",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: OneLine,
+        reason: "kmemleak found objects nobody points to; who allocated them stands in debugfs",
+    },
+    Row {
+        name: "page-allocation",
+        heads: &[
+            "page allocation failure: order:{n}, mode:",
+            "page allocation failure. order:{n}, mode:",
+            "page allocation failure",
+        ],
+        kind: Is(Kind::Other),
+        title: "page allocation failure in {F}",
+        class: "",
+        blame: IfPrinted,
+        also: ASKS_FOR_PAGES,
+        role: Opens,
+        reason: "nobody could free enough memory in time; who asked, and for how much, is what can be changed",
+    },
+    Row {
         name: "slab-history",
         heads: &["INFO: Freed in {func} age={n} cpu={n} pid={n}"],
         kind: Is(Kind::Other),
@@ -174,7 +290,11 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "slab",
-        heads: &["BUG {cache} (Not tainted): {what}", "BUG {cache} (Tainted: {}): {what}"],
+        heads: &[
+            "BUG {cache} (Not tainted): {what}",
+            "BUG {cache} (Tainted: {}): {what}",
+            "BUG {cache}: {what}",
+        ],
         kind: Is(Kind::DenialOfService),
         title: "BUG: {what}",
         class: "",

@@ -3,9 +3,9 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::Nobody;
+use Blame::{HeadOnly, Nobody, Trace};
 use KindRule::Is;
-use Role::{NeedsStack, OneLine, Opens};
+use Role::{AtStart, NeedsStack, OneLine, Opens};
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
@@ -43,6 +43,44 @@ pub(super) const ROWS: &[Row] = &[
         also: &[],
         role: OneLine,
         reason: "a file is closed that nobody holds: its memory is free already",
+    },
+    Row {
+        name: "zfs-panic",
+        heads: &["PANIC at {file}:{line}:{func}()"],
+        kind: Is(Kind::Other),
+        title: "ZFS PANIC in {F}",
+        class: "",
+        blame: HeadOnly,
+        also: &[],
+        role: AtStart,
+        reason: "OpenZFS stops a thread whose assertion failed: the head names the function",
+    },
+    Row {
+        name: "zfs-verify",
+        heads: &[
+            "VERIFY({}) failed",
+            "VERIFY0({}) failed",
+            "VERIFY3({}) failed",
+            "VERIFY3{}({}) failed",
+        ],
+        kind: Is(Kind::Other),
+        title: "ZFS VERIFY in {F}",
+        class: "",
+        blame: Trace,
+        also: &["spl_*"],
+        role: AtStart,
+        reason: "the assertion itself; the panic that names the function follows",
+    },
+    Row {
+        name: "irq-nobody",
+        heads: &["nobody cared (try booting with "],
+        kind: Is(Kind::Other),
+        title: "irq NUM: nobody cared",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: Opens,
+        reason: "an interrupt keeps coming and no handler claims it: the stack is that of the victim",
     },
     Row {
         name: "netdevice-leak",
@@ -92,6 +130,39 @@ pub(super) const ROWS: &[Row] = &[
                  announced neither a restart nor a panic: it was reset",
     },
     // ---- anything else that calls itself a bug ----
+    Row {
+        name: "cut-bug",
+        heads: &["BUG:{rest}"],
+        kind: Is(Kind::Other),
+        title: "BUG: corrupted",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: AtStart,
+        reason: "the message was cut behind its first word",
+    },
+    Row {
+        name: "cut-warning",
+        heads: &["WARNING:{rest}"],
+        kind: Is(Kind::Warning),
+        title: "WARNING: corrupted",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: AtStart,
+        reason: "the message was cut behind its first word",
+    },
+    Row {
+        name: "cut-info",
+        heads: &["INFO:{rest}"],
+        kind: Is(Kind::Other),
+        title: "INFO: corrupted",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: AtStart,
+        reason: "the message was cut behind its first word",
+    },
     Row {
         name: "other-bug",
         heads: &["BUG: {text}"],

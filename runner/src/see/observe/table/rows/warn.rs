@@ -3,97 +3,110 @@
 use super::super::{Blame, KindRule, Role, Row};
 use crate::see::observe::Kind;
 
-use Blame::{CallerAndEntry, Head, Nobody, Trace};
+use Blame::{Head, Nobody, Trace};
 use KindRule::Is;
 use Role::Opens;
 
-/// The object is its owner's, who handed it to RCU to be freed.
-const CALL_RCU: &[&str] = &["call_rcu*", "__call_rcu*", "kvfree_call_rcu*", "kfree_call_rcu*"];
+/// The object is its owner's, who starts, stops and frees it.
+const OBJECT_USERS: &[&str] = &[
+    "*debug_*",
+    "*rcu*",
+    "*hrtimer_*",
+    "*timer_*",
+    "*work_*",
+    "*percpu_*",
+    "*vunmap*",
+    "*vfree*",
+    "*__free_*",
+    "*kobject_*",
+];
 /// The lock of a socket is every protocol's.
-const SOCKET_LOCK: &[&str] = &["lock_sock*", "__lock_sock*", "release_sock*"];
+const SOCKET_LOCK: &[&str] = &["*lock_sock*", "*release_sock*"];
 
 /// In order: special before general.
 pub(super) const ROWS: &[Row] = &[
     Row {
         name: "refcount",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at lib/refcount.c:{line} {func}",
-            "WARNING: CPU: {cpu} PID: {pid} at ./include/linux/refcount.h:{line} {func}",
-            "WARNING: lib/refcount.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: lib/refcount.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/refcount.c:{line} {func}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/refcount.c:{line}",
+            "WARNING: at {}lib/refcount.c:{line} {func}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}include/linux/refcount.h:{line} {func}",
+            "WARNING: {}lib/refcount.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}lib/refcount.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::RefcountWarning),
         title: "WARNING: refcount bug in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*refcount*", "*kobject_*"],
         role: Opens,
         reason: "the count saturated; its owner is the first frame below the refcount helpers",
     },
     Row {
         name: "odebug",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at lib/debugobjects.c:{line} {func}",
-            "WARNING: lib/debugobjects.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: lib/debugobjects.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/debugobjects.c:{line} {func}",
+            "WARNING: {}lib/debugobjects.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}lib/debugobjects.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: ODEBUG bug in {F}",
         class: "",
         blame: Head,
-        also: CALL_RCU,
+        also: OBJECT_USERS,
         role: Opens,
         reason: "an active timer or work was freed or initialised again by its owner",
     },
     Row {
         name: "kobject",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at lib/kobject.c:{line} {func}",
-            "WARNING: lib/kobject.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: lib/kobject.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}lib/kobject.c:{line} {func}",
+            "WARNING: {}lib/kobject.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}lib/kobject.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: kobject bug in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*kobject_*"],
         role: Opens,
         reason: "a kobject was added or released twice by its owner",
     },
     Row {
         name: "proc-registration",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at fs/proc/generic.c:{line} {func}",
-            "WARNING: fs/proc/generic.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: fs/proc/generic.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}fs/proc/generic.c:{line} {func}",
+            "WARNING: {}fs/proc/generic.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}fs/proc/generic.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: proc registration bug in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*proc_*"],
         role: Opens,
         reason: "a name in /proc was registered twice, or removed without being there",
     },
     Row {
         name: "usercopy-warning",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at mm/usercopy.c:{line} {func}",
-            "WARNING: mm/usercopy.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/usercopy.c:{line} {func}",
+            "WARNING: {}mm/usercopy.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: bad usercopy in {F}",
         class: "",
         blame: Head,
-        also: &[],
+        also: &["*usercopy*", "*__check*"],
         role: Opens,
         reason: "hardened usercopy only warned (4.16 to 5.x): the copier is to blame, as with the BUG",
     },
     Row {
         name: "vmalloc-zero",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at mm/vmalloc.c:{line} __vmalloc_node_range{}",
-            "WARNING: mm/vmalloc.c:{line} at __vmalloc_node_range{}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/vmalloc.c:{line} __vmalloc_node_range{}",
+            "WARNING: {}mm/vmalloc.c:{line} at __vmalloc_node_range{}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: zero-size vmalloc in {F}",
@@ -106,27 +119,27 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "kmalloc",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at mm/slab_common.c:{line} kmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at mm/util.c:{line} kvmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at mm/util.c:{line} __kvmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at mm/slub.c:{line} __kvmalloc_{}",
-            "WARNING: mm/slub.c:{line} at __kvmalloc_{}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/slab_common.c:{line} kmalloc_{}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/util.c:{line} kvmalloc_{}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/util.c:{line} __kvmalloc_{}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}mm/slub.c:{line} __kvmalloc_{}",
+            "WARNING: {}mm/slub.c:{line} at __kvmalloc_{}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING: kmalloc bug in {F}",
         class: "",
         blame: Trace,
-        also: &[],
+        also: &["*kmalloc*", "*krealloc*", "*slab*", "*kmem*"],
         role: Opens,
         reason: "a size no allocator can serve, taken from somewhere without a check",
     },
     Row {
         name: "locking-bug",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at kernel/locking/lockdep.c:{line} {func}",
-            "WARNING: CPU: {cpu} PID: {pid} at kernel/lockdep.c:{line} {func}",
-            "WARNING: kernel/locking/lockdep.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: kernel/locking/lockdep.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}kernel/locking/lockdep.c:{line} {func}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}kernel/lockdep.c:{line} {func}",
+            "WARNING: {}kernel/locking/lockdep.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: {}kernel/locking/lockdep.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Lockdep),
         title: "WARNING: locking bug in {F}",
@@ -139,14 +152,19 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "usb-submit",
         heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at drivers/usb/core/urb.c:{line} usb_submit_urb+{}",
-            "WARNING: drivers/usb/core/urb.c:{line} at usb_submit_urb+{}, CPU#{cpu}: {comm}/{n}",
+            "WARNING: CPU: {cpu} PID: {pid} at {}drivers/usb/core/urb.c:{line} usb_submit_urb+{}",
+            "WARNING: {}drivers/usb/core/urb.c:{line} at usb_submit_urb+{}, CPU#{cpu}: {comm}/{n}",
         ],
         kind: Is(Kind::Warning),
         title: "WARNING in {F}/usb_submit_urb",
         class: "",
-        blame: CallerAndEntry,
-        also: &[],
+        blame: Head,
+        also: &[
+            "*usb_submit_urb*",
+            "*usb_start_wait_urb*",
+            "*usb_bulk_msg*",
+            "*usb_interrupt_msg*",
+        ],
         role: Opens,
         reason: "every USB driver submits through one function with many checks: the driver's own \
                  function tells the bugs apart",
@@ -160,6 +178,7 @@ pub(super) const ROWS: &[Row] = &[
             "WARNING: {file}:{line} at {}, CPU#{cpu}: {comm}/{n}",
             "WARNING: {file}:{line} at {func}",
             "WARNING: at {file}:{line} {func}",
+            "WARNING: at {file}:{line}",
             "WARNING: CPU: {cpu} PID: {pid} at {func}",
         ],
         kind: Is(Kind::Warning),
@@ -169,6 +188,17 @@ pub(super) const ROWS: &[Row] = &[
         also: &[],
         role: Opens,
         reason: "WARN_ON() failed in this function, or in an assertion helper of its caller",
+    },
+    Row {
+        name: "cfi",
+        heads: &["CFI failure at {func} (target: {}", "CFI failure (target: {}", "CFI failure "],
+        kind: Is(Kind::Warning),
+        title: "CFI failure in {F}",
+        class: "",
+        blame: Head,
+        also: &["*cfi_check*", "*cfi_slowpath*", "*cfi_failure*"],
+        role: Opens,
+        reason: "a pointer was called whose type is not that of the function: the caller is in the head or in the stack",
     },
     Row {
         name: "stack-regs",

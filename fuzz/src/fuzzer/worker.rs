@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A worker: runs programs on its CPU, keeps count, and tells.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::flight::Slot;
+use super::leaks::{self, Held};
+use super::{STATS_SECONDS, Stats, Told};
+use crate::engine::{Executor, LOST_BUCKETS, Ran, Spent};
+use crate::kernel;
+use crate::op::Check;
+use crate::op::value::Value;
+use crate::program::{Program, text};
+use crate::sys;
+
+/// Programs kept for a leak's report: as many as run from check to check.
+const KEPT: usize = 6000;
+/// Growth of unreclaimable slab, in KiB, that is called a leak, if the slab grew
+/// between any two of so many checks.
+const LEAK_KIB: u64 = 8192;
+const SLAB_CHECKS: usize = 6;
+/// Passes over a list of programs, and the KiB that a leak takes in each.
+const PASSES: u32 = 4;
+const PASS_KIB: u64 = 256;
+/// Leaks whose programs are searched for: it takes seconds, and who leaks once
+/// may leak all the time.
+const HUNTS: u32 = 3;
+const NOT_RELEASED: &str = "what a program made is not released after 30 s";
+
+/// Bits of the index into [`Seen`].
+const SEEN_BITS: u32 = 18;
+
+/// The kernel addresses seen, as a hash set without deletion. It is asked tens
+/// of thousands of times a program, so the question has to cost a few
+/// instructions: no growth, no bounds to check, and of an address the lower half,
+/// which no two addresses of a kernel's text share.
+#[derive(Debug)]
+struct Seen {
+    slots: Box<[u32; 1 << SEEN_BITS]>,
+    used: usize,
+}
+
+impl Seen {
+    /// Further addresses count as seen: four times what was ever reached.
+    const ROOM: usize = (1 << SEEN_BITS) / 4 * 3;
+
+    fn new() -> Self {
+        let slots = vec![0; 1 << SEEN_BITS].into_boxed_slice();
+        // Its length is what the array's type says.
+        let slots = slots.try_into().unwrap_or_else(|_| Box::new([0; 1 << SEEN_BITS]));
+        Self { slots, used: 0 }
+    }
+
+    /// Adds the addresses of a trace; each new one is handed out.
+    fn add_all(&mut self, trace: &[AtomicU64], mut new: impl FnMut(u64)) {
+        for word in trace {
+            let pc = word.load(Ordering::Relaxed);
+            #[allow(clippy::cast_possible_truncation)] // the lower half, see above
+            let low = pc as u32;
+            if self.slots[Self::index(low)] != low && self.add(low) {
+                new(pc);
+            }
+        }
+    }
+
+    fn index(low: u32) -> usize {
+        (low.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEEN_BITS)) as usize
+    }
+
+    /// Adds the lower half of an address; true if it is new.
+    #[inline(never)]
+    fn add(&mut self, low: u32) -> bool {
+        let mut at = Self::index(low);
+        loop {
+            match self.slots.get(at).copied() {
+                Some(found) if found == low => return false,
+                Some(0) => break,
+                _ => at = (at + 1) % (1 << SEEN_BITS),
+            }
+        }
+        if low == 0 || self.used >= Self::ROOM {
+            return false;
+        }
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = low;
+        }
+        self.used += 1;
+        true
+    }
+}
+
+/// A worker in its process.
+#[derive(Debug)]
+pub struct Worker {
+    number: u32,
+    executor: Executor,
+    slot: Option<Slot>,
+    seen: Seen,
+    stats: Stats,
+    began_ns: u64,
+    told_ns: u64,
+    until_ns: u64,
+    leak_check_every: u32,
+    held: Option<Held>,
+    slab_kib: VecDeque<u64>,
+    hunts: u32,
+    recent: VecDeque<String>,
+    /// Whether lost buckets were told with all programs before.
+    told_lost: bool,
+    ran_ns: Option<u64>,
+    favour: Vec<Check>,
+}
+
+impl Worker {
+    /// Sets everything up. It is done after `seconds`.
+    pub fn new(number: u32, seconds: u32, leak_check_every: u32) -> io::Result<Self> {
+        let executor = Executor::new(number)?;
+        let slot = Slot::open(number)?;
+        let now = sys::monotonic_ns();
+        Ok(Self {
+            number,
+            executor,
+            slot,
+            seen: Seen::new(),
+            stats: Stats { worker: number, ..Stats::default() },
+            began_ns: now,
+            told_ns: now,
+            until_ns: now + u64::from(seconds) * 1_000_000_000,
+            leak_check_every,
+            held: None,
+            slab_kib: VecDeque::new(),
+            hunts: HUNTS,
+            recent: VecDeque::new(),
+            told_lost: false,
+            ran_ns: None,
+            favour: Vec::new(),
+        })
+    }
+
+    /// Has checks played more often, by their words; unknown ones say nothing.
+    #[must_use]
+    pub fn favouring(mut self, words: &[String]) -> Self {
+        self.favour = words.iter().filter_map(|word| Check::parse(word)).collect();
+        self
+    }
+
+    /// Checks that are played more often.
+    #[must_use]
+    pub fn favour(&self) -> &[Check] {
+        &self.favour
+    }
+
+    /// Whether its time is up.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        sys::monotonic_ns() >= self.until_ns
+    }
+
+    /// Runs a program; `feature` gets each address that no program of this worker
+    /// ran through before, once. What is new is told.
+    pub fn run(
+        &mut self,
+        program: &Program,
+        written: &str,
+        mut feature: impl FnMut(u64),
+    ) -> io::Result<Ran> {
+        let began = sys::monotonic_ns();
+        if let Some(before) = self.ran_ns {
+            self.executor.spent("(engine)", began - before);
+        }
+        if let Some(slot) = &mut self.slot {
+            slot.put(written);
+        }
+        self.executor.spent("(flight)", sys::monotonic_ns() - began);
+        let mut new = Vec::new();
+        let ran = self.executor.run(program);
+        let ended = sys::monotonic_ns();
+        for trace in self.executor.traces() {
+            self.seen.add_all(trace, |pc| new.push(pc));
+        }
+        new.iter().copied().for_each(&mut feature);
+        self.executor.spent("(coverage)", sys::monotonic_ns() - ended);
+        self.stats.execs += 1;
+        self.stats.calls += ran.calls;
+        self.stats.ops += program.ops.len() as u64;
+        self.stats.bpf_run += u64::from(ran.bpf_runs > 0);
+        self.stats.pcs += new.len() as u64;
+        let now = sys::monotonic_ns();
+        if !new.is_empty() {
+            tell(&Told::Entry {
+                worker: self.number,
+                program: written.to_owned(),
+                pcs: new,
+                at_ns: now,
+            })?;
+        }
+        if let Some(what) = &ran.wrong {
+            tell(&Told::Wrong {
+                worker: self.number,
+                what: what.clone(),
+                program: written.to_owned(),
+            })?;
+        }
+        if ran.lost_buckets {
+            // Any program that used the map may have lost them, this one most likely. Who
+            // loses buckets once may lose some all the time: thousands of programs are
+            // told once.
+            let before = if self.told_lost { 0 } else { self.recent.len() };
+            self.told_lost = true;
+            let mut programs: Vec<String> = self.recent.iter().take(before).cloned().collect();
+            programs.push(written.to_owned());
+            let what = LOST_BUCKETS.to_owned();
+            tell(&Told::Leak { worker: self.number, what, programs })?;
+            self.executor.empty_pool();
+        }
+        if ran.stuck {
+            tell(&Told::Lost {
+                worker: self.number,
+                how: "the helper thread is stuck in the kernel".to_owned(),
+            })?;
+        }
+        if now - self.told_ns > STATS_SECONDS * 1_000_000_000 {
+            self.tell_stats()?;
+        }
+        if self.leak_check_every > 0 {
+            self.recent.push_back(written.to_owned());
+            if self.recent.len() > KEPT {
+                self.recent.pop_front();
+            }
+            if self.stats.execs.is_multiple_of(u64::from(self.leak_check_every)) {
+                self.check_leaks()?;
+            }
+        }
+        self.ran_ns = Some(sys::monotonic_ns());
+        Ok(ran)
+    }
+
+    /// The addresses the last program ran through, repeats included.
+    #[must_use]
+    pub fn last_pcs(&self) -> Vec<u64> {
+        let words = self.executor.traces().flatten();
+        words.map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Notes time spent on changing programs, which is part of the engine's.
+    pub fn spent_mutating(&mut self, ns: u64) {
+        self.executor.spent("(mutate)", ns);
+    }
+
+    /// Tells how far it is.
+    pub fn tell_stats(&mut self) -> io::Result<()> {
+        let now = sys::monotonic_ns();
+        self.told_ns = now;
+        let (loaded, pooled) = self.executor.loads();
+        self.stats.loaded = loaded;
+        self.stats.pooled = pooled;
+        self.stats.debug_locks = kernel::debug_locks();
+        self.stats.run_ns = now - self.began_ns;
+        self.stats.at_ns = now;
+        tell(&Told::Stats(self.stats.clone()))
+    }
+
+    /// Tells where the time went; the rest was libFuzzer's and the telling's.
+    fn tell_times(&self) -> io::Result<()> {
+        let times = self.executor.times();
+        let name = |(word, detail): &Spent| format!("{word} {detail}").trim_end().to_owned();
+        let times = times.iter().map(|(spent, times)| (name(spent), *times)).collect();
+        tell(&Told::Times { worker: self.number, times })
+    }
+
+    /// Tells if what programs made is not released.
+    fn check_release(&mut self) -> io::Result<()> {
+        if self.executor.settle() {
+            return Ok(());
+        }
+        tell(&Told::Leak {
+            worker: self.number,
+            what: NOT_RELEASED.to_owned(),
+            programs: self.recent.iter().cloned().collect(),
+        })
+    }
+
+    /// The end of all programs: empties the pool, too, for it has descriptors of
+    /// programs that the kernel may have forgotten to let go.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if self.leak_check_every > 0 && self.executor.settle() {
+            self.executor.empty_pool();
+            if leaks::has_orphans() {
+                tell(&Told::Leak {
+                    worker: self.number,
+                    what: leaks::ORPHAN.to_owned(),
+                    programs: self.recent.iter().cloned().collect(),
+                })?;
+            }
+        }
+        self.tell_times()?;
+        self.tell_stats()
+    }
+
+    /// Waits until everything is released, and compares what is held with what
+    /// was held at the last check.
+    fn check_leaks(&mut self) -> io::Result<()> {
+        let began = sys::monotonic_ns();
+        if !self.executor.settle() {
+            let programs = self.recent.drain(..).collect();
+            let what = NOT_RELEASED.to_owned();
+            return tell(&Told::Leak { worker: self.number, what, programs });
+        }
+        let now = Held::now(self.executor.pooled());
+        let before = self.held.replace(now.clone());
+        let more = before.as_ref().and_then(|before| now.more_than(before));
+        if let Some(what) = more {
+            let suspects: Vec<String> = self.recent.iter().cloned().collect();
+            // The search may take longer than there is time.
+            let worker = self.number;
+            let tell = |programs| tell(&Told::Leak { worker, what: what.to_owned(), programs });
+            tell(suspects.clone())?;
+            if let Some(program) = self.hunt(&suspects)? {
+                tell(vec![program])?;
+            }
+            self.held = Some(Held::now(self.executor.pooled()));
+        }
+        self.slab_kib.push_back(leaks::slab_kib());
+        if self.slab_kib.len() > SLAB_CHECKS {
+            self.slab_kib.pop_front();
+            if grows(self.slab_kib.make_contiguous()) {
+                let programs = self.recent.iter().cloned().collect();
+                let what = "unreclaimable slab, from check to check".to_owned();
+                tell(&Told::Leak { worker: self.number, what, programs })?;
+                self.slab_kib.clear();
+            }
+        }
+        self.recent.clear();
+        self.executor.spent("(leak check)", sys::monotonic_ns() - began);
+        Ok(())
+    }
+
+    /// Runs programs that were run before, again and again, each time with an empty
+    /// pool: all that they make is made and released anew, so memory must not become
+    /// more each time.
+    fn check_passes(&mut self, programs: &[String]) -> io::Result<()> {
+        // What a kernel that has warned or died holds proves nothing.
+        const WARNED: u64 = 1 << 7 | 1 << 9;
+        if kernel::tainted() & WARNED != 0 || kernel::debug_locks() == Some(false) {
+            return Ok(());
+        }
+        let (mut kib, mut grown) = (None, Vec::new());
+        for _ in 0..PASSES {
+            for written in programs {
+                let Ok(program) = text::read(written.as_bytes()) else { continue };
+                self.run(&program, written, |_| {})?;
+            }
+            self.check_release()?;
+            self.executor.empty_pool();
+            let now = leaks::settled_kib();
+            if let Some(before) = kib.replace(now) {
+                let more = now.saturating_sub(before);
+                if more < PASS_KIB {
+                    return Ok(());
+                }
+                grown.push(format!("{more} KiB"));
+            }
+        }
+        tell(&Told::Leak {
+            worker: self.number,
+            what: format!("memory, each time the programs run ({})", grown.join(", ")),
+            programs: programs.to_vec(),
+        })
+    }
+
+    /// Of programs one of which leaks, the one that does: runs halves of them. None
+    /// if it does not leak again.
+    fn hunt(&mut self, suspects: &[String]) -> io::Result<Option<String>> {
+        if self.hunts == 0 {
+            return Ok(None);
+        }
+        self.hunts -= 1;
+        let mut rest = suspects;
+        while rest.len() > 1 {
+            let (first, second) = rest.split_at(rest.len() / 2);
+            rest = if self.leaks(first)? { first } else { second };
+        }
+        Ok(if self.leaks(rest)? { rest.first().cloned() } else { None })
+    }
+
+    /// Whether these programs, run again, leave anything behind.
+    fn leaks(&mut self, programs: &[String]) -> io::Result<bool> {
+        let before = Held::now(self.executor.pooled());
+        for written in programs {
+            let Ok(program) = text::read(written.as_bytes()) else { continue };
+            if let Some(slot) = &mut self.slot {
+                slot.put(written);
+            }
+            let ran = self.executor.run(&program);
+            self.stats.execs += 1;
+            self.stats.calls += ran.calls;
+        }
+        // The host is to know that we are alive.
+        self.tell_stats()?;
+        let settled = self.executor.settle();
+        Ok(!settled || Held::now(self.executor.pooled()).more_than(&before).is_some())
+    }
+}
+
+/// Whether the slab became more from each check to the next, and much more in all.
+fn grows(kib: &[u64]) -> bool {
+    let always = kib.windows(2).all(|pair| pair.first() < pair.last());
+    let by = kib.last().unwrap_or(&0).saturating_sub(*kib.first().unwrap_or(&0));
+    always && by > LEAK_KIB
+}
+
+/// Says a record on standard output, which PID 1 listens to.
+pub fn tell(told: &Told) -> io::Result<()> {
+    let mut line = serde_json::to_vec(told)?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()
+}
+
+/// Replays programs in order, telling what each did.
+pub fn replay(worker: &mut Worker, programs: &[String]) -> io::Result<()> {
+    for (index, written) in (0..).zip(programs) {
+        match text::read(written.as_bytes()) {
+            Err(error) => tell(&Told::Skipped { index, why: error.to_string() })?,
+            Ok(program) => {
+                let ran = worker.run(&program, written, |_| {})?;
+                let mut pcs = worker.last_pcs();
+                pcs.sort_unstable();
+                pcs.dedup();
+                let Ran { errnos, bpf_runs, lookups, .. } = ran;
+                tell(&Told::Replayed { index, errnos, bpf_runs, pcs, lookups })?;
+            }
+        }
+    }
+    worker.check_release()?;
+    if worker.leak_check_every > 0 {
+        worker.check_passes(programs)?;
+    }
+    worker.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each address is new once, however many there are.
+    #[test]
+    fn addresses_are_new_once() {
+        let mut seen = Seen::new();
+        let trace: Vec<AtomicU64> = (1..100_000)
+            .flat_map(|n| [n, n])
+            .map(|n| AtomicU64::new(0xffff_ffff_8100_0000 + n * 5))
+            .collect();
+        let mut new = 0;
+        seen.add_all(&trace, |_| new += 1);
+        assert_eq!(new, trace.len() / 2);
+        seen.add_all(&trace, |_| new += 1);
+        assert_eq!(new, trace.len() / 2);
+    }
+
+    /// Only a slab that never shrinks is suspected, and only if it grows much.
+    #[test]
+    fn growing_slabs_are_suspected() {
+        assert!(grows(&[1000, 4000, 8000, 12_000]));
+        assert!(!grows(&[1000, 4000, 3999, 12_000]));
+        assert!(!grows(&[1000, 1001, 1002, 1003]));
+    }
+
+    /// A table that is full ends the search, too.
+    #[test]
+    fn a_full_table_takes_no_more() {
+        let mut seen = Seen::new();
+        let trace: Vec<AtomicU64> = (1..1 << SEEN_BITS).map(AtomicU64::new).collect();
+        let mut new = 0;
+        seen.add_all(&trace, |_| new += 1);
+        assert_eq!(new, Seen::ROOM);
+    }
+}

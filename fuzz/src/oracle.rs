@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a kernel may answer: a table of oracles, each of which says what it judges and
+//! what it cannot.
+//!
+//! Some judge what any program did (a stack's build ids, what is left when all was
+//! released). The others are *checks*: an operation of a program that makes a short play
+//! of its own, by a seed, and knows what each call in it has to answer. A check that
+//! finds nothing wrong still is a program that runs through code, and so is kept or
+//! dropped by coverage as any other.
+//!
+//! A row must never be wrong about a kernel without a bug: what cannot be known is not
+//! judged.
+
+pub mod buckets;
+pub mod check;
+pub mod judged;
+pub mod legal;
+pub mod lookups;
+
+use crate::op::Check;
+
+/// An oracle.
+#[derive(Clone, Copy, Debug)]
+pub struct Oracle {
+    /// Its name, in findings.
+    pub name: &'static str,
+    /// The check that plays, if it is one.
+    pub check: Option<Check>,
+    /// What it judges.
+    pub judges: &'static str,
+    /// What it cannot judge.
+    pub cannot: &'static str,
+    /// Files of the kernel that it is about: a patch of one of these has it run more.
+    pub files: &'static [&'static str],
+}
+
+/// The name of an oracle in what it says is wrong: `name: what`.
+#[must_use]
+pub fn name_of(wrong: &str) -> &str {
+    let name = wrong.split_once(": ").map_or(wrong, |(name, _)| name);
+    ORACLES.iter().map(|row| row.name).find(|row| *row == name).unwrap_or(STACKS)
+}
+
+/// The name of the oracle of stack lookups.
+pub const STACKS: &str = "stack-lookup";
+
+/// All of them.
+pub const ORACLES: &[Oracle] = &[
+    Oracle {
+        name: STACKS,
+        check: None,
+        judges: "frames of bpf_get_stack() and bpf_get_stackid(): build id, offset and \
+                 address are those of what the arena is mapped to",
+        cannot: "stacks of other threads; pages whose mapping another thread may change; \
+                 BPF_F_FAST_STACK_CMP, which may answer an old stack's",
+        files: &["kernel/bpf/stackmap.c", "lib/buildid.c", "kernel/events/callchain.c"],
+    },
+    Oracle {
+        name: "find-vma",
+        check: None,
+        judges: "the mapping that bpf_find_vma() hands out holds the address",
+        cannot: "that there is a mapping and none was found",
+        files: &["kernel/bpf/task_iter.c"],
+    },
+    Oracle {
+        name: "stack-buckets",
+        check: None,
+        judges: "a stack map that says it is full takes stacks once it is emptied",
+        cannot: "maps of fewer than sixteen entries",
+        files: &["kernel/bpf/stackmap.c"],
+    },
+    Oracle {
+        name: "held",
+        check: None,
+        judges: "descriptors, pinned memory and BPF objects are back to what they were when \
+                 all is released; memory does not grow each time the programs run",
+        cannot: "perf events, which have no count of their own; fewer than 256 KiB of memory",
+        files: &["kernel/bpf", "kernel/events"],
+    },
+    Oracle {
+        name: "counts",
+        check: Some(Check::Counts),
+        judges: "read(2) of perf events on another task: its length, its members and their \
+                 ids, counts within bounds and never less, times, ECHILD where a copy of a \
+                 group has another shape; across fork, thread, exec, exit, ioctls",
+        cannot: "hardware events; events of a CPU; what a group's copies look like after a \
+                 member was closed",
+        files: &["kernel/events/core.c", "kernel/fork.c", "fs/exec.c"],
+    },
+    Oracle {
+        name: "records",
+        check: Some(Check::Records),
+        judges: "each record of a perf buffer has a known type and the length that its event's \
+                 attributes give it, a sample's id is of an event that writes there, raw data \
+                 is of its tracepoint, and records with those lost are as many as were counted",
+        cannot: "what an address or a register in a sample is; the order of records; several \
+                 software events at once, whose samples stock 6.12.117 mixes up",
+        files: &[
+            "kernel/events/core.c",
+            "kernel/events/ring_buffer.c",
+            "kernel/events/callchain.c",
+            "kernel/trace/trace_event_perf.c",
+        ],
+    },
+    Oracle {
+        name: "promises",
+        check: Some(Check::Promises),
+        judges: "calls whose answer the interface promises: unknown flags, commands and \
+                 formats, addresses of the kernel's, full tables of descriptors, redirected \
+                 output",
+        cannot: "which of two errors comes first where a call has two",
+        files: &["kernel/events/core.c", "kernel/bpf", "kernel/trace/bpf_trace.c"],
+    },
+    Oracle {
+        name: "maps",
+        check: Some(Check::Maps),
+        judges: "elements of BPF maps against a model: lookups, updates by flag, deletion, the \
+                 next key and batches complete and without doubles, longest prefixes, queues",
+        cannot: "LRU maps, which forget when they like; the order of a hash's keys",
+        files: &[
+            "kernel/bpf/hashtab.c",
+            "kernel/bpf/arraymap.c",
+            "kernel/bpf/lpm_trie.c",
+            "kernel/bpf/queue_stack_maps.c",
+            "kernel/bpf/bloom_filter.c",
+            "kernel/bpf/syscall.c",
+            "kernel/bpf/map_in_map.c",
+            "kernel/bpf/percpu_freelist.c",
+            "kernel/bpf/bpf_lru_list.c",
+        ],
+    },
+    Oracle {
+        name: "ring",
+        check: Some(Check::Ring),
+        judges: "a BPF ring buffer whose consumer position user space writes: records that are \
+                 reserved at the same time fit into it, and what is read is what was written",
+        cannot: "records that are read while user space moves the position at random",
+        files: &["kernel/bpf/ringbuf.c"],
+    },
+    Oracle {
+        name: "memory",
+        check: Some(Check::Memory),
+        judges: "mappings against a model: what can be read, what it holds, errors of ranges \
+                 with holes and files that may not be written to, VmLck and VmSize; ranges of \
+                 many TiB",
+        cannot: "huge pages; the moment at which pages are freed; file systems but tmpfs",
+        files: &[
+            "mm/mmap.c",
+            "mm/mlock.c",
+            "mm/mprotect.c",
+            "mm/mremap.c",
+            "mm/madvise.c",
+            "mm/msync.c",
+            "mm/mincore.c",
+            "mm/vma.c",
+            "mm/memory.c",
+        ],
+    },
+    Oracle {
+        name: "hits",
+        check: Some(Check::Hits),
+        judges: "each hit of a tracepoint, kprobe, uprobe, uprobe link or tracefs probe by the \
+                 own thread is counted, once",
+        cannot: "probes in interrupts; how long a hit takes",
+        files: &[
+            "kernel/events/uprobes.c",
+            "kernel/kprobes.c",
+            "kernel/trace/trace_uprobe.c",
+            "kernel/trace/trace_kprobe.c",
+            "kernel/trace/trace_probe.c",
+            "kernel/trace/trace_event_perf.c",
+            "kernel/trace/bpf_trace.c",
+        ],
+    },
+    Oracle {
+        name: "lives",
+        check: Some(Check::Lives),
+        judges: "nothing by itself: tasks with events of their own, sigtrap and removal on \
+                 exec among them, that fork in vain, execute and exit; the kernel's own checks \
+                 are the judge",
+        cannot: "what the task's events counted",
+        files: &["kernel/events/core.c", "kernel/fork.c"],
+    },
+    Oracle {
+        name: "races",
+        check: Some(Check::Races),
+        judges: "nothing by itself: two threads that make calls on the same events, maps or \
+                 mappings; the kernel's own checks are the judge",
+        cannot: "orders of two calls that did not happen",
+        files: &["kernel/events", "kernel/bpf", "mm"],
+    },
+];
+
+/// The checks that are about a file of the kernel.
+pub fn checks_of(file: &str) -> impl Iterator<Item = Check> {
+    let is_about = move |about: &str| {
+        file == about || file.strip_prefix(about).is_some_and(|rest| rest.starts_with('/'))
+    };
+    ORACLES
+        .iter()
+        .filter(move |row| row.files.iter().any(|about| is_about(about)))
+        .filter_map(|row| row.check)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each check has a row, each name is one row's, and each row says what it judges and
+    /// what it cannot.
+    #[test]
+    fn each_check_has_a_row() {
+        for check in Check::ALL {
+            let rows = ORACLES.iter().filter(|row| row.check == Some(*check)).count();
+            assert_eq!(rows, 1, "{check:?}");
+        }
+        for row in ORACLES {
+            assert_eq!(ORACLES.iter().filter(|other| other.name == row.name).count(), 1);
+            assert!(!row.judges.is_empty() && !row.cannot.is_empty() && !row.files.is_empty());
+            assert_eq!(name_of(&format!("{}: something", row.name)), row.name);
+            assert!(row.check.is_none_or(|check| check.word() == row.name), "{}", row.name);
+        }
+    }
+
+    /// A file leads to the checks that are about it or its folder, and to no others.
+    #[test]
+    fn files_lead_to_checks() {
+        let of = |file: &str| checks_of(file).collect::<Vec<_>>();
+        assert_eq!(of("kernel/bpf/ringbuf.c"), [Check::Promises, Check::Ring, Check::Races]);
+        assert!(of("mm/mlock.c").contains(&Check::Memory));
+        assert!(of("kernel/bpfilter/x.c").is_empty());
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The checks: each plays a short play by a seed and knows what the kernel has to say.
+
+mod counts;
+mod hits;
+mod lives;
+mod maps;
+mod memory;
+mod promises;
+mod races;
+mod records;
+mod ring;
+
+use crate::engine::Executor;
+use crate::op::Check;
+use crate::op::value::Seeded;
+use crate::sys::call::Answer;
+
+/// `PERF_EVENT_IOC_ENABLE`, `DISABLE`, `ID`, `SET_OUTPUT`.
+const IOC_ENABLE: u32 = 0x2400;
+const IOC_DISABLE: u32 = 0x2401;
+const IOC_SET_OUTPUT: u32 = 0x2405;
+const IOC_ID: u32 = 0x8008_2407;
+
+/// What a check is played on.
+struct Stage<'a> {
+    dice: Seeded,
+    executor: &'a mut Executor,
+    name: &'static str,
+    wrong: Option<String>,
+}
+
+impl Stage<'_> {
+    /// Notes what the kernel may not have answered; the first counts.
+    fn wrong(&mut self, what: String) {
+        let name = self.name;
+        self.wrong.get_or_insert_with(|| format!("{name}: {what}"));
+    }
+
+    /// The number of the tracepoint at the entry of system calls.
+    fn sys_enter(&self) -> Option<u64> {
+        self.executor.tracepoints.sys_enter
+    }
+}
+
+/// Plays a check. What went wrong, if anything, and what the play's last call answered:
+/// its own limits are errors, too.
+pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Option<String>) {
+    let mut stage = Stage {
+        dice: Seeded(seed.wrapping_mul(0x9e37_79b9)),
+        executor,
+        name: check.word(),
+        wrong: None,
+    };
+    let answer = match check {
+        Check::Counts => counts::run(&mut stage),
+        Check::Records => records::run(&mut stage),
+        Check::Promises => promises::run(&mut stage),
+        Check::Maps => maps::run(&mut stage),
+        Check::Ring => ring::run(&mut stage),
+        Check::Memory => memory::run(&mut stage),
+        Check::Hits => hits::run(&mut stage),
+        Check::Lives => lives::run(&mut stage),
+        Check::Races => races::run(&mut stage),
+    };
+    (answer, stage.wrong)
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two threads that make calls on the same things at the same time, over and over. What
+//! comes of it is the kernel's to report.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::Stage;
+use crate::op::value::{Dice, Seeded};
+use crate::op::{MapFlags, MapKind};
+use crate::sys::call::{self, Answer, Attributes, Region};
+use crate::sys::puppet::fork_in_vain;
+use crate::sys::yard::Stretch;
+
+/// What two threads do; each side is called again and again.
+type Side = Box<dyn FnMut(&mut Seeded) + Send>;
+
+/// Nanoseconds that a race takes.
+const TAKES: u64 = 12_000_000;
+
+fn software(config: u64) -> Attributes<'static> {
+    Attributes::default().word(0, 1).word(4, 136).double(8, config)
+}
+
+pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
+    let (one, other): (Side, Side) = match stage.dice.below(8) {
+        0 | 1 => {
+            let cpu = stage.dice.below(2).cast_signed();
+            (opens(cpu), opens(cpu))
+        }
+        2 | 3 => {
+            let forks = Arc::new(AtomicU32::new(0));
+            let own = forks.clone();
+            let forking = Box::new(move |_: &mut Seeded| {
+                own.store(crate::sys::thread_id(), Ordering::Relaxed);
+                fork_in_vain();
+            });
+            (inherited(forks), forking)
+        }
+        4 => group()?,
+        5 => buffer()?,
+        6 => map(stage)?,
+        _ => mappings(stage),
+    };
+    race(stage, one, other)
+}
+
+/// Runs both sides for a while, the second in a thread of its own.
+fn race(stage: &mut Stage<'_>, mut one: Side, mut other: Side) -> Answer<()> {
+    let end = Arc::new(AtomicBool::new(false));
+    let ended = end.clone();
+    let mut theirs = Seeded(u64::from(stage.dice.below(u32::MAX)));
+    let mut ours = Seeded(u64::from(stage.dice.below(u32::MAX)));
+    let thread = std::thread::Builder::new().name("racer".into()).spawn(move || {
+        let _ = call::affinity(u64::MAX);
+        while !ended.load(Ordering::Relaxed) {
+            other(&mut theirs);
+        }
+    });
+    let Ok(thread) = thread else { return Err(libc::EAGAIN) };
+    let until = crate::sys::monotonic_ns() + TAKES;
+    while crate::sys::monotonic_ns() < until {
+        one(&mut ours);
+    }
+    end.store(true, Ordering::Relaxed);
+    thread.join().map_err(|_| libc::EDEADLK)
+}
+
+/// Opens and closes events of a CPU.
+fn opens(cpu: i32) -> Side {
+    Box::new(move |dice| {
+        let config = [0, 1, 2, 9][dice.below(4) as usize];
+        let _ = call::perf_event_open(&software(config), -1, cpu, None);
+    })
+}
+
+/// Opens and closes groups of events that children of another thread inherit.
+fn inherited(of: Arc<AtomicU32>) -> Side {
+    Box::new(move |dice| {
+        let attributes = software(9).double(40, 2);
+        let thread = of.load(Ordering::Relaxed).cast_signed();
+        if thread == 0 {
+            return crate::sys::yield_now();
+        }
+        let mut events: Vec<OwnedFd> = Vec::new();
+        for _ in 0..=dice.below(6) {
+            let group = if dice.below(2) == 0 { events.first() } else { None };
+            let group = group.map(AsFd::as_fd);
+            events.extend(call::perf_event_open(&attributes, thread, -1, group).ok());
+        }
+        let delay = dice.below(4) * 200;
+        crate::sys::trigger::Stack::new(&[0x1000]).spin(u64::from(delay) + 1);
+        drop(events);
+    })
+}
+
+/// Reads a group while it changes.
+fn group() -> Answer<(Side, Side)> {
+    let attributes = software(9).double(32, 0xf);
+    let leader = Arc::new(call::perf_event_open(&attributes, 0, -1, None)?);
+    let read = leader.clone();
+    let process = i32::try_from(std::process::id()).unwrap_or(0);
+    Ok((
+        Box::new(move |dice| {
+            let mut events = Vec::new();
+            for _ in 0..=dice.below(4) {
+                let group = Some(leader.as_fd());
+                events.extend(call::perf_event_open(&software(9), process, -1, group).ok());
+            }
+        }),
+        Box::new(move |dice| {
+            let mut memory = [0; 64];
+            let _ = call::read_words(read.as_fd(), &mut memory);
+            let request = [super::IOC_ENABLE, super::IOC_DISABLE][dice.below(2) as usize];
+            let _ = call::ioctl(read.as_fd(), request, i64::from(dice.below(2)));
+        }),
+    ))
+}
+
+/// Maps a buffer that another event is told to write to.
+fn buffer() -> Answer<(Side, Side)> {
+    let open = || call::perf_event_open(&software(2).double(16, 1), 0, -1, None);
+    let (a, b) = (Arc::new(open()?), open()?);
+    let other = a.clone();
+    Ok((
+        Box::new(move |dice| {
+            let pages = 1 + (1 << dice.below(3));
+            let _ = Region::map(a.as_fd(), 4096 * pages, dice.below(2) == 0);
+        }),
+        Box::new(move |dice| {
+            let into = if dice.below(3) == 0 { -1 } else { other.as_raw_fd().into() };
+            let _ = call::ioctl(b.as_fd(), super::IOC_SET_OUTPUT, into);
+            if dice.below(4) == 0 {
+                let _ = Region::map(b.as_fd(), 4096 * 2, true);
+            }
+        }),
+    ))
+}
+
+/// Changes elements of one map.
+fn map(stage: &mut Stage<'_>) -> Answer<(Side, Side)> {
+    let kinds = [MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash, MapKind::Queue];
+    let kind = kinds[stage.dice.below(4) as usize];
+    let flags = MapFlags {
+        no_prealloc: kind == MapKind::Hash && stage.dice.below(2) == 0,
+        ..MapFlags::default()
+    };
+    let order = u8::try_from(stage.dice.below(5)).unwrap_or(0);
+    let map = Arc::new(stage.executor.pool.create(kind, flags, order)?);
+    let side = |map: Arc<OwnedFd>| -> Side {
+        Box::new(move |dice| {
+            let key = u64::from(dice.below(12)).to_ne_bytes();
+            let (mut out, value) = ([0; 512], [7; 512]);
+            let attributes = Attributes::default().fd(0, map.as_fd());
+            let _ = match dice.below(6) {
+                0 | 1 => call::bpf(2, attributes.input(8, &key).input(16, &value), 32),
+                2 => call::bpf(3, attributes.input(8, &key), 32),
+                3 => call::bpf(1, attributes.input(8, &key).output(16, &mut out), 32),
+                4 => call::bpf(4, attributes.input(8, &key).output(16, &mut out), 32),
+                _ => call::bpf(21, attributes.input(8, &key).output(16, &mut out), 32),
+            };
+        })
+    };
+    Ok((side(map.clone()), side(map)))
+}
+
+/// Changes mappings of the same pages.
+fn mappings(stage: &mut Stage<'_>) -> (Side, Side) {
+    let files = [stage.executor.files.a.clone(), stage.executor.files.b.clone()];
+    let side = |file: Arc<OwnedFd>| -> Side {
+        Box::new(move |dice| {
+            let stretch = Stretch::yard(dice.below(8) as usize, 1 + dice.below(6) as usize);
+            let _ = match dice.below(8) {
+                0 | 1 => stretch.map(Some(file.as_fd()), 5, libc::MAP_PRIVATE, 1),
+                2 => stretch.map(None, 3, libc::MAP_PRIVATE, 0),
+                3 => stretch.unmap(),
+                4 => stretch.protect([0, 1, 5][dice.below(3) as usize]),
+                5 => stretch.lock(dice.below(2)),
+                6 => stretch.advise(libc::MADV_DONTNEED),
+                _ => stretch.unlock(),
+            };
+        })
+    };
+    let [a, b] = files;
+    (side(a), side(b))
+}

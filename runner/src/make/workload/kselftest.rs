@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! kselftests of the base, static, with the runner's output.
+//!
+//! The kernel's own runner needs rsync, perl, `stdbuf` and more in the guest. So the folder
+//! is built by its own Makefile, and a script of ours runs its tests one after the other
+//! and prints what `kselftest/runner.sh` would: the test's own lines behind `# `, and a
+//! result line from its exit status.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::result::Result as Outcome;
+
+use super::Desk;
+use crate::base::command::{Command, find_program};
+use crate::base::error::{Context, Error, Result};
+use crate::make::compile::{first_errors, our_fault, sandbox};
+use crate::make::source::Tree;
+use crate::make::source::workspace::{copy_tree, link_tree};
+use crate::spec::arch::Arch;
+
+/// Where tests lie in the workload.
+const FOLDER: &str = "kselftest";
+
+/// What Makefiles call for copies on a host without rsync: its options only keep modes and
+/// follow links.
+const RSYNC: &str = "#!/bin/sh
+# Copies as `rsync -a --copy-unsafe-links SOURCE... FOLDER` does.
+for word do
+    shift
+    case $word in -*) ;; *) set -- \"$@\" \"$word\" ;; esac
+done
+exec cp -aL -- \"$@\"
+";
+
+/// Builds the tests of a folder into the workload. The inner error is why they do not
+/// build here, which is a result.
+pub(super) fn build(
+    name: &str,
+    workload: &Path,
+    arch: &Arch,
+    tree: &Tree,
+    desk: &Desk<'_>,
+) -> Result<Outcome<(), String>> {
+    let folder = Path::new("tools/testing/selftests").join(name);
+    if !tree.dir.join(&folder).join("Makefile").is_file() {
+        return Err(Error::bad_input(format!("{} has no kselftest `{name}`", tree.label))
+            .hint("`kselftest:` names folders of tools/testing/selftests"));
+    }
+    let dir =
+        tempfile::tempdir_in(desk.cache.work_dir()?).at_path("write in", desk.cache.root())?;
+    let work = dir.path().canonicalize().at_path("find", dir.path())?;
+    let linux = work.join("linux");
+    link_tree(&tree.dir, &linux, desk.cancel)?;
+    // Some Makefiles write beside their sources, which are hard links to the cache's.
+    let tests = linux.join("tools/testing/selftests");
+    fs::remove_dir_all(&tests).at_path("remove", &tests)?;
+    let from = tree.dir.join("tools/testing/selftests");
+    copy_tree(&from, &tests, &|_| false, desk.cancel)?;
+    let make = Make { work: &work, linux: &linux, arch, desk };
+    make.prepare()?;
+    let headers = work.join("headers");
+    let install = |path: &Path| format!("INSTALL_HDR_PATH={}", path.display());
+    let build = work.join("build");
+    let o = format!("O={}", build.display());
+    let (_, kernel_arch) = make.variables();
+    if let Err(why) =
+        make.run(&linux, &[o, kernel_arch, install(&headers), "headers_install".into()])?
+    {
+        return Ok(Err(format!("headers_install: {why}")));
+    }
+    let out = workload.join(FOLDER).join(name);
+    fs::create_dir_all(&out).at_path("create", &out)?;
+    let out = out.canonicalize().at_path("find", &out)?;
+    let objects = work.join("objects");
+    fs::create_dir_all(&objects).at_path("create", &objects)?;
+    let (cross, kernel_arch) = make.variables();
+    let words = |target: &str| {
+        vec![
+            cross.clone(),
+            kernel_arch.clone(),
+            format!("OUTPUT={}", objects.display()),
+            format!("KHDR_INCLUDES=-isystem {}/include", headers.display()),
+            "USERLDFLAGS=-static".to_owned(),
+            format!("INSTALL_PATH={}", out.display()),
+            format!("COLLECTION={name}"),
+            target.to_owned(),
+        ]
+    };
+    let here = linux.join(&folder);
+    if let Err(why) = make.run(&here, &words("install"))? {
+        return Ok(Err(why));
+    }
+    let listed = make.ask(&here, &words("emit_tests"))?;
+    let tests: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
+        .collect();
+    if tests.is_empty() {
+        return Ok(Err("its Makefile names no tests".to_owned()));
+    }
+    let script = workload.join(format!("kselftest-{}", name.replace('/', "-")));
+    fs::write(&script, runner(name, &tests)).at_path("write", &script)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).at_path("write", &script)?;
+    Ok(Ok(()))
+}
+
+/// The script that runs the tests of a folder.
+fn runner(name: &str, tests: &[&str]) -> String {
+    let quoted: Vec<String> = tests.iter().map(|test| crate::base::command::quote(test)).collect();
+    let (count, tests) = (tests.len(), quoted.join(" "));
+    format!(
+        "#!/bin/sh
+# As tools/testing/selftests/kselftest/runner.sh prints it. Tests may write beside
+# themselves, so they run in a copy.
+cp -a /workload/{FOLDER}/{name} tests && cd tests || exit 1
+echo 'TAP version 13'
+echo '1..{count}'
+number=0
+failed=0
+for test in {tests}; do
+    number=$((number + 1))
+    label=\"selftests: {name}: $test\"
+    echo \"# $label\"
+    {{ ./\"$test\" 2>&1; echo $? > ../status; }} | sed 's/^/# /'
+    read -r status < ../status
+    case $status in
+    0) echo \"ok $number $label\" ;;
+    2) echo \"ok $number $label # XFAIL\" ;;
+    4) echo \"ok $number $label # SKIP\" ;;
+    *) echo \"not ok $number $label # exit=$status\"; failed=1 ;;
+    esac
+done
+exit $failed
+"
+    )
+}
+
+/// make for kselftests, which are part of the base and as trusted as it.
+struct Make<'a> {
+    work: &'a Path,
+    linux: &'a Path,
+    arch: &'a Arch,
+    desk: &'a Desk<'a>,
+}
+
+impl Make<'_> {
+    fn variables(&self) -> (String, String) {
+        let cross = format!("CROSS_COMPILE={}", self.arch.cross_compile());
+        (cross, format!("ARCH={}", self.arch.kernel.arch))
+    }
+
+    /// The folders and stand-ins that it needs.
+    fn prepare(&self) -> Result<()> {
+        let bin = self.work.join("bin");
+        for dir in [&bin, &self.work.join("tmp"), &self.work.join("build")] {
+            fs::create_dir_all(dir).at_path("create", dir)?;
+        }
+        if find_program("rsync").is_none() {
+            let rsync = bin.join("rsync");
+            fs::write(&rsync, RSYNC).at_path("write", &rsync)?;
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(&rsync, mode).at_path("write", &rsync)?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, dir: &Path, words: &[String]) -> Command {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut argv = vec!["make".to_owned(), format!("-j{jobs}"), "-C".into()];
+        argv.push(dir.display().to_string());
+        argv.extend(words.iter().cloned());
+        let mut argv = sandbox::leash(argv, self.desk.cancel).into_iter();
+        let path = std::env::var("PATH").unwrap_or_default();
+        Command::new(argv.next().unwrap_or_default())
+            .args(argv)
+            .cwd(self.linux)
+            .only_env([
+                ("PATH".to_owned(), format!("{}:{path}", self.work.join("bin").display())),
+                ("HOME".to_owned(), self.work.display().to_string()),
+                ("LC_ALL".to_owned(), "C".to_owned()),
+                ("TMPDIR".to_owned(), self.work.join("tmp").display().to_string()),
+            ])
+            .log(&self.work.join("make.log"))
+            .timeout(std::time::Duration::from_secs(30 * 60))
+    }
+
+    /// Runs make; the inner error is what it says.
+    fn run(&self, dir: &Path, words: &[String]) -> Result<Outcome<(), String>> {
+        let finished = self.command(dir, words).run(self.desk.cancel)?;
+        if finished.success() {
+            return Ok(Ok(()));
+        }
+        let log = self.work.join("make.log");
+        let said = String::from_utf8_lossy(&fs::read(&log).at_path("read", &log)?).into_owned();
+        match our_fault(&finished, &said) {
+            Some(why) => Err(Error::failure(format!("building kselftests failed: {why}"))
+                .hint("free memory or disk space (`bakeoff cache`)")),
+            None => Ok(Err(first_errors(&said).replace('\n', "; "))),
+        }
+    }
+
+    /// Runs make for what it prints.
+    fn ask(&self, dir: &Path, words: &[String]) -> Result<String> {
+        let words: Vec<String> =
+            ["-s".to_owned()].into_iter().chain(words.iter().cloned()).collect();
+        self.run(dir, &words)?.map_err(Error::failure)?;
+        let log = self.work.join("make.log");
+        Ok(String::from_utf8_lossy(&fs::read(&log).at_path("read", &log)?).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The script prints what the kernel's own runner does.
+    #[test]
+    fn the_script_prints_ktap() {
+        let dir = tempfile::tempdir().unwrap();
+        let tests = dir.path().join("tests");
+        fs::create_dir(&tests).unwrap();
+        for (name, body) in [
+            ("good", "echo TAP version 13; echo 1..1; echo ok 1 a"),
+            ("bad", "exit 1"),
+            ("no", "exit 4"),
+        ] {
+            let test = tests.join(name);
+            fs::write(&test, format!("#!/bin/sh\n{body}\n")).unwrap();
+            fs::set_permissions(&test, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let script = runner("futex", &["good", "bad", "no"]);
+        let script = script.replace("cp -a /workload/kselftest/futex tests &&", "");
+        let ran = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(ran.stdout).unwrap(),
+            "TAP version 13\n1..3\n# selftests: futex: good\n# TAP version 13\n# 1..1\n# ok 1 a\n\
+             ok 1 selftests: futex: good\n# selftests: futex: bad\n\
+             not ok 2 selftests: futex: bad # exit=1\n# selftests: futex: no\n\
+             ok 3 selftests: futex: no # SKIP\n"
+        );
+        assert_eq!(ran.status.code(), Some(1));
+    }
+
+    /// The stand-in for rsync copies what Makefiles have it copy.
+    #[test]
+    fn the_stand_in_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        let rsync = dir.path().join("rsync");
+        fs::write(&rsync, RSYNC).unwrap();
+        fs::write(dir.path().join("a b"), "1").unwrap();
+        fs::create_dir(dir.path().join("to")).unwrap();
+        let ran = std::process::Command::new("sh")
+            .arg(&rsync)
+            .args(["-a", "--copy-unsafe-links", "a b", "to/"])
+            .current_dir(dir.path())
+            .status()
+            .unwrap();
+        assert!(ran.success() && dir.path().join("to/a b").is_file());
+    }
+}
