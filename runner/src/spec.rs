@@ -12,7 +12,9 @@ pub mod guest;
 mod known;
 pub mod plan;
 mod raw;
+pub mod reference;
 mod resolve;
+pub mod schema;
 
 use std::collections::BTreeMap;
 use std::fmt;

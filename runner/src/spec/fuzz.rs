@@ -23,7 +23,7 @@ pub enum When {
     Asked,
 }
 
-/// The section as it is written.
+/// Fuzzing: a campaign on the reference, then its corpus replayed on every candidate.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(rename = "Fuzz")]

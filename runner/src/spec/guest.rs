@@ -143,7 +143,7 @@ impl MachineSpec {
         for key in self.kconfig.keys() {
             if key != ALL && !words.contains(key) {
                 let known = words.iter().map(String::as_str).chain([ALL]);
-                let near = super::did_you_mean(key, known);
+                let near = crate::base::words::did_you_mean(key, known);
                 return Err(format!("`kconfig` has `{key}`, no architecture or profile; {near}"));
             }
         }
