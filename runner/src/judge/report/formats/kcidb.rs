@@ -10,7 +10,7 @@ use super::{State, cell_of, checks, hash, line, pretty, slug, stages};
 use crate::base::error::Result;
 use crate::judge::report::Report;
 use crate::judge::row::{Place, SplatReading};
-use crate::spec::word;
+use crate::base::words::word;
 
 const ORIGIN: &str = "bakeoff";
 
