@@ -259,6 +259,7 @@ mod tests {
             boot: "0-000".into(),
             seed: 7,
             steps: Vec::new(),
+            visits: Vec::new(),
         };
         let binaries = GuestBinaries::of(b"\x7fELF".to_vec(), "test");
         let write = |name: &str| {

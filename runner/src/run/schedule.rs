@@ -256,9 +256,8 @@ mod tests {
     /// A kernel that floods is known for it after four boots.
     #[test]
     fn floods_are_known_after_four_boots() {
-        let flood = |step| {
-            boot(BootEnd::Flood { title: "W".into(), count: 300 }, vec![visit(step, None)])
-        };
+        let flood =
+            |step| boot(BootEnd::Flood { title: "W".into(), count: 300 }, vec![visit(step, None)]);
         let wanted = targets(&[(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)]);
         let boots: Vec<_> = [0, 1, 2, 3].map(flood).into();
         assert_eq!(next_boot(&wanted, &boots[..3]), Some(vec![3, 4]));

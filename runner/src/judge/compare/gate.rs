@@ -7,12 +7,12 @@ use bakeoff_fuzz::stats::upper_bound;
 
 use super::words::{Round, counted, percent};
 use super::{Comparison, Subject};
+use crate::base::words::word;
 use crate::judge::row::{
     CellEnd, GateRow, GateState, MeasureRow, Place, PredictionRow, SplatReading, ValueKind,
     Verdict, VerdictRow, WrongReading,
 };
 use crate::spec::plan::selects;
-use crate::base::words::word;
 use crate::spec::{Gate, Role};
 
 /// The spec's gates, asked of every contender that could exist.

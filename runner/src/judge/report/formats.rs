@@ -22,10 +22,11 @@ use sha2::{Digest, Sha256};
 
 use super::Report;
 use crate::base::error::{Context, Result};
+use crate::base::words::word;
 use crate::judge::row::{
     CellEnd, CellRow, ClaimReading, ClaimRow, GateState, Place, SplatReading, Verdict, WrongReading,
 };
-use crate::spec::{Role, word};
+use crate::spec::Role;
 
 /// How one check of a contender ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

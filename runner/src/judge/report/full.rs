@@ -3,15 +3,15 @@
 
 use indexmap::IndexMap;
 
+use super::fuzz;
 use super::words::{
-    View, against, calls, difference, direction, interval, measured, number, of, value,
+    View, against, calls, difference, direction, interval, mark, measured, number, of, value,
     wrong_word,
 };
-use super::fuzz;
+use crate::base::words::word;
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::count;
 use crate::judge::row::{CellRow, ClaimRow, GateState, MissingBounds, Place};
-use crate::base::words::word;
 
 /// A table. Without heads, a list.
 #[derive(Default)]
@@ -40,8 +40,7 @@ fn table(title: &str, note: &str, heads: &[&'static str]) -> Table {
 
 /// All of them that have rows.
 pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
-    let mut all = vec![
-        verdicts(view)];
+    let mut all = vec![verdicts(view)];
     all.extend(claims(view));
     all.extend([claim_remarks(view), claim_conditions(view)]);
     all.extend(measures(view));
@@ -65,7 +64,10 @@ fn verdicts(view: &View<'_>) -> Table {
     for row in &view.report.verdicts {
         let verdict = if row.declared { "not portable".into() } else { word(row.verdict) };
         let because = row.because.join("; ");
-        all.add(&row.place, vec![row.place.candidate.clone(), view.at(&row.place), verdict, because]);
+        all.add(
+            &row.place,
+            vec![row.place.candidate.clone(), view.at(&row.place), verdict, because],
+        );
     }
     all
 }
@@ -73,11 +75,12 @@ fn verdicts(view: &View<'_>) -> Table {
 /// A table for each claim.
 fn claims(view: &View<'_>) -> Vec<Table> {
     let note = format!(
-        "Differences from {}; the intervals of all claims hold together with {:.0}%.",
+        "Differences from {}; the intervals of all claims hold together with {:.0}%. + gains, \
+         = no worse, ~ loses less than the margin, ? not decided, - loses, x not measured.",
         view.reference(),
         100.0 * view.report.run.confidence
     );
-    let heads = ["candidate", "on", ">value", "differs", "interval", ">visits", "reading"];
+    let heads = ["candidate", "on", ">value", "differs", "interval", ">visits"];
     let mut all = Vec::new();
     for info in &view.report.run.claims {
         let title = format!("Claim {}: {} (margin {})", info.name, info.question, info.margin);
@@ -90,10 +93,9 @@ fn claims(view: &View<'_>) -> Vec<Table> {
                     row.place.candidate.clone(),
                     view.at(&row.place),
                     value(row.kind, &row.unit, row.value),
-                    difference(row),
+                    format!("{} {}", if own { "" } else { mark(row.reading).0 }, difference(row)),
                     interval(row),
                     row.visits.to_string(),
-                    if own { "-".into() } else { word(row.reading) },
                 ],
             );
         }
@@ -107,7 +109,8 @@ fn claim_remarks(view: &View<'_>) -> Table {
     for row in &view.report.claims {
         let words = aside(row);
         if !words.is_empty() {
-            let whose = format!("{}, {} on {}", row.claim, row.place.candidate, view.at(&row.place));
+            let whose =
+                format!("{}, {} on {}", row.claim, row.place.candidate, view.at(&row.place));
             all.add(&row.place, vec![whose, words.join("; ")]);
         }
     }
@@ -159,9 +162,9 @@ fn measures(view: &View<'_>) -> Vec<Table> {
     let heads = ["candidate", "on", ">calls", ">visits", "measured"];
     let mut all: IndexMap<(&str, &str), Table> = IndexMap::new();
     for row in &view.report.measures {
-        let part = all.entry((&row.condition, &row.means)).or_insert_with(|| {
-            table(&format!("{}: {}", row.condition, row.means), note, &heads)
-        });
+        let part = all
+            .entry((&row.condition, &row.means))
+            .or_insert_with(|| table(&format!("{}: {}", row.condition, row.means), note, &heads));
         part.add(
             &row.place,
             vec![
@@ -195,12 +198,14 @@ fn causes(view: &View<'_>) -> Table {
 
 /// A table for each condition.
 fn wrong(view: &View<'_>) -> Vec<Table> {
-    let note = "Expected: at the negative control's rate. Fewer than three, and zero shows nothing.";
+    let note =
+        "Expected: at the negative control's rate. Fewer than three, and zero shows nothing.";
     let heads = ["candidate", "on", ">wrong", ">of", ">expected", "reading"];
     let mut all: IndexMap<(&str, &str), Table> = IndexMap::new();
     for row in &view.report.wrong {
         let causes = row.causes.iter().map(|(why, n)| format!("; {why} {}", count(*n)));
-        let seen = if row.wrong > 0 { format!(", in {} boots", of(row.seen)) } else { String::new() };
+        let seen =
+            if row.wrong > 0 { format!(", in {} boots", of(row.seen)) } else { String::new() };
         let part = all.entry((&row.condition, &row.means)).or_insert_with(|| {
             table(&format!("Never wrong: {}, {}", row.condition, row.means), note, &heads)
         });
@@ -268,7 +273,8 @@ fn cells(view: &View<'_>) -> Table {
         let CellRow { place, role: _, end, note, boots, seconds, objects } = row;
         let made = match (seconds.make, seconds.cached) {
             (Some(make), _) => {
-                let objects = objects.map_or_else(String::new, |n| format!(", {} objects", count(n)));
+                let objects =
+                    objects.map_or_else(String::new, |n| format!(", {} objects", count(n)));
                 format!("made in {make:.0} s{objects}")
             }
             (None, Some(cached)) => format!("cached, {cached:.0} s when made"),

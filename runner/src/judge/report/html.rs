@@ -195,11 +195,36 @@ fn pictures(view: &View<'_>) -> Markup {
     let legend = charts::legend(view);
     let none = html! {};
     let shown = [
-        ("Claims", "Each interval of all that hold together; shaded: losses within the margin.", &none, charts::forests(view)),
-        ("Value against load", "One line a candidate; dots are visits; dashed: what the load leaves.", &legend, charts::loads(view)),
-        ("Against a parameter", "Of a share what is lost; both axes logarithmic.", &legend, charts::parameters(view)),
-        ("Wrong answers", "Outlined: as many as the negative control's rate would give.", &none, charts::wrongs(view)),
-        ("Why calls fail", "Part of all calls of a claim, by cause.", &charts::cause_legend(&cause_names), causes),
+        (
+            "Claims",
+            "Each interval of all that hold together; shaded: losses within the margin.",
+            &none,
+            charts::forests(view),
+        ),
+        (
+            "Value against load",
+            "One line a candidate; dots are visits; dashed: what the load leaves.",
+            &legend,
+            charts::loads(view),
+        ),
+        (
+            "Against a parameter",
+            "Of a share what is lost; both axes logarithmic.",
+            &legend,
+            charts::parameters(view),
+        ),
+        (
+            "Wrong answers",
+            "Outlined: as many as the negative control's rate would give.",
+            &none,
+            charts::wrongs(view),
+        ),
+        (
+            "Why calls fail",
+            "Part of all calls of a claim, by cause.",
+            &charts::cause_legend(&cause_names),
+            causes,
+        ),
         ("Visits in time order", "Does anything drift?", &legend, charts::drifts(view)),
     ];
     html! { @for (title, note, legend, panels) in shown {

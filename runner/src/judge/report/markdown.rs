@@ -63,7 +63,8 @@ pub(super) fn capital(title: &str) -> String {
 
 fn items(out: &mut String, items: &[Item]) {
     for Item { label, text } in items {
-        let label = if label.is_empty() { String::new() } else { format!("**{}**: ", escape(label)) };
+        let label =
+            if label.is_empty() { String::new() } else { format!("**{}**: ", escape(label)) };
         out.push_str(&format!("- {label}{}\n", escape(text)));
     }
     if !items.is_empty() {

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use super::words::{View, difference, gravity, mark, value};
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::count;
-use crate::judge::row::{CellEnd, ClaimReading, ClaimRow, ControlSplat, SplatReading, WrongReading};
+use crate::judge::row::{
+    CellEnd, ClaimReading, ClaimRow, ControlSplat, SplatReading, WrongReading,
+};
 use crate::spec::Role;
 
 /// The matrix.
@@ -115,7 +117,11 @@ impl<'a> Matrix<'a> {
     /// Leaves these columns out.
     pub(super) fn without_columns(&mut self, left_out: &BTreeSet<usize>) {
         fn kept<T>(all: Vec<T>, left_out: &BTreeSet<usize>) -> Vec<T> {
-            all.into_iter().enumerate().filter(|(n, _)| !left_out.contains(n)).map(|p| p.1).collect()
+            all.into_iter()
+                .enumerate()
+                .filter(|(n, _)| !left_out.contains(n))
+                .map(|p| p.1)
+                .collect()
         }
         self.columns = kept(std::mem::take(&mut self.columns), left_out);
         for line in &mut self.lines {
@@ -146,16 +152,16 @@ fn line<'a>(
         (0, once) => format!("{once}?"),
         (new, _) => new.to_string(),
     };
-    let cells = view.report.cells.iter().filter(|c| {
-        c.place.candidate == candidate && c.place.base == at.0 && c.place.arch == at.1
-    });
+    let cells =
+        view.report.cells.iter().filter(|c| {
+            c.place.candidate == candidate && c.place.base == at.0 && c.place.arch == at.1
+        });
     let ends: Vec<CellEnd> = cells.map(|cell| cell.end).collect();
     // A kernel that ran and then died has numbers of its own.
     let died = ends.iter().find(|end| matches!(end, CellEnd::Panicked | CellEnd::Hung));
     let new = died.map_or(new, |end| verdict_words(*end).to_owned());
-    let ran = ends.iter().any(|end| {
-        matches!(end, CellEnd::Ran | CellEnd::Panicked | CellEnd::Hung)
-    });
+    let ran =
+        ends.iter().any(|end| matches!(end, CellEnd::Ran | CellEnd::Panicked | CellEnd::Hung));
     let ended = ends.first().filter(|_| !ran).map(|end| verdict_words(*end).to_owned());
     Line {
         candidate,

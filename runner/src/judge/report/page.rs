@@ -8,14 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Report;
 use super::matrix::Matrix;
-use super::words::{
-    View, add, against, gravity, interval, mark, of, size, unit_of, wrong_count,
-};
+use super::words::{View, add, against, gravity, interval, mark, of, size, unit_of, wrong_count};
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
-    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, Verdict, WrongReading,
-    SplatRow, WrongRow,
+    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, SplatRow,
+    Verdict, WrongReading, WrongRow,
 };
 use crate::spec::Role;
 
@@ -26,8 +24,8 @@ pub(super) struct Squeeze {
     items: usize,
     /// Sentences on a candidate.
     sentences: usize,
-    /// Which files a candidate touches.
-    touches: bool,
+    /// Which files a candidate touches, when it was measured, splats that blame nobody.
+    asides: bool,
     /// Characters of a claim's question; 0: the questions go.
     question: usize,
     /// Candidates that are ok are named together.
@@ -47,7 +45,7 @@ pub(super) struct Squeeze {
 const ALL: Squeeze = Squeeze {
     items: 5,
     sentences: 6,
-    touches: true,
+    asides: true,
     question: MOST,
     ok_together: false,
     fold_columns: false,
@@ -56,12 +54,12 @@ const ALL: Squeeze = Squeeze {
     lines: usize::MAX,
     columns: usize::MAX,
 };
-/// Lists and sentences are short, all claims and candidates are there.
-const SHORT: Squeeze = Squeeze { items: 2, sentences: 3, touches: false, question: 40, ..ALL };
+/// Lists and sentences are short; all claims and candidates are there.
+const SHORT: Squeeze = Squeeze { items: 2, sentences: 1, asides: false, ..ALL };
 /// What is as it should be is named, not shown.
 const FOLDED: Squeeze = Squeeze {
     items: 1,
-    sentences: 2,
+    question: 46,
     ok_together: true,
     fold_columns: true,
     fold_lines: true,
@@ -69,25 +67,26 @@ const FOLDED: Squeeze = Squeeze {
 };
 
 /// From everything to what is always there, in the order in which things go.
-pub(super) const SQUEEZES: [Squeeze; 11] = [
+pub(super) const SQUEEZES: [Squeeze; 12] = [
     ALL,
     Squeeze { items: 3, ..ALL },
     Squeeze { items: 2, ..ALL },
-    Squeeze { items: 2, touches: false, ..ALL },
-    Squeeze { question: MOST, ..SHORT },
+    Squeeze { sentences: 3, ..SHORT },
+    Squeeze { sentences: 2, ..SHORT },
     SHORT,
-    Squeeze { ok_together: true, items: 1, sentences: 2, ..SHORT },
+    Squeeze { items: 1, ..SHORT },
+    Squeeze { items: 1, ok_together: true, question: 46, ..SHORT },
     FOLDED,
     Squeeze { candidates: 6, question: 0, columns: 8, ..FOLDED },
-    Squeeze { candidates: 4, question: 0, columns: 6, lines: 12, sentences: 1, ..FOLDED },
-    Squeeze { candidates: 2, question: 0, columns: 3, lines: 12, sentences: 1, ..FOLDED },
+    Squeeze { candidates: 4, question: 0, columns: 6, lines: 12, ..FOLDED },
+    Squeeze { candidates: 2, question: 0, columns: 3, lines: 12, ..FOLDED },
 ];
 
 /// The longest piece of foreign text on the page.
 const MOST: usize = 160;
 
 /// Where all of it can be looked up.
-const EVIDENCE: &str = "RUN/report.html, RUN/report.json; tables: bakeoff report RUN --full";
+const EVIDENCE: &str = "RUN/report.html, RUN/report.json; bakeoff report RUN --full";
 
 /// Something with a name in front.
 pub(super) struct Item {
@@ -144,9 +143,17 @@ impl<'a> Page<'a> {
         ];
         parts.retain(|part| !part.items.is_empty());
         Page {
-            interim: report.run.interim.as_ref().map(|why| format!("INTERIM: {}.", plain(why, MOST))),
-            title: format!("{}: {}", plain(&report.run.bakeoff, MOST), plain(&report.run.title, MOST)),
-            head: head(report),
+            interim: report
+                .run
+                .interim
+                .as_ref()
+                .map(|why| format!("INTERIM: {}.", plain(why, MOST))),
+            title: format!(
+                "{}: {}",
+                plain(&report.run.bakeoff, MOST),
+                plain(&report.run.title, MOST)
+            ),
+            head: head(report, squeeze),
             question: report.run.thread.as_ref().map(|thread| {
                 let asked = thread.question.as_ref();
                 asked.map_or_else(|| format!("\"{}\"", thread.subject), Clone::clone)
@@ -216,9 +223,8 @@ fn shorten(names: &[String], most: usize) -> String {
 fn program(line: &str) -> String {
     let name = line.split_whitespace().next().unwrap_or_default();
     let outside = line.split(['(', ')']).step_by(2).collect::<Vec<_>>().join(" ");
-    let version = outside
-        .split_whitespace()
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let version =
+        outside.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     plain(&format!("{name} {}", version.unwrap_or_default()), 40).trim_end().to_owned()
 }
 
@@ -239,25 +245,27 @@ fn shared(map: &BTreeMap<String, String>, tell: impl Fn(&str) -> String) -> Stri
     by_value.iter().map(tell).collect::<Vec<_>>().join(", ")
 }
 
-fn head(report: &Report) -> Vec<String> {
+fn head(report: &Report, squeeze: &Squeeze) -> Vec<String> {
     let run = &report.run;
     let environment = &report.environment;
     let bases: Vec<String> = run.bases.values().map(|base| plain(base, 80)).collect();
     let mut first = vec![list(&bases), list(&run.architectures)];
     let accel = |text: &str| text.to_uppercase();
-    let machine = format!("{} {}", shared(&environment.qemu, program), shared(&environment.accel, accel));
+    let machine =
+        format!("{} {}", shared(&environment.qemu, program), shared(&environment.accel, accel));
     first.push(machine.trim().to_owned());
     first.push(shared(&environment.compiler, program));
     first.push(format!("seed {}", run.seed));
     first.retain(|part| !part.is_empty());
     let begun = run.started.split('T').next().unwrap_or_default();
     let visits = counted(run.visits, "visit");
-    let mut all = vec![
-        format!("{}.", first.join("; ")),
-        format!("{}: {visits} in {:.0} minutes of boots.", plain(begun, 40), run.boot_minutes),
-    ];
+    let mut all = vec![format!("{}.", first.join("; "))];
+    if squeeze.asides {
+        let begun = plain(begun, 40);
+        all.push(format!("{begun}: {visits} in {:.0} minutes of boots.", run.boot_minutes));
+    }
     if environment.accel.values().any(|accel| accel == "tcg") {
-        all.push("Emulated: patches compare, no number is that of real hardware.".into());
+        all.push("Emulated: this compares patches; the numbers are not a real machine's.".into());
     }
     all
 }
@@ -536,9 +544,10 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
         }
     }
     all.extend(words.iter().map(|(word, at)| format!("{word}{}", view.on(at))));
-    for (reading, word) in
-        [(ClaimReading::Open, "is not decided in"), (ClaimReading::NotReached, "is not measured in")]
-    {
+    for (reading, word) in [
+        (ClaimReading::Open, "is not decided in"),
+        (ClaimReading::NotReached, "is not measured in"),
+    ] {
         for (claim, rows) in by_claim(view, name, reading) {
             let mut at = Vec::new();
             rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
@@ -631,8 +640,8 @@ fn sentences(view: &View<'_>, name: &str, squeeze: &Squeeze) -> Vec<String> {
             .collect();
         let everything = lost.is_empty() && gained.is_empty() && little.is_empty();
         let asked = view.report.run.claims.len();
-        let whole = same.len() == asked
-            && same.iter().all(|(_, rows)| rows.len() >= view.targets.len());
+        let whole =
+            same.len() == asked && same.iter().all(|(_, rows)| rows.len() >= view.targets.len());
         if everything && whole && asked > 1 {
             all.push("No worse in anything asked.".into());
         } else {
@@ -644,7 +653,7 @@ fn sentences(view: &View<'_>, name: &str, squeeze: &Squeeze) -> Vec<String> {
     }
     all.truncate(squeeze.sentences);
     let info = view.report.run.candidates.iter().find(|c| c.name == name);
-    if let Some(info) = info.filter(|info| squeeze.touches && !info.touches.is_empty()) {
+    if let Some(info) = info.filter(|info| squeeze.asides && !info.touches.is_empty()) {
         let files: Vec<String> = info
             .touches
             .iter()
@@ -704,7 +713,7 @@ fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Part {
     }
     if !hidden.is_empty() {
         let hidden = shorten(&hidden, squeeze.items);
-        items.push(item("not shown:", format!("{hidden}; {negative} hardly errs there.")));
+        items.push(item("not shown:", format!("{hidden}: too few expected.")));
     }
     let note = if expects { format!("expected: at the rate of {negative}") } else { String::new() };
     Part { title: "WRONG ANSWERS", note, items }
@@ -771,7 +780,7 @@ fn splats(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     }
     let all = told.into_iter().map(|(text, rows)| item(whose(view, &rows), format!("{text}.")));
     let mut all = at_most(all.collect(), squeeze.items, "splat");
-    for (why, titles) in quiet {
+    for (why, titles) in quiet.into_iter().filter(|_| squeeze.asides) {
         let titles: Vec<String> = titles.into_iter().map(|title| plain(title, 80)).collect();
         all.push(item(why, format!("{}.", shorten(&titles, squeeze.items.min(2)))));
     }
@@ -817,7 +826,8 @@ fn controls(view: &View<'_>) -> Vec<Item> {
         let own: Vec<&SplatRow> = rows
             .filter(|r| r.place.candidate == name && r.reading == SplatReading::Control)
             .collect();
-        let (mut titles, mut at, mut boots, mut times) = (Vec::new(), Vec::new(), KOfN::default(), 0);
+        let (mut titles, mut at, mut boots, mut times) =
+            (Vec::new(), Vec::new(), KOfN::default(), 0);
         for row in &own {
             add(&mut titles, plain(&row.title, 80));
             add(&mut at, view.at(&row.place));
@@ -858,7 +868,7 @@ fn controls(view: &View<'_>) -> Vec<Item> {
 
 /// How many stand how: `5 confirmed and 1 refuted`.
 fn states(states: impl Iterator<Item = GateState> + Clone, words: [&str; 3]) -> String {
-    let each = [GateState::Passed, GateState::Failed, GateState::Undecided];
+    let each = [GateState::Passed, GateState::Undecided, GateState::Failed];
     let told = each.iter().zip(words).filter_map(|(state, word)| {
         let times = states.clone().filter(|known| known == state).count();
         (times > 0).then(|| format!("{times} {word}"))
@@ -871,7 +881,7 @@ fn gates(report: &Report) -> Vec<Item> {
         return Vec::new();
     }
     let all = report.gates.iter().map(|row| row.state);
-    vec![item("", format!("{}.", states(all, ["passed", "failed", "undecided"])))]
+    vec![item("", format!("{}.", states(all, ["passed", "undecided", "failed"])))]
 }
 
 fn predictions(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
@@ -886,7 +896,7 @@ fn predictions(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
     let refuted = if refuted.is_empty() {
         String::new()
     } else {
-        format!(" Refuted: {}.", shorten(&refuted, squeeze.items.min(2)))
+        format!(": {}", shorten(&refuted, squeeze.items.min(2)))
     };
     let amended = report.predictions.iter().filter(|row| row.amended.is_some()).count();
     let amended = if amended > 0 {
@@ -894,8 +904,8 @@ fn predictions(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
     } else {
         String::new()
     };
-    let told = states(all, ["confirmed", "refuted", "undecided"]);
-    vec![item("", format!("{told}.{refuted}{amended}"))]
+    let told = states(all, ["confirmed", "undecided", "refuted"]);
+    vec![item("", format!("{told}{refuted}.{amended}"))]
 }
 
 /// What was not tested, the same reasons together.
@@ -922,15 +932,19 @@ fn not_answered(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
             None => told.push((reason, vec![what])),
         }
     }
-    let mut all: Vec<Item> = told
+    let more = told.len().saturating_sub(squeeze.items);
+    let mut parts: Vec<String> = told
         .into_iter()
-        .map(|(reason, whats)| item("", format!("{}: {reason}.", shorten(&whats, squeeze.items.min(3)))))
+        .take(squeeze.items)
+        .map(|(reason, whats)| format!("{}: {reason}", shorten(&whats, squeeze.items.min(3))))
         .collect();
-    all = at_most(all, squeeze.items, "reason");
-    if hidden > 0 && squeeze.items > 1 {
-        all.push(item("", format!("{} of single kernels: see --full.", counted(hidden, "gap"))));
+    if more > 0 {
+        parts.push(format!("{} more", counted(more as u64, "reason")));
     }
-    all
+    if hidden > 0 && squeeze.items > 1 {
+        parts.push(format!("{} of single kernels", counted(hidden, "gap")));
+    }
+    if parts.is_empty() { Vec::new() } else { vec![item("", format!("{}.", parts.join("; ")))] }
 }
 
 /// What would decide the open claims, in minutes, with the command.
@@ -943,11 +957,8 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
         return Vec::new();
     }
     let minutes: f64 = open.iter().filter_map(|row| row.to_decide).map(|d| d.minutes).sum();
-    let takes = if minutes > 0.0 {
-        format!(", at most {} min", minutes.ceil())
-    } else {
-        String::new()
-    };
+    let takes =
+        if minutes > 0.0 { format!(", at most {} min", minutes.ceil()) } else { String::new() };
     let number = counted(open.len() as u64, "open claim");
     let mut all = vec![item("", format!("{number}: bakeoff resume RUN --decide{takes}."))];
     let each: Vec<Item> = open

@@ -120,13 +120,14 @@ fn columns(matrix: &Matrix<'_>) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
     let mut column = head("new", "splats");
     column.extend(matrix.lines.iter().map(|line| line.new.clone()));
     front.push(column);
-    let claims = matrix.columns.iter().enumerate().map(|(at, name)| {
-        let mut column = head("", &plain(name, CLAIM));
-        column.extend(matrix.lines.iter().map(|line| {
-            line.cells.get(at).map(super::matrix::Cell::words).unwrap_or_default()
-        }));
-        column
-    });
+    let claims =
+        matrix.columns.iter().enumerate().map(|(at, name)| {
+            let mut column = head("", &plain(name, CLAIM));
+            column.extend(matrix.lines.iter().map(|line| {
+                line.cells.get(at).map(super::matrix::Cell::words).unwrap_or_default()
+            }));
+            column
+        });
     (front, claims.collect())
 }
 
@@ -139,7 +140,11 @@ fn matrix(matrix: &Matrix<'_>) -> String {
     let mut names = vec![String::new(), String::new()];
     let mut last = "";
     for line in &matrix.lines {
-        names.push(if line.candidate == last { String::new() } else { plain(line.candidate, CANDIDATE) });
+        names.push(if line.candidate == last {
+            String::new()
+        } else {
+            plain(line.candidate, CANDIDATE)
+        });
         last = line.candidate;
     }
     let mut targets = vec![String::new(), String::new()];

@@ -184,9 +184,9 @@ mod tests {
     #[test]
     fn others_need_none() {
         let mut step = workload().steps.remove(0);
-        step.period_us = Some(2000);
+        step.params.insert("period-us".into(), 2000.into());
         assert_eq!(period_of(&step, NmiMethod::Qmp), None);
-        step.context = ProbeContext::Nmi;
+        step.params.insert("context".into(), "nmi".into());
         assert_eq!(period_of(&step, NmiMethod::Qmp), Some(Duration::from_millis(2)));
         assert_eq!(period_of(&step, NmiMethod::Pmu), None);
     }

@@ -15,9 +15,9 @@ use super::protocol::tests::{lines, records, workload};
 use super::*;
 use crate::base::error::Kind;
 use crate::machine::accel::Accel;
-use crate::run::schedule::next_boot;
+use crate::run::schedule::{Target, next_boot};
 use crate::run::watch::Watch;
-use crate::spec::plan::{CellId, Planned};
+use crate::spec::plan::CellId;
 use fake_qemu::{SCENES, Scene};
 
 const SOON: Duration = Duration::from_millis(400);
@@ -143,7 +143,7 @@ fn good_boot_is_complete() {
     let run = trial.play(Scene::Good).unwrap();
     trial.check_traces(true);
     assert_eq!(run.end.end, BootEnd::Ran);
-    assert_eq!((run.end.asked, run.end.done, run.end.records), (vec![4], vec![4], 7));
+    assert_eq!((run.end.asked, run.end.done, run.end.records), (vec![4], vec![0], 7));
     assert!(run.end.hello_seconds.unwrap() <= run.end.seconds);
     assert_eq!(run.hello.unwrap().release, "6.12.0");
     assert_eq!(fs::read(trial.store.records(&trial.id)).unwrap(), lines(&records()));
@@ -234,8 +234,7 @@ fn a_step_given_up_after_a_stall_is_a_hang() {
         assert!(report.title.contains("stall"), "{report:?}");
         let (boot, problems) = crate::see::assemble::observe_boot(&trial.store, &trial.id).unwrap();
         assert_eq!(problems, [""; 0]);
-        assert_eq!((boot.begun, boot.blocks.len()), (vec![4], 1));
-        assert!(boot.steps.is_empty(), "{:?}", boot.steps);
+        assert_eq!((boot.died_in(), boot.visits.len(), boot.blocks().count()), (Some(4), 1, 1));
     }
 }
 
@@ -246,7 +245,7 @@ fn records_after_a_report_are_progress() {
     let mut trial = Trial::new();
     trial.limits.after_report = SOON * 6;
     let run = trial.watched(Scene::Recovers).unwrap();
-    assert_eq!((run.end.end, run.end.done), (BootEnd::Ran, vec![4]));
+    assert_eq!((run.end.end, run.end.done), (BootEnd::Ran, vec![0]));
     let trial = Trial::new();
     assert_eq!(trial.watched(Scene::OopsInStep).unwrap().end.end, BootEnd::Ran);
 }
@@ -257,16 +256,15 @@ fn a_step_that_hangs_twice_is_left() {
     let mut trial = Trial::new();
     trial.limits.printing = SOON;
     trial.limits.after_report = SOON;
-    let planned: Vec<Planned> = workload().steps.into_iter().map(Planned::from).collect();
+    let targets = [Target { step: 4, visits: 1, own_boot: false }];
     let mut boots = Vec::new();
-    while let Some(asked) = next_boot(&planned, &boots) {
+    while let Some(asked) = next_boot(&targets, &boots) {
         assert_eq!(asked, [4]);
         trial.id.name = format!("0-{:03}", boots.len());
         let arch = fake_qemu::arch(Scene::Stuck, trial.dir.path());
         let order = Exercise {
             store: &trial.store,
             id: &trial.id,
-            round: 0,
             machine: Machine::new(&arch, Accel::Tcg, 2),
             kernel: &trial.dir.path().join("vmlinux"),
             binaries: &GuestBinaries::of(b"agent".to_vec(), "test"),
@@ -279,7 +277,7 @@ fn a_step_that_hangs_twice_is_left() {
     assert_eq!(boots.len(), 2);
     for boot in &boots {
         assert!(matches!(boot.end, BootEnd::Hung { step: Some(4), .. }), "{:?}", boot.end);
-        assert_eq!(boot.blocks.len(), 1, "what was taken stays");
+        assert_eq!(boot.blocks().count(), 1, "what was taken stays");
     }
 }
 
@@ -358,7 +356,7 @@ fn a_killed_qemu_costs_only_its_boot() {
     let trial = Trial::new();
     let run = trial.play(Scene::KilledOnce).unwrap();
     trial.check_traces(true);
-    assert_eq!((run.end.end, run.end.done, run.end.records), (BootEnd::Ran, vec![4], 7));
+    assert_eq!((run.end.end, run.end.done, run.end.records), (BootEnd::Ran, vec![0], 7));
     assert_eq!(fake_qemu::boots(trial.dir.path()), 2);
     // Three more times, and then it is an error that names the boot.
     let trial = Trial::new();
@@ -428,7 +426,7 @@ fn finished_steps_of_a_lost_boot_are_kept() {
     assert_eq!(fake_qemu::boots(trial.dir.path()), 2);
     let BootEnd::Lost { reason, console_offset } = &run.end.end else { panic!("{:?}", run.end) };
     assert!(reason.contains("no longer in memory (there is 0f instead)"), "{reason}");
-    assert_eq!(run.end.done, [4]);
+    assert_eq!(run.end.done, [0]);
     let console = trial.file(&trial.store.console(&trial.id));
     let offset = usize::try_from(*console_offset).unwrap();
     assert!(console[offset..].starts_with("[    2.0] Oops: int3"), "{console}");

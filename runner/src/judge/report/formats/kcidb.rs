@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::{State, cell_of, checks, hash, line, pretty, slug, stages};
 use crate::base::error::Result;
+use crate::base::words::word;
 use crate::judge::report::Report;
 use crate::judge::row::{Place, SplatReading};
-use crate::base::words::word;
 
 const ORIGIN: &str = "bakeoff";
 

@@ -135,7 +135,7 @@ fn body(report: &Report, run: Option<&Path>) -> Vec<String> {
     fold(&mut out, &machines, "           ");
     if bad || open {
         out.push(String::new());
-        let page = text::render(report);
+        let page = text::render(report, false);
         let mut folded = Vec::new();
         for text in page.lines() {
             fold_kept(&mut folded, text);

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::super::words::{View, difference, interval, mark as reading_mark, number, scaled, scaled_margin, unit_of, value};
+use super::super::words::{
+    View, difference, interval, mark as reading_mark, number, scaled, scaled_margin, unit_of, value,
+};
 use super::svg::{Area, Scale, Tell, chart, dots, frame, mark, path, px};
 use super::{link, text};
 use crate::judge::row::{ClaimRow, Direction, MeasureRow, ValueKind, VisitRow};
@@ -106,7 +108,8 @@ fn drawn(row: &ClaimRow, scale: &Scale, y: f64) -> Markup {
     let [low, high, estimate] = [low, high, estimate].map(|d| scaled(row.kind, d));
     let class = class_of(row);
     let (a, b) = (scale.at(low), scale.at(high));
-    let tip = if scale.holds(estimate) { None } else { Some(if estimate < 0.0 { -1.0 } else { 1.0 }) };
+    let tip =
+        if scale.holds(estimate) { None } else { Some(if estimate < 0.0 { -1.0 } else { 1.0 }) };
     html! {
         @if b - a > 0.3 {
             line class={ "range " (class) } x1=(px(a)) x2=(px(b)) y1=(px(y)) y2=(px(y)) {}
@@ -299,14 +302,22 @@ fn means_by_label<'a>(visits: &[&'a VisitRow]) -> Vec<(&'a str, f64, f64)> {
 pub(super) fn parameters(view: &View<'_>) -> Vec<Markup> {
     type Key<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
     let metrics: Vec<&str> = view.report.claims.iter().map(|row| row.metric.as_str()).collect();
-    let mut groups: indexmap::IndexMap<Key<'_>, Vec<(f64, &MeasureRow)>> = indexmap::IndexMap::new();
+    let mut groups: indexmap::IndexMap<Key<'_>, Vec<(f64, &MeasureRow)>> =
+        indexmap::IndexMap::new();
     for row in &view.report.measures {
         if !metrics.is_empty() && !metrics.contains(&row.metric.as_str()) {
             continue;
         }
         for axis in row.axes.iter().filter(|axis| axis.measured.is_none() && axis.value > 0.0) {
             let place = &row.place;
-            let key = (axis.name.as_str(), axis.unit.as_str(), axis.rest.as_str(), row.metric.as_str(), place.base.as_str(), place.arch.as_str());
+            let key = (
+                axis.name.as_str(),
+                axis.unit.as_str(),
+                axis.rest.as_str(),
+                row.metric.as_str(),
+                place.base.as_str(),
+                place.arch.as_str(),
+            );
             if row.estimate.is_some() {
                 groups.entry(key).or_default().push((axis.value, row));
             }
@@ -327,7 +338,8 @@ pub(super) fn parameters(view: &View<'_>) -> Vec<Markup> {
             ValueKind::Share => 1.0 - row.estimate.unwrap_or(1.0),
             ValueKind::Value => row.estimate.unwrap_or(0.0),
         };
-        let mut losses: Vec<f64> = rows.iter().map(|(_, row)| loss(row)).filter(|l| *l > 1e-9).collect();
+        let mut losses: Vec<f64> =
+            rows.iter().map(|(_, row)| loss(row)).filter(|l| *l > 1e-9).collect();
         // No loss at all has no logarithm: it lies on the floor, one step below the least.
         let least = losses.iter().copied().fold(f64::INFINITY, f64::min);
         let floor = if least.is_finite() { least / 3.0 } else { 0.001 };
@@ -409,7 +421,8 @@ struct Bar<'a> {
 fn bars(title: &str, bars: &[Bar<'_>], axis: &str, tell: &dyn Fn(f64) -> String) -> Markup {
     let left = 150.0;
     let height = 12.0 + 19.0 * many(bars.len());
-    let most = bars.iter().map(|bar| bar.pieces.iter().map(|p| p.1).sum::<f64>()).fold(0.0, f64::max);
+    let most =
+        bars.iter().map(|bar| bar.pieces.iter().map(|p| p.1).sum::<f64>()).fold(0.0, f64::max);
     let scale = Scale::linear(&[0.0, if most > 0.0 { most } else { 1.0 }], left, 330.0);
     let inside = html! {
         @for tick in scale.ticks(3) {
@@ -448,7 +461,12 @@ pub(super) fn wrongs(view: &View<'_>) -> Vec<Markup> {
             let per = |n: f64| 1e6 * n / crate::judge::compare::words::ratio(answers, 1);
             let wrong = crate::judge::compare::words::ratio(wrong, 1);
             let says = |what: &str, n: f64| {
-                format!("{}: {} {what} of {}", candidate.name, number(n.round()), number(crate::judge::compare::words::ratio(answers, 1)))
+                format!(
+                    "{}: {} {what} of {}",
+                    candidate.name,
+                    number(n.round()),
+                    number(crate::judge::compare::words::ratio(answers, 1))
+                )
             };
             rows.push(Bar {
                 label: candidate.name.clone(),
@@ -484,7 +502,9 @@ pub(super) fn causes(view: &View<'_>) -> (Vec<String>, Vec<Markup>) {
             for (cause, count) in own().flat_map(|m| &m.causes) {
                 *sums.entry(cause).or_default() += count;
             }
-            let Some(first) = own().next().filter(|_| calls > 0 && !sums.is_empty()) else { continue };
+            let Some(first) = own().next().filter(|_| calls > 0 && !sums.is_empty()) else {
+                continue;
+            };
             let mut pieces = Vec::new();
             for (cause, count) in sums {
                 super::super::words::add(&mut names, cause.to_owned());
@@ -493,7 +513,11 @@ pub(super) fn causes(view: &View<'_>) -> (Vec<String>, Vec<Markup>) {
                 let says = format!("{}: {cause} {:.2}%", candidate.name, 100.0 * part);
                 pieces.push((format!("c{}", form % COLOURS), part, says));
             }
-            rows.push(Bar { label: candidate.name.clone(), pieces, evidence: &first.place.evidence });
+            rows.push(Bar {
+                label: candidate.name.clone(),
+                pieces,
+                evidence: &first.place.evidence,
+            });
         }
         if !rows.is_empty() {
             let title = format!("{claim}, {}", view.target(at.0, at.1));
@@ -512,4 +536,3 @@ pub(super) fn cause_legend(names: &[String]) -> Markup {
         }
     } }
 }
-

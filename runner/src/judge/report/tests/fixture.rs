@@ -420,15 +420,14 @@ pub(crate) fn conclude(report: &mut Report) {
         } else {
             Verdict::Ok
         };
-        row.because = claims().map(|c| format!("{}: {}", c.claim, crate::base::words::word(c.reading))).collect();
+        row.because = claims()
+            .map(|c| format!("{}: {}", c.claim, crate::base::words::word(c.reading)))
+            .collect();
     }
 }
 
-const EVERY: [&str; 3] = [
-    "system call, on an event",
-    "timer interrupt every 1000 us",
-    "timer interrupt every 10000 us",
-];
+const EVERY: [&str; 3] =
+    ["system call, on an event", "timer interrupt every 1000 us", "timer interrupt every 10000 us"];
 const FAST: [&str; 2] = ["timer interrupt every 100 us", "timer interrupt every 500 us"];
 const WRITERS: [&str; 3] = [
     "system call, writer 10% busy",
@@ -438,26 +437,27 @@ const WRITERS: [&str; 3] = [
 
 /// Five candidates, two architectures, three claims.
 pub(crate) fn find_vma() -> Report {
-    let mut report = Run::new("find-vma", &["x86_64", "arm64"])
-        .claim(Claim::new("quiet", 0.5).asks(
-            "Do users who sample on events or every 1 ms or slower keep their right ids?",
-            &EVERY,
-        ))
-        .claim(Claim::new("fast", 2.0).asks(
-            "Do users who sample every 100 to 500 us keep their right ids?",
-            &FAST,
-        ))
-        .claim(Claim::new("writers", 5.0).asks(
-            "Do users keep their right ids while another thread maps and unmaps?",
-            &WRITERS,
-        ))
-        .candidate("as-reported", Role::Control)
-        .contender("no-check-helper")
-        .contender("peter-removal")
-        .contender("lockless-tree")
-        .contender("lockless-spec-mm")
-        .candidate("lockless-naive", Role::NegativeControl)
-        .build();
+    let mut report =
+        Run::new("find-vma", &["x86_64", "arm64"])
+            .claim(Claim::new("quiet", 0.5).asks(
+                "Do users who sample on events or every 1 ms or slower keep their right ids?",
+                &EVERY,
+            ))
+            .claim(
+                Claim::new("fast", 2.0)
+                    .asks("Do users who sample every 100 to 500 us keep their right ids?", &FAST),
+            )
+            .claim(Claim::new("writers", 5.0).asks(
+                "Do users keep their right ids while another thread maps and unmaps?",
+                &WRITERS,
+            ))
+            .candidate("as-reported", Role::Control)
+            .contender("no-check-helper")
+            .contender("peter-removal")
+            .contender("lockless-tree")
+            .contender("lockless-spec-mm")
+            .candidate("lockless-naive", Role::NegativeControl)
+            .build();
     report.run.title = "build ids in BPF stacks without the lockdep splat in find_vma()".into();
     report.run.thread = Some(Thread {
         message_id: "20210908184342.r3bwp7v24a6tnslg@revolver".into(),

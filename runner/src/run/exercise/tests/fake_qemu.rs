@@ -261,10 +261,10 @@ pub const OOPS: &str = "[    9.0] BUG: kernel NULL pointer dereference, address:
     [    9.0]  </TASK>\r\n\
     [    9.0] ---[ end trace 0000000000000000 ]---\r\n";
 
-/// The end of the step of [`records`], as failed.
+/// The end of the visit of [`records`], as failed.
 fn failed() -> Record {
     let reason = "the step's process took too long and was killed".into();
-    Record::StepEnd { step: 4, outcome: StepOutcome::Failed { reason }, at_ns: 5 }
+    Record::VisitEnd { visit: 0, step: 4, outcome: StepOutcome::Failed { reason }, at_ns: 5 }
 }
 
 fn forever() -> ! {
