@@ -33,7 +33,8 @@ impl Failure {
         Self { reason: format!("{work}: {error}"), unreachable: false, about: None }
     }
 
-    /// The parameter of the step that it is about: the host points at it in the spec.
+    /// The parameter of the step that it is about, or a part of one (`metrics[1].unit`): the
+    /// host points at it in the spec.
     #[must_use]
     pub fn about(mut self, parameter: impl Into<String>) -> Self {
         self.about = Some(parameter.into());

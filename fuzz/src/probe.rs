@@ -295,12 +295,10 @@ pub fn check(step: &Step) -> Result<(&'static Probe, Condition), Failure> {
 pub(crate) fn read<T: serde::de::DeserializeOwned>(params: &Params) -> Result<T, Failure> {
     let object = params.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     serde_path_to_error::deserialize(serde_json::Value::Object(object)).map_err(|error| {
-        let about = match error.path().iter().next() {
-            Some(serde_path_to_error::Segment::Map { key }) => Some(key.clone()),
-            Some(_) | None => None,
-        };
+        let about = error.path().to_string();
         let failure = Failure::new(error.into_inner());
-        about.into_iter().fold(failure, Failure::about)
+        // A dot is the whole, where what is missing would be.
+        if about == "." { failure } else { failure.about(about) }
     })
 }
 

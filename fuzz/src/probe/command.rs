@@ -232,7 +232,7 @@ enum Read {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "`exit`, `ktap`, `metrics`, or a list of these")]
+#[serde(untagged, expecting = "expected `exit`, `ktap`, `metrics`, or a list of these")]
 enum OneOrMany {
     One(Read),
     Many(BTreeSet<Read>),
@@ -267,32 +267,37 @@ impl Command {
         let command: Command = super::read(params)?;
         let Command { run, name, read, time_limit, metrics, processes, writes: _ } = &command;
         if run.trim().is_empty() || run.contains('\0') {
-            return Err(Failure::new("`run` is not a command line"));
+            return Err(Failure::new("`run` is not a command line").about("run"));
         }
         if let Some(name) = name {
             let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             if name.is_empty() || name.len() > 60 || !name.chars().all(plain) {
                 return Err(Failure::new(format!(
                     "the name {name:?} is not made of letters, digits, `_`, `.` and `-`"
-                )));
+                ))
+                .about("name"));
             }
         }
         if matches!(read, OneOrMany::Many(many) if many.is_empty()) {
-            return Err(Failure::new("`read` names nothing: give `exit`, `ktap` or `metrics`"));
+            let why = "`read` names nothing: give `exit`, `ktap` or `metrics`";
+            return Err(Failure::new(why).about("read"));
         }
         if read.has(Read::Metrics) && metrics.is_empty() {
             return Err(Failure::new(
                 "`read: metrics` needs `metrics:` with a name, a unit and a direction for each",
-            ));
+            )
+            .about("read"));
         }
         if !read.has(Read::Metrics) && !metrics.is_empty() {
-            return Err(Failure::new("`metrics` is given, but `read` does not name `metrics`"));
+            let why = "`metrics` is given, but `read` does not name `metrics`";
+            return Err(Failure::new(why).about("metrics"));
         }
         for (what, value, most) in
             [("time-limit", *time_limit, 3600), ("processes", *processes, 30_000)]
         {
             if value == 0 || value > most {
-                return Err(Failure::new(format!("{what} is {value}, not between 1 and {most}")));
+                let why = format!("{what} is {value}, not between 1 and {most}");
+                return Err(Failure::new(why).about(what));
             }
         }
         metric::check(metrics)?;

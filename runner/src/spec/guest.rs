@@ -8,6 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::words::did_you_mean;
+use crate::base::yaml::{Path as Way, Wrong};
+
 /// What goes into the guest for commands to run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -37,23 +40,29 @@ impl Pack {
     ///
     /// # Errors
     /// Exactly that.
-    pub fn check(&self, dir: &Path) -> Result<(), String> {
-        for path in self.files.iter().chain(&self.rootfs) {
-            check_path(dir, path)?;
+    pub(super) fn check(&self, dir: &Path) -> Result<(), Wrong> {
+        let key = |key: &str| Way::top().key(key);
+        for (index, path) in self.files.iter().enumerate() {
+            check_path(dir, path, &key("files").index(index))?;
+        }
+        if let Some(path) = &self.rootfs {
+            check_path(dir, path, &key("rootfs"))?;
         }
         if self.build.as_ref().is_some_and(|line| line.trim().is_empty()) {
-            return Err("`build` is empty".into());
+            return Err(Wrong::value(&key("build"), "`build` is empty"));
         }
-        for name in &self.kselftest {
+        for (index, name) in self.kselftest.iter().enumerate() {
             let good = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
             if name.is_empty()
                 || !name.split('/').all(|part| !part.is_empty() && part.chars().all(good))
             {
-                return Err(format!("`{name}` is not a folder of tools/testing/selftests"));
+                let why = format!("`{name}` is not a folder of tools/testing/selftests");
+                return Err(Wrong::value(&key("kselftest").index(index), why));
             }
         }
         if !self.kselftest.is_empty() && !self.busybox && self.rootfs.is_none() {
-            return Err("kselftests need a shell: give `busybox: true`".into());
+            let why = "kselftests need a shell: give `busybox: true`";
+            return Err(Wrong::key(&key("kselftest"), why));
         }
         Ok(())
     }
@@ -62,6 +71,7 @@ impl Pack {
 /// What the virtual machine is like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[schemars(rename = "Machine")]
 pub struct MachineSpec {
     /// Virtual CPUs.
     pub cpus: u32,
@@ -127,38 +137,53 @@ impl MachineSpec {
     ///
     /// # Errors
     /// Exactly that.
-    pub fn check(&self, dir: &Path, words: &[String]) -> Result<(), String> {
+    pub(super) fn check(&self, dir: &Path, words: &[String]) -> Result<(), Wrong> {
+        let key = |key: &str| Way::top().key(key);
         for (what, value, least, most) in [
             ("cpus", Some(self.cpus), 1, 64),
             ("memory-mib", self.memory_mib, 128, 64 << 10),
             ("disk-mib", self.disk_mib, 1, 64 << 10),
         ] {
             if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
-                return Err(format!("`{what}` is {value}, not between {least} and {most}"));
+                let why = format!("`{what}` is {value}, not between {least} and {most}");
+                return Err(Wrong::value(&key(what), why));
             }
         }
         if self.command_line.chars().any(char::is_control) {
-            return Err("`command-line` is not one line of text".into());
+            let why = "`command-line` is not one line of text";
+            return Err(Wrong::value(&key("command-line"), why));
         }
-        for key in self.kconfig.keys() {
-            if key != ALL && !words.contains(key) {
+        for (name, fragments) in &self.kconfig {
+            let at = key("kconfig").key(name);
+            if name != ALL && !words.contains(name) {
                 let known = words.iter().map(String::as_str).chain([ALL]);
-                let near = crate::base::words::did_you_mean(key, known);
-                return Err(format!("`kconfig` has `{key}`, no architecture or profile; {near}"));
+                let near = did_you_mean(name, known);
+                let why = format!("`kconfig` has `{name}`, no architecture or profile; {near}");
+                return Err(Wrong::key(&at, why));
+            }
+            match fragments {
+                Fragments::One(path) => check_path(dir, path, &at)?,
+                Fragments::Many(paths) => {
+                    for (index, path) in paths.iter().enumerate() {
+                        check_path(dir, path, &at.index(index))?;
+                    }
+                }
             }
         }
-        self.fragments().try_for_each(|path| check_path(dir, path))
+        Ok(())
     }
 }
 
 /// A path that stays in the bake-off's folder and is there.
-fn check_path(dir: &Path, path: &Path) -> Result<(), String> {
+fn check_path(dir: &Path, path: &Path, at: &Way) -> Result<(), Wrong> {
     let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !inside || path.as_os_str().is_empty() {
-        return Err(format!("`{}` is not a path inside the bake-off's folder", path.display()));
+        let why = format!("`{}` is not a path inside the bake-off's folder", path.display());
+        return Err(Wrong::value(at, why));
     }
     if !dir.join(path).exists() {
-        return Err(format!("there is no `{}` in {}", path.display(), dir.display()));
+        let why = format!("there is no `{}` in {}", path.display(), dir.display());
+        return Err(Wrong::value(at, why));
     }
     Ok(())
 }
@@ -185,20 +210,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a"), "").unwrap();
         let words = ["arm64".to_owned(), "lockdep".to_owned()];
-        let refused = |yaml| machine(yaml).check(dir.path(), &words).unwrap_err();
-        assert_eq!(machine("kconfig: {arm64: a}").check(dir.path(), &words), Ok(()));
-        assert!(refused("cpus: 0").contains("`cpus` is 0"));
-        assert!(refused("memory-mib: 1").contains("between 128 and"));
-        assert!(refused("kconfig: {arm46: a}").contains("did you mean `arm64`?"));
-        assert!(refused("kconfig: {all: ../a}").contains("inside the bake-off's folder"));
-        assert!(refused("kconfig: {all: b}").contains("there is no `b`"));
+        let refused = |yaml| {
+            let wrong = machine(yaml).check(dir.path(), &words).unwrap_err();
+            (wrong.path().to_string(), wrong.message().to_owned())
+        };
         let pack = |yaml: &str| {
             let pack: Pack = serde_yaml::from_str(yaml).unwrap();
-            pack.check(dir.path()).unwrap_err()
+            let wrong = pack.check(dir.path()).unwrap_err();
+            (wrong.path().to_string(), wrong.message().to_owned())
         };
-        assert!(pack("files: [/etc/passwd]").contains("inside the bake-off's folder"));
-        assert!(pack("kselftest: [../futex]").contains("tools/testing/selftests"));
-        assert!(pack("kselftest: [futex]").contains("busybox: true"));
-        assert!(pack("build: ' '").contains("`build` is empty"));
+        assert!(machine("kconfig: {arm64: a}").check(dir.path(), &words).is_ok());
+        for ((at, why), meant, says) in [
+            (refused("cpus: 0"), "cpus", "`cpus` is 0"),
+            (refused("memory-mib: 1"), "memory-mib", "between 128 and"),
+            (refused("kconfig: {arm46: a}"), "kconfig.arm46", "did you mean `arm64`?"),
+            (refused("kconfig: {all: ../a}"), "kconfig.all", "inside the bake-off's folder"),
+            (refused("kconfig: {all: [a, b]}"), "kconfig.all[1]", "there is no `b`"),
+            (pack("files: [a, /etc/passwd]"), "files[1]", "inside the bake-off's folder"),
+            (pack("kselftest: [../futex]"), "kselftest[0]", "tools/testing/selftests"),
+            (pack("kselftest: [futex]"), "kselftest", "busybox: true"),
+            (pack("build: ' '"), "build", "`build` is empty"),
+        ] {
+            assert_eq!(at, meant);
+            assert!(why.contains(says), "{why}");
+        }
     }
 }

@@ -32,9 +32,12 @@ pub fn markdown(schema: &Value) -> String {
     page.object("Top level", schema);
     while !page.next.is_empty() {
         let name = page.next.remove(0);
+        let later = std::mem::take(&mut page.next);
         if let Some(of) = schema.pointer(&format!("/{TYPES}/{name}")) {
             page.section(&name, of);
         }
+        // A type comes right after the one that it is a part of.
+        page.next.extend(later);
     }
     page.text
 }
@@ -55,6 +58,11 @@ impl Page {
     /// A type: an object, words, or one of several objects.
     fn section(&mut self, name: &str, of: &Value) {
         match of.get("oneOf").and_then(Value::as_array) {
+            None if of.get("anyOf").is_some() => {
+                self.heading(name, of);
+                let takes = self.takes(of);
+                self.line(&takes);
+            }
             None => {
                 self.object(name, of);
                 if name == PROBE {
@@ -105,12 +113,15 @@ impl Page {
         let required = of.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
         self.line("| key | takes | |");
         self.line("|---|---|---|");
-        for (key, value) in properties(of) {
+        let must = |key: &str| required.iter().any(|name| name == key);
+        let mut keys: Vec<(&String, &Value)> = properties(of).iter().collect();
+        keys.sort_by_key(|(key, _)| !must(key));
+        for (key, value) in keys {
             if Some(key.as_str()) == but {
                 continue;
             }
             let mut words = vec![description(value)];
-            if required.iter().any(|name| name == key) {
+            if must(key) {
                 words.push("*Required.*".into());
             } else if let Some(default) = value.get("default").filter(|value| !is_nothing(value)) {
                 words.push(format!("Default: {}.", told(default)));
@@ -147,7 +158,11 @@ impl Page {
             Some("number") => "number".into(),
             Some("boolean") => "`true` or `false`".into(),
             Some(other) => other.to_owned(),
-            None => String::new(),
+            None => {
+                let any = value.get("anyOf").and_then(Value::as_array);
+                let ways = any.into_iter().flatten().map(|one| self.takes(one));
+                ways.collect::<Vec<_>>().join(" or ")
+            }
         }
     }
 
@@ -160,7 +175,7 @@ impl Page {
     }
 
     fn probe(&mut self, probe: &probe::Probe) {
-        self.line(&format!("\n### Probe `{}`\n\nIt {}.\n", probe.name, probe.doc));
+        self.line(&format!("\n### Probe `{}`\n\n{}\n", probe.name, sentence(probe.doc)));
         self.line("| parameter | takes | |");
         self.line("|---|---|---|");
         for param in probe.params {

@@ -88,9 +88,9 @@ pub(super) fn resolve(
     }
     let all_profiles = [profiles.clone(), on_request.clone()].concat();
 
-    pack.check(&dir).map_err(|why| Wrong::key(&top("pack"), why))?;
+    pack.check(&dir).map_err(|wrong| wrong.below(&top("pack")))?;
     let kernels = [known.clone(), all_profiles.clone()].concat();
-    machine.check(&dir, &kernels).map_err(|why| Wrong::key(&top("machine"), why))?;
+    machine.check(&dir, &kernels).map_err(|wrong| wrong.below(&top("machine")))?;
 
     let resolved_probes = resolve_probes(probes, &all_profiles, &top("probes"))?;
     let mut resolved_claims: Vec<super::Claim> = Vec::new();
@@ -338,9 +338,13 @@ fn measurements(raw: RawProbe) -> Checked<Vec<Probe>> {
     let size = row.size;
     let measurement = |given: BTreeMap<&str, Value>| {
         // What the probe refuses stands in the list, if there is one.
-        let place = |param: &str| match given.get(param) {
-            Some((Some(index), _)) => at(param).index(*index),
-            Some((None, _)) | None => at(param),
+        let place = |about: &str| {
+            let (param, within) = about.split_at(about.find(['.', '[']).unwrap_or(about.len()));
+            let param = match given.get(param) {
+                Some((Some(index), _)) => at(param).index(*index),
+                Some((None, _)) | None => at(param),
+            };
+            param.join(&Way::read(within))
         };
         let params: Params =
             given.iter().map(|(name, (_, value))| ((*name).to_owned(), value.clone())).collect();
@@ -353,8 +357,11 @@ fn measurements(raw: RawProbe) -> Checked<Vec<Probe>> {
             block_ms: block_ms.unwrap_or(size.block_ms),
         };
         let (_, condition) = guest::check(&step).map_err(|why| {
-            let at = why.parameter().map_or_else(Way::top, place);
-            Wrong::value(&at, suggest_unknown(&why.to_string()))
+            let says = suggest_unknown(&why.to_string());
+            let Some(about) = why.parameter() else { return Wrong::value(&Way::top(), says) };
+            let names_it = says.contains(about.rsplit('.').next().unwrap_or(about));
+            let says = if names_it { says } else { format!("{about}: {says}") };
+            Wrong::value(&place(about), says)
         })?;
         let own_time = condition.block_ms.filter(|_| block_ms.is_none());
         let step = Step { block_ms: own_time.unwrap_or(step.block_ms), ..step };

@@ -52,27 +52,31 @@ pub(super) enum Way {
 /// Refuses declarations that no line could meet.
 pub(super) fn check(declared: &[Declared]) -> Result<(), Failure> {
     if declared.len() > MOST {
-        return Err(Failure::new(format!("`metrics` declares more than {MOST}")));
+        let why = format!("`metrics` declares more than {MOST}");
+        return Err(Failure::new(why).about("metrics"));
     }
     for (index, metric) in declared.iter().enumerate() {
         let Declared { name, unit, better: _, margin } = metric;
+        let no = |key: &str, why: String| {
+            Err(Failure::new(why).about(format!("metrics[{index}].{key}")))
+        };
         let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name.is_empty() || name.len() > 60 || !name.chars().all(plain) {
-            return Err(Failure::new(format!(
-                "the metric's name {name:?} is not made of letters, digits, `_`, `.` and `-`"
-            )));
+            let letters = "letters, digits, `_`, `.` and `-`";
+            return no("name", format!("the metric's name {name:?} is not made of {letters}"));
         }
         if unit.is_empty() || unit.len() > 20 || unit.contains(char::is_whitespace) {
-            return Err(Failure::new(format!("the metric `{name}` needs a unit of one word")));
+            return no("unit", format!("the metric `{name}` needs a unit of one word"));
         }
         if !(*margin > 0.0 && *margin < 10.0) {
-            return Err(Failure::new(format!(
+            let why = format!(
                 "the margin of the metric `{name}` is {margin}: give a part of the reference, \
                  such as 0.05"
-            )));
+            );
+            return no("margin", why);
         }
         if declared[..index].iter().any(|other| other.name == *name) {
-            return Err(Failure::new(format!("the metric `{name}` is declared twice")));
+            return no("name", format!("the metric `{name}` is declared twice"));
         }
     }
     Ok(())

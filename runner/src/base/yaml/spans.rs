@@ -56,6 +56,18 @@ impl Path {
         Path::default()
     }
 
+    /// From how it is displayed, where no key has a dot or a bracket.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let parts = text.split(['.', '[']).filter(|part| !part.is_empty());
+        parts.fold(Path::top(), |path, part| {
+            match part.strip_suffix(']').and_then(|number| number.parse().ok()) {
+                Some(index) => path.index(index),
+                None => path.key(part),
+            }
+        })
+    }
+
     /// On through a key.
     #[must_use]
     pub fn key(&self, key: impl Into<String>) -> Self {
@@ -332,11 +344,13 @@ last: &a [1, 2]
 same: *a
 ";
 
-    fn path(parts: &[&str]) -> Path {
-        parts.iter().fold(Path::top(), |path, part| match part.parse() {
-            Ok(index) => path.index(index),
-            Err(_) => path.key(*part),
-        })
+    /// A path is read as it is displayed.
+    #[test]
+    fn paths_are_read_as_displayed() {
+        for text in ["", "version", "probes[3].period-us", "a[0][1].b"] {
+            assert_eq!(Path::read(text).to_string(), text);
+        }
+        assert_eq!(Path::read("a[1]"), Path::top().key("a").index(1));
     }
 
     fn place(line: usize, column: usize) -> Option<Place> {
@@ -347,32 +361,28 @@ same: *a
     #[test]
     fn everything_has_its_place() {
         let spans = Spans::of(TEXT);
-        for (parts, key, value) in [
-            (&["version"][..], (2, 1), (2, 10)),
-            (&["bases", "6.12"], (4, 3), (4, 11)),
-            (&["bases", "6.12", "directory"], (4, 12), (4, 23)),
-            (&["probes"], (5, 1), (6, 3)),
-            (&["probes", "0"], (6, 5), (6, 5)),
-            (&["probes", "0", "period-us"], (7, 5), (7, 16)),
-            (&["probes", "0", "period-us", "1"], (8, 7), (8, 7)),
-            (&["probes", "1"], (9, 5), (9, 5)),
-            (&["probes", "1", "period-us"], (9, 27), (9, 38)),
-            (&["probes", "2", "probe"], (11, 5), (11, 12)),
-            (&["text"], (12, 1), (13, 3)),
-            (&["last", "1"], (14, 14), (14, 14)),
-            (&["same"], (15, 1), (15, 7)),
-            (&["same", "1"], (15, 7), (15, 7)),
-        ] {
-            let path = match parts {
-                ["bases", "6.12", rest @ ..] => path(rest),
-                parts => path(parts),
-            };
-            let path = match parts {
-                ["bases", ..] => Path::top().key("bases").key("6.12").join(&path),
-                _ => path,
-            };
+        let base = Path::top().key("bases").key("6.12");
+        let of = |path: Path, key: (usize, usize), value: (usize, usize)| {
             assert_eq!(spans.key_at(&path), place(key.0, key.1), "key of {path}");
             assert_eq!(spans.at(&path), place(value.0, value.1), "value of {path}");
+        };
+        of(base.clone(), (4, 3), (4, 11));
+        of(base.key("directory"), (4, 12), (4, 23));
+        for (path, key, value) in [
+            ("version", (2, 1), (2, 10)),
+            ("probes", (5, 1), (6, 3)),
+            ("probes[0]", (6, 5), (6, 5)),
+            ("probes[0].period-us", (7, 5), (7, 16)),
+            ("probes[0].period-us[1]", (8, 7), (8, 7)),
+            ("probes[1]", (9, 5), (9, 5)),
+            ("probes[1].period-us", (9, 27), (9, 38)),
+            ("probes[2].probe", (11, 5), (11, 12)),
+            ("text", (12, 1), (13, 3)),
+            ("last[1]", (14, 14), (14, 14)),
+            ("same", (15, 1), (15, 7)),
+            ("same[1]", (15, 7), (15, 7)),
+        ] {
+            of(Path::read(path), key, value);
         }
     }
 
@@ -381,18 +391,18 @@ same: *a
     #[test]
     fn what_is_not_there_is_where_it_should_be() {
         let spans = Spans::of(TEXT);
-        assert_eq!(spans.at(&path(&["probes", "1", "context"])), place(9, 5));
-        assert_eq!(spans.key_at(&path(&["probes", "1", "context", "3"])), place(9, 5));
-        assert_eq!(spans.at(&path(&["nothing"])), place(2, 1));
+        assert_eq!(spans.at(&Path::read("probes[1].context")), place(9, 5));
+        assert_eq!(spans.key_at(&Path::read("probes[1].context[3]")), place(9, 5));
+        assert_eq!(spans.at(&Path::read("nothing")), place(2, 1));
     }
 
     /// A word is found only where it is a whole key or value, and only below the path.
     #[test]
     fn words_are_found_below_a_path() {
         let spans = Spans::of(TEXT);
-        assert_eq!(spans.find(&path(&["probes"]), "period-us"), place(7, 5));
-        assert_eq!(spans.find(&path(&["probes", "1"]), "period-us"), place(9, 27));
-        assert_eq!(spans.find(&path(&["probes", "1"]), "period"), None);
+        assert_eq!(spans.find(&Path::read("probes"), "period-us"), place(7, 5));
+        assert_eq!(spans.find(&Path::read("probes[1]"), "period-us"), place(9, 27));
+        assert_eq!(spans.find(&Path::read("probes[1]"), "period"), None);
         assert_eq!(spans.find(&Path::top(), "version"), place(2, 1));
     }
 
@@ -409,7 +419,7 @@ same: *a
     #[test]
     fn hostile_texts_have_no_places() {
         for text in ["", "a: [", "a: *nobody", "\"", &"[".repeat(100_000)] {
-            assert_eq!(Spans::of(text).at(&path(&["a"])), None, "{text:.20}");
+            assert_eq!(Spans::of(text).at(&Path::read("a")), None, "{text:.20}");
         }
         let mut laughs = "a0: &a0 [lol, lol]\n".to_owned();
         for level in 1..60 {
