@@ -331,6 +331,10 @@ pub(crate) fn look_back(buf: &[u8], line_start: usize, base: u64, report: &mut R
         };
         starts.push((start, end - 1));
         let line = &buf[start..end - 1];
+        // What stands before the end of another report is that one's.
+        if memmem::find(line, b"---[ end trace").is_some() {
+            break;
+        }
         if memmem::find(line, b"[ cut here ]").is_some() {
             found = Some(starts.len());
             break;
