@@ -164,7 +164,11 @@ fn not_done(seen: &Observation, planned: &Planned) -> Option<String> {
         Exercise { failed: Some(why), .. } => Some(format!("{name} ({why})")),
         Exercise { deaths: 0, .. } => Some(name),
         Exercise { deaths, begun, .. } => {
-            Some(format!("{name} (the guest ends here, {deaths} of {begun})"))
+            let hung = seen.boots.iter().any(|boot| {
+                matches!(boot.end, BootEnd::Hung { .. }) && boot.died_in() == Some(planned.step.id)
+            });
+            let how = if hung { "hangs" } else { "dies" };
+            Some(format!("{name}: {how} here ({deaths} of {begun})"))
         }
     }
 }

@@ -278,7 +278,7 @@ pub(super) fn why_nothing(seen: &Observation, planned: &Planned) -> String {
         return format!("the probe failed: {reason}");
     }
     if did.deaths > 0 {
-        return format!("the guest ends here ({} of {})", did.deaths, did.begun);
+        return format!("the guest dies or hangs here ({} of {})", did.deaths, did.begun);
     }
     if did.done { "no call that counts".into() } else { "not done".into() }
 }

@@ -66,7 +66,10 @@ fn one(found: &Comparison, at: &Place, role: Role) -> VerdictRow {
         let said = format!("{} ({k} of {n} boots)", row.title);
         match row.reading {
             SplatReading::Introduced => because.bad.push(format!("new: {said}")),
-            SplatReading::Control if role != Role::Control => {
+            SplatReading::Control if role == Role::Control => {
+                because.bad.push(format!("has the bug: {said}"));
+            }
+            SplatReading::Control => {
                 because.bad.push(format!("the control's splat is still there: {said}"));
             }
             SplatReading::Unclear if row.count > 0 => {
@@ -75,7 +78,6 @@ fn one(found: &Comparison, at: &Place, role: Role) -> VerdictRow {
             SplatReading::SeenOnce
             | SplatReading::Exposed
             | SplatReading::Fixed
-            | SplatReading::Control
             | SplatReading::Present
             | SplatReading::Background
             | SplatReading::Unclear => {}
