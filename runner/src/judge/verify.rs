@@ -500,6 +500,8 @@ mod tests {
             plan: story.plan.clone(),
             environment: Environment::default(),
             fuzz: None,
+            pack: story.spec.pack.clone(),
+            machine: story.spec.machine.clone(),
         };
         write_json(&store.run_json(), &run).unwrap();
         story.seen.iter().for_each(|seen| write_cell(&store, seen));

@@ -230,7 +230,13 @@ mod tests {
         let store = Store::create(&dir.path().join("run")).unwrap();
         let id = boot_id();
         std::fs::create_dir_all(store.boot(&id)).unwrap();
-        let warning = "[    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n";
+        let warning = "[    1.5] ------------[ cut here ]------------\n\
+                       [    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n\
+                       [    1.5] Call Trace:\n\
+                       [    1.5]  <TASK>\n\
+                       [    1.5]  do_mmap+0x1/0x2\n\
+                       [    1.5]  </TASK>\n\
+                       [    1.5] ---[ end trace 0000000000000000 ]---\n";
         let oops = "[    2.0] Oops: int3: 0000 [#1] SMP\n[    2.1] RIP: 0010:schedule+0x1/0x2\n";
         std::fs::write(store.console(&id), format!("{warning}{oops}")).unwrap();
         let records = [

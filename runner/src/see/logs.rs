@@ -264,8 +264,10 @@ mod tests {
     #[test]
     fn a_cut_file_is_an_error() {
         for packed in [gz(TEXT), xz(TEXT), zst(TEXT)] {
-            let mut log = unpack(Cursor::new(packed[..packed.len() - 9].to_vec()), "x").unwrap();
-            assert!(log.read_to_end(&mut Vec::new()).is_err());
+            let cut = packed[..packed.len() - 9].to_vec();
+            // Some formats show it at once, others when the end is reached.
+            let log = unpack(Cursor::new(cut), "x");
+            assert!(log.is_err() || log.unwrap().read_to_end(&mut Vec::new()).is_err());
         }
     }
 

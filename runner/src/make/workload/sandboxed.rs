@@ -34,7 +34,11 @@ impl<'a> Shop<'a> {
         let dir = dir.canonicalize().at_path("find", dir)?;
         let tmp = dir.join(".tmp-bakeoff");
         fs::create_dir_all(&tmp).at_path("create", &tmp)?;
-        let argv = ["sh", "-e", "-c", line].map(str::to_owned).to_vec();
+        // The sandbox mounts the folder anew: who was in it before is in the old one, which
+        // is read-only by then.
+        let go = "cd \"$1\" && exec sh -e -c \"$2\"";
+        let there = dir.display().to_string();
+        let argv = ["sh", "-c", go, "sh", &there, line].map(str::to_owned).to_vec();
         let argv = match self.sandboxed {
             true => sandbox::wrap(&dir, argv),
             false => sandbox::leash(argv, self.desk.cancel),

@@ -157,7 +157,12 @@ fn body(report: &Report, run: Option<&Path>) -> Vec<String> {
                 row.title,
                 row.place.arch
             );
-            fold(&mut out, &words, "                       ");
+            // The columns are kept where they fit.
+            if words.chars().count() <= WIDTH {
+                fold_kept(&mut out, &words);
+            } else {
+                fold(&mut out, &words, "                       ");
+            }
         }
     }
     out.push(String::new());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use serde_json::{Value, json};
 
-use crate::judge::report::{FORMATS, Report, format};
+use crate::judge::report::{FORMATS, How, Report, format};
 
 fn place(candidate: &str, profile: &str) -> Value {
     json!({
@@ -120,7 +120,7 @@ fn report(rest: Value) -> Report {
 }
 
 fn rendered(name: &str, report: &Report) -> String {
-    format(name).unwrap().render(report).unwrap()
+    format(name).unwrap().render(report, &How::default()).unwrap()
 }
 
 /// Each format for another tool looks as it did when its reader last read it.
@@ -215,7 +215,7 @@ fn nothing_breaks_out() {
     assert!(!commands.lines().any(|line| line.starts_with("::error::x")), "{commands}");
     assert!(!rendered("junit", &report).contains("WARNING </testcase>"));
     for format in FORMATS {
-        let text = format.render(&report).unwrap();
+        let text = format.render(&report, &How::default()).unwrap();
         assert!(format.name == "text" || !text.contains('\u{1b}'), "{}", format.name);
     }
 }
