@@ -130,6 +130,17 @@ pub enum Command {
     /// Also says whether KVM works: not whether /dev/kvm can be opened, but
     /// whether a tiny guest ran under it within seconds.
     Doctor(Doctor),
+    /// Write a bake-off that runs as it is, to begin with
+    ///
+    /// Makes patches/NAME with a bakeoff.yaml, a workload in C and one example
+    /// patch. Each is there to be replaced by your own, one after the other.
+    New(New),
+    /// Say whether a bake-off would run, without running it
+    ///
+    /// Reads the spec, tries the patches on the base's tree, looks up the kconfig
+    /// options in it, and says how long a run is expected to take. Nothing is
+    /// fetched: a base that is not in the cache yet is named as not checked.
+    Check(Check),
     /// Do a bake-off: build, boot, measure, compare, report
     #[command(disable_version_flag = true)]
     Run(Run),
@@ -187,8 +198,8 @@ pub enum Command {
     List(List),
     /// Show what the cache holds, or empty it
     Cache(CacheArgs),
-    /// Print the JSON Schema of report.json
-    Schema,
+    /// Print the JSON Schema of report.json, or of bakeoff.yaml
+    Schema(Schema),
     /// Measure what bakeoff itself costs, beside make and the guests
     Bench(Bench),
     /// Print a completion script for a shell
@@ -215,6 +226,31 @@ pub struct Doctor {
     /// Also what only the tests need
     #[arg(long)]
     pub tests: bool,
+}
+
+/// `bakeoff new`
+#[derive(Args, Clone, Debug)]
+pub struct New {
+    /// Name of the bake-off and of its folder
+    pub name: String,
+    /// Folder to put it in
+    #[arg(long, value_name = "DIR", default_value = "patches")]
+    pub dir: PathBuf,
+}
+
+/// `bakeoff check`
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    /// Folder of a bake-off (or its bakeoff.yaml)
+    pub spec: PathBuf,
+}
+
+/// `bakeoff schema`
+#[derive(Args, Clone, Debug)]
+pub struct Schema {
+    /// The one of bakeoff.yaml, for editors
+    #[arg(long)]
+    pub spec: bool,
 }
 
 /// Which part of the spec is wanted.

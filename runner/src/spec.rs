@@ -374,6 +374,14 @@ impl Gate {
     }
 }
 
+/// Whether a bake-off may have this name.
+///
+/// # Errors
+/// It may not.
+pub fn check_name(name: &str) -> Result<()> {
+    resolve::check_name("bake-off", name).map_err(Error::bad_input)
+}
+
 impl Spec {
     /// Reads `DIR/bakeoff.yaml` (or the file itself) and everything it names.
     ///

@@ -3,8 +3,10 @@
 //! and back to what is printed. Standard output carries the answer, standard
 //! error everything else.
 
+mod check;
 mod fuzz;
 mod list;
+mod new;
 mod series;
 mod splats;
 mod work;
@@ -20,6 +22,7 @@ use crate::judge;
 use crate::keep::cache::Cache;
 use crate::make::compile::Sandbox;
 use crate::make::prereq;
+use crate::spec;
 use crate::spec::arch::Arch;
 use clap::CommandFactory;
 
@@ -42,7 +45,10 @@ pub fn call(cli: Cli) -> Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "bakeoff", &mut text);
             print(&String::from_utf8_lossy(&text))
         }
-        Command::Schema => print(&judge::schema_text()?),
+        Command::Schema(args) if args.spec => print(&spec::schema::text(&data(&global)?)?),
+        Command::Schema(_) => print(&judge::schema_text()?),
+        Command::New(args) => new::new(&args, &data(&global)?),
+        Command::Check(args) => check::check(&args, &desk(&global)?),
         Command::Splats(args) => splats::splats(&args),
         Command::Explain(args) => splats::explain_splat(&args),
         Command::List(list) => list::list(&list, &global),

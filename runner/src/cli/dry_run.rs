@@ -120,25 +120,11 @@ pub fn describe(
     }
     text.push_str("\ncells, in this order; times are for a kernel that is not in the cache\n");
     let mut total = Duration::ZERO;
-    let mut bases_built = std::collections::BTreeSet::new();
-    for cell in &plan.cells {
+    for (cell, [build, boots]) in plan.cells.iter().zip(expected(plan)?) {
         if let Some(reason) = &cell.not_portable {
             text.push_str(&format!("  {:<44} not portable: {reason}\n", cell.id.to_string()));
             continue;
         }
-        let small = expect::is_small(&cell.patches)?;
-        let group = (&cell.id.base, &cell.id.arch, &cell.id.profile);
-        // A candidate starts from its base's build folder, whoever needs it first;
-        // a second stock tree is the same kernel.
-        let first = bases_built.insert(group);
-        let stock = cell.patches.is_empty();
-        let mut build =
-            if stock && !first { Duration::ZERO } else { expect::build(host_cpus(), small) };
-        if first && !stock {
-            build += expect::build(host_cpus(), false);
-        }
-        let targets: Vec<Target> = plan.steps_of(&cell.id).map(Target::from).collect();
-        let boots = expect::boots(plan, &targets, &[]);
         total += build + boots;
         text.push_str(&format!(
             "  {:<44} {:<16} build {:>12}  boots {:>8}\n",
@@ -153,6 +139,35 @@ pub fn describe(
     }
     text.push_str(&format!("\nexpected: about {}\n", rough(total)));
     Ok(text)
+}
+
+/// What building and booting takes for each cell of a plan, if no kernel is in the cache.
+///
+/// # Errors
+/// A patch that cannot be read.
+pub fn expected(plan: &Plan) -> Result<Vec<[Duration; 2]>> {
+    let mut bases_built = std::collections::BTreeSet::new();
+    let mut all = Vec::new();
+    for cell in &plan.cells {
+        if cell.not_portable.is_some() {
+            all.push([Duration::ZERO; 2]);
+            continue;
+        }
+        let small = expect::is_small(&cell.patches)?;
+        let group = (&cell.id.base, &cell.id.arch, &cell.id.profile);
+        // A candidate starts from its base's build folder, whoever needs it first;
+        // a second stock tree is the same kernel.
+        let first = bases_built.insert(group);
+        let stock = cell.patches.is_empty();
+        let mut build =
+            if stock && !first { Duration::ZERO } else { expect::build(host_cpus(), small) };
+        if first && !stock {
+            build += expect::build(host_cpus(), false);
+        }
+        let targets: Vec<Target> = plan.steps_of(&cell.id).map(Target::from).collect();
+        all.push([build, expect::boots(plan, &targets, &[])]);
+    }
+    Ok(all)
 }
 
 /// What the guests have that others have not, and what it costs.

@@ -22,7 +22,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use kconfig::Wanted;
+pub use kconfig::{Declared, Wanted};
 pub use make::Toolchain;
 pub use sandbox::Sandbox;
 
@@ -244,16 +244,30 @@ impl<'a> Compiler<'a> {
     ) -> Result<T> {
         let toolchain =
             Toolchain::find(request.arch, self.options.llvm, self.options.ccache, self.cancel)?;
-        let mut fragments = request.arch.kernel.kconfig.clone();
-        fragments.push(format!("{}.config", request.profile));
-        let mut wanted = Wanted::read(self.data, &fragments)?;
-        for Fragment { name, text } in request.fragments {
-            wanted.add(name, text)?;
-        }
+        let wanted = wanted(self.data, request.arch, request.profile, request.fragments)?;
         let patches = series::read(request.patches, self.cancel)?;
         let (toolchain, wanted, patches) = (&toolchain, &wanted, &patches);
         act(&Job { compiler: self, request, toolchain, wanted, patches })
     }
+}
+
+/// The configuration of a kernel: the project's fragments, then the bake-off's own.
+///
+/// # Errors
+/// A fragment that is missing, or has a line that is none.
+pub fn wanted(
+    data: &DataDir,
+    arch: &Arch,
+    profile: &str,
+    fragments: &[Fragment],
+) -> Result<Wanted> {
+    let mut names = arch.kernel.kconfig.clone();
+    names.push(format!("{profile}.config"));
+    let mut wanted = Wanted::read(data, &names)?;
+    for Fragment { name, text } in fragments {
+        wanted.add(name, text)?;
+    }
+    Ok(wanted)
 }
 
 /// One kernel and everything it is made from.

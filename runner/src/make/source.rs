@@ -100,6 +100,24 @@ pub(crate) fn file_of_package(
     debian::file(&Desk { fetch: &fetch, cache, events, cancel }, file)
 }
 
+/// A base's tree if nothing has to be fetched or unpacked for it: to look at, not to build.
+///
+/// # Errors
+/// No such revision, a disk that fails.
+pub fn at_hand(source: &BaseSource, cache: &Cache, cancel: &Cancel) -> Result<Option<PathBuf>> {
+    let key = match source {
+        BaseSource::Debian { package, version: _, sha256 } => debian::archive_key(package, sha256),
+        BaseSource::Git { repository, revision } => {
+            git::key(&git::commit(repository, revision, cancel)?)
+        }
+        BaseSource::Directory(dir) => {
+            check_is_kernel(dir, &format!("directory {}", dir.display()))?;
+            return Ok(Some(dir.clone()));
+        }
+    };
+    Ok(cache.get(Kind::Tree, &key)?.map(|entry| entry.join(FOLDER)))
+}
+
 /// What every way of getting a tree works with.
 struct Desk<'a> {
     fetch: &'a Fetch,

@@ -12,14 +12,14 @@ use crate::base::error::{Context, Result};
 use crate::base::words::did_you_mean;
 use crate::base::yaml::{Path as Way, Wrong};
 
-/// When the section is carried out.
+/// When a run fuzzes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
-    /// With each run that is not `--quick`.
+    /// In every run without `--quick`.
     #[default]
     Always,
-    /// With `run --fuzz` only.
+    /// Only with `run --fuzz`.
     Asked,
 }
 
@@ -28,27 +28,27 @@ pub enum When {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(rename = "Fuzz")]
 pub struct RawFuzz {
-    /// Seconds of fuzzing, boots not counted; 0: only the corpus is replayed.
+    /// Seconds of fuzzing, without the boots. 0: only the corpus is replayed.
     pub seconds: u32,
     /// Boots in which each kernel replays the corpus.
     #[serde(default = "two")]
     pub boots: u32,
-    /// Programs that are replayed at most.
+    /// The most programs that are replayed.
     #[serde(default = "some")]
     pub programs: usize,
-    /// The profile of the kernels.
+    /// The profile of the kernels that are fuzzed.
     #[serde(default = "kcov")]
     pub profile: String,
-    /// Candidates; left out: all.
+    /// Candidates that replay the corpus. Without it: all.
     #[serde(default)]
     pub candidates: Vec<String>,
-    /// Architectures; left out: all.
+    /// Architectures to fuzz on. Without it: all of the bake-off's.
     #[serde(default)]
     pub architectures: Vec<String>,
     /// A folder of programs to begin with, relative to the spec.
     #[serde(default)]
     pub corpus: Option<PathBuf>,
-    /// When it is carried out.
+    /// When it is done.
     #[serde(default)]
     pub when: When,
 }

@@ -15,43 +15,46 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use super::guest::{MachineSpec, Pack};
 use super::{Gate, KnownSplat, Prediction, RawFuzz, Role, Thread};
 
-/// `bakeoff.yaml`, key for key.
+/// A bake-off: one problem, kernels, candidates, and what is measured.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(rename = "bakeoff.yaml")]
 pub struct RawSpec {
-    /// Version of the format.
+    /// Version of the format: 1.
     pub version: u32,
-    /// Short name.
+    /// Short name, the same as the folder's.
     pub name: String,
     /// One line on what is disputed.
     pub title: String,
     /// The mail thread.
     #[serde(default)]
     pub thread: Option<Thread>,
-    /// Base name → where it comes from.
+    /// Kernels that the candidates are tried on. The name of a base is also the name of the
+    /// folder with its patches.
     pub bases: Ordered<RawBase>,
-    /// Candidate name → what it is.
+    /// What competes. The name of a candidate is also the name of the folder with its patches.
     pub candidates: Ordered<RawCandidate>,
-    /// Names of architectures.
+    /// Architectures, each with a `qemu/<name>.yaml`.
     pub architectures: Vec<String>,
-    /// Names of profiles.
+    /// Kernel configurations, each with a `kconfigs/<name>.config`.
     pub profiles: Vec<String>,
-    /// Names of profiles that a run does only if it is asked for them.
+    /// More profiles, for runs with `--profile`.
     #[serde(default)]
     pub on_request: Vec<String>,
     /// What is measured.
     pub probes: Vec<RawProbe>,
-    /// What commands need in the guest.
+    /// What the commands of the probe `command` need in the guest.
     #[serde(default)]
     pub pack: Pack,
-    /// What the virtual machine is like, where it is not as usual.
+    /// The virtual machine, where it is not the usual one.
     #[serde(default)]
     pub machine: MachineSpec,
-    /// What candidates are judged by; left out: by what the probes declare.
+    /// What candidates are judged by. Without it: every metric that a probe declares as
+    /// judged, with the probe's own margin.
     #[serde(default)]
     pub claims: Vec<RawClaim>,
-    /// Time the measuring may take, as `20 min`; claims that are open by then stay so.
+    /// Time that measuring may take, such as `20 min`. Claims that are open by then stay
+    /// open.
     #[serde(default)]
     pub budget: Option<String>,
     /// What was expected before anything was measured.
@@ -60,38 +63,39 @@ pub struct RawSpec {
     /// What `--gate` insists on.
     #[serde(default)]
     pub gates: Vec<Gate>,
-    /// Splats that blame nobody.
+    /// Kernel reports that everybody knows of. They are shown with their reason and count
+    /// against nobody.
     #[serde(default, rename = "known_splats", alias = "known-splats")]
     pub known_splats: Vec<KnownSplat>,
-    /// What is fuzzed.
+    /// Fuzzing, if there is to be any.
     #[serde(default)]
     pub fuzz: Option<RawFuzz>,
 }
 
-/// Where a base comes from: exactly one of the keys.
+/// A kernel source. Exactly one of the keys.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(rename = "Base")]
 pub struct RawBase {
-    /// A package of Debian.
+    /// A source package of Debian.
     #[serde(default)]
     pub debian: Option<RawDebian>,
-    /// A git repository.
+    /// A revision of a local git repository.
     #[serde(default)]
     pub git: Option<RawGit>,
-    /// A directory, relative to the spec.
+    /// A folder with a kernel tree, relative to the spec.
     #[serde(default)]
     pub directory: Option<PathBuf>,
 }
 
-/// A package of Debian.
+/// A source package of Debian, pinned by version and hash.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Debian")]
 pub struct RawDebian {
-    /// Package name.
+    /// The package, such as `linux-source-6.12`.
     pub package: String,
-    /// Exact version.
+    /// Its exact version.
     pub version: String,
     /// SHA-256 of the `.deb`, hexadecimal.
     pub sha256: String,
@@ -102,13 +106,13 @@ pub struct RawDebian {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Git")]
 pub struct RawGit {
-    /// Path, relative to the spec.
+    /// The repository's folder, relative to the spec.
     pub repository: PathBuf,
-    /// Anything `git rev-parse` knows.
+    /// A tag, branch or commit.
     pub revision: String,
 }
 
-/// A candidate.
+/// A patch series, or the stock tree.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(rename = "Candidate")]
@@ -118,44 +122,45 @@ pub struct RawCandidate {
     pub role: Role,
     /// One line on what it does.
     pub title: String,
-    /// It has no patches.
+    /// It is the tree as it is, without patches.
     #[serde(default)]
     pub stock: bool,
-    /// What is known not to be tested.
+    /// What this bake-off does not test of it. The report says so.
     #[serde(default)]
     pub untested: Option<String>,
-    /// The probe that tests it after all.
+    /// The probe that does test that, if it proves to be sensitive in the same run.
     #[serde(default)]
     pub tested_by: Option<String>,
-    /// Base name → why it cannot exist there.
+    /// Bases it cannot be ported to, each with the reason.
     #[serde(default)]
     pub not_portable: BTreeMap<String, String>,
 }
 
-/// A measurement. What is no key of this table is a parameter of the probe.
+/// A measurement: a probe under one condition, or under several if a parameter is a list.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(rename = "Probe")]
 pub struct RawProbe {
-    /// Name of a probe.
+    /// The probe.
     pub probe: String,
-    /// Visits on each kernel; left out: 4, and for conditions of claims as many as the
-    /// looks say.
+    /// Visits on each kernel. Without it: 4, and for conditions of claims as many as it
+    /// takes to settle them.
     #[serde(default)]
     pub visits: Option<u32>,
-    /// Blocks of a visit; left out: as the probe has it.
+    /// Blocks in a visit. Without it: the probe's own number.
     #[serde(default)]
     pub blocks: Option<u32>,
-    /// Calls of a block; left out: as the probe has it.
+    /// Calls in a block. Without it: the probe's own number.
     #[serde(default)]
     pub calls_per_block: Option<u32>,
-    /// Milliseconds a block may take; left out: as the probe has it.
+    /// Milliseconds after which a block ends with the calls it has. Without it: the probe's
+    /// own number.
     #[serde(default)]
     pub block_ms: Option<u32>,
-    /// Profiles it is done in; left out: all.
+    /// Profiles in which it is measured. Without it: all.
     #[serde(default)]
     pub profiles: Vec<String>,
-    /// It gets boots of its own.
+    /// It gets boots of its own, since what it leaves behind would spoil other measurements.
     #[serde(default)]
     pub own_boot: bool,
     /// `--quick` keeps it.
@@ -175,16 +180,16 @@ pub const PROBE_KEYS: &[&str] =
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(rename = "Claim")]
 pub struct RawClaim {
-    /// Its name, short enough for the head of a column.
+    /// Its name: one word of at most 24 letters.
     pub claim: String,
-    /// What it asks, in a reader's words.
+    /// What it asks, in words for the reader of the report.
     pub question: String,
-    /// The metric.
+    /// The metric that decides.
     pub metric: String,
-    /// Conditions by label, or by any leading part of it.
+    /// In which conditions, by their whole label or by a leading part of it.
     pub conditions: Vec<String>,
-    /// Losses below it do not count: `2 points` of a share, `5 %` of the reference's
-    /// number; left out: the metric's own.
+    /// Losses below it do not count: `2 points` of a share, or `5 %` of the reference's
+    /// number. Without it: the metric's own.
     #[serde(default)]
     pub margin: Option<String>,
 }

@@ -159,6 +159,9 @@ fn parameter(param: &Param) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
     use super::*;
     use crate::spec::raw::PROBE_KEYS;
 
@@ -177,6 +180,68 @@ mod tests {
         let mut listed = PROBE_KEYS.to_vec();
         listed.sort_unstable();
         assert_eq!(keys, listed);
+    }
+
+    /// What an editor with this schema says of a text: nothing, or what is wrong.
+    fn complaints(text: &str) -> Option<String> {
+        let mut compiler = boon::Compiler::new();
+        compiler.add_resource("spec.json", embedded()).unwrap();
+        let mut schemas = boon::Schemas::new();
+        let index = compiler.compile("spec.json", &mut schemas).unwrap();
+        let written: Value = serde_yaml::from_str(text).unwrap();
+        schemas.validate(&written, index).err().map(|error| error.to_string())
+    }
+
+    /// What the program takes, an editor takes: every valid fixture and every bake-off that
+    /// is checked in.
+    #[test]
+    fn valid_specs_fit() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let in_folder = |folder: &str| {
+            let entries = fs::read_dir(root.join(folder)).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect::<Vec<PathBuf>>()
+        };
+        let mut files = in_folder("tests/fixtures/spec/valid");
+        let bakeoffs = in_folder("../patches").into_iter().map(|dir| dir.join("bakeoff.yaml"));
+        files.extend(bakeoffs.filter(|file| file.is_file()));
+        assert!(files.len() >= 3, "{files:?}");
+        for file in files {
+            let wrong = complaints(&fs::read_to_string(&file).unwrap());
+            assert_eq!(wrong, None, "{}", file.display());
+        }
+    }
+
+    /// Unknown keys and words are marked while they are typed, in every part of a spec.
+    #[test]
+    fn misspelt_specs_do_not_fit() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spec/invalid");
+        for name in [
+            "after-letters",
+            "claim-of-no-metric",
+            "claim-unknown-key",
+            "command-without-run",
+            "fuzz-unknown-key",
+            "gate-of-nothing",
+            "gate-unknown",
+            "gate-unknown-key",
+            "gate-unknown-reading",
+            "known-unknown-key",
+            "known-without-expiry",
+            "pack-unknown-key",
+            "parameter-not-of-probe",
+            "profiles-no-list",
+            "tested-by-unknown-probe",
+            "truncated",
+            "unknown-architecture",
+            "unknown-key",
+            "unknown-probe",
+            "unknown-profile",
+            "unknown-top-key",
+            "visits-no-number",
+        ] {
+            let text = fs::read_to_string(dir.join(format!("{name}.yaml"))).unwrap();
+            assert!(complaints(&text).is_some(), "{name}");
+        }
     }
 
     /// Whatever an editor shows has words: every key, everywhere.

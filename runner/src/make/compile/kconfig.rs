@@ -7,10 +7,13 @@
 //! is gone. A probe that then cannot reach its context would look like a result,
 //! so a dropped option is an error that names option, file and line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
+use crate::base::command::Cancel;
 use crate::base::data::DataDir;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Context, Error, Result};
 
 /// A comment that begins so names an option that the fragment takes over from one
 /// before it; of two values Kconfig takes the last.
@@ -113,6 +116,27 @@ impl Wanted {
         Ok(())
     }
 
+    /// What is to be set and is no option of a tree, in the words of a person.
+    #[must_use]
+    pub fn unknown_to(&self, tree: &Declared) -> Vec<String> {
+        self.requested
+            .iter()
+            // What is to be off may be gone: it is off then.
+            .filter(|requested| requested.value.is_some())
+            .filter(|requested| {
+                let name = requested.option.strip_prefix("CONFIG_").unwrap_or(&requested.option);
+                !tree.0.contains(name)
+            })
+            .map(|requested| format!("{} ({})", requested.option, requested.place))
+            .collect()
+    }
+
+    /// How many options it sets or clears.
+    #[must_use]
+    pub fn options(&self) -> usize {
+        self.requested.len()
+    }
+
     /// What was requested and is something else in `config`, one line each.
     #[must_use]
     pub fn dropped(&self, config: &str) -> Vec<String> {
@@ -134,6 +158,57 @@ impl Wanted {
             })
             .collect()
     }
+}
+
+/// The options that the Kconfig files of a tree declare for an architecture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declared(BTreeSet<String>);
+
+impl Declared {
+    /// Reads the Kconfig files of a tree, other architectures' left out. `arch` is make's
+    /// `ARCH`.
+    ///
+    /// # Errors
+    /// The tree cannot be read, interrupted.
+    pub fn read(tree: &Path, arch: &str, cancel: &Cancel) -> Result<Declared> {
+        // As the kernel's top Makefile has it.
+        let arch = if matches!(arch, "x86_64" | "i386") { "x86" } else { arch };
+        let mut declared = Declared::default();
+        declared.add(
+            tree,
+            &|path| {
+                let mut parts = path.strip_prefix(tree).unwrap_or(path).iter();
+                parts.next().is_some_and(|part| part == "arch")
+                    && parts.next().is_some_and(|a| a != arch && a != "Kconfig")
+            },
+            cancel,
+        )?;
+        Ok(declared)
+    }
+
+    fn add(&mut self, dir: &Path, skip: &dyn Fn(&Path) -> bool, cancel: &Cancel) -> Result<()> {
+        cancel.check()?;
+        for entry in fs::read_dir(dir).at_path("read the folder", dir)? {
+            let entry = entry.at_path("read the folder", dir)?;
+            let path = entry.path();
+            let kind = entry.file_type().at_path("read", &path)?;
+            if kind.is_dir() && !skip(&path) {
+                self.add(&path, skip, cancel)?;
+            } else if kind.is_file() && entry.file_name().as_encoded_bytes().starts_with(b"Kconfig")
+            {
+                let text = fs::read(&path).at_path("read", &path)?;
+                self.0.extend(String::from_utf8_lossy(&text).lines().filter_map(option_of));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `config X` and `menuconfig X` declare an option.
+fn option_of(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let declares = matches!(words.next(), Some("config" | "menuconfig"));
+    words.next().filter(|_| declares).map(str::to_owned)
 }
 
 /// Whether this may name a folder or file of a kernel's tree, to make and to people: it
@@ -177,6 +252,35 @@ fn parse_line(line: &str) -> Result<Option<(String, Option<String>)>, &'static s
 mod tests {
     use super::*;
     use crate::spec::arch::Arch;
+
+    /// An option counts if the tree declares it for the architecture; one that is to be off
+    /// need not exist.
+    #[test]
+    fn options_are_looked_up_in_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("Kconfig", "config TOP\n\tbool\n"),
+            ("mm/Kconfig.debug", "menuconfig DEEP\n\tbool \"config NOT_THIS\"\n"),
+            ("arch/Kconfig", "config ANY_ARCH\n"),
+            ("arch/x86/Kconfig", "config ON_X86\n"),
+            ("arch/arm64/Kconfig", "config ON_ARM\n"),
+            ("mm/Makefile", "config NO_KCONFIG_FILE\n"),
+        ] {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let tree = Declared::read(dir.path(), "x86_64", &Cancel::new()).unwrap();
+        let text = "CONFIG_TOP=y\nCONFIG_DEEP=y\nCONFIG_ANY_ARCH=y\nCONFIG_ON_X86=y\n\
+                    CONFIG_ON_ARM=y\nCONFIG_NOT_THIS=y\nCONFIG_NO_KCONFIG_FILE=y\n\
+                    # CONFIG_GONE is not set\n";
+        let unknown = wanted(text).unwrap().unknown_to(&tree);
+        let lines = [5, 6, 7].map(|line| format!("kconfigs/t.config:{line})"));
+        assert_eq!(unknown.len(), lines.len(), "{unknown:?}");
+        for (unknown, line) in unknown.iter().zip(lines) {
+            assert!(unknown.ends_with(&line), "{unknown}");
+        }
+    }
 
     /// Folders are named by a comment, and nothing else gets into make's command line.
     #[test]

@@ -101,7 +101,7 @@ pub(super) fn file(desk: &Desk<'_>, file: &PackageFile<'_>) -> Result<Vec<u8>> {
     Err(Error::failure(format!("{package} {version} holds no {path}")))
 }
 
-fn archive_key(package: &str, sha256: &str) -> String {
+pub(super) fn archive_key(package: &str, sha256: &str) -> String {
     format!("{package}-{}", sha256.get(..16).unwrap_or(sha256))
 }
 

@@ -10,19 +10,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Desk, Tree, Watched, untar};
-use crate::base::command::Command;
+use crate::base::command::{Cancel, Command};
 use crate::base::error::{Context, Error, Result};
 
-pub(super) fn obtain(desk: &Desk<'_>, repository: &Path, revision: &str) -> Result<Tree> {
+/// The commit that a revision names today.
+pub(super) fn commit(repository: &Path, revision: &str, cancel: &Cancel) -> Result<String> {
     if revision.starts_with('-') {
         return Err(Error::bad_input(format!("`{revision}` is no git revision")));
     }
-    let git =
-        |args: &[&str]| Command::new("git").arg("-C").arg(repository).args(args).env("LC_ALL", "C");
-    let asked = git(&["rev-parse", "--verify", "--end-of-options"])
+    let asked = git(repository, &["rev-parse", "--verify", "--end-of-options"])
         .arg(format!("{revision}^{{commit}}"))
         .timeout(Duration::from_secs(60))
-        .run(desk.cancel)?;
+        .run(cancel)?;
     if !asked.success() {
         return Err(Error::bad_input(format!(
             "{} has no revision `{revision}`: {}",
@@ -31,13 +30,29 @@ pub(super) fn obtain(desk: &Desk<'_>, repository: &Path, revision: &str) -> Resu
         ))
         .hint("`git log` in that repository shows what there is; a shallow clone has little"));
     }
-    let commit = asked.text();
+    Ok(asked.text())
+}
+
+/// A commit's key in the cache.
+pub(super) fn key(commit: &str) -> String {
+    format!("git-{commit}")
+}
+
+fn git(repository: &Path, args: &[&str]) -> Command {
+    Command::new("git").arg("-C").arg(repository).args(args).env("LC_ALL", "C")
+}
+
+pub(super) fn obtain(desk: &Desk<'_>, repository: &Path, revision: &str) -> Result<Tree> {
+    let commit = commit(repository, revision, desk.cancel)?;
     let label = format!("git {} at {revision} ({})", repository.display(), short(&commit));
-    desk.tree(&format!("git-{commit}"), label.clone(), |into, task| {
+    desk.tree(&key(&commit), label.clone(), |into, task| {
         let work = desk.cache.work_dir()?;
         let aside = tempfile::tempdir_in(&work).at_path("write in", &work)?;
         let tar = aside.path().join("tree.tar");
-        git(&["archive", "--format=tar", "-o"]).arg(&tar).arg(&commit).check(desk.cancel)?;
+        git(repository, &["archive", "--format=tar", "-o"])
+            .arg(&tar)
+            .arg(&commit)
+            .check(desk.cancel)?;
         let file = fs::File::open(&tar).at_path("open", &tar)?;
         let total = file.metadata().ok().map(|m| m.len());
         let stream = std::io::BufReader::new(Watched::new(file, task, total, desk.cancel));

@@ -7,6 +7,7 @@
 //! links, and what it would accept but we do not want (links, our build folder)
 //! is refused before.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -158,6 +159,42 @@ pub fn apply(tree: &Path, patches: &[Patch], cancel: &Cancel) -> Result<Applied>
             Some(hunk) => format!("{said}\n{hunk}"),
             None => said,
         }));
+    }
+    Ok(Applied::Whole)
+}
+
+/// Whether a series would apply to a tree, which stays as it is.
+///
+/// # Errors
+/// As [`apply`].
+pub fn would_apply(tree: &Path, patches: &[Patch], cancel: &Cancel) -> Result<Applied> {
+    // The files that the series names are all that applying it can look at.
+    let aside = tempfile::tempdir().context(|| "make a temporary folder".into())?;
+    let mut taken = BTreeSet::new();
+    for patch in patches {
+        if let Some(reason) = unwanted(tree, patch, cancel)? {
+            return Ok(Applied::Rejected { patch: patch.name.clone(), reason });
+        }
+        let paths = git(tree)
+            .args(["apply", "--numstat", "-z", "-p1", "-"])
+            .stdin(patch.diff.clone())
+            .run(cancel)?;
+        for path in numstat_paths(&paths.stdout) {
+            let (from, to) = (tree.join(&path), aside.path().join(&path));
+            // What an earlier patch deleted is not there again.
+            if !taken.insert(path) || !from.is_file() {
+                continue;
+            }
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder).at_path("create", folder)?;
+            }
+            fs::copy(&from, &to).at_path("copy to", &to)?;
+        }
+        // One at a time: the next one may take a file from where this one puts it.
+        match apply(aside.path(), std::slice::from_ref(patch), cancel)? {
+            Applied::Whole => {}
+            rejected @ Applied::Rejected { .. } => return Ok(rejected),
+        }
     }
     Ok(Applied::Whole)
 }

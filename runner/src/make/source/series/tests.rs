@@ -26,8 +26,13 @@ impl Bench {
         path
     }
 
+    /// Applies a series; that it was foretold is a part of every test.
     fn apply(&self, files: &[PathBuf]) -> Applied {
-        apply(&self.tree, &read(files, &Cancel::new()).unwrap(), &Cancel::new()).unwrap()
+        let patches = read(files, &Cancel::new()).unwrap();
+        let foretold = would_apply(&self.tree, &patches, &Cancel::new()).unwrap();
+        let applied = apply(&self.tree, &patches, &Cancel::new()).unwrap();
+        assert_eq!(foretold, applied);
+        applied
     }
 
     fn rejected(&self, text: impl AsRef<[u8]>) -> String {
@@ -187,4 +192,36 @@ fn a_missing_patch_is_named() {
     let error = read(&[PathBuf::from("/no/such/0001-x.patch")], &Cancel::new()).unwrap_err();
     assert_eq!(error.kind(), crate::base::error::Kind::BadInput);
     assert!(error.message().contains("/no/such/0001-x.patch"), "{error}");
+}
+
+/// Whether a series would apply is told from what its patches make of each other's files,
+/// and the tree stays as it is.
+#[test]
+fn would_apply_follows_the_series() {
+    let bench = bench();
+    let made = "diff --git a/mm/new.c b/mm/new.c\nnew file mode 100644\n--- /dev/null\n\
+                +++ b/mm/new.c\n@@ -0,0 +1 @@\n+one\n";
+    let changed = "--- a/mm/new.c\n+++ b/mm/new.c\n@@ -1 +1 @@\n-one\n+two\n";
+    let gone = "diff --git a/mm/a.c b/mm/a.c\ndeleted file mode 100644\n--- a/mm/a.c\n\
+                +++ /dev/null\n@@ -1,20 +0,0 @@\n";
+    let lines: String = (1..=20).map(|n| format!("-line {n}\n")).collect();
+    let gone = format!("{gone}{lines}");
+    let told = |texts: &[&str]| {
+        let files: Vec<PathBuf> = texts
+            .iter()
+            .enumerate()
+            .map(|(number, text)| {
+                bench.file(&format!("{number:04}-x.patch", number = number + 1), text)
+            })
+            .collect();
+        let patches = read(&files, &Cancel::new()).unwrap();
+        would_apply(&bench.tree, &patches, &Cancel::new()).unwrap()
+    };
+    assert_eq!(told(&[made, changed]), Applied::Whole);
+    assert!(matches!(told(&[changed]), Applied::Rejected { .. }));
+    assert!(
+        matches!(told(&[&gone, HUNK]), Applied::Rejected { patch, .. } if patch == "0002-x.patch")
+    );
+    assert!(!bench.tree.join("mm/new.c").exists());
+    assert!(bench.a().contains("line 4\n"));
 }
