@@ -21,7 +21,8 @@ A bake-off is a folder with a `bakeoff.yaml`. The patches of a candidate lie nex
 
 `bakeoff new NAME` writes a bake-off that runs as it is. `bakeoff check FOLDER` says whether
 one would run. `bakeoff schema --spec` prints the JSON Schema that this page is made from;
-editors that know YAML schemas complete keys with it.
+editors that know YAML schemas complete keys with it. `patches/hello` is a small bake-off to
+read next to this page.
 
 A key that is not marked *required* may be omitted. An unknown key or word is an error, with
 its line and column.
