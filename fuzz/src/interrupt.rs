@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::sys;
 use crate::sys::bpf::{Program, ProgramKind, SharedArray};
 
-/// Symbols that [`Places::candidates`] looks for.
+/// Symbols that `Places::candidates` looks for.
 pub const SYMBOLS: &[&str] = &["__per_cpu_offset", "__preempt_count", "pcpu_hot"];
 
 /// What a program stores where the preempt count could not be read.

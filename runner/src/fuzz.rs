@@ -2,7 +2,7 @@
 //! Fuzzing, as far as it happens on the host: boots guests that fuzz
 //! themselves, keeps what they find, and goes on when one dies.
 //!
-//! - [`bench`]: a spec, a candidate and an architecture become a kernel and a
+//! - [`mod@bench`]: a spec, a candidate and an architecture become a kernel and a
 //!   guest binary, ready to be booted.
 //! - [`session`]: one boot, listened to until it ends; how it ended, what was on
 //!   its console, and which program was in flight.

@@ -5,10 +5,10 @@
 //!
 //! 1. Every stage is a function from one saved product to the next:
 //!    `Spec → Plan → Source → Kernel → Guest → Run → Observation → Comparison →
-//!    Report`. A run directory ([`store`]) holds them as files, so any stage can
+//!    Report`. A run directory (`keep::store`) holds them as files, so any stage can
 //!    be repeated, resumed or inspected alone, and everything after the boot is
 //!    testable without a VM.
-//! 2. A candidate's failure is data; ours is an [`error::Error`]. What was not
+//! 2. A candidate's failure is data; ours is an `Error`. What was not
 //!    exercised is *inconclusive*, never *passed*.
 //!
 //! The rooms, in reading order; none imports from a later one:

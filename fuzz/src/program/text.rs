@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What is read is fixed up, so a hand-written program runs, and one that was
-//! written by [`write`] comes back as it was.
+//! written by [`write()`] comes back as it was.
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 //!
 //! Reading is split by question, so that each can be checked alone:
 //!
-//! - [`line`]: what did the kernel print, and which thread or CPU printed it? Consoles mix messages,
+//! - [`mod@line`]: what did the kernel print, and which thread or CPU printed it? Consoles mix messages,
 //!   and every tool that passes a log on puts its own prefix before them.
 //! - [`stream`]: where does a report begin and end? [`Parser`] answers it in one pass, with bounded
 //!   memory, so that it can follow a live console.
@@ -10,7 +10,7 @@
 //! - [`frame`] and [`blame`]: which function is it about? `machinery.tsv` names those that only
 //!   report, assert, lock or allocate on somebody's behalf.
 //! - [`lockdep`]: which lock classes, in which order, in which contexts?
-//! - [`fingerprint`]: is it the same bug as that one? A title is not an identity.
+//! - [`fingerprint()`]: is it the same bug as that one? A title is not an identity.
 //! - [`diff`]: which report of one kernel is which of another's?
 //! - [`mod@explain`]: the splat in words; [`blind`]: what lockdep could not have seen.
 //! - [`symbolize`]: file, line and inlined callers, if there is a vmlinux.

@@ -28,7 +28,7 @@ pub(crate) fn write(series: &Series, out: &Path) -> Result<()> {
 /// Writes several versions: a folder `vN` for each.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub(crate) fn write_all(all: &[Series], out: &Path) -> Result<()> {
     whole(out, |aside| {
         for series in all {
