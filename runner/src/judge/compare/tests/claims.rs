@@ -203,7 +203,7 @@ fn an_empty_row_says_why() {
     assert_eq!(says(Some(StepOutcome::Unreachable { reason: "no NMI".into() })), "no NMI");
     let failed = says(Some(StepOutcome::Failed { reason: "EPERM".into() }));
     assert_eq!(failed, "the probe failed: EPERM");
-    assert_eq!(says(None), "the guest ends here (12 of 12)");
+    assert_eq!(says(None), "the guest dies or hangs here (12 of 12)");
 }
 
 /// The visits of claims are there for the charts, boots of all kernels interleaved.
