@@ -251,6 +251,9 @@ pub struct Schema {
     /// The one of bakeoff.yaml, for editors
     #[arg(long)]
     pub spec: bool,
+    /// The same for people: every key of bakeoff.yaml explained (docs/spec.md)
+    #[arg(long, requires = "spec")]
+    pub markdown: bool,
 }
 
 /// Which part of the spec is wanted.
@@ -503,39 +506,6 @@ pub struct Bench {
     pub machinery: Machinery,
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    /// clap's own consistency checks pass.
-    #[test]
-    fn command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    /// The exit codes in `--help` are those of the code.
-    #[test]
-    fn help_states_the_real_exit_codes() {
-        use crate::base::error::exit_code as code;
-        for value in [
-            code::OK,
-            code::FAILURE,
-            code::BAD_INPUT,
-            code::MISSING_PREREQUISITE,
-            code::GATE_FAILED,
-            code::INCONCLUSIVE,
-            code::INTERRUPTED,
-        ] {
-            let stands = |text: &str| {
-                text.lines().any(|line| line.trim_start().starts_with(&format!("{value} ")))
-            };
-            assert!(stands(EXIT_CODES) && stands(AFTER), "exit code {value}");
-        }
-    }
-}
-
 /// The command line; if it is wrong, what is wrong with it, and the end. A command that
 /// is misspelt so that clap knows none like it gets the suggestion that words of a spec
 /// get.
@@ -566,6 +536,39 @@ pub fn main() -> ExitCode {
         Err(error) => {
             commands::complain(&error);
             ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// clap's own consistency checks pass.
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// The exit codes in `--help` are those of the code.
+    #[test]
+    fn help_states_the_real_exit_codes() {
+        use crate::base::error::exit_code as code;
+        for value in [
+            code::OK,
+            code::FAILURE,
+            code::BAD_INPUT,
+            code::MISSING_PREREQUISITE,
+            code::GATE_FAILED,
+            code::INCONCLUSIVE,
+            code::INTERRUPTED,
+        ] {
+            let stands = |text: &str| {
+                text.lines().any(|line| line.trim_start().starts_with(&format!("{value} ")))
+            };
+            assert!(stands(EXIT_CODES) && stands(AFTER), "exit code {value}");
         }
     }
 }

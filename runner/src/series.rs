@@ -218,7 +218,7 @@ pub(crate) fn read(
     net: &Net,
     cancel: &Cancel,
 ) -> Result<Vec<Series>> {
-    let means = sources::Means { wanted, net, cancel };
+    let means = sources::Means { net, cancel };
     let found = sources::find(source, &means)?;
     let mut series = from_mails(source, found, wanted)?;
     for series in &mut series {

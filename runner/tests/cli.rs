@@ -36,6 +36,8 @@ fn every_command_has_help() {
     for command in [
         "setup",
         "doctor",
+        "new",
+        "check",
         "splats",
         "explain",
         "run",

@@ -7,7 +7,7 @@
 //! ends (prctl(2), PR_SET_PDEATHSIG), so all children are forked from one
 //! thread that lives as long as the process.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,8 +87,6 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     /// The last lines of standard error (of the log, where there is one).
     pub tail: String,
-    /// Wall-clock time.
-    pub took: Duration,
     /// Whether we ended it because its time was up.
     pub timed_out: bool,
 }
@@ -154,13 +152,6 @@ impl Command {
         self
     }
 
-    /// Takes an environment variable away.
-    #[must_use]
-    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.env.push((name.into(), None));
-        self
-    }
-
     /// Runs with exactly this environment (plus what [`Command::env`] adds).
     #[must_use]
     pub fn only_env<I, K, V>(mut self, env: I) -> Self
@@ -192,12 +183,6 @@ impl Command {
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
-    }
-
-    /// The program as it was named.
-    #[must_use]
-    pub fn program(&self) -> &OsStr {
-        &self.program
     }
 
     /// Program and arguments.
@@ -336,12 +321,6 @@ pub struct Child {
 }
 
 impl Child {
-    /// Its process id.
-    #[must_use]
-    pub fn id(&self) -> Option<u32> {
-        self.handle.pids().first().copied()
-    }
-
     /// Waits up to `time` for its end.
     ///
     /// # Errors
@@ -357,13 +336,7 @@ impl Child {
             Some(path) => tail_of(path),
             None => last_bytes(&output.stderr),
         };
-        Ok(Some(Finished {
-            status: output.status,
-            stdout: output.stdout,
-            tail,
-            took: self.began.elapsed(),
-            timed_out: false,
-        }))
+        Ok(Some(Finished { status: output.status, stdout: output.stdout, tail, timed_out: false }))
     }
 
     /// Ends the whole group: SIGTERM, a grace period, SIGKILL.

@@ -30,9 +30,13 @@ use crate::cli::{CacheArgs, Cli, Command, Doctor, Global, Progress, Setup};
 
 /// What every command works with.
 pub struct Desk {
+    /// Architectures, fragments, sources.
     pub data: DataDir,
+    /// Archives, trees, kernels.
     pub cache: Cache,
+    /// What goes on.
     pub events: Events,
+    /// Ctrl-C.
     pub cancel: Cancel,
 }
 
@@ -45,6 +49,7 @@ pub fn call(cli: Cli) -> Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "bakeoff", &mut text);
             print(&String::from_utf8_lossy(&text))
         }
+        Command::Schema(args) if args.markdown => print(&spec::reference::text(&data(&global)?)?),
         Command::Schema(args) if args.spec => print(&spec::schema::text(&data(&global)?)?),
         Command::Schema(_) => print(&judge::schema_text()?),
         Command::New(args) => new::new(&args, &data(&global)?),
@@ -92,6 +97,10 @@ pub fn print(text: &str) -> Result<u8> {
     }
 }
 
+/// The data folder: as typed, or embedded.
+///
+/// # Errors
+/// The folder is none of ours.
 pub fn data(global: &Global) -> Result<DataDir> {
     global.data_dir.as_ref().map_or_else(|| Ok(DataDir::embedded()), DataDir::at)
 }

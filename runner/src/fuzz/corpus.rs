@@ -85,12 +85,6 @@ impl Corpus {
         self.programs.len()
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.programs.is_empty()
-    }
-
     /// Takes in a new program.
     ///
     /// # Errors

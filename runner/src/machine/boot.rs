@@ -360,12 +360,6 @@ impl Guest {
         Ok((Guest { child, qmp, power_on }, Outlets { console, records }))
     }
 
-    /// QEMU's process id.
-    #[must_use]
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// How QEMU ended, if it did within this time.
     ///
     /// # Errors

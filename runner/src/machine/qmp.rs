@@ -134,14 +134,6 @@ impl Qmp {
         self.execute("inject-nmi").map(drop)
     }
 
-    /// Tells QEMU to end.
-    ///
-    /// # Errors
-    /// QEMU does not answer; it may be gone already.
-    pub fn quit(&self) -> Result<()> {
-        self.execute("quit").map(drop)
-    }
-
     fn execute(&self, command: &str) -> Result<Value> {
         // Nothing panics while it is held; a half-read answer has a number.
         self.wire.lock().unwrap_or_else(PoisonError::into_inner).execute(command)

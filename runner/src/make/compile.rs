@@ -214,12 +214,6 @@ impl<'a> Compiler<'a> {
         Ok(Compiler { cache, data, events, cancel, options, sandbox, bin: Bin::default() })
     }
 
-    /// Whether foreign series can be built safely.
-    #[must_use]
-    pub fn sandbox(&self) -> &Sandbox {
-        &self.sandbox
-    }
-
     /// Whether there is such a kernel in the cache; it is verified when used.
     ///
     /// # Errors

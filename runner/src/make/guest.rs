@@ -87,6 +87,7 @@ pub struct GuestBinaries {
     /// PID 1 of the guest.
     init: Vec<u8>,
     /// Where it was found or how it was made, in a few words.
+    #[allow(dead_code, reason = "for whoever prints it while debugging")]
     pub origin: String,
     /// What else goes into the guest's root.
     pub packed: Packed,

@@ -57,6 +57,7 @@ pub struct Packed {
     /// The guest's root as a folder; `None`: nothing to add.
     pub root: Option<PathBuf>,
     /// Why commands cannot be tried on this architecture.
+    #[allow(dead_code, reason = "it travels as a file in `root`; tests read it here")]
     pub not_tried: Option<String>,
 }
 

@@ -87,10 +87,12 @@ pub struct Flood {
     pub count: u64,
 }
 
+#[cfg(test)]
 /// A watch that sees nothing; the console's limit of bytes still holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoWatch;
 
+#[cfg(test)]
 impl ConsoleWatch for NoWatch {
     fn begin(&mut self) {}
 
@@ -132,6 +134,7 @@ pub struct Run {
     /// As it stands in `end.json`.
     pub end: EndJson,
     /// What the guest said it is.
+    #[cfg(test)]
     pub hello: Option<Hello>,
 }
 
@@ -592,7 +595,11 @@ impl Session<'_> {
             injected: self.progress.injected,
         };
         write_json(&self.order.store.end_json(self.order.id), &end)?;
-        Ok(Run { end, hello: self.progress.hello })
+        Ok(Run {
+            end,
+            #[cfg(test)]
+            hello: self.progress.hello,
+        })
     }
 }
 

@@ -61,12 +61,10 @@ pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<
     let records::Records { hello, mut visits, end: end_record, problems } =
         records::read(&store.records(id))?;
     let mut splats: Vec<SeenSplat> = splats(&store.console(id))?.iter().map(seen).collect();
-    let mut asked = end.asked;
     if let BootEnd::Lost { console_offset, .. } = &end.end {
         // Only what was finished before counts.
         splats.retain(|splat| splat.offset < *console_offset);
         visits.retain(|visit| end.done.contains(&visit.number));
-        asked = visits.iter().map(|visit| visit.step).collect();
     }
     if let BootEnd::Hung { step: Some(hung), .. } = &end.end {
         let stuck = |visit: &records::VisitRecord| {
@@ -91,7 +89,6 @@ pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<
         seconds: end.seconds,
         hello_seconds: end.hello_seconds,
         hello,
-        asked,
         visits,
         end_record,
         splats,
@@ -253,7 +250,6 @@ mod tests {
         write_json(&store.end_json(&id), &end_json(lost, 6)).unwrap();
         let (boot, problems) = observe_boot(&store, &id).unwrap();
         assert_eq!(problems, [""; 0]);
-        assert_eq!(boot.asked, [0]);
         assert_eq!(boot.blocks().map(|b| b.step).collect::<Vec<_>>(), [0]);
         assert_eq!(boot.splats.len(), 1, "{:?}", boot.splats);
         // A kernel that oopses by itself is another matter.

@@ -82,7 +82,10 @@ pub(crate) fn unpack(log: impl Read + 'static, name: &str) -> Result<Box<dyn Rea
 }
 
 /// The first bytes of a log, and the log with them.
-fn peek<R: Read>(mut log: R) -> io::Result<([u8; 16], Chain<Cursor<Vec<u8>>, R>)> {
+type Peeked<R> = ([u8; 16], Chain<Cursor<Vec<u8>>, R>);
+
+/// Looks at the first bytes of a log.
+fn peek<R: Read>(mut log: R) -> io::Result<Peeked<R>> {
     let mut magic = [0; 16];
     let mut len = 0;
     while len < magic.len() {

@@ -49,8 +49,6 @@ pub struct BootObservation {
     pub hello_seconds: Option<f64>,
     /// What the guest said it is.
     pub hello: Option<Hello>,
-    /// [`Step::id`](bakeoff_fuzz::wire::Step::id) of each visit it was asked to make.
-    pub asked: Vec<u32>,
     /// The visits that were begun, in order.
     pub visits: Vec<VisitRecord>,
     /// The End record.
@@ -85,7 +83,6 @@ impl BootObservation {
             seconds: 0.0,
             hello_seconds: None,
             hello: None,
-            asked: visits.to_vec(),
             visits: visits.iter().zip(0..).map(visit).collect(),
             end_record: None,
             splats: Vec::new(),
@@ -166,7 +163,6 @@ pub(crate) mod testing {
             seconds: 1.0,
             hello_seconds: Some(0.5),
             hello: Some(hello()),
-            asked: visits.iter().map(|visit| visit.step).collect(),
             visits,
             end_record: None,
             splats: vec![],

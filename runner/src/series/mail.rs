@@ -82,11 +82,6 @@ pub(crate) fn squeezed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a text carries a diff.
-pub(crate) fn has_diff(body: &[u8]) -> bool {
-    DIFF.is_match(body)
-}
-
 /// The mails of an mbox, each as it was sent; anything else is one mail.
 pub(crate) fn split(mbox: &[u8], name: &str) -> Result<Vec<Vec<u8>>> {
     if mbox.len() > LARGEST_THREAD {

@@ -11,8 +11,8 @@ pub(super) mod git;
 mod mailbox;
 mod patchwork;
 
+use super::Net;
 use super::base::Base;
-use super::{Net, Wanted};
 use crate::base::command::Cancel;
 use crate::base::error::{Error, Result};
 
@@ -82,7 +82,6 @@ pub(super) const SOURCES: &[Source] = &[
 
 /// What reading works with.
 pub(super) struct Means<'a> {
-    pub(super) wanted: &'a Wanted,
     pub(super) net: &'a Net,
     pub(super) cancel: &'a Cancel,
 }

@@ -268,9 +268,7 @@ impl Thread {
     /// only some patches were sent again.
     pub(crate) fn version(&self, number: u32) -> Option<Version> {
         let mut version = self.versions[self.place(number)?].clone();
-        if version.slots.iter().flatten().next().is_none() {
-            return None;
-        }
+        version.slots.iter().flatten().next()?;
         if !version.is_complete() && number > 1 {
             self.fill_from_before(&mut version);
         }

@@ -78,7 +78,9 @@ pub struct Qemu {
     /// More for the kernel's command line; `{tsc_khz}` is replaced by the rate of
     /// the host's time-stamp counter, or its word left out.
     pub append: String,
-    /// How the guest ends itself.
+    /// How the guest ends itself: read, so that a wrong word is refused; the agent knows by
+    /// itself what its machine can do.
+    #[expect(dead_code, reason = "checked when it is read")]
     pub ends_by: EndsBy,
     /// How an NMI gets into the guest.
     pub nmi: NmiMethod,

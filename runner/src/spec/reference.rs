@@ -4,6 +4,8 @@
 //! It is made from the same schema that editors get, so that a key without a row, or a
 //! row without a key, cannot be. A test compares; `BAKEOFF_WRITE_DOCS=1` writes it anew.
 
+use crate::base::data::DataDir;
+use crate::base::error::Result;
 use bakeoff_fuzz::probe::{self, MetricKind, MetricRole, PROBES};
 use serde_json::{Map, Value};
 
@@ -19,15 +21,24 @@ A bake-off is a folder with a `bakeoff.yaml`. The patches of a candidate lie nex
 
 `bakeoff new NAME` writes a bake-off that runs as it is. `bakeoff check FOLDER` says whether
 one would run. `bakeoff schema --spec` prints the JSON Schema that this page is made from;
-editors that know YAML schemas complete keys with it.
+editors that know YAML schemas complete keys with it. `patches/hello` is a small bake-off to
+read next to this page.
 
 A key that is not marked *required* may be omitted. An unknown key or word is an error, with
 its line and column.
 ";
 
+/// The page.
+///
+/// # Errors
+/// As the schema.
+pub fn text(data: &DataDir) -> Result<String> {
+    Ok(markdown(&super::schema::schema(data)?))
+}
+
 /// The page, from the schema.
 #[must_use]
-pub fn markdown(schema: &Value) -> String {
+fn markdown(schema: &Value) -> String {
     let mut page = Page { text: HEAD.to_owned(), told: Vec::new(), next: Vec::new() };
     page.object("Top level", schema);
     while !page.next.is_empty() {
@@ -250,7 +261,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::base::data::DataDir;
     use crate::spec::schema::schema;
 
     /// `docs/spec.md` says what the program reads.

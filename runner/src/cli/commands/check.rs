@@ -58,7 +58,7 @@ impl Checked {
         checked.ok(
             "spec",
             &format!(
-                "{}: {} candidates, {} measurements, {} claims; every name in it is known",
+                "{}: {} candidates, {} conditions, {} claims; every name in it is known",
                 spec.name,
                 spec.candidates.len(),
                 spec.probes.len(),

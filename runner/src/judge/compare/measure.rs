@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bakeoff_fuzz::probe::{self, Metric, MetricKind, MetricRole, Probe};
-use bakeoff_fuzz::wire::{Share, StepOutcome, Summary};
+use bakeoff_fuzz::wire::{Share, Summary};
 
 use super::cell;
 use crate::judge::claims::{self, BLOCK_CALLS, Visit};
@@ -281,12 +281,4 @@ pub(super) fn why_nothing(seen: &Observation, planned: &Planned) -> String {
         return format!("the guest dies or hangs here ({} of {})", did.deaths, did.begun);
     }
     if did.done { "no call that counts".into() } else { "not done".into() }
-}
-
-/// Whether a step cannot be had on this kernel.
-pub(crate) fn out_of_reach(seen: &Observation, step: u32) -> bool {
-    seen.boots
-        .iter()
-        .flat_map(|boot| &boot.visits)
-        .any(|v| v.step == step && matches!(v.outcome, Some(StepOutcome::Unreachable { .. })))
 }

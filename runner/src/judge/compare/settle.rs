@@ -344,6 +344,6 @@ pub(super) fn visits(group: &[&Observation], subject: &Subject<'_>) -> Vec<Visit
         }
     }
     // Boots of all kernels are interleaved: boot by boot, and in a boot by its clock.
-    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    rows.sort_by_key(|(at, _)| *at);
     rows.into_iter().zip(0..).map(|((_, row), order)| VisitRow { order, ..row }).collect()
 }

@@ -244,11 +244,15 @@ impl Judge<'_> {
         if self.control.get(fingerprint).is_some_and(|control| !control.all_secondary) {
             return (SplatReading::Control, "the control's, and still here".to_owned(), None);
         }
-        self.new(splat, steps)
+        self.candidates_own(splat, steps)
     }
 
     /// A report that neither the reference nor the control has.
-    fn new(&self, splat: &Splat, steps: &BTreeSet<u32>) -> (SplatReading, String, Option<f64>) {
+    fn candidates_own(
+        &self,
+        splat: &Splat,
+        steps: &BTreeSet<u32>,
+    ) -> (SplatReading, String, Option<f64>) {
         let Some(peer) = self.peers.reference else {
             return (SplatReading::Unclear, "there is no reference to judge it by".into(), None);
         };
@@ -398,7 +402,9 @@ pub(crate) fn to_confirm(
     peers: &Peers<'_>,
     known: &[KnownSplat],
 ) -> Vec<ToConfirm> {
-    let Some(reference) = peers.reference else { return Vec::new() };
+    if peers.reference.is_none() {
+        return Vec::new();
+    }
     rows(ours, peers, known)
         .into_iter()
         .filter(|row| row.reading == SplatReading::SeenOnce)
@@ -412,7 +418,6 @@ pub(crate) fn to_confirm(
                 title: row.title,
                 more_here: seen.n < MOST_BOOTS,
                 more_there: theirs.n + 1 < seen.n.max(FRESH_BOOTS),
-                reference: reference.id().clone(),
             })
         })
         .collect()
@@ -431,6 +436,4 @@ pub(crate) struct ToConfirm {
     pub(crate) more_here: bool,
     /// The reference is.
     pub(crate) more_there: bool,
-    /// The reference.
-    pub(crate) reference: crate::spec::plan::CellId,
 }

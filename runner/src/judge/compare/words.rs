@@ -54,39 +54,6 @@ pub(crate) fn percent(rate: f64, round: Round) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// `20,000/20,000 = 100% [99.98, 100]`; `0/0` without calls.
-pub(crate) fn rate(right: u64, calls: u64, low: Option<f64>, high: Option<f64>) -> String {
-    let (Some(low), Some(high)) = (low, high) else {
-        return format!("{}/{}", count(right), count(calls));
-    };
-    format!(
-        "{}/{} = {}% [{}, {}]",
-        count(right),
-        count(calls),
-        percent(ratio(right, calls), Round::Nearest),
-        percent(low, Round::Down),
-        percent(high, Round::Up),
-    )
-}
-
-/// `1 percentage point`.
-pub(crate) fn points(difference: f64) -> String {
-    let number = percent(difference, Round::Nearest);
-    let plural = if number == "1" { "" } else { "s" };
-    format!("{number} percentage point{plural}")
-}
-
-/// Bounds in rows have nine decimals: more than any run can show, and every
-/// reader of the JSON gets the number that was written. Rounded outwards.
-pub(crate) fn round_down(value: f64) -> f64 {
-    (value * 1e9).floor() / 1e9
-}
-
-/// The other bound.
-pub(crate) fn round_up(value: f64) -> f64 {
-    (value * 1e9).ceil() / 1e9
-}
-
 /// `part / whole`, 0 of nothing.
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
@@ -140,11 +107,6 @@ mod tests {
         assert_eq!(percent(0.5, Round::Up), "50");
         assert_eq!(percent(0.05, Round::Down), "5");
         assert_eq!(percent(0.0, Round::Up), "0");
-        assert_eq!(
-            rate(20_000, 20_000, Some(0.999_815), Some(1.0)),
-            "20,000/20,000 = 100% [99.98, 100]"
-        );
-        assert_eq!(rate(0, 0, None, None), "0/0");
     }
 
     /// Numbers read as in a mail.

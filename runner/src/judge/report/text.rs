@@ -159,7 +159,7 @@ fn matrix(matrix: &Matrix<'_>) -> String {
     let tight = all.map(|column| widest(column) + 2).sum::<usize>() > WIDTH + 2;
     let gap = if tight { 1 } else { 2 };
     let width = |column: &[String]| widest(column) + gap;
-    let left = vec![names, targets];
+    let left = [names, targets];
     let fixed: usize = left.iter().map(|column| width(column)).sum();
     // As many claims next to each other as the line holds; the rest below.
     let mut blocks: Vec<Vec<Vec<String>>> = Vec::new();

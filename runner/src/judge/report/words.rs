@@ -109,7 +109,7 @@ pub(super) fn value(kind: ValueKind, unit: &str, value: Option<f64>) -> String {
     let Some(value) = value else { return String::new() };
     match kind {
         ValueKind::Share => {
-            let fine = value > 0.0 && (value < 0.001 || value > 0.999) && value < 1.0;
+            let fine = value > 0.0 && !(0.001..=0.999).contains(&value) && value < 1.0;
             if fine {
                 percent(value, Round::Nearest) + "%"
             } else {
@@ -126,7 +126,7 @@ pub(super) fn value(kind: ValueKind, unit: &str, value: Option<f64>) -> String {
 /// Three digits or more of a number.
 pub(super) fn number(value: f64) -> String {
     let size = value.abs();
-    if size >= 1000.0 && size < 1e15 {
+    if (1000.0..1e15).contains(&size) {
         let sign = if value < 0.0 { "-" } else { "" };
         #[expect(
             clippy::cast_possible_truncation,

@@ -180,15 +180,10 @@ pub fn would_apply(tree: &Path, patches: &[Patch], cancel: &Cancel) -> Result<Ap
             .stdin(patch.diff.clone())
             .run(cancel)?;
         for path in numstat_paths(&paths.stdout) {
-            let (from, to) = (tree.join(&path), aside.path().join(&path));
             // What an earlier patch deleted is not there again.
-            if !taken.insert(path) || !from.is_file() {
-                continue;
+            if taken.insert(path.clone()) {
+                bring(tree, aside.path(), &path)?;
             }
-            if let Some(folder) = to.parent() {
-                fs::create_dir_all(folder).at_path("create", folder)?;
-            }
-            fs::copy(&from, &to).at_path("copy to", &to)?;
         }
         // One at a time: the next one may take a file from where this one puts it.
         match apply(aside.path(), std::slice::from_ref(patch), cancel)? {
@@ -197,6 +192,30 @@ pub fn would_apply(tree: &Path, patches: &[Patch], cancel: &Cancel) -> Result<Ap
         }
     }
     Ok(Applied::Whole)
+}
+
+/// Copies a file of a tree to the same place below `aside`, if it is there. A link on the
+/// way stays a link, since nothing is applied behind one.
+fn bring(tree: &Path, aside: &Path, path: &str) -> Result<()> {
+    let mut inside = PathBuf::new();
+    for part in path.split('/') {
+        inside.push(part);
+        let (from, to) = (tree.join(&inside), aside.join(&inside));
+        let Ok(metadata) = fs::symlink_metadata(&from) else { return Ok(()) };
+        if metadata.is_symlink() {
+            if fs::symlink_metadata(&to).is_err() {
+                let leads = fs::read_link(&from).at_path("read", &from)?;
+                std::os::unix::fs::symlink(leads, &to).at_path("link", &to)?;
+            }
+            return Ok(());
+        }
+        if metadata.is_dir() {
+            fs::create_dir_all(&to).at_path("create", &to)?;
+        } else if metadata.is_file() {
+            fs::copy(&from, &to).at_path("copy to", &to)?;
+        }
+    }
+    Ok(())
 }
 
 /// What `git apply` would take but we do not.

@@ -181,7 +181,7 @@ impl Make<'_> {
                 ("LC_ALL".to_owned(), "C".to_owned()),
                 ("TMPDIR".to_owned(), self.work.join("tmp").display().to_string()),
             ])
-            .log(&self.work.join("make.log"))
+            .log(self.work.join("make.log"))
             .timeout(std::time::Duration::from_secs(30 * 60))
     }
 

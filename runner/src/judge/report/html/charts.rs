@@ -185,10 +185,11 @@ fn short(label: &str, most: usize) -> String {
     crate::judge::compare::words::plain(label, most)
 }
 
+/// A claim, base and architecture, its measures and its visits.
+type OfClaim<'a> = (&'a str, (&'a str, &'a str), Vec<&'a MeasureRow>, Vec<&'a VisitRow>);
+
 /// The claims' conditions with a value, per claim and target.
-fn of_claims<'a>(
-    view: &View<'a>,
-) -> Vec<(&'a str, (&'a str, &'a str), Vec<&'a MeasureRow>, Vec<&'a VisitRow>)> {
+fn of_claims<'a>(view: &View<'a>) -> Vec<OfClaim<'a>> {
     let mut all = Vec::new();
     for info in &view.report.run.claims {
         let rows = view.report.claims.iter().filter(|row| row.claim == info.name);

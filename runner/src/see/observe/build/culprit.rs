@@ -120,12 +120,12 @@ pub(crate) fn blamed(
         }
         Blame::Tick => {
             let stacks = body.stacks.iter().filter(|placed| !placed.bystander);
-            let stalled = stacks.filter_map(|placed| {
+            let mut stalled = stacks.filter_map(|placed| {
                 let below = blame::below_the_tick(&placed.stack.frames)?;
                 // What was printed before the entry is where the CPU was hit.
                 blame::dispatched(placed.at.iter().chain(below), also)
             });
-            stalled.cloned().next()
+            stalled.next().cloned()
         }
         Blame::LastFunction => {
             let name = body.texts.iter().find_map(|text| {

@@ -156,12 +156,12 @@ pub fn find_head(text: &[u8]) -> Option<Found> {
             if fill(head, text, at, &mut captures) {
                 // `Oops: general protection fault`: what follows says more.
                 if row.name == "oops" {
-                    oops = Some(Found { row: *row, captures, at });
+                    oops = Some(Found { row, captures, at });
                     break;
                 }
                 // `Unable` and `unable` are one word.
                 let at = if head.starts_with("nable") { at.saturating_sub(1) } else { at };
-                return Some(Found { row: *row, captures, at });
+                return Some(Found { row, captures, at });
             }
         }
         from = at + 1;
