@@ -63,6 +63,21 @@ fn the_first_case_loads() {
     assert_eq!(spec.candidates.iter().filter(with_patches).count(), 6);
 }
 
+/// Every bake-off of this project loads, so that no rename leaves one behind.
+#[test]
+fn all_bake_offs_load() {
+    let patches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches");
+    let folders = fs::read_dir(patches).unwrap().map(|entry| entry.unwrap().path());
+    let mut loaded = 0;
+    for folder in folders.filter(|folder| folder.join(FILE_NAME).is_file()) {
+        if let Err(error) = Spec::load(&folder, &DataDir::embedded()) {
+            panic!("{}: {}", folder.display(), error.chain());
+        }
+        loaded += 1;
+    }
+    assert!(loaded >= 2);
+}
+
 /// A missing spec says what to give instead.
 #[test]
 fn a_missing_spec_has_a_hint() {
