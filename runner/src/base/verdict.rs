@@ -57,9 +57,11 @@ pub enum ClaimReading {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum WrongReading {
-    /// Wrong answers, seen again in fresh boots.
+    /// Wrong answers, confirmed in fresh boots of candidate and reference.
     Wrong,
-    /// Wrong answers, seen in one boot only.
+    /// Wrong answers that the reference gives, too.
+    Present,
+    /// Wrong answers, not confirmed: nobody is blamed for them yet.
     SeenOnce,
     /// None, where the negative control would have shown at least three.
     None,

@@ -109,7 +109,7 @@ pub fn judge(store: &Store, data: &DataDir) -> Result<Calibration> {
     let subject = Subject::new(&spec, &run.plan);
     let all: Vec<Observation> =
         run.plan.cells.iter().map(|cell| observe_cell(store, cell)).collect();
-    let asked = pools(&subject, &all);
+    let asked = pools(subject.plan, &all);
     let dealt = crate::judge::claims::permute(&asked, RIVALS, DEALS, run.plan.seed);
     let run = store.root().display().to_string();
     Ok(Calibration { bakeoffs: bakeoffs(&subject, &all), dealt, run })
@@ -142,9 +142,7 @@ fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
                 .collect::<Vec<_>>()
             };
             let two = [with(reference, Role::Reference), with(copy, Role::Contender)].concat();
-            // Its claims are its own.
-            let own = Subject { claim_count: subject.plan.claims.len(), ..subject.clone() };
-            let found = compare(&own, &two);
+            let found = compare(subject, &two);
             let rows = || found.claims.iter().filter(|row| row.place.candidate == **copy);
             let decided = |reading: ClaimReading| {
                 !matches!(reading, ClaimReading::Open | ClaimReading::NotReached)
@@ -220,7 +218,7 @@ mod tests {
     #[test]
     fn boots_are_dealt_anew() {
         let story = copies();
-        let pools = pools(&story.subject(), &story.seen);
+        let pools = pools(&story.plan, &story.seen);
         assert_eq!(pools.len(), 1);
         let visits = &pools[0].conditions[0].reference;
         let boots: std::collections::BTreeSet<u32> = visits.iter().map(|v| v.boot).collect();

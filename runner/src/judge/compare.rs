@@ -22,17 +22,18 @@ pub(crate) mod words;
 mod wrong;
 
 pub use blind::BlindRow;
-pub(crate) use settle::{open as open_claims, pools};
+pub(crate) use settle::{looks, open as open_claims, pools};
 pub(crate) use splat::to_confirm;
 pub(crate) use verdict::end_words as verdict_words;
+pub(crate) use wrong::to_confirm as wrong_to_confirm;
 
 use crate::judge::row::{
     CellRow, ClaimRow, GateRow, MeasureRow, NotTested, PredictionRow, SplatRow, VerdictRow,
     VisitRow, WrongRow,
 };
 use crate::see::observation::Observation;
-use crate::spec::plan::{Plan, PlannedClaim};
-use crate::spec::{Candidate, Gate, KnownSplat, Prediction, Role, Spec};
+use crate::spec::plan::Plan;
+use crate::spec::{Candidate, Claim, Gate, KnownSplat, Prediction, Role, Spec};
 
 /// What of the spec and the plan the comparison needs.
 #[derive(Clone, Debug)]
@@ -43,12 +44,12 @@ pub struct Subject<'a> {
     pub candidates: Vec<&'a Candidate>,
     /// What `--gate` insists on.
     pub gates: &'a [Gate],
+    /// What the spec asks.
+    pub claims: &'a [Claim],
     /// What was expected before anything was measured.
     pub predictions: &'a [Prediction],
     /// Splats that blame nobody.
     pub known: &'a [KnownSplat],
-    /// Claims of all contenders on all architectures: they hold together.
-    pub claim_count: usize,
 }
 
 impl<'a> Subject<'a> {
@@ -60,19 +61,19 @@ impl<'a> Subject<'a> {
             plan,
             candidates: spec.candidates.iter().filter(|c| planned(&c.name)).collect(),
             gates: &spec.gates,
+            claims: &spec.claims,
             predictions: &spec.predictions,
             known: &spec.known_splats,
-            claim_count: claim_count(plan),
         }
     }
 }
 
-fn claim_count(plan: &Plan) -> usize {
-    let judged = |claim: &PlannedClaim| {
-        let cells = plan.cells.iter();
-        cells.filter(|c| c.role == Role::Contender && c.id.profile == claim.profile).count()
-    };
-    plan.claims.iter().map(judged).sum()
+impl Subject<'_> {
+    /// Claims of the spec that this run does not ask: it has none of their conditions.
+    fn not_asked(&self) -> impl Iterator<Item = &str> {
+        let planned = |name: &str| self.plan.claims.iter().any(|p| p.claim.name == name);
+        self.claims.iter().map(|claim| claim.name.as_str()).filter(move |name| !planned(name))
+    }
 }
 
 /// Everything that can be said of a run.
@@ -107,6 +108,7 @@ pub struct Comparison {
 #[must_use]
 pub fn compare(subject: &Subject<'_>, observations: &[Observation]) -> Comparison {
     let mut all = Comparison::default();
+    let looks = looks(subject.plan, observations);
     for group in groups(observations) {
         let peers = Peers::of(&group);
         for seen in &group {
@@ -114,12 +116,12 @@ pub fn compare(subject: &Subject<'_>, observations: &[Observation]) -> Compariso
             all.splats.extend(splat::rows(seen, &peers, subject.known));
             all.blind.extend(blind::rows(seen));
             all.measures.extend(measure::rows(seen, subject.plan));
-            all.wrong.extend(wrong::rows(seen, peers.negative, subject.plan));
+            all.wrong.extend(wrong::rows(seen, &peers, subject.plan));
         }
-        all.claims.extend(settle::rows(&group, &peers, subject));
-        all.visits.extend(settle::visits(&group, subject));
+        all.claims.extend(settle::rows(&group, &peers, subject.plan, looks));
+        all.visits.extend(settle::visits(&group, subject.plan));
     }
-    all.verdicts = verdict::fold(&all);
+    all.verdicts = verdict::fold(subject, &all);
     all.gates = gate::ask(subject, &all);
     all.predictions = gate::predict(subject, &all);
     all.not_tested = untested::list_all(subject, &all);

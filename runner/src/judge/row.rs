@@ -384,12 +384,19 @@ pub struct WrongRow {
     pub wrong: u64,
     /// Boots with a wrong one, of those that answered.
     pub seen: KOfN,
+    /// The same of the reference.
+    pub reference: KOfN,
+    /// Fisher's exact test, one-sided, without the boot that was first: how probable a
+    /// difference like this is, were both kernels the same; `null` where it is not asked.
+    pub p: Option<f64>,
     /// How many the negative control's rate would have given; `null` without one.
     pub expected: Option<f64>,
     /// By cause, in words.
     pub causes: BTreeMap<String, u64>,
     /// What it is worth.
     pub reading: WrongReading,
+    /// Why it is read so, where the counts do not say it.
+    pub reason: String,
 }
 
 /// The conclusion for one base, candidate and architecture.

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use crate::base::data::DataDir;
 use crate::base::error::Result;
 use crate::base::event::Events;
-use crate::judge::compare::{Peers, Subject, groups, open_claims, to_confirm};
+use crate::judge::compare::{
+    Peers, Subject, groups, looks, open_claims, to_confirm, wrong_to_confirm,
+};
 use crate::judge::report::FORMATS;
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json};
@@ -63,7 +65,7 @@ fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<W
     for group in groups(seen) {
         let peers = Peers::of(&group);
         let judged = |role| matches!(role, Role::Contender | Role::NegativeControl);
-        for ours in group.iter().filter(|seen| judged(seen.cell.role)) {
+        for ours in group.iter().copied().filter(|seen| judged(seen.cell.role)) {
             for splat in to_confirm(ours, &peers, subject.known) {
                 if splat.more_here {
                     more.once(ours, splat.steps.iter().copied());
@@ -75,13 +77,26 @@ fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<W
                     titles.push(splat.title);
                 }
             }
+            for wrong in wrong_to_confirm(ours, &peers, subject.plan) {
+                if wrong.more_here {
+                    more.once(ours, [wrong.step].into_iter());
+                }
+                if let Some(reference) = peers.reference.filter(|_| wrong.more_there) {
+                    more.once(reference, [wrong.step].into_iter());
+                }
+                let title = format!("wrong answers ({})", wrong.what);
+                if !titles.contains(&title) {
+                    titles.push(title);
+                }
+            }
         }
     }
     let spent: f64 = seen.iter().flat_map(|seen| &seen.boots).map(|boot| boot.seconds).sum();
     let in_budget = subject.plan.budget_seconds.is_none_or(|most| spent < most as f64);
     if titles.is_empty() && (in_budget || decide) {
+        let looks = looks(subject.plan, seen);
         for group in groups(seen) {
-            for claim in open_claims(&group, &Peers::of(&group), subject) {
+            for claim in open_claims(&group, &Peers::of(&group), subject.plan, looks) {
                 if claim.beyond && !decide {
                     continue;
                 }
@@ -133,7 +148,7 @@ impl More<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::compare::tests::story::{CLAIM, IDLE, Story};
+    use crate::judge::compare::tests::story::{CLAIM, FLIP, IDLE, LEGAL, Story};
 
     const OPEN: &str = "0.5 points";
 
@@ -218,5 +233,35 @@ mod tests {
         let cells: Vec<String> = targets.iter().map(|(id, _)| id.to_string()).collect();
         assert_eq!(cells, ["6.12/landed/x86_64/lockdep", "6.12/mine/x86_64/lockdep"]);
         assert!(targets.iter().all(|(_, steps)| steps.iter().all(|t| t.visits == 3)));
+    }
+
+    /// Wrong answers of one boot get fresh ones of both kernels, as reports do; those of the
+    /// reference's own, or after many boots without, get none.
+    #[test]
+    fn wrong_answers_are_confirmed_too() {
+        let mut story = story("10 points");
+        let boots = |story: &mut Story, boots: usize| {
+            story.seen.iter_mut().for_each(|seen| seen.boots.truncate(boots));
+        };
+        let mut right = [100; 12];
+        right[0] = 99;
+        story.right("mine", FLIP, LEGAL, &right);
+        assert!(next(&story, false).is_none(), "eleven fresh boots did not show it");
+        right[5] = 99;
+        story.right("mine", FLIP, LEGAL, &right);
+        let Wanted { targets, why } = next(&story, false).unwrap();
+        assert!(why.starts_with("fresh boots, to confirm: wrong answers ("), "{why}");
+        let asked = |targets: &[(CellId, Vec<Target>)]| -> Vec<(String, u32, u32)> {
+            let each = |(id, of): &(CellId, Vec<Target>)| {
+                of.iter().map(|t| (id.candidate.clone(), t.step, t.visits)).collect::<Vec<_>>()
+            };
+            targets.iter().flat_map(each).collect()
+        };
+        let flip = story.step(FLIP);
+        assert_eq!(asked(&targets), [("mine".to_owned(), flip, 13)]);
+        boots(&mut story, 2);
+        story.right("mine", FLIP, LEGAL, &[99, 100]);
+        let Wanted { targets, .. } = next(&story, false).unwrap();
+        assert_eq!(asked(&targets), [("landed".to_owned(), flip, 3), ("mine".to_owned(), flip, 3)]);
     }
 }

@@ -163,8 +163,10 @@ fn count_cell(
         let lost = text(&end["end"]["end"]) == "lost";
         let kept = |visit: &Value| !lost || list(&end["done"]).contains(visit);
         let mut open: Vec<Value> = Vec::new();
-        for line in records.lines() {
-            let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
+        let mut lines: Vec<Value> =
+            records.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        lines.truncate(last_that_counts(&lines, &end["end"]));
+        for record in lines {
             match record["record"].as_str() {
                 Some("visit-begin") => open.clear(),
                 Some("block") if kept(&record["visit"]) => {
@@ -188,6 +190,24 @@ fn count_cell(
         }
     }
     Ok(())
+}
+
+/// How many records of a boot count: where the guest hung in a visit, those up to its end.
+/// What the agent did when it had given that visit up was done on a stuck kernel.
+fn last_that_counts(records: &[Value], end: &Value) -> usize {
+    let Some(step) = end["step"].as_u64().filter(|_| end["end"] == "hung") else {
+        return records.len();
+    };
+    let begins = |at: &usize| records[*at]["record"] == "visit-begin";
+    let begun: Vec<usize> = (0..records.len()).filter(begins).collect();
+    for (nth, at) in begun.iter().enumerate().rev() {
+        let next = begun.get(nth + 1).copied().unwrap_or(records.len());
+        let done = records[*at..next].iter().any(|record| record["outcome"]["outcome"] == "done");
+        if number(&records[*at]["step"]) == step && !done {
+            return next;
+        }
+    }
+    records.len()
 }
 
 fn number(value: &Value) -> u64 {
@@ -449,6 +469,28 @@ mod tests {
         assert!(!run(4, 4, "").agrees());
         let hidden = r#"{"record":"block","visit":0,"step":3,"shares":{"x.n":{"of":1,"right":1}}}"#;
         assert!(run(4, 3, hidden).disagreements[0].contains("x.n: no row"));
+    }
+
+    /// What came after the visit in which the guest hung does not count, nor does what the
+    /// same visit had not finished; its answers still can be wrong.
+    #[test]
+    fn nothing_after_a_hang_counts() {
+        let records: Vec<Value> = [
+            r#"{"record":"visit-begin","visit":0,"step":3}"#,
+            r#"{"record":"visit-end","visit":0,"step":3,"outcome":{"outcome":"done"}}"#,
+            r#"{"record":"visit-begin","visit":1,"step":3}"#,
+            r#"{"record":"block","visit":1,"step":3}"#,
+            r#"{"record":"visit-end","visit":1,"step":3,"outcome":{"outcome":"died"}}"#,
+            r#"{"record":"visit-begin","visit":2,"step":4}"#,
+            r#"{"record":"visit-end","visit":2,"step":4,"outcome":{"outcome":"done"}}"#,
+        ]
+        .map(|line| serde_json::from_str(line).unwrap())
+        .into();
+        let hung = |step: Value| json!({"end": "hung", "step": step});
+        assert_eq!(last_that_counts(&records, &hung(json!(3))), 5);
+        assert_eq!(last_that_counts(&records, &hung(json!(4))), 7);
+        assert_eq!(last_that_counts(&records, &hung(Value::Null)), 7);
+        assert_eq!(last_that_counts(&records, &json!({"end": "ran", "step": 3})), 7);
     }
 
     /// A reading that its bounds do not bear out is found, whichever way is good.

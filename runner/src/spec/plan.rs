@@ -272,13 +272,19 @@ fn steps(spec: &Spec, selection: &Selection, profiles: &[String]) -> Result<Vec<
 }
 
 /// Claims are judged where debug options do not distort them: in the profile
-/// `production`, where there is one and their conditions are measured in it, else in the
-/// first profile in which they are.
+/// `production`, where the spec measures their conditions in it, else in the first profile
+/// in which it does. A run without that profile does not ask them.
 fn claims(spec: &Spec, steps: &[Planned], profiles: &[String]) -> Vec<PlannedClaim> {
-    let mut order: Vec<&String> = profiles.iter().filter(|name| *name == PRODUCTION).collect();
-    order.extend(profiles.iter().filter(|name| *name != PRODUCTION));
+    let production = |claim: &Claim| {
+        spec.profiles.iter().any(|profile| profile == PRODUCTION)
+            && spec.probes.iter().any(|probe| {
+                claim.conditions.contains(&probe.label)
+                    && (probe.profiles.is_empty() || probe.profiles.iter().any(|p| p == PRODUCTION))
+            })
+    };
     let planned = |claim: &Claim| {
-        order.iter().find_map(|profile| {
+        let only = production(claim);
+        profiles.iter().filter(|profile| !only || *profile == PRODUCTION).find_map(|profile| {
             let steps: Vec<u32> = steps
                 .iter()
                 .filter(|p| claim.conditions.contains(&p.label) && p.is_for(profile))

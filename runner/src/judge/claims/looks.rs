@@ -12,7 +12,7 @@ use bakeoff_fuzz::stats::special::student_t;
 use super::{Condition, Question, Reading, Settled, ToDecide, Visit, float};
 
 /// When claims are read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Looks {
     /// Claims of the run, on all architectures.
     pub claims: usize,

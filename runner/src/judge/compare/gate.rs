@@ -152,6 +152,7 @@ fn answer(gate: &Gate, at: &VerdictRow, found: &Comparison) -> Answer {
             let order = [
                 WrongReading::Wrong,
                 WrongReading::SeenOnce,
+                WrongReading::Present,
                 WrongReading::None,
                 WrongReading::NotShown,
                 WrongReading::NotReached,

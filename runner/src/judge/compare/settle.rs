@@ -5,7 +5,7 @@
 use bakeoff_fuzz::probe::{Better, Metric, MetricKind, OwnMetric};
 
 use super::measure::{self, points, rounded};
-use super::{Peers, Subject};
+use super::{Peers, groups};
 use crate::judge::claims::{self, Condition, Looks, Question, Reading, Scale, Settled, Standing};
 use crate::judge::row::{ClaimReading, ClaimRow, Load, MissingBounds, Place, ToDecide, VisitRow};
 use crate::run::expect;
@@ -13,9 +13,15 @@ use crate::see::observation::Observation;
 use crate::spec::plan::{Plan, Planned, PlannedClaim};
 use crate::spec::{Role, declared, own_metric};
 
-/// The looks that the claims of a run are settled at.
-pub(crate) fn looks(subject: &Subject<'_>) -> Looks {
-    Looks::extendable(subject.claim_count)
+/// The looks that the claims of a run are settled at. The claims of all contenders on all
+/// architectures hold together; one on a family of metrics is as many as were measured.
+pub(crate) fn looks(plan: &Plan, observations: &[Observation]) -> Looks {
+    let claims = groups(observations).into_iter().map(|group| {
+        let contenders = group.iter().filter(|seen| seen.cell.role == Role::Contender).count();
+        let asked = claims_of(&group, plan).map(|claim| asked(claim, plan, &group).len().max(1));
+        contenders * asked.sum::<usize>()
+    });
+    Looks::extendable(claims.sum())
 }
 
 /// A claim and one metric of it, on the steps of the plan.
@@ -109,13 +115,13 @@ fn is_asked(role: Role) -> bool {
 pub(super) fn rows(
     group: &[&Observation],
     peers: &Peers<'_>,
-    subject: &Subject<'_>,
+    plan: &Plan,
+    looks: Looks,
 ) -> Vec<ClaimRow> {
     let Some(reference) = peers.reference else { return Vec::new() };
-    let looks = looks(subject);
     let mut rows = Vec::new();
-    for claim in claims_of(group, subject.plan) {
-        for asked in asked(claim, subject.plan, group) {
+    for claim in claims_of(group, plan) {
+        for asked in asked(claim, plan, group) {
             for seen in group.iter().filter(|seen| is_asked(seen.cell.role)) {
                 let question = asked.question(seen, reference, group);
                 let Standing { settled, .. } = looks.settle(&question);
@@ -167,11 +173,11 @@ pub(crate) struct Open<'a> {
 
 /// The claims of a run of copies, with the visits of all copies as the reference's: what is
 /// dealt anew. Boots of different copies have different numbers.
-pub(crate) fn pools(subject: &Subject<'_>, all: &[Observation]) -> Vec<Question> {
+pub(crate) fn pools(plan: &Plan, all: &[Observation]) -> Vec<Question> {
     let mut pools = Vec::new();
-    for group in super::groups(all) {
-        for claim in claims_of(&group, subject.plan) {
-            for asked in asked(claim, subject.plan, &group) {
+    for group in groups(all) {
+        for claim in claims_of(&group, plan) {
+            for asked in asked(claim, plan, &group) {
                 let Some(first) = group.first() else { continue };
                 let mut pool = asked.question(first, first, &group);
                 for (condition, planned) in pool.conditions.iter_mut().zip(&asked.steps) {
@@ -200,13 +206,13 @@ const BOOTS_OF_A_COPY: u32 = 10_000;
 pub(crate) fn open<'a>(
     group: &[&'a Observation],
     peers: &Peers<'a>,
-    subject: &Subject<'_>,
+    plan: &Plan,
+    looks: Looks,
 ) -> Vec<Open<'a>> {
     let Some(reference) = peers.reference else { return Vec::new() };
-    let looks = looks(subject);
     let mut all = Vec::new();
-    for claim in claims_of(group, subject.plan) {
-        for asked in asked(claim, subject.plan, group) {
+    for claim in claims_of(group, plan) {
+        for asked in asked(claim, plan, group) {
             for seen in group.iter().filter(|seen| seen.cell.role == Role::Contender) {
                 let standing = looks.settle(&asked.question(seen, reference, group));
                 if let Some(next) = standing.next {
@@ -309,11 +315,11 @@ fn minutes(asked: &Asked<'_>, visits: u32) -> f64 {
 }
 
 /// The visits of a group's claims, in the order of time, for the charts.
-pub(super) fn visits(group: &[&Observation], subject: &Subject<'_>) -> Vec<VisitRow> {
+pub(super) fn visits(group: &[&Observation], plan: &Plan) -> Vec<VisitRow> {
     let mut rows: Vec<((usize, u64), VisitRow)> = Vec::new();
     let mut done = std::collections::BTreeSet::new();
-    for claim in claims_of(group, subject.plan) {
-        for asked in asked(claim, subject.plan, group) {
+    for claim in claims_of(group, plan) {
+        for asked in asked(claim, plan, group) {
             for planned in &asked.steps {
                 if !done.insert((planned.step.id, asked.metric.clone())) {
                     continue;

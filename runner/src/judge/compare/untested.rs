@@ -79,6 +79,10 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
             });
         }
     }
+    for claim in subject.not_asked() {
+        let reason = "this run has none of its conditions, or not their profile";
+        all.push(general(&format!("the claim `{claim}`"), reason.into()));
+    }
     let mut zeros = BTreeSet::new();
     for row in found.wrong.iter().filter(|row| row.reading == WrongReading::NotShown) {
         if zeros.insert((&row.place.base, &row.place.arch, &row.condition, &row.means)) {

@@ -5,18 +5,18 @@
 //! that had to be known and is not leaves it *open*. Else it is *ok*: every claim is no
 //! worse or gains.
 
-use super::Comparison;
 use super::words::counted;
+use super::{Comparison, Subject};
 use crate::judge::row::{
     CellEnd, ClaimReading, ControlSplat, Place, SplatReading, Verdict, VerdictRow, WrongReading,
 };
 use crate::spec::Role;
 
-pub(super) fn fold(found: &Comparison) -> Vec<VerdictRow> {
+pub(super) fn fold(subject: &Subject<'_>, found: &Comparison) -> Vec<VerdictRow> {
     let mut rows: Vec<VerdictRow> = Vec::new();
     for cell in &found.cells {
         if !rows.iter().any(|row| row.place.same_target(&cell.place)) {
-            rows.push(one(found, &cell.place, cell.role));
+            rows.push(one(subject, found, &cell.place, cell.role));
         }
     }
     rows
@@ -30,7 +30,7 @@ struct Because {
     good: Vec<String>,
 }
 
-fn one(found: &Comparison, at: &Place, role: Role) -> VerdictRow {
+fn one(subject: &Subject<'_>, found: &Comparison, at: &Place, role: Role) -> VerdictRow {
     let cells: Vec<_> = found.cells.iter().filter(|c| c.place.same_target(at)).collect();
     let declared = cells.iter().all(|cell| cell.end == CellEnd::NotPortable);
     let mut because = Because::default();
@@ -61,6 +61,10 @@ fn one(found: &Comparison, at: &Place, role: Role) -> VerdictRow {
             ClaimReading::NotReached => because.open.push(format!("{claim}: {}", row.reason)),
         }
     }
+    if role == Role::Contender {
+        let not_asked = subject.not_asked();
+        because.open.extend(not_asked.map(|claim| format!("{claim}: not asked in this run")));
+    }
     for row in found.splats.iter().filter(|row| row.place.same_target(at)) {
         let (k, n) = (row.seen.k, row.seen.n);
         let said = format!("{} ({k} of {n} boots)", row.title);
@@ -87,8 +91,11 @@ fn one(found: &Comparison, at: &Place, role: Role) -> VerdictRow {
         let said = format!("{}: {}", counted(row.wrong, "wrong answer"), row.condition);
         match row.reading {
             WrongReading::Wrong => because.bad.push(said),
-            WrongReading::SeenOnce => because.open.push(format!("{said}, in one boot only")),
-            WrongReading::None | WrongReading::NotShown | WrongReading::NotReached => {}
+            WrongReading::SeenOnce => because.open.push(format!("{said}, not confirmed")),
+            WrongReading::Present
+            | WrongReading::None
+            | WrongReading::NotShown
+            | WrongReading::NotReached => {}
         }
     }
     let control_splat = control_splat(found, at, role);

@@ -1,44 +1,100 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Answers that must never be wrong, and what it is worth that none was.
 //!
-//! A wrong answer in one boot is *seen once*; two boots that show it are believed. No wrong
-//! answer counts for something only where the negative control, a kernel that answers
-//! without checking, would have been expected to show at least three in as many answers.
+//! Nobody is blamed for what was seen once: the boot that was first does not count, fresh
+//! boots of candidate *and* reference do, with Fisher's exact test. No wrong answer counts
+//! for something only where the negative control, a kernel that answers without checking,
+//! would have been expected to show at least three in as many answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bakeoff_fuzz::probe::{self, MetricRole};
 use bakeoff_fuzz::wire::Share;
 
+use super::Peers;
 use super::measure::{evidence, means, names, rounded, words};
-use crate::judge::claims::{Seen, zero_means};
+use crate::judge::claims::{Confirmed, Seen, confirm, fisher, zero_means};
 use crate::judge::row::{KOfN, Place, WrongReading, WrongRow};
 use crate::see::observation::Observation;
+use crate::spec::Role;
 use crate::spec::plan::{Plan, Planned};
 
+/// What one accusation may err.
+const ALPHA: f64 = 0.05;
+/// Fresh boots without a wrong answer after which one boot with some stays "seen once".
+const FRESH_BOOTS: u64 = 4;
+/// Boots of one kernel, at most, to confirm wrong answers.
+const MOST_BOOTS: u64 = 16;
+
 /// The rows of one cell.
-pub(super) fn rows(
+pub(super) fn rows(seen: &Observation, peers: &Peers<'_>, plan: &Plan) -> Vec<WrongRow> {
+    plan.steps_of(seen.id())
+        .flat_map(|planned| {
+            let metrics = never_wrong(seen, planned);
+            metrics.into_iter().map(move |(name, means)| row(seen, peers, planned, &name, means))
+        })
+        .collect()
+}
+
+/// The metrics of a step that must never be wrong: names, and what they mean.
+fn never_wrong(seen: &Observation, planned: &Planned) -> Vec<(String, String)> {
+    let Some(probe) = probe::find(&planned.step.probe) else { return Vec::new() };
+    let declared = || probe.metrics.iter().filter(|m| m.role == MetricRole::NeverWrong);
+    if declared().next().is_none() {
+        return Vec::new();
+    }
+    let mut metrics = names(seen, planned);
+    metrics.retain(|(_, metric)| metric.role == MetricRole::NeverWrong);
+    if metrics.is_empty() && !seen.boots.is_empty() {
+        metrics = declared().map(|metric| (metric.name.to_owned(), metric)).collect();
+    }
+    let said = |(name, metric): (String, _)| {
+        let means = means(&name, metric);
+        (name, means)
+    };
+    metrics.into_iter().map(said).collect()
+}
+
+/// A step whose wrong answers want fresh boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WrongToConfirm {
+    /// The step.
+    pub(crate) step: u32,
+    /// What was wrong, in words.
+    pub(crate) what: String,
+    /// The candidate is to boot once more.
+    pub(crate) more_here: bool,
+    /// The reference is.
+    pub(crate) more_there: bool,
+}
+
+/// What fresh boots of a cell and its reference would decide: wrong answers that were seen,
+/// not confirmed, and may still be.
+pub(crate) fn to_confirm(
     seen: &Observation,
-    negative: Option<&Observation>,
+    peers: &Peers<'_>,
     plan: &Plan,
-) -> Vec<WrongRow> {
-    let mut rows = Vec::new();
+) -> Vec<WrongToConfirm> {
+    let Some(reference) = peers.reference else { return Vec::new() };
+    if seen.cell.role != Role::Contender {
+        return Vec::new();
+    }
+    let mut all = Vec::new();
     for planned in plan.steps_of(seen.id()) {
-        let Some(probe) = probe::find(&planned.step.probe) else { continue };
-        if !probe.metrics.iter().any(|metric| metric.role == MetricRole::NeverWrong) {
-            continue;
-        }
-        let mut metrics = names(seen, planned);
-        metrics.retain(|(_, metric)| metric.role == MetricRole::NeverWrong);
-        if metrics.is_empty() && !seen.boots.is_empty() {
-            let all = probe.metrics.iter().filter(|m| m.role == MetricRole::NeverWrong);
-            metrics = all.map(|metric| (metric.name.to_owned(), metric)).collect();
-        }
-        for (name, metric) in metrics {
-            rows.push(row(seen, negative, planned, &name, means(&name, metric)));
+        for (name, means) in never_wrong(seen, planned) {
+            let row = row(seen, peers, planned, &name, means);
+            // Boots of the reference that never got here say nothing, and may not be had.
+            let there = answers(reference, planned, &name).boots.len() as u64;
+            let gone = row.seen.k <= 1 && row.seen.n > FRESH_BOOTS && there >= FRESH_BOOTS;
+            let more_here = row.seen.n < MOST_BOOTS;
+            let more_there = there + 1 < row.seen.n.max(FRESH_BOOTS + 1);
+            if row.reading == WrongReading::SeenOnce && !gone && (more_here || more_there) {
+                let what = format!("{}, {}", row.means, row.condition);
+                all.push(WrongToConfirm { step: planned.step.id, what, more_here, more_there });
+            }
         }
     }
-    rows
+    all
 }
 
 /// Answers of a metric in a step, and the boots that gave them.
@@ -48,6 +104,13 @@ struct Answers {
     boots: BTreeSet<String>,
     wrong_in: BTreeSet<String>,
     causes: BTreeMap<String, u64>,
+}
+
+impl Answers {
+    /// Boots with wrong ones, of those that answered.
+    fn times(&self) -> Seen {
+        Seen { times: self.wrong_in.len() as u64, of: self.boots.len() as u64 }
+    }
 }
 
 fn answers(seen: &Observation, planned: &Planned, metric: &str) -> Answers {
@@ -79,29 +142,31 @@ fn answers(seen: &Observation, planned: &Planned, metric: &str) -> Answers {
 
 fn row(
     seen: &Observation,
-    negative: Option<&Observation>,
+    peers: &Peers<'_>,
     planned: &Planned,
     metric: &str,
     means: String,
 ) -> WrongRow {
     let ours = answers(seen, planned, metric);
     let wrong = ours.sum.of - ours.sum.right;
-    let zero = negative.map(|negative| {
+    let zero = peers.negative.map(|negative| {
         let theirs = answers(negative, planned, metric).sum;
         zero_means(Seen { times: theirs.of - theirs.right, of: theirs.of }, ours.sum.of)
     });
-    let is_negative = negative.is_some_and(|negative| negative.id() == seen.id());
-    let count = |set: &BTreeSet<String>| set.len() as u64;
-    let reading = if ours.sum.of == 0 {
-        WrongReading::NotReached
-    } else if ours.wrong_in.len() > 1 {
-        WrongReading::Wrong
+    let is_negative = peers.negative.is_some_and(|negative| negative.id() == seen.id());
+    let reference = peers
+        .reference
+        .filter(|reference| reference.id() != seen.id())
+        .map(|reference| answers(reference, planned, metric).times());
+    let read = Read { reading: WrongReading::NotReached, reason: String::new(), p: None };
+    let Read { reading, reason, p } = if ours.sum.of == 0 {
+        read
     } else if wrong > 0 {
-        WrongReading::SeenOnce
+        blame(seen.cell.role, ours.times(), reference)
     } else if zero.is_some_and(|zero| zero.counts) {
-        WrongReading::None
+        Read { reading: WrongReading::None, ..read }
     } else {
-        WrongReading::NotShown
+        Read { reading: WrongReading::NotShown, ..read }
     };
     WrongRow {
         place: Place::new(seen.id(), evidence(seen, planned.step.id)),
@@ -111,9 +176,54 @@ fn row(
         condition: words(planned),
         answers: ours.sum.of,
         wrong,
-        seen: KOfN { k: count(&ours.wrong_in), n: count(&ours.boots) },
+        seen: k_of_n(ours.times()),
+        reference: k_of_n(reference.unwrap_or_default()),
+        p: p.map(rounded),
         expected: zero.filter(|_| !is_negative).map(|zero| rounded(zero.expected)),
         causes: ours.causes,
         reading,
+        reason,
+    }
+}
+
+fn k_of_n(times: Seen) -> KOfN {
+    KOfN { k: times.times, n: times.of }
+}
+
+/// What wrong answers are worth.
+struct Read {
+    reading: WrongReading,
+    reason: String,
+    p: Option<f64>,
+}
+
+/// Whether wrong answers in so many boots speak against the kernel that gave them.
+fn blame(role: Role, ours: Seen, reference: Option<Seen>) -> Read {
+    let plain = |reading| Read { reading, reason: String::new(), p: None };
+    match role {
+        // It is there to give them; and of the controls and the reference it is a fact, no
+        // accusation.
+        Role::NegativeControl | Role::Control | Role::Reference => {
+            plain(if ours.times > 1 { WrongReading::Wrong } else { WrongReading::SeenOnce })
+        }
+        Role::Contender => {
+            let Some(theirs) = reference else { return plain(WrongReading::SeenOnce) };
+            let fresh = Seen { times: ours.times - 1, of: ours.of - 1 };
+            let said = format!(
+                "{} of {} fresh boots, {} of {} of the reference",
+                fresh.times, fresh.of, theirs.times, theirs.of
+            );
+            let (reading, reason) = match confirm(fresh, theirs, ALPHA) {
+                Confirmed::Added => (WrongReading::Wrong, said),
+                Confirmed::Both => (WrongReading::Present, said),
+                Confirmed::SeenOnce | Confirmed::Open { boots: None } => {
+                    (WrongReading::SeenOnce, said)
+                }
+                Confirmed::Open { boots: Some(boots) } => {
+                    (WrongReading::SeenOnce, format!("{said}; {boots} of each would tell"))
+                }
+            };
+            Read { reading, reason, p: Some(fisher(fresh, theirs).more) }
+        }
     }
 }

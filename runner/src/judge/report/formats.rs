@@ -167,9 +167,10 @@ pub(super) fn checks(report: &Report) -> Vec<Check<'_>> {
         let state = match row.reading {
             WrongReading::Wrong => State::Fail,
             WrongReading::None => State::Pass,
-            WrongReading::SeenOnce | WrongReading::NotShown | WrongReading::NotReached => {
-                State::Skip
-            }
+            WrongReading::Present
+            | WrongReading::SeenOnce
+            | WrongReading::NotShown
+            | WrongReading::NotReached => State::Skip,
         };
         let words = format!(
             "{} wrong of {} answers, in {} of {} boots",

@@ -204,8 +204,14 @@ fn wrong(view: &View<'_>) -> Vec<Table> {
     let mut all: IndexMap<(&str, &str), Table> = IndexMap::new();
     for row in &view.report.wrong {
         let causes = row.causes.iter().map(|(why, n)| format!("; {why} {}", count(*n)));
-        let seen =
-            if row.wrong > 0 { format!(", in {} boots", of(row.seen)) } else { String::new() };
+        let seen = match (row.wrong > 0, row.p) {
+            (false, _) => String::new(),
+            (true, None) => format!(", in {} boots", of(row.seen)),
+            (true, Some(p)) => {
+                let (ours, theirs) = (of(row.seen), of(row.reference));
+                format!(", in {ours} boots, of the reference {theirs}, p = {p:.2}")
+            }
+        };
         let part = all.entry((&row.condition, &row.means)).or_insert_with(|| {
             table(&format!("Never wrong: {}, {}", row.condition, row.means), note, &heads)
         });

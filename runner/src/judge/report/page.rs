@@ -680,7 +680,9 @@ fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Part {
     let negative = view.of_role(Role::NegativeControl).next().unwrap_or("the negative control");
     let negative = plain(negative, 40);
     let mut told: Vec<(Vec<String>, String)> = Vec::new();
-    for reading in [WrongReading::Wrong, WrongReading::SeenOnce, WrongReading::None] {
+    let readings =
+        [WrongReading::Wrong, WrongReading::SeenOnce, WrongReading::Present, WrongReading::None];
+    for reading in readings {
         for name in view.of_role(Role::Contender).chain(view.of_role(Role::Reference)) {
             let rows = view.report.wrong.iter().filter(|row| row.place.candidate == name);
             let rows: Vec<&WrongRow> = rows.filter(|row| row.reading == reading).collect();
@@ -732,8 +734,22 @@ fn counts(view: &View<'_>, rows: &[&WrongRow], reading: WrongReading) -> String 
         rows.iter().for_each(|row| add(&mut conditions, plain(&row.condition, 80)));
         text.push_str(&format!(" ({})", shorten(&conditions, 2)));
     }
-    if reading == WrongReading::SeenOnce {
-        text.push_str(", in one boot only");
+    // Boots of several conditions do not add up: the one that says most speaks for all.
+    let gravest = rows.iter().max_by_key(|row| row.seen.k).filter(|row| row.seen.k > 0);
+    if let Some(row) = gravest {
+        text.push_str(&format!(", in {} boots", of(row.seen)));
+        if view.contends(&row.place) {
+            let theirs = of(row.reference);
+            text.push_str(&format!("; {} {theirs}", plain(view.reference(), 40)));
+        }
+    }
+    match reading {
+        WrongReading::SeenOnce => text.push_str("; not confirmed"),
+        WrongReading::Present => text.push_str("; not this patch's"),
+        WrongReading::Wrong
+        | WrongReading::None
+        | WrongReading::NotShown
+        | WrongReading::NotReached => {}
     }
     text
 }

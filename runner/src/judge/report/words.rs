@@ -202,7 +202,8 @@ pub(super) fn measured(row: &MeasureRow) -> String {
 pub(super) fn wrong_word(reading: WrongReading) -> &'static str {
     match reading {
         WrongReading::Wrong => "wrong",
-        WrongReading::SeenOnce => "seen in one boot only",
+        WrongReading::Present => "the reference gives them, too",
+        WrongReading::SeenOnce => "not confirmed",
         WrongReading::None => "none",
         WrongReading::NotShown => "shows nothing: too few are expected",
         WrongReading::NotReached => "no answers",

@@ -47,14 +47,6 @@ pub fn parse(log: &[u8]) -> Vec<Splat> {
 }
 
 /// Reads a console as it arrives.
-///
-/// ```
-/// let mut parser = bakeoff::see::observe::Parser::new();
-/// let mut splats = parser.push(b"[ 1.000000] Kernel panic - not sy");
-/// splats.extend(parser.push(b"ncing: No working init found.\n"));
-/// splats.extend(parser.finish());
-/// assert_eq!(splats[0].title, "kernel panic: No working init found.");
-/// ```
 #[derive(Debug, Default)]
 pub struct Parser {
     /// Bytes not dropped yet: some that were read, for looking back, and what is still to be read.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::story::{BUSY, CALLS, CLAIM, IDLE, Story, TOP, half};
+use crate::judge::claims::Looks;
+use crate::judge::compare::looks;
 use crate::judge::row::{ClaimReading, Direction};
 
 /// All of the interval on the good side gains, all of it on the bad side loses.
@@ -214,4 +216,39 @@ fn visits_come_in_the_order_of_time() {
     assert!(rows.iter().zip(0..).all(|(row, order)| row.order == order));
     let boots: Vec<&str> = rows.iter().map(|row| row.boot.as_str()).collect();
     assert!(boots.is_sorted(), "{boots:?}");
+}
+
+/// All claims of all contenders hold together; a claim about a family of metrics is as many
+/// as were measured.
+#[test]
+fn members_of_a_family_hold_together_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = r#"version: 1
+name: demo
+title: A demonstration
+bases: {"6.12": {directory: linux}}
+candidates:
+  landed: {role: reference, stock: true, title: the tree as it is}
+  mine: {stock: true, title: one answer}
+  yours: {stock: true, title: another}
+architectures: [x86_64, arm64]
+profiles: [production]
+probes:
+  - {probe: command, run: ./bench, read: [exit, ktap]}
+claims:
+  - {claim: ends, question: Does it end well?, metric: command.pass, conditions: [command], margin: 5 points}
+  - {claim: tests, question: Do its tests pass?, metric: command.test/, conditions: [command], margin: 5 points}
+"#;
+    std::fs::write(dir.path().join(crate::spec::FILE_NAME), spec).unwrap();
+    let spec =
+        crate::spec::Spec::load(dir.path(), &crate::base::data::DataDir::embedded()).unwrap();
+    let mut story = Story::with(spec, dir);
+    let claims = |story: &Story| looks(&story.plan, &story.seen);
+    // Nothing was measured yet: two claims of two contenders on two architectures.
+    assert_eq!(claims(&story), Looks::extendable(8));
+    let label = story.plan.steps[0].label.clone();
+    for metric in ["command.test/a", "command.test/b", "command.test/c"] {
+        story.right("mine", &label, metric, &[100]);
+    }
+    assert_eq!(claims(&story), Looks::extendable(16));
 }

@@ -95,10 +95,15 @@ impl Story {
         let mut story = Story { spec, plan, seen, dir };
         let names: Vec<String> =
             story.seen.iter().map(|seen| seen.id().candidate.clone()).collect();
+        let labels: Vec<String> = story.plan.steps.iter().map(|p| p.label.clone()).collect();
+        let told: [(&str, &str, &[u64]); 3] =
+            [(IDLE, TOP, &HALF), (BUSY, TOP, &HALF), (FLIP, LEGAL, &[CALLS; BOOTS])];
         for name in names {
-            story.right(&name, IDLE, TOP, &HALF);
-            story.right(&name, BUSY, TOP, &HALF);
-            story.right(&name, FLIP, LEGAL, &[CALLS; BOOTS]);
+            for (label, metric, right) in told {
+                if labels.iter().any(|known| known == label) {
+                    story.right(&name, label, metric, right);
+                }
+            }
         }
         story
     }

@@ -31,22 +31,43 @@ fn a_zero_is_worth_nothing_otherwise() {
     assert_eq!(story.wrong("mine").reading, WrongReading::NotShown);
 }
 
-/// Wrong answers in one boot are seen once, in two they are believed and speak against the
-/// candidate. Until then the verdict is open.
+/// Wrong answers in one boot are seen once; fresh boots of candidate and reference, by the
+/// exact test, make them believed. Until then the verdict is open and nobody is blamed.
 #[test]
-fn wrong_answers_are_believed_in_two_boots() {
+fn wrong_answers_are_confirmed() {
     let mut story = Story::of(&CLAIM.replace("5 points", "10 points"));
-    let mut right = [100; 12];
-    right[3] = 90;
-    story.right("mine", FLIP, LEGAL, &right);
+    let right =
+        |boots: usize| -> Vec<u64> { (0..12).map(|i| 100 - u64::from(i < boots)).collect() };
+    for (boots, reading, verdict) in [
+        (1, WrongReading::SeenOnce, Verdict::Open),
+        (2, WrongReading::SeenOnce, Verdict::Open),
+        (4, WrongReading::SeenOnce, Verdict::Open),
+        (5, WrongReading::Wrong, Verdict::NotOk),
+    ] {
+        story.right("mine", FLIP, LEGAL, &right(boots));
+        let row = story.wrong("mine");
+        let k = boots as u64;
+        assert_eq!((row.reading, row.wrong, row.seen.k, row.seen.n), (reading, k, k, 12));
+        assert_eq!((row.reference.k, row.reference.n), (0, 12));
+        assert_eq!(story.verdict("mine").verdict, verdict, "{boots}: {}", row.reason);
+    }
+    assert!(story.wrong("mine").p.unwrap() < 0.05);
+    story.right("mine", FLIP, LEGAL, &right(3));
+    let reason = story.wrong("mine").reason;
+    assert_eq!(reason, "2 of 11 fresh boots, 0 of 12 of the reference; 28 of each would tell");
+}
+
+/// What the reference gives as well is not the candidate's.
+#[test]
+fn wrong_answers_of_the_reference_blame_nobody() {
+    let mut story = Story::of(&CLAIM.replace("5 points", "10 points"));
+    let two: Vec<u64> = (0..12).map(|i| 100 - u64::from(i < 2)).collect();
+    story.right("landed", FLIP, LEGAL, &two);
+    story.right("mine", FLIP, LEGAL, &two);
     let row = story.wrong("mine");
-    assert_eq!((row.reading, row.wrong, row.seen.k), (WrongReading::SeenOnce, 10, 1));
-    assert_eq!(story.verdict("mine").verdict, Verdict::Open);
-    right[9] = 99;
-    story.right("mine", FLIP, LEGAL, &right);
-    let row = story.wrong("mine");
-    assert_eq!((row.reading, row.wrong, row.seen.k, row.seen.n), (WrongReading::Wrong, 11, 2, 12));
-    assert_eq!(story.verdict("mine").verdict, Verdict::NotOk);
+    assert_eq!((row.reading, row.reference.k), (WrongReading::Present, 2), "{}", row.reason);
+    assert_ne!(story.verdict("mine").verdict, Verdict::NotOk);
+    assert_eq!(story.wrong("landed").reading, WrongReading::Wrong);
 }
 
 /// A wrong answer is one even if the guest died before the visit ended.

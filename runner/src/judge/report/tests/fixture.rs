@@ -628,8 +628,11 @@ pub(crate) fn wrong_row(
         answers,
         wrong,
         seen: KOfN { k: if wrong > 0 { 8 } else { 0 }, n: 8 },
+        reference: KOfN { k: 0, n: 8 },
+        p: None,
         expected: None,
         causes: BTreeMap::new(),
+        reason: String::new(),
         reading: if wrong > 0 { WrongReading::Wrong } else { WrongReading::None },
     }
 }
