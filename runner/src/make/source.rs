@@ -118,6 +118,25 @@ pub fn at_hand(source: &BaseSource, cache: &Cache, cancel: &Cancel) -> Result<Op
     Ok(cache.get(Kind::Tree, &key)?.map(|entry| entry.join(FOLDER)))
 }
 
+/// The tree that [`obtain`] would give, if nothing has to be fetched, unpacked or hashed
+/// for it.
+///
+/// # Errors
+/// As [`at_hand`].
+pub fn tree_at_hand(
+    source: &BaseSource,
+    cache: &Cache,
+    cancel: &Cancel,
+) -> Result<Option<Tree>> {
+    if matches!(source, BaseSource::Directory(_)) {
+        return Ok(None);
+    }
+    let Some(dir) = at_hand(source, cache, cancel)? else { return Ok(None) };
+    let key = dir.parent().and_then(Path::file_name).unwrap_or_default();
+    let key = key.to_string_lossy().into_owned();
+    Ok(Some(Tree { key, dir, label: source.to_string(), substituted: false }))
+}
+
 /// What every way of getting a tree works with.
 struct Desk<'a> {
     fetch: &'a Fetch,
