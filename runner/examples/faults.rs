@@ -179,10 +179,11 @@ struct Campaign {
 }
 
 fn main() -> ExitCode {
+    // A guest's surroundings are those of the bakeoff that started it.
+    world::play_if_asked();
     if std::env::var_os(AS_BAKEOFF).is_some() {
         return bakeoff::cli::main();
     }
-    world::play_if_asked();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let mut numbers = words.iter().filter_map(|word| word.parse::<u64>().ok());
     let count = numbers.next().unwrap_or(100);
@@ -306,7 +307,7 @@ impl Campaign {
 
     fn world(dir: &Path, program: &Path) -> World {
         fs::create_dir_all(dir).unwrap();
-        World::make(dir, &[program.to_str().unwrap()])
+        World::make(dir, &[program.to_str().unwrap()], &["production"])
     }
 
     /// bakeoff with these words; what it says goes to the world's `said`.
@@ -446,23 +447,23 @@ impl Campaign {
                 wait(&mut self.start(&world, out, &[]));
             }
             DiskFull | NoInodes | ReadOnly => {
-                let disk = Disk::mount(&world.dir, dice);
+                let disk = Disk::mount(&world.dir);
                 let (there, out) = (run.clone(), disk.at.join("run"));
+                fs::create_dir(&out).unwrap();
                 std::os::unix::fs::symlink(&out, &there).unwrap();
                 match fault {
                     DiskFull => disk.fill(dice.below(400)),
                     NoInodes => disk.fill_inodes(dice.below(120)),
                     _ => {}
                 }
-                fs::create_dir_all(&out).unwrap_or_default();
                 let mut child = self.start(&world, "run", &[]);
                 if fault == ReadOnly {
                     std::thread::sleep(moment);
-                    disk.remount("ro");
+                    disk.turn_read_only();
                 }
                 wait(&mut child);
                 if fault == ReadOnly {
-                    disk.remount("rw");
+                    disk.mend();
                 }
                 disk.empty();
                 let before = boots(&run);
@@ -761,12 +762,14 @@ int clock_gettime(clockid_t id, struct timespec *ts)
 "#;
     let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
     fs::write(&source, SOURCE).unwrap();
-    let made = Command::new("gcc").args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(&source);
-    { made }.status().ok()?.success().then_some(library)
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-shared", "-fPIC", "-O2", "-o"]).arg(&library).arg(&source);
+    gcc.status().ok()?.success().then_some(library)
 }
 
 /// A small file system of its own.
 struct Disk {
+    image: PathBuf,
     at: PathBuf,
 }
 
@@ -792,14 +795,19 @@ fn can_mount(dir: &Path) -> bool {
 }
 
 impl Disk {
-    fn mount(dir: &Path, _dice: &mut Dice) -> Disk {
+    fn mount(dir: &Path) -> Disk {
         let (image, at) = (dir.join("image"), dir.join("disk"));
         fs::create_dir_all(&at).unwrap();
         fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
-        let image = image.to_str().unwrap();
-        assert!(tool("mkfs.ext4", &["-q", "-m", "0", "-N", "2000", image]));
-        assert!(tool("mount", &["-o", "loop", image, at.to_str().unwrap()]));
-        Disk { at }
+        assert!(tool("mkfs.ext4", &["-q", "-m", "0", "-N", "2000", image.to_str().unwrap()]));
+        let disk = Disk { image, at };
+        disk.put();
+        disk
+    }
+
+    fn put(&self) {
+        let (image, at) = (self.image.to_str().unwrap(), self.at.to_str().unwrap());
+        assert!(tool("mount", &["-o", "loop", image, at]));
     }
 
     /// Leaves so many KiB.
@@ -830,25 +838,33 @@ impl Disk {
         let _ = fs::remove_dir_all(self.at.join("many"));
     }
 
-    fn remount(&self, mode: &str) {
-        // Busy with files that are open for writing it says no: as a kernel that met an
-        // error of the disk, do it anyway.
+    fn turn_read_only(&self) {
         let at = self.at.to_str().unwrap();
-        let options = format!("remount,{mode}");
-        if !tool("mount", &["-o", &options, at]) && mode == "ro" {
-            let _ = tool("mount", &["-o", "remount,abort", at]);
+        // With files open for writing it says no: then as ext4 does after an error.
+        if !tool("mount", &["-o", "remount,ro", at]) {
+            assert!(tool("mount", &["-o", "remount,abort", at]));
+        }
+    }
+
+    /// As after fsck and a reboot.
+    fn mend(&self) {
+        self.take_away();
+        self.put();
+    }
+
+    fn take_away(&self) {
+        for _ in 0..100 {
+            if tool("umount", &[self.at.to_str().unwrap()]) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        for _ in 0..50 {
-            if tool("umount", &[self.at.to_str().unwrap()]) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        self.take_away();
     }
 }
 

@@ -352,6 +352,7 @@ fn go_on(
         trees: BTreeMap::new(),
         guests: BTreeMap::new(),
         coming,
+        go: Some(go),
         compiler: Compiler::new(
             tools.cache,
             tools.data,
@@ -368,17 +369,15 @@ fn go_on(
         accels: BTreeMap::new(),
         boots: BTreeMap::new(),
     };
+    // They are made when they are needed; sooner, where that is known now.
     let left = crew.expected()?;
     let expected = Some(left.builds + left.boots);
     let total = run.own_cells().count();
     let mut done = 0;
     tools.events.send(&Event::RunStarted { cells: total, expected });
     if !left.boots.is_zero() {
-        // The thread that waits for it outlives this function.
-        let _ = go.send(());
+        crew.want_guests();
     }
-    // Where nothing is to come, waiting for it is an error and no hang.
-    drop(go);
     let own = |group: &Vec<&Cell>| group.first().is_some_and(|cell| run.does(&cell.id));
     for group in run.plan.groups().into_iter().filter(own) {
         for cell in &group {
@@ -424,6 +423,8 @@ struct Crew<'a> {
     trees: BTreeMap<String, Tree>,
     guests: BTreeMap<String, GuestBinaries>,
     coming: mpsc::Receiver<Prepared>,
+    /// Has them made; gone once that was said.
+    go: Option<mpsc::Sender<()>>,
     compiler: Compiler<'a>,
     kernels: BTreeMap<CellId, Kernel>,
     /// Workloads by base and architecture.
@@ -821,8 +822,17 @@ impl Crew<'_> {
         binaries.ok_or_else(|| Error::failure(format!("no guest binaries for {arch}")))
     }
 
+    /// Has the guest binaries made, if nobody has said so before.
+    fn want_guests(&mut self) {
+        if let Some(go) = self.go.take() {
+            // The thread that waits for it outlives this run.
+            let _ = go.send(());
+        }
+    }
+
     /// Waits for the guest binaries of an architecture.
     fn guest_binaries(&mut self, arch: &str) -> Result<()> {
+        self.want_guests();
         while !self.guests.contains_key(arch) {
             let (name, binaries) = self
                 .coming

@@ -24,13 +24,8 @@ fn player() {
 
 fn world(dir: &Path) -> World {
     let this = std::env::current_exe().unwrap();
-    World::make(dir, &[
-        this.to_str().unwrap(),
-        "--exact",
-        "player",
-        "--nocapture",
-        "--test-threads=1",
-    ])
+    let player = [this.to_str().unwrap(), "--exact", "player", "--nocapture", "--test-threads=1"];
+    World::make(dir, &player, &["lockdep", "production"])
 }
 
 /// A folder with a short name: paths of sockets are short.
@@ -68,7 +63,9 @@ fn settled(run: &Path) -> Value {
     fn without_time(value: &mut Value) {
         match value {
             Value::Object(map) => {
-                map.retain(|key, _| !key.contains("seconds") && key != "started");
+                map.retain(|key, _| {
+                    !["seconds", "minutes", "started"].iter().any(|part| key.contains(part))
+                });
                 map.values_mut().for_each(without_time);
             }
             Value::Array(all) => all.iter_mut().for_each(without_time),
@@ -120,6 +117,8 @@ fn shards_make_the_whole() {
     let dir = short();
     let world = world(dir.path());
     let spec = world.spec();
+    // All kernels are in the cache: what a run that builds keeps beside is not compared.
+    world.boots(&["run", &spec, "--out", "first"]);
     let whole = world.boots(&["run", &spec, "--out", "whole"]);
     assert!([exit_code::OK, exit_code::INCONCLUSIVE].contains(&code(&whole)), "{}", stderr(&whole));
     let list = stdout(&world.run(&["shard", &spec]));
@@ -181,7 +180,7 @@ fn a_run_moves_to_another_machine() {
     assert!(code(&whole) == exit_code::OK || code(&whole) == exit_code::INCONCLUSIVE);
     let exported = world.run(&["cache", "export", "kernels.tar.zst", "--run", "whole"]);
     assert_eq!(code(&exported), exit_code::OK, "{}", stderr(&exported));
-    assert_eq!(stdout(&exported).matches("\nkernel/").count(), 7, "{}", stdout(&exported));
+    assert_eq!(stdout(&exported).matches("\nkernel/").count(), 8, "{}", stdout(&exported));
     // The other machine has an empty cache, and half of the boots.
     for cell in ["good", "worse"] {
         let boots = world.dir.join(format!("whole/cells/base/{cell}/x86_64/production/boots"));
@@ -206,9 +205,12 @@ fn a_run_moves_to_another_machine() {
     for file in ["report.json", "report.txt", "report.html", "run.json"] {
         let text = fs::read_to_string(world.dir.join("moved").join(file)).unwrap();
         assert!(!text.contains("hunter2"), "{file}");
-        if file != "run.json" {
-            assert!(!text.contains(dir.path().to_str().unwrap()), "{file} has a path of this machine");
-        }
+        // The base's folder and the emulator are named; nothing else of where things lie.
+        let own = dir.path().to_str().unwrap();
+        let paths: Vec<&str> = text.split(['"', ' ', '<', '>']).filter(|w| w.contains(own)).collect();
+        let known = ["/tree", "/qemu", "/spec"];
+        let strange = paths.iter().find(|path| !known.iter().any(|end| path.ends_with(end)));
+        assert!(file == "run.json" || strange.is_none(), "{file}: {strange:?}");
     }
     let mut files = Vec::new();
     files_below(&world.dir.join("moved"), &mut files);
@@ -247,7 +249,13 @@ fn a_remote_cache_saves_the_building() {
     let second = on("cache2", "two", &[]);
     let said = stderr(&second);
     assert!(said.contains("from the remote cache") && !said.contains("objects"), "{said}");
-    assert_eq!(settled(&world.dir.join("one"))["verdicts"], settled(&world.dir.join("two"))["verdicts"]);
+    let verdicts = |run: &str| -> Vec<(Value, Value)> {
+        let report = settled(&world.dir.join(run));
+        let rows = report["verdicts"].as_array().unwrap().clone();
+        rows.into_iter().map(|row| (row["candidate"].clone(), row["verdict"].clone())).collect()
+    };
+    assert_eq!(verdicts("one"), verdicts("two"));
+    assert_eq!(verdicts("one").len(), 4);
     let gone = world.run(&["list", "specs", "--cache-remote", "/no/such"]);
     assert_eq!(code(&gone), exit_code::OK, "what needs no cache does not ask for it");
     let gone = world.boots(&["run", &spec, "--out", "three", "--cache-remote", "/no/such"]);
@@ -262,14 +270,21 @@ fn within_a_time() {
     let dir = short();
     let world = world(dir.path());
     let spec = world.spec();
-    let little = world.boots(&["run", &spec, "--within", "20s", "--out", "little"]);
+    // Expected times depend on the CPUs there are: one of them, here.
+    let machinery = world.machinery();
+    let machinery: Vec<&str> = machinery.iter().map(String::as_str).collect();
+    let on_one_cpu = |words: &[&str]| {
+        let words = [&["-c", "0", PROGRAM][..], words, &machinery].concat();
+        world.bakeoff(Path::new("taskset"), "cache", &words).output().unwrap()
+    };
+    let little = on_one_cpu(&["run", &spec, "--within", "20s", "--out", "little"]);
     assert_eq!(code(&little), exit_code::BAD_INPUT);
     assert!(stderr(&little).contains("nothing can be decided"), "{}", stderr(&little));
     assert!(!world.dir.join("little").exists());
-    let part = world.boots(&["run", &spec, "--within", "5m", "--out", "part"]);
+    let part = on_one_cpu(&["run", &spec, "--within", "12m", "--out", "part"]);
     let said = stderr(&part);
     assert!([exit_code::OK, exit_code::INCONCLUSIVE].contains(&code(&part)), "{said}");
-    assert!(said.contains("within 5 min: ") && said.contains(" of 8 kernels"), "{said}");
+    assert!(said.contains("within 12 min: 4 of 8 kernels"), "{said}");
     assert!(said.contains("left out, in the order in which it would come:"), "{said}");
     assert!(said.contains("base/good/x86_64/production"), "{said}");
     let run: Value =
@@ -277,8 +292,8 @@ fn within_a_time() {
     assert!(!run["left_out"].as_array().unwrap().is_empty());
     // With all kernels in the cache everything fits.
     world.boots(&["run", &spec, "--out", "whole"]);
-    let dry = world.boots(&["run", &spec, "--within", "5m", "--dry-run"]);
-    assert!(stdout(&dry).contains("within 5 min: 8 of 8 kernels"), "{}", stdout(&dry));
+    let dry = on_one_cpu(&["run", &spec, "--within", "12m", "--dry-run"]);
+    assert!(stdout(&dry).contains("within 12 min: 8 of 8 kernels"), "{}", stdout(&dry));
 }
 
 /// A Slurm that is not there is one line.
@@ -330,11 +345,13 @@ fn a_cluster_does_the_shards() {
         .expect("Slurm is not installed: run `bakeoff setup --tests`");
     let (spec, machinery) = (world.spec(), world.machinery());
     let machinery: Vec<&str> = machinery.iter().map(String::as_str).collect();
+    world.boots(&["run", &spec, "--out", "first"]);
     let whole = world.boots(&["run", &spec, "--out", "whole"]);
+    let conf = cluster.conf();
     let on = |words: &[&str]| -> Command {
         let mut command =
             world.bakeoff(Path::new(PROGRAM), "cache", &[words, &machinery].concat());
-        command.env("SLURM_CONF", cluster.conf());
+        command.env("SLURM_CONF", &conf);
         command
     };
     let refused = on(&["run", &spec, "--out", "no", "--on", "slurm", "--partition", "gpu"]);
@@ -370,10 +387,18 @@ fn a_cluster_does_the_shards() {
     let before: Vec<_> = made.iter().map(when).collect();
     cluster.kill_the_node_of(&world.dir.join("run/slurm/job.json"), 0);
     fs::write(world.dir.join("slow"), "1").unwrap();
-    let status = run.wait().unwrap();
+    let status = loop {
+        if let Some(status) = run.try_wait().unwrap() {
+            break status;
+        }
+        cluster.hurry(&world.dir.join("run/slurm/job.json"), 0);
+        std::thread::sleep(std::time::Duration::from_secs(3));
+    };
     let said = fs::read_to_string(world.dir.join("log")).unwrap();
     assert_eq!(status.code(), whole.status.code(), "{said}");
-    assert!(said.contains("it will go on from there"), "{said}");
+    // Slurm says that the node is gone, or it only forgets the task.
+    let again = ["it will go on from there", "it is submitted again"];
+    assert!(again.iter().any(|words| said.contains(words)), "{said}");
     assert!(said.contains("boot    base/stock/x86_64/lockdep 0-000: ran"), "{said}");
     let after: Vec<_> = made.iter().map(when).collect();
     assert_eq!(before, after, "what was measured was measured again");

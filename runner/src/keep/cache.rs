@@ -443,10 +443,9 @@ fn fits(manifest: &Manifest, dir: &Path, contents: bool) -> Result<bool> {
 /// Does something with each of many, a share on each CPU; the results in order.
 fn on_all_cpus<T: Sync, R: Send>(all: &[T], act: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let share = all.len().div_ceil(host_cpus() as usize).max(1);
+    let part = |part: &[T]| part.iter().map(&act).collect::<Result<Vec<R>>>();
+    let part = &part;
     std::thread::scope(|scope| {
-        let act = &act;
-        let part = |part: &[T]| part.iter().map(act).collect::<Result<Vec<R>>>();
-        let part = &part;
         let workers: Vec<_> =
             all.chunks(share).map(|chunk| scope.spawn(move || part(chunk))).collect();
         let mut results = Vec::with_capacity(all.len());

@@ -118,8 +118,7 @@ pub fn at_hand(source: &BaseSource, cache: &Cache, cancel: &Cancel) -> Result<Op
     Ok(cache.get(Kind::Tree, &key)?.map(|entry| entry.join(FOLDER)))
 }
 
-/// The tree that [`obtain`] would give, if nothing has to be fetched, unpacked or hashed
-/// for it.
+/// The tree that [`obtain`] would give, if nothing has to be fetched or unpacked for it.
 ///
 /// # Errors
 /// As [`at_hand`].
@@ -128,13 +127,21 @@ pub fn tree_at_hand(
     cache: &Cache,
     cancel: &Cancel,
 ) -> Result<Option<Tree>> {
-    if matches!(source, BaseSource::Directory(_)) {
-        return Ok(None);
-    }
-    let Some(dir) = at_hand(source, cache, cancel)? else { return Ok(None) };
-    let key = dir.parent().and_then(Path::file_name).unwrap_or_default();
-    let key = key.to_string_lossy().into_owned();
-    Ok(Some(Tree { key, dir, label: source.to_string(), substituted: false }))
+    let key = match source {
+        BaseSource::Debian { package, version: _, sha256 } => debian::archive_key(package, sha256),
+        BaseSource::Git { repository, revision } => {
+            git::key(&git::commit(repository, revision, cancel)?)
+        }
+        BaseSource::Directory(dir) if dir.is_dir() => directory::key(dir, cancel)?,
+        BaseSource::Directory(_) => return Ok(None),
+    };
+    let entry = cache.get(Kind::Tree, &key)?;
+    Ok(entry.map(|entry| Tree {
+        key,
+        dir: entry.join(FOLDER),
+        label: source.to_string(),
+        substituted: false,
+    }))
 }
 
 /// What every way of getting a tree works with.

@@ -30,7 +30,8 @@ impl Cluster {
         let slurmd = sbin("slurmd")?;
         fs::create_dir_all(dir).unwrap();
         let dir = dir.canonicalize().unwrap();
-        let at = |name: &str| dir.join(name).display().to_string();
+        let root = dir.clone();
+        let at = |name: &str| root.join(name).display().to_string();
         // Whoever starts it has to own all of it, and nobody else may write there.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         let munge = dir.join("munge");
@@ -77,8 +78,7 @@ impl Cluster {
         let mut cluster = Cluster { dir, daemons: Vec::new() };
         let socket = format!("--socket={}", at("munge/socket"));
         let files = ["key", "pid", "log", "seed"].map(|file| {
-            let option = if file == "key" { "key-file" } else { &format!("{file}-file") };
-            format!("--{option}={}", at(&format!("munge/{file}")))
+            format!("--{file}-file={}", at(&format!("munge/{file}")))
         });
         let mut words = vec!["--foreground", "--force", &socket];
         words.extend(files.iter().map(String::as_str));
@@ -123,23 +123,33 @@ impl Cluster {
         let (_, slurmd) =
             self.daemons.iter().find(|(name, _)| *name == node).unwrap_or_else(|| panic!("{id}: {node:?}"));
         let mut all = vec![slurmd.id()];
-        // The step daemon of the task carries the job in its name; what it started follows.
+        let script = format!("{}/spool-{node}/job", self.dir.display());
         for pid in pids() {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let env = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let env = String::from_utf8_lossy(&env).into_owned();
-            let ours = env.split('\0').any(|word| word == format!("SLURM_CONF={}", self.conf().display()));
+            let read = |name: &str| {
+                let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).into_owned()
+            };
+            let (line, env) = (read("cmdline"), read("environ"));
             let on_node = env.split('\0').any(|word| word == format!("SLURMD_NODENAME={node}"));
-            if on_node && env.contains(self.dir.parent().unwrap().to_str().unwrap())
-                || (line.starts_with("slurmstepd") && ours && parent(pid) == Some(slurmd.id()))
-            {
+            if on_node && env.contains(self.dir.parent().unwrap().to_str().unwrap()) {
                 all.push(pid);
+                // The daemon of the task, which started its script.
+                all.extend(parent(pid).filter(|_| line.contains(&script)));
             }
         }
         for pid in all {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
+    }
+}
+
+impl Cluster {
+    /// Has a task that lost its node start again at once; by itself Slurm waits two
+    /// minutes.
+    pub fn hurry(&self, job: &Path, task: u32) {
+        let job: serde_json::Value = serde_json::from_slice(&fs::read(job).unwrap()).unwrap();
+        let id = format!("JobId={}_{task}", job["job"].as_str().unwrap());
+        self.says("scontrol", &["update", &id, "StartTime=now"]);
     }
 }
 

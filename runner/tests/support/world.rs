@@ -22,8 +22,6 @@ use bakeoff_fuzz::wire::{
 /// Environment of the emulator: where its world is, and its command line.
 pub const WORLD: &str = "BAKEOFF_FAKE_WORLD";
 pub const ARGV: &str = "BAKEOFF_FAKE_ARGV";
-/// The profiles of the bake-off, each a shard.
-pub const PROFILES: [&str; 2] = ["lockdep", "production"];
 
 const MAKEFILE: &str = "\
 B := $(O)
@@ -52,11 +50,11 @@ candidates:
   worse: {title: answers half of what is asked}
   splat: {title: warns}
 architectures: [x86_64]
-profiles: [lockdep, production]
+profiles: [@PROFILES@]
 probes:
-  - {probe: build_id, context: process, blocks: 2, calls-per-block: 50, block-ms: 1000, visits: 4}
+  - {probe: build_id, context: process, blocks: 2, calls-per-block: 50, block-ms: 1000, visits: 12}
 claims:
-  - {claim: right, question: Are ids as often right?, metric: build_id.all_frames, margin: 0.05, conditions: [build_id/process/idle]}
+  - {claim: right, question: Are ids as often right?, metric: build_id.top_frame, margin: 20 points, conditions: [build_id/process/idle]}
 ";
 
 /// A world in a folder.
@@ -67,7 +65,7 @@ pub struct World {
 
 impl World {
     /// Makes one; `player` is the command that plays a guest.
-    pub fn make(dir: &Path, player: &[&str]) -> World {
+    pub fn make(dir: &Path, player: &[&str], profiles: &[&str]) -> World {
         let dir = dir.canonicalize().unwrap();
         let world = World { dir };
         let emulator = world.dir.join("qemu");
@@ -101,7 +99,7 @@ impl World {
         for name in ["a", "b", "c"] {
             write(&world.dir.join(format!("tree/{name}.c")), &format!("{name}\n"));
         }
-        write(&world.dir.join("spec/bakeoff.yaml"), SPEC);
+        write(&world.dir.join("spec/bakeoff.yaml"), &SPEC.replace("@PROFILES@", &profiles.join(", ")));
         for name in ["good", "worse", "splat"] {
             let patch = format!(
                 "Subject: [PATCH] {name}\n\n---\n--- a/b.c\n+++ b/b.c\n@@ -1 +1 @@\n-b\n+{name}\n"

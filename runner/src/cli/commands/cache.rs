@@ -141,12 +141,9 @@ fn needed(store: &Store, all: &[Name], desk: &Desk) -> Result<Vec<Name>> {
     }
     for base in run.bases.values() {
         // What is no entry of the cache is had from where it comes from.
-        let Ok(Some(dir)) = source::at_hand(base, &desk.cache, &desk.cancel) else { continue };
-        let of = |name: &&Name| {
-            let entry = desk.cache.root().join(name.kind.name()).join(&name.key);
-            name.kind == Kind::Tree && dir.starts_with(entry)
-        };
-        names.extend(all.iter().filter(of).cloned());
+        if let Ok(Some(tree)) = source::tree_at_hand(base, &desk.cache, &desk.cancel) {
+            names.push(Name { kind: Kind::Tree, key: tree.key });
+        }
     }
     Ok(names)
 }

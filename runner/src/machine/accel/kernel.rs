@@ -11,7 +11,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::base::command::Cancel;
-use crate::base::error::{Context, Result};
+use crate::base::error::Result;
 use crate::base::scratch::Scratch;
 use crate::machine::boot::{Guest, Machine};
 use crate::make::guest::GuestBinaries;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Found, Means, Order};
 use crate::base::command::{Command, Finished};
-use crate::base::error::{Context, Error, Result};
+use crate::base::error::{Error, Result};
 use crate::base::scratch::Scratch;
 use crate::series::base::{Base, How};
 use crate::series::mail;
