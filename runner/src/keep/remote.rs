@@ -16,7 +16,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Body, Client};
@@ -167,6 +167,7 @@ impl Remote {
 
     fn take(&self, cache: &Cache, name: &Name) -> Result<u64, Missed> {
         let what = format!("{name} of the remote cache");
+        let stalled = Arc::new(AtomicBool::new(false));
         let input: Box<dyn Read> = match &self.place {
             Place::Folder(dir) => match fs::File::open(file_in(dir, name)) {
                 Ok(file) => Box::new(file),
@@ -178,11 +179,17 @@ impl Remote {
                 if let Some(token) = token {
                     request = request.bearer_auth(token);
                 }
-                Box::new(Stream::begin(request, self.silence, &self.cancel)?)
+                Box::new(Stream::begin(request, self.silence, &stalled, &self.cancel)?)
             }
         };
         let read = bundle::read(cache, input, &what, Wanted::One(name), &self.cancel);
-        read.map(|imported| imported.bytes).map_err(Missed::Bad)
+        read.map(|imported| imported.bytes).map_err(|error| {
+            // Each entry would cost as much time again.
+            if stalled.load(Ordering::Relaxed) {
+                return Missed::Gone(silent(self.silence));
+            }
+            Missed::Bad(error)
+        })
     }
 
     /// Offers an entry that was made here, if the remote is to have such.
@@ -320,8 +327,13 @@ struct Stream {
     pieces: Receiver<Piece>,
     rest: io::Cursor<Vec<u8>>,
     silence: Duration,
+    stalled: Arc<AtomicBool>,
     cancel: Cancel,
     over: bool,
+}
+
+fn silent(time: Duration) -> String {
+    format!("sends nothing for {time:.0?}")
 }
 
 enum Piece {
@@ -335,6 +347,7 @@ impl Stream {
     fn begin(
         request: reqwest::blocking::RequestBuilder,
         silence: Duration,
+        stalled: &Arc<AtomicBool>,
         cancel: &Cancel,
     ) -> Result<Stream, Missed> {
         let (send, pieces) = mpsc::sync_channel(4);
@@ -371,7 +384,8 @@ impl Stream {
             }
         });
         let rest = io::Cursor::new(Vec::new());
-        let mut stream = Stream { pieces, rest, silence, cancel: cancel.clone(), over: false };
+        let (stalled, cancel) = (stalled.clone(), cancel.clone());
+        let mut stream = Stream { pieces, rest, silence, stalled, cancel, over: false };
         match stream.next() {
             Ok(Piece::Answer { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. }) => {
                 Err(Missed::NotThere)
@@ -383,7 +397,7 @@ impl Stream {
             Ok(Piece::Answer { status, .. }) => Err(Missed::Gone(answered(status))),
             Ok(Piece::Failed(why)) => Err(Missed::Gone(why)),
             Ok(Piece::Bytes(_) | Piece::End) => Err(Missed::Gone("does not answer".into())),
-            Err(e) => match cancel.check() {
+            Err(e) => match stream.cancel.check() {
                 Err(interrupted) => Err(Missed::Bad(interrupted)),
                 Ok(()) => Err(Missed::Gone(e.to_string())),
             },
@@ -400,8 +414,8 @@ impl Stream {
                 Ok(piece) => return Ok(piece),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    let why = format!("sends nothing for {:.0?}", self.silence);
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                    self.stalled.store(true, Ordering::Relaxed);
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, silent(self.silence)));
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(Piece::End),
             }
