@@ -12,7 +12,7 @@ use super::words::{View, add, against, gravity, interval, mark, of, size, unit_o
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
-    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, SplatRow,
+    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, Place, SplatReading, SplatRow,
     Verdict, WrongReading, WrongRow,
 };
 use crate::spec::Role;
@@ -434,6 +434,12 @@ fn ends(view: &View<'_>, name: &str) -> Vec<String> {
     told.collect()
 }
 
+/// Whether a kernel is not done yet.
+fn waits(view: &View<'_>, place: &Place) -> bool {
+    let mut cells = view.report.cells.iter();
+    cells.any(|cell| cell.end == CellEnd::Waiting && cell.place.same_cell(place))
+}
+
 /// Claims of a candidate that read so, each with its rows.
 fn by_claim<'a>(
     view: &View<'a>,
@@ -548,11 +554,25 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
         (ClaimReading::Open, "is not decided in"),
         (ClaimReading::NotReached, "is not measured in"),
     ] {
+        // Claims that are open in the same places share a sentence.
+        let mut alike: Vec<(Vec<String>, Vec<String>)> = Vec::new();
         for (claim, rows) in by_claim(view, name, reading) {
             let mut at = Vec::new();
-            rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
-            all.push(format!("{word} {claim}{}", view.on(&at)));
+            // Of what is not done yet that has been said.
+            let rows = rows.iter().filter(|row| !waits(view, &row.place));
+            rows.for_each(|row| add(&mut at, view.at(&row.place)));
+            if at.is_empty() {
+                continue;
+            }
+            match alike.iter_mut().find(|(_, known)| *known == at) {
+                Some((claims, _)) => claims.push(claim),
+                None => alike.push((vec![claim], at)),
+            }
         }
+        let said = |(claims, at): &(Vec<String>, Vec<String>)| {
+            format!("{word} {}{}", shorten(claims, 4), view.on(at))
+        };
+        all.extend(alike.iter().map(said));
     }
     let unclear = view.report.verdicts.iter().filter(|row| row.place.candidate == name);
     let at: Vec<String> = unclear
@@ -832,8 +852,18 @@ fn first_number(text: &str) -> u64 {
 /// What control and negative control showed: whether the run can see what it looks for.
 fn controls(view: &View<'_>) -> Vec<Item> {
     let mut all = Vec::new();
-    let never = |at: &[String]| {
-        let all = view.targets.iter().map(|(base, arch)| view.target(base, arch));
+    let never = |name: &str, at: &[String]| {
+        // Of what is not done yet nothing is known.
+        let waits = |(base, arch): &(&str, &str)| {
+            view.report.cells.iter().any(|cell| {
+                let place = &cell.place;
+                cell.end == CellEnd::Waiting
+                    && (place.candidate.as_str(), place.base.as_str(), place.arch.as_str())
+                        == (name, *base, *arch)
+            })
+        };
+        let done = view.targets.iter().filter(|target| !waits(target));
+        let all = done.map(|(base, arch)| view.target(base, arch));
         let without: Vec<String> = all.filter(|target| !at.contains(target)).collect();
         if without.is_empty() { String::new() } else { format!("; never on {}", list(&without)) }
     };
@@ -858,7 +888,8 @@ fn controls(view: &View<'_>) -> Vec<Item> {
         let text = if own.is_empty() {
             "shows no splat of its own: nothing tells whether one is gone.".to_owned()
         } else {
-            let (titles, times, never) = (shorten(&titles, 2), counted(times, "time"), never(&at));
+            let (titles, times, never) =
+                (shorten(&titles, 2), counted(times, "time"), never(name, &at));
             format!("shows {titles} {times} in {} boots{never}.", of(boots))
         };
         all.push(item(plain(name, 40), text));
@@ -875,7 +906,7 @@ fn controls(view: &View<'_>) -> Vec<Item> {
         let text = if answers == 0 {
             "gave no answers.".to_owned()
         } else {
-            format!("{}{}.", wrong_count(wrong, answers, None), never(&at))
+            format!("{}{}.", wrong_count(wrong, answers, None), never(name, &at))
         };
         all.push(item(plain(name, 40), text));
     }
