@@ -325,8 +325,7 @@ fn bad_workloads_harm_nobody() {
     let spec = fs::read_to_string(fixture("bad-workloads/bakeoff.yaml")).unwrap();
     let spec = spec.replace("    directory: BASE", base);
     fs::write(dir.path().join("bakeoff.yaml"), spec).unwrap();
-    let output =
-        bakeoff(&["run", dir.path().to_str().unwrap(), "--out", run.to_str().unwrap()]);
+    let output = bakeoff(&["run", dir.path().to_str().unwrap(), "--out", run.to_str().unwrap()]);
     assert_eq!(code(&output), exit_code::OK, "{}", said(&output));
     let report = report(&run);
     let share = |name: &str, metric: &str| {
