@@ -215,6 +215,15 @@ pub struct ClaimRow {
     pub reason: String,
 }
 
+impl ClaimRow {
+    /// The claim of the spec: of one on a family of metrics there is a row for each member,
+    /// `test/NAME`.
+    #[must_use]
+    pub fn of(&self) -> &str {
+        self.claim.split('/').next().unwrap_or_default()
+    }
+}
+
 /// A share or a number.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
