@@ -118,7 +118,7 @@ const FAULTS: &[(Fault, u64, &str, &str)] = &[
     (EmulatorStopped, 3, "QEMU stopped for a second and continued", "stopped"),
     (GuestPanics, 4, "guest panics", "panic"),
     (GuestHangs, 1, "guest hangs", "hang"),
-    (GuestFloods, 2, "guest floods the console", "flood"),
+    (GuestFloods, 1, "guest floods the console", "flood"),
     (GuestGarbage, 4, "guest answers garbage", "garbage"),
     (GuestLongLine, 2, "guest sends a record without end", "long-line"),
     (GuestNoise, 4, "console with any bytes", "noise"),
