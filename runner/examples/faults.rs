@@ -197,8 +197,10 @@ fn main() -> ExitCode {
     let root = String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap();
     let root = root.trim() == "0" && can_mount(base.path());
     let faults: Vec<_> = FAULTS.iter().filter(|(fault, ..)| root || !fault.needs_root()).collect();
-    let bag: Vec<Fault> =
-        faults.iter().flat_map(|(fault, n, ..)| vec![*fault; usize::try_from(*n).unwrap()]).collect();
+    let bag: Vec<Fault> = faults
+        .iter()
+        .flat_map(|(fault, n, ..)| vec![*fault; usize::try_from(*n).unwrap()])
+        .collect();
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut table: BTreeMap<usize, (u64, Outcome)> = BTreeMap::new();
     let began = Instant::now();
@@ -232,13 +234,8 @@ fn print(table: &BTreeMap<usize, (u64, Outcome)>, seed: u64, root: bool) -> Exit
     println!("|---|---:|---:|---:|---:|---:|");
     let mut sums = [0; 5];
     for (row, (tried, Outcome { wrong, lost, left, cache })) in table {
-        let counts = [
-            usize::try_from(*tried).unwrap(),
-            wrong.len(),
-            lost.len(),
-            left.len(),
-            cache.len(),
-        ];
+        let counts =
+            [usize::try_from(*tried).unwrap(), wrong.len(), lost.len(), left.len(), cache.len()];
         let cells: Vec<String> = counts.iter().map(ToString::to_string).collect();
         println!("| {} | {} |", FAULTS[*row].2, cells.join(" | "));
         sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
@@ -489,7 +486,8 @@ impl Campaign {
             TwoOnOneRun => {
                 let mut child = self.start(&world, out, &[]);
                 std::thread::sleep(moment);
-                let second = wait(&mut self.command(&world, &["resume", out], &[]).spawn().unwrap());
+                let second =
+                    wait(&mut self.command(&world, &["resume", out], &[]).spawn().unwrap());
                 let first = wait(&mut child);
                 // Refused, or there was no run yet, or the first one had ended.
                 if !(matches!(second, Some(0 | 1 | 2 | 5)) && reached(first)) {
@@ -522,7 +520,11 @@ impl Campaign {
                     let to = remote.to_str().unwrap().to_owned();
                     let maker = Self::world(&self.dir.join("maker"), &self.program);
                     let push = ["--cache-remote", &to, "--cache-push"];
-                    assert!(reached(wait(&mut self.start(&maker, "run", &push))), "{}", said(&maker));
+                    assert!(
+                        reached(wait(&mut self.start(&maker, "run", &push))),
+                        "{}",
+                        said(&maker)
+                    );
                 }
                 let address = serve(fault, remote, dice.roll());
                 let code = wait(&mut self.start(&world, out, &["--cache-remote", &address]));
@@ -710,7 +712,10 @@ fn differs(one: &Path, other: &Path) -> bool {
         files.retain(|file| !own.iter().any(|name| file.ends_with(name)));
         files.sort();
         let inside = |file: &PathBuf| file.strip_prefix(dir).unwrap().to_owned();
-        files.iter().map(|file| (inside(file), fs::read(file).unwrap_or_default())).collect::<Vec<_>>()
+        files
+            .iter()
+            .map(|file| (inside(file), fs::read(file).unwrap_or_default()))
+            .collect::<Vec<_>>()
     };
     read(one) != read(other)
 }
@@ -955,9 +960,9 @@ fn real(spec: &str, count: u64, seed: u64) -> ExitCode {
         std::thread::sleep(all.mul_f64(0.05 + dice.below(800) as f64 / 1000.0));
         let qemu = || {
             let line = processes(base.path().to_str().unwrap());
-            line.into_iter().find(|l| l.contains(" qemu-system") && l.contains(&run)).and_then(|l| {
-                l.split(' ').next()?.parse().ok()
-            })
+            line.into_iter()
+                .find(|l| l.contains(" qemu-system") && l.contains(&run))
+                .and_then(|l| l.split(' ').next()?.parse().ok())
         };
         match (what, qemu()) {
             ("runner killed (SIGKILL)", _) => signal(child.id(), "-KILL"),

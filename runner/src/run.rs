@@ -290,7 +290,11 @@ pub fn carry_out(
     crate::base::scratch::sweep_temporary();
     for cell in run.own_cells() {
         for (id, why) in assemble::damaged_boots(store, &cell.id)? {
-            tools.events.warning(format!("{cell} {}: {why}; it is done again", id.name, cell = cell.id));
+            tools.events.warning(format!(
+                "{cell} {}: {why}; it is done again",
+                id.name,
+                cell = cell.id
+            ));
             let dir = store.boot(&id);
             fs::remove_dir_all(&dir).at_path("remove the damaged boot", &dir)?;
         }

@@ -188,14 +188,17 @@ fn a_run_moves_to_another_machine() {
     }
     fs::rename(world.dir.join("whole"), world.dir.join("moved")).unwrap();
     let words = ["cache", "import", "kernels.tar.zst"];
-    let elsewhere = |words: &[&str]| {
-        world.bakeoff(Path::new(PROGRAM), "cache2", words).output().unwrap()
-    };
+    let elsewhere =
+        |words: &[&str]| world.bakeoff(Path::new(PROGRAM), "cache2", words).output().unwrap();
     let imported = elsewhere(&words);
     assert_eq!(code(&imported), exit_code::OK, "{}", stderr(&imported));
     assert!(stdout(&imported).contains("9 entries new"), "{}", stdout(&imported));
     let again = elsewhere(&words);
-    assert!(stdout(&again).contains("0 entries new, 0.0 MiB; 9 there already"), "{}", stdout(&again));
+    assert!(
+        stdout(&again).contains("0 entries new, 0.0 MiB; 9 there already"),
+        "{}",
+        stdout(&again)
+    );
     let machinery = world.machinery();
     let machinery: Vec<&str> = machinery.iter().map(String::as_str).collect();
     let resumed = elsewhere(&[&["resume", "moved"][..], &machinery].concat());
@@ -207,7 +210,8 @@ fn a_run_moves_to_another_machine() {
         assert!(!text.contains("hunter2"), "{file}");
         // The base's folder and the emulator are named; nothing else of where things lie.
         let own = dir.path().to_str().unwrap();
-        let paths: Vec<&str> = text.split(['"', ' ', '<', '>']).filter(|w| w.contains(own)).collect();
+        let paths: Vec<&str> =
+            text.split(['"', ' ', ';', '<', '>']).filter(|w| w.contains(own)).collect();
         let known = ["/tree", "/qemu", "/spec"];
         let strange = paths.iter().find(|path| !known.iter().any(|end| path.ends_with(end)));
         assert!(file == "run.json" || strange.is_none(), "{file}: {strange:?}");
@@ -349,8 +353,7 @@ fn a_cluster_does_the_shards() {
     let whole = world.boots(&["run", &spec, "--out", "whole"]);
     let conf = cluster.conf();
     let on = |words: &[&str]| -> Command {
-        let mut command =
-            world.bakeoff(Path::new(PROGRAM), "cache", &[words, &machinery].concat());
+        let mut command = world.bakeoff(Path::new(PROGRAM), "cache", &[words, &machinery].concat());
         command.env("SLURM_CONF", &conf);
         command
     };

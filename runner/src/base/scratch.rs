@@ -46,7 +46,8 @@ impl Scratch {
             // On a file system without such locks nobody takes ours for left over.
             let _ = lock.lock();
             // A sweep may have come between the folder and its lock.
-            let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+            let same =
+                |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
             if let (Ok(ours), Ok(there)) = (lock.metadata(), fs::metadata(dir.path()))
                 && same(&ours, &there)
             {

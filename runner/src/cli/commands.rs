@@ -150,7 +150,8 @@ fn words(global: &Global) -> Vec<String> {
     }
     if let Some(remote) = cache_remote {
         let is_address = remote.contains("://");
-        let remote = if is_address { remote.clone() } else { absolute(std::path::Path::new(remote)) };
+        let remote =
+            if is_address { remote.clone() } else { absolute(std::path::Path::new(remote)) };
         words.extend(["--cache-remote".to_owned(), remote]);
     }
     words.extend(cache_push.then(|| "--cache-push".to_owned()));

@@ -77,7 +77,8 @@ fn open(runs: &[PathBuf]) -> Result<Vec<Part>> {
 /// Whether two runs are parts of one.
 fn check_fit((one, a): &Part, (other, b): &Part) -> Result<()> {
     let names = format!("{} and {}", one.root().display(), other.root().display());
-    let refuse = |how: String, hint: &str| Err(Error::bad_input(format!("{names} {how}")).hint(hint));
+    let refuse =
+        |how: String, hint: &str| Err(Error::bad_input(format!("{names} {how}")).hint(hint));
     if a.bakeoff != b.bakeoff {
         let how = format!("are runs of different bake-offs, {} and {}", a.bakeoff, b.bakeoff);
         return refuse(how, "merge shards of one `bakeoff shard SPEC`");
@@ -96,7 +97,10 @@ fn check_fit((one, a): &Part, (other, b): &Part) -> Result<()> {
     }
     if a.plan != b.plan || a.machine != b.machine || a.pack != b.pack {
         let how = "have different plans".to_owned();
-        return refuse(how, "give all shards the same --arch, --candidate, --probe, --quick, --budget");
+        return refuse(
+            how,
+            "give all shards the same --arch, --candidate, --probe, --quick, --budget",
+        );
     }
     Ok(())
 }
@@ -197,7 +201,8 @@ fn take_cells(to: &Store, parts: &[Part]) -> Result<()> {
         }
     }
     let path = to.log();
-    let mut file = fs::File::options().create(true).append(true).open(&path).at_path("open", &path)?;
+    let mut file =
+        fs::File::options().create(true).append(true).open(&path).at_path("open", &path)?;
     file.write_all(&log).at_path("write", &path)
 }
 

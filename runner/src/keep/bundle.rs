@@ -162,12 +162,7 @@ pub fn write(
     zstd.finish().and_then(|mut out| out.flush()).map_err(broken)
 }
 
-fn indexed(
-    name: &Name,
-    dir: &Path,
-    cancel: &Cancel,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Indexed> {
+fn indexed(name: &Name, dir: &Path, cancel: &Cancel, tell: &mut dyn FnMut(u64)) -> Result<Indexed> {
     let mut entry =
         Indexed { kind: name.kind, key: name.key.clone(), bytes: 0, files: BTreeMap::new() };
     for_each_file(dir, &mut |path, metadata| {
@@ -270,6 +265,9 @@ pub fn read(
         return Err(Error::failure(format!("{what} holds more than its index says"))
             .hint("it is damaged, or was not written by bakeoff: export it anew"));
     }
+    // To the very end, where zstd has a checksum of it all.
+    drop(members);
+    io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(damaged)?;
     Ok(imported)
 }
 
@@ -307,8 +305,11 @@ fn read_index<R: Read>(
     first.take(LARGEST_INDEX).read_to_end(&mut text).map_err(&damaged)?;
     let head: Head = serde_json::from_slice(&text).map_err(|_| none())?;
     if head.bakeoff_cache != VERSION {
-        let wrote =
-            if head.tool.is_empty() { String::new() } else { format!(", written by {}", head.tool) };
+        let wrote = if head.tool.is_empty() {
+            String::new()
+        } else {
+            format!(", written by {}", head.tool)
+        };
         return Err(Error::bad_input(format!(
             "{what} is of version {}{wrote}; this bakeoff reads version {VERSION}",
             head.bakeoff_cache
@@ -608,7 +609,6 @@ mod tests {
     #[test]
     fn hostile_archives_write_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let to = cache(dir.path(), "to");
         let sha = crate::keep::cache::sha256(b"x");
         let with = |key: &str, files: serde_json::Value| {
             let entry = serde_json::json!(
@@ -625,14 +625,19 @@ mod tests {
             (with("k", files("x")), vec![("kernel/k/x", "y")]),
             (with("k", files("x")), vec![("kernel/k/x", "x"), ("kernel/k/y", "y")]),
             (with("k", serde_json::json!({"a": "link /etc"})), vec![]),
-            (with("k", serde_json::json!({"a": "link ..", "a/x": sha})), vec![("kernel/k/a/x", "x")]),
+            (
+                with("k", serde_json::json!({"a": "link ..", "a/x": sha})),
+                vec![("kernel/k/a/x", "x")],
+            ),
         ] {
             let more_than_said = members.len() > 1;
+            let to = cache(dir.path(), "to");
             let error = import(&to, &packed(&index, &members)).unwrap_err();
             assert_ne!(error.kind(), error::Kind::Interrupted);
             if !more_than_said {
                 assert!(all_of(&to).is_empty(), "{index}");
             }
+            fs::remove_dir_all(to.root()).unwrap();
         }
         assert!(!dir.path().join("evil").exists());
     }

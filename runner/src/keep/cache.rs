@@ -31,9 +31,7 @@ pub(super) const MANIFEST: &str = "manifest.json";
 const MAKING: &str = ".making-";
 
 /// What kind of thing is kept, and so how it is verified.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Fetched archives.
@@ -441,7 +439,10 @@ fn fits(manifest: &Manifest, dir: &Path, contents: bool) -> Result<bool> {
 }
 
 /// Does something with each of many, a share on each CPU; the results in order.
-fn on_all_cpus<T: Sync, R: Send>(all: &[T], act: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+fn on_all_cpus<T: Sync, R: Send>(
+    all: &[T],
+    act: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
     let share = all.len().div_ceil(host_cpus() as usize).max(1);
     let part = |part: &[T]| part.iter().map(&act).collect::<Result<Vec<R>>>();
     let part = &part;

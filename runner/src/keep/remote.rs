@@ -140,16 +140,17 @@ impl Remote {
             Ok(bytes) => {
                 let mib = bytes as f64 / f64::from(1 << 20);
                 let took = crate::base::progress::seconds(began.elapsed());
-                self.events
-                    .note(format!("{:<7} {name}: from the remote cache, {mib:.1} MiB  {took}", Stage::Fetch));
+                self.events.note(format!(
+                    "{:<7} {name}: from the remote cache, {mib:.1} MiB  {took}",
+                    Stage::Fetch
+                ));
                 return Ok(true);
             }
             Err(Missed::NotThere) => {}
             Err(Missed::Bad(error)) if error.kind() == ErrorKind::Interrupted => return Err(error),
-            Err(Missed::Bad(error)) => self.events.warning(format!(
-                "{}: not used, and made here instead",
-                error.chain()
-            )),
+            Err(Missed::Bad(error)) => {
+                self.events.warning(format!("{}: not used, and made here instead", error.chain()))
+            }
             Err(Missed::Gone(why)) => self.give_up(&why),
         }
         missing().insert(name);
@@ -216,7 +217,8 @@ impl Remote {
                 let mut aside =
                     tempfile::NamedTempFile::new_in(parent).at_path("write in", parent)?;
                 bundle::write(cache, names, aside.as_file_mut(), &self.cancel, &mut |_| {})?;
-                let everyone = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+                let everyone =
+                    <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
                 aside.as_file().set_permissions(everyone).at_path("write", &path)?;
                 aside.persist(&path).map_err(|e| e.error).at_path("write", &path)?;
                 Ok(())
@@ -230,7 +232,8 @@ impl Remote {
                 let fails = |cause: reqwest::Error| {
                     Error::failure("no answer").because(cause.without_url())
                 };
-                let there = with(client.head(url.clone()).timeout(SILENCE)).send().map_err(fails)?;
+                let there =
+                    with(client.head(url.clone()).timeout(SILENCE)).send().map_err(fails)?;
                 if there.status().is_success() {
                     return Ok(());
                 }

@@ -566,10 +566,8 @@ impl Store {
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir).at_path("create", dir)?;
-    let mut aside = tempfile::Builder::new()
-        .prefix(SCRAP)
-        .tempfile_in(dir)
-        .at_path("write in", dir)?;
+    let mut aside =
+        tempfile::Builder::new().prefix(SCRAP).tempfile_in(dir).at_path("write in", dir)?;
     let write = |file: &mut fs::File| file.write_all(bytes).and_then(|()| file.sync_all());
     write(aside.as_file_mut()).at_path("write", path)?;
     let everyone = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);

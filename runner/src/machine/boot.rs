@@ -164,15 +164,25 @@ fn machine_args(machine: &Machine<'_>) -> Vec<String> {
 /// QEMU's own seccomp filter: once it runs, it starts no program, changes no user and no
 /// priority, and has no obsolete system call. What a guest makes of a hole in QEMU is
 /// then a process that can compute, and can use the files and sockets it has open.
-const SANDBOX: &str =
-    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// No default device, no file of the host's configuration, no window; a restart
 /// of the guest ends QEMU. The CPUs wait (`-S`) until we listen: QEMU tells its
 /// events to nobody before the handshake, and a guest that dies in its first
 /// millisecond would go unheard.
 fn nothing_else_args() -> Vec<String> {
-    words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S", "-nic", "none", "-sandbox", SANDBOX])
+    words(&[
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-S",
+        "-nic",
+        "none",
+        "-sandbox",
+        SANDBOX,
+    ])
 }
 
 /// The kernel, its initramfs and its command line.

@@ -122,11 +122,7 @@ pub fn at_hand(source: &BaseSource, cache: &Cache, cancel: &Cancel) -> Result<Op
 ///
 /// # Errors
 /// As [`at_hand`].
-pub fn tree_at_hand(
-    source: &BaseSource,
-    cache: &Cache,
-    cancel: &Cancel,
-) -> Result<Option<Tree>> {
+pub fn tree_at_hand(source: &BaseSource, cache: &Cache, cancel: &Cancel) -> Result<Option<Tree>> {
     let key = match source {
         BaseSource::Debian { package, version: _, sha256 } => debian::archive_key(package, sha256),
         BaseSource::Git { repository, revision } => {

@@ -49,12 +49,8 @@ pub struct Fit {
 /// # Errors
 /// Not even reference, control and one contender fit, with what they take.
 pub fn choose(plan: &Plan, costs: &[Cost], first: Duration, within: Duration) -> Result<Fit> {
-    let mut fit = Fit {
-        cells: BTreeSet::new(),
-        left_out: Vec::new(),
-        expected: first,
-        budget_seconds: 0,
-    };
+    let mut fit =
+        Fit { cells: BTreeSet::new(), left_out: Vec::new(), expected: first, budget_seconds: 0 };
     let mut built = first;
     let mut needed: Option<Duration> = None;
     for place in places(plan, costs) {
@@ -252,16 +248,19 @@ mod tests {
     fn what_decides_most_comes_first() {
         let (plan, costs) = plan();
         let fit = choose(&plan, &costs, MINUTE, MINUTE * 18).unwrap();
-        assert_eq!(names(&fit.cells), [
-            "bug/x86_64/lockdep",
-            "bug/x86_64/production",
-            "naive/x86_64/lockdep",
-            "naive/x86_64/production",
-            "small/x86_64/lockdep",
-            "small/x86_64/production",
-            "stock/x86_64/lockdep",
-            "stock/x86_64/production",
-        ]);
+        assert_eq!(
+            names(&fit.cells),
+            [
+                "bug/x86_64/lockdep",
+                "bug/x86_64/production",
+                "naive/x86_64/lockdep",
+                "naive/x86_64/production",
+                "small/x86_64/lockdep",
+                "small/x86_64/production",
+                "stock/x86_64/lockdep",
+                "stock/x86_64/production",
+            ]
+        );
         assert_eq!(fit.left_out[0].to_string(), "6.12/big/x86_64/lockdep");
         assert_eq!(fit.left_out[2].to_string(), "6.12/stock/arm64/lockdep");
         assert_eq!(fit.left_out.len(), 12);
@@ -276,11 +275,10 @@ mod tests {
     fn one_profile_is_better_than_no_contender() {
         let (plan, costs) = plan();
         let fit = choose(&plan, &costs, Duration::ZERO, MINUTE * 7).unwrap();
-        assert_eq!(names(&fit.cells), [
-            "bug/x86_64/lockdep",
-            "small/x86_64/lockdep",
-            "stock/x86_64/lockdep"
-        ]);
+        assert_eq!(
+            names(&fit.cells),
+            ["bug/x86_64/lockdep", "small/x86_64/lockdep", "stock/x86_64/lockdep"]
+        );
         assert_eq!(fit.left_out.len(), 17);
     }
 

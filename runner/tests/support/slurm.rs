@@ -77,9 +77,8 @@ impl Cluster {
         fs::write(dir.join("cgroup.conf"), "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n").unwrap();
         let mut cluster = Cluster { dir, daemons: Vec::new() };
         let socket = format!("--socket={}", at("munge/socket"));
-        let files = ["key", "pid", "log", "seed"].map(|file| {
-            format!("--{file}-file={}", at(&format!("munge/{file}")))
-        });
+        let files = ["key", "pid", "log", "seed"]
+            .map(|file| format!("--{file}-file={}", at(&format!("munge/{file}"))));
         let mut words = vec!["--foreground", "--force", &socket];
         words.extend(files.iter().map(String::as_str));
         cluster.daemon("munged", Command::new(munged).args(words));
@@ -120,8 +119,11 @@ impl Cluster {
         let job: serde_json::Value = serde_json::from_slice(&fs::read(job).unwrap()).unwrap();
         let id = format!("{}_{task}", job["job"].as_str().unwrap());
         let node = self.says("squeue", &["-h", "-j", &id, "-o", "%N"]);
-        let (_, slurmd) =
-            self.daemons.iter().find(|(name, _)| *name == node).unwrap_or_else(|| panic!("{id}: {node:?}"));
+        let (_, slurmd) = self
+            .daemons
+            .iter()
+            .find(|(name, _)| *name == node)
+            .unwrap_or_else(|| panic!("{id}: {node:?}"));
         let mut all = vec![slurmd.id()];
         let script = format!("{}/spool-{node}/job", self.dir.display());
         for pid in pids() {

@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bakeoff_fuzz::wire::{
-    Block, End, Hello, Record, Share, StepOutcome, VERSION, Workload,
-};
+use bakeoff_fuzz::wire::{Block, End, Hello, Record, Share, StepOutcome, VERSION, Workload};
 
 /// Environment of the emulator: where its world is, and its command line.
 pub const WORLD: &str = "BAKEOFF_FAKE_WORLD";
@@ -99,7 +97,10 @@ impl World {
         for name in ["a", "b", "c"] {
             write(&world.dir.join(format!("tree/{name}.c")), &format!("{name}\n"));
         }
-        write(&world.dir.join("spec/bakeoff.yaml"), &SPEC.replace("@PROFILES@", &profiles.join(", ")));
+        write(
+            &world.dir.join("spec/bakeoff.yaml"),
+            &SPEC.replace("@PROFILES@", &profiles.join(", ")),
+        );
         for name in ["good", "worse", "splat"] {
             let patch = format!(
                 "Subject: [PATCH] {name}\n\n---\n--- a/b.c\n+++ b/b.c\n@@ -1 +1 @@\n-b\n+{name}\n"
@@ -188,7 +189,9 @@ impl Guest {
         std::thread::spawn(move || {
             let commands = BufReader::new(answers.try_clone().unwrap());
             for command in commands.lines().map_while(Result::ok) {
-                let Ok(command) = serde_json::from_str::<serde_json::Value>(&command) else { break };
+                let Ok(command) = serde_json::from_str::<serde_json::Value>(&command) else {
+                    break;
+                };
                 let answer =
                     serde_json::json!({"return": {"status": "running"}, "id": command["id"]});
                 let _ = writeln!(answers, "{answer}");
@@ -272,7 +275,9 @@ pub fn play(argv: &str, world: &Path) -> ! {
     let mut guest = Guest::connect(argv);
     let lockdep = image.contains("CONFIG_LOCKDEP=y");
     let debug_locks = lockdep.then_some(true);
-    guest.say(b"[    0.000000] Linux version 6.12.0\r\n[    1.000000] Run /init as init process\r\n");
+    guest.say(
+        b"[    0.000000] Linux version 6.12.0\r\n[    1.000000] Run /init as init process\r\n",
+    );
     let mut hello = Hello {
         wire: VERSION,
         source_hash: bakeoff_fuzz::SOURCE_HASH.into(),

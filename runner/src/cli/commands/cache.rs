@@ -109,8 +109,10 @@ fn chosen(args: &CacheExport, desk: &Desk) -> Result<Vec<Name>> {
         let before = names.len();
         names.extend(all.iter().filter(fits).cloned());
         if names.len() == before {
-            return Err(Error::bad_input(format!("the cache has nothing that begins with `{what}`"))
-                .hint("`bakeoff cache list` shows what there is"));
+            return Err(Error::bad_input(format!(
+                "the cache has nothing that begins with `{what}`"
+            ))
+            .hint("`bakeoff cache list` shows what there is"));
         }
     }
     names.sort();
@@ -154,9 +156,9 @@ fn import(args: &CacheImport, desk: &Desk) -> Result<u8> {
         let (input, what): (Box<dyn Read>, String) = match path.to_str() {
             Some("-") => (Box::new(io::stdin().lock()), "standard input".into()),
             _ => {
-                let file = File::open(path).at_path("open", path).map_err(|error| {
-                    error.hint("give a file that `bakeoff cache export` wrote")
-                })?;
+                let file = File::open(path)
+                    .at_path("open", path)
+                    .map_err(|error| error.hint("give a file that `bakeoff cache export` wrote"))?;
                 (Box::new(file), path.display().to_string())
             }
         };

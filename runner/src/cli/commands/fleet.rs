@@ -18,7 +18,8 @@ use crate::spec::plan::{Plan, Selection};
 
 /// `bakeoff shard`: lists the shards, or does one.
 pub fn shard(args: &cli::Shard, desk: &Desk) -> Result<u8> {
-    let home = if args.spec.join("run.json").is_file() { Some(Store::open(&args.spec)?) } else { None };
+    let home =
+        if args.spec.join("run.json").is_file() { Some(Store::open(&args.spec)?) } else { None };
     let request = Request {
         spec: args.spec.clone(),
         selection: Selection { budget: args.budget, ..selection(&args.selection) },

@@ -206,7 +206,12 @@ pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
 }
 
 /// Carries out what is left of a run; a failure says how to go on.
-pub(super) fn carry_out(store: &Store, machinery: &Machinery, decide: bool, desk: &Desk) -> Result<()> {
+pub(super) fn carry_out(
+    store: &Store,
+    machinery: &Machinery,
+    decide: bool,
+    desk: &Desk,
+) -> Result<()> {
     desk.events.note(format!("run directory: {}", store.root().display()));
     let resume = format!("`bakeoff resume {}` goes on", store.root().display());
     let steer = Steer { store, data: &desk.data, events: &desk.events, decide };

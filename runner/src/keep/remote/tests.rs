@@ -77,7 +77,11 @@ fn a_folder_is_shared() {
     let entry = reader.get(Kind::Kernel, "k").unwrap().unwrap();
     assert_eq!(fs::read_to_string(entry.join("image")).unwrap(), "kernel");
     assert_eq!(reader.get(Kind::Kernel, "other").unwrap(), None);
-    assert!(bench.told.all()[0].contains("kernel/k: from the remote cache"), "{:?}", bench.told.all());
+    assert!(
+        bench.told.all()[0].contains("kernel/k: from the remote cache"),
+        "{:?}",
+        bench.told.all()
+    );
 }
 
 /// An entry that was changed at the remote is said and not used; one that is there is not
@@ -111,9 +115,9 @@ fn serve(answer: Vec<u8>, then: Duration) -> (String, Arc<Mutex<Vec<String>>>) {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             let mut head = String::new();
             while reader.read_line(&mut head).unwrap_or(0) > 2 {}
-            let length = head
-                .lines()
-                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length = head.lines().find_map(|line| {
+                line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()
+            });
             let mut body = vec![0; length.unwrap_or(0)];
             reader.read_exact(&mut body).unwrap();
             noted.lock().unwrap().push(head.clone());
@@ -171,8 +175,11 @@ fn servers_that_fail_are_one_line() {
         (with(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"), AT_ONCE, TOKEN),
         (with(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), AT_ONCE, "answers 503"),
         (with(b"garbage\r\n\r\n"), AT_ONCE, "does not answer"),
-        (with(b"HTTP/1.1 302 Found\r\nlocation: /cache\r\ncontent-length: 0\r\n\r\n"), AT_ONCE,
-         "circles"),
+        (
+            with(b"HTTP/1.1 302 Found\r\nlocation: /cache\r\ncontent-length: 0\r\n\r\n"),
+            AT_ONCE,
+            "circles",
+        ),
         (ok(half, bytes.len()), AT_ONCE, "cut off or damaged"),
         (ok(half, half.len()), AT_ONCE, "cut off or damaged"),
         (ok(half, bytes.len()), soon, "sends nothing for 2s"),
@@ -188,7 +195,10 @@ fn servers_that_fail_are_one_line() {
         let told = bench.told.all();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains(part) && !told[0].contains('\n'), "{part}: {told:?}");
-        assert!(fs::read_dir(cache.root().join("kernel")).map_or(0, Iterator::count) == 0, "{part}");
+        assert!(
+            fs::read_dir(cache.root().join("kernel")).map_or(0, Iterator::count) == 0,
+            "{part}"
+        );
     }
 }
 
@@ -212,8 +222,7 @@ fn nobody_there() {
 fn bad_places_are_refused() {
     let open = |written: &str, token: Option<&str>| {
         let token = token.map(str::to_owned);
-        Remote::with(written, false, token, SILENCE, &Events::silent(), &Cancel::new())
-            .unwrap_err()
+        Remote::with(written, false, token, SILENCE, &Events::silent(), &Cancel::new()).unwrap_err()
     };
     for (written, token, part) in [
         ("https://me:secret@example.com/", None, "password"),

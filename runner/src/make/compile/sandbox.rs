@@ -204,7 +204,8 @@ mod tests {
         fs::create_dir_all(&build).unwrap();
         fs::write(cache.join("work/mine/linux/Makefile"), "all:").unwrap();
         let other = cache.join("work/other/linux");
-        let secrets = [other.join("secret"), cache.join("kernel/k/secret"), root.join("run/secret")];
+        let secrets =
+            [other.join("secret"), cache.join("kernel/k/secret"), root.join("run/secret")];
         for secret in &secrets {
             fs::create_dir_all(secret.parent().unwrap()).unwrap();
             fs::write(secret, "secret").unwrap();
@@ -216,7 +217,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let mut attempts = vec![
             format!("ls {home}/* {home}/.[a-z]* 2>/dev/null | grep -q ."),
-            "ls /home/* /root/* /var/* /srv/* /mnt/* /media/* /run/* 2>/dev/null | grep -q .".into(),
+            "ls /home/* /root/* /var/* /srv/* /mnt/* /media/* /run/* 2>/dev/null | grep -q ."
+                .into(),
             "cat /etc/shadow /etc/passwd /etc/hostname 2>/dev/null | grep -q .".into(),
             format!("ls {} | grep -v mine", cache.join("work").display()),
             format!("ls {} | grep -v cache", root.display()),
