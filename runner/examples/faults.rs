@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The fault campaign: `cargo run --release --example faults -- N [SEED]`.
+//! The fault campaign: `cargo run --release --example faults -- N [SEED [MINUTES]]`.
 //!
 //! Each of N times a bake-off of played guests (`tests/support/world.rs`) is disturbed in
 //! one way, at a random moment or place, and then gone on with. It has to end with the
@@ -188,6 +188,7 @@ fn main() -> ExitCode {
     let mut numbers = words.iter().filter_map(|word| word.parse::<u64>().ok());
     let count = numbers.next().unwrap_or(100);
     let seed = numbers.next().unwrap_or(1);
+    let minutes = numbers.next().unwrap_or(u64::MAX / 60);
     if let Some(at) = words.iter().position(|word| word == "--real") {
         let spec = words.get(at + 1).expect("--real SPEC");
         return real(spec, count, seed);
@@ -205,6 +206,10 @@ fn main() -> ExitCode {
     let mut table: BTreeMap<usize, (u64, Outcome)> = BTreeMap::new();
     let began = Instant::now();
     for number in 0..count {
+        if began.elapsed().as_secs() >= minutes.saturating_mul(60) {
+            eprintln!("{minutes} min are over after {number} of {count}");
+            break;
+        }
         // Each fault once, then by weight.
         let fault = match faults.get(usize::try_from(number).unwrap()) {
             Some((fault, ..)) if count >= faults.len() as u64 => *fault,
@@ -902,7 +907,7 @@ fn serve(fault: Fault, remote: PathBuf, dice: u64) -> String {
                 ServerRedirects => {
                     let _ = write!(
                         stream,
-                        "HTTP/1.1 302 Found\r\nlocation: /{path}\r\ncontent-length: 0\r\n\r\n"
+                        "HTTP/1.1 302 Found\r\nlocation: /{path}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
                     );
                     continue;
                 }

@@ -332,6 +332,8 @@ pub fn play(argv: &str, world: &Path) -> ! {
             "hang" => forever(),
             "flood" => loop {
                 guest.say(b"[    2.0] WARNING: CPU: 1 PID: 1 at include/linux/rwsem.h:195\r\n");
+                // The runner has to read all of it, more than once.
+                std::thread::sleep(Duration::from_millis(1));
             },
             "garbage" => {
                 guest.raw(b"\xff\xfe{]\n");

@@ -122,8 +122,12 @@ fn serve(answer: Vec<u8>, then: Duration) -> (String, Arc<Mutex<Vec<String>>>) {
             reader.read_exact(&mut body).unwrap();
             noted.lock().unwrap().push(head.clone());
             let _ = stream.write_all(match head.as_bytes() {
-                [b'P', ..] => b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n",
-                [b'H', ..] => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+                [b'P', ..] => {
+                    b"HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                }
+                [b'H', ..] => {
+                    b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                }
                 _ => &answer,
             });
             std::thread::sleep(then);
@@ -133,7 +137,7 @@ fn serve(answer: Vec<u8>, then: Duration) -> (String, Arc<Mutex<Vec<String>>>) {
 }
 
 fn ok(body: &[u8], length: usize) -> Vec<u8> {
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 
@@ -172,11 +176,11 @@ fn servers_that_fail_are_one_line() {
     for (answer, then, part) in [
         (with(page), AT_ONCE, "answers with a web page"),
         (ok(b"<html><body>login", 17), AT_ONCE, "is a web page"),
-        (with(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"), AT_ONCE, TOKEN),
-        (with(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"), AT_ONCE, "answers 503"),
+        (with(b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"), AT_ONCE, TOKEN),
+        (with(b"HTTP/1.1 503 Busy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"), AT_ONCE, "answers 503"),
         (with(b"garbage\r\n\r\n"), AT_ONCE, "does not answer"),
         (
-            with(b"HTTP/1.1 302 Found\r\nlocation: /cache\r\ncontent-length: 0\r\n\r\n"),
+            with(b"HTTP/1.1 302 Found\r\nlocation: /cache\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
             AT_ONCE,
             "circles",
         ),
@@ -210,7 +214,8 @@ fn nobody_there() {
     assert_eq!(cache.get(Kind::Kernel, "k").unwrap(), None);
     assert!(bench.told.all()[0].contains("going on without it"), "{:?}", bench.told.all());
     let bench = Bench::new();
-    let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let answer =
+        b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec();
     let (address, _) = serve(answer, AT_ONCE);
     let cache = bench.cache("a", &address, false, None);
     assert_eq!(cache.get(Kind::Kernel, "k").unwrap(), None);

@@ -212,7 +212,7 @@ mod tests {
         }
         let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
         // Somebody else's process, alone and harmless.
-        let mut victim = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut victim = std::process::Command::new("sleep").arg("3600").spawn().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut attempts = vec![
@@ -224,7 +224,7 @@ mod tests {
             format!("ls {} | grep -v cache", root.display()),
             format!("kill -CONT {}", victim.id()),
             "kill -CONT -1".into(),
-            "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[s]leep 60'".into(),
+            "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[s]leep 3600'".into(),
             "ls /sys/kernel 2>/dev/null | grep -q .".into(),
             "find / -xdev -type s 2>/dev/null | grep -q .".into(),
             format!(
