@@ -263,4 +263,10 @@ claims:
         story.right("mine", &label, metric, &[100]);
     }
     assert_eq!(claims(&story), Looks::extendable(16));
+    // What neither the reference nor he has is not his.
+    let of = |who: &str| {
+        let rows = story.compare().claims.into_iter();
+        rows.filter(|row| row.place.candidate == who && row.claim.starts_with("tests/")).count()
+    };
+    assert_eq!((of("mine"), of("yours"), of("landed")), (6, 0, 0));
 }
