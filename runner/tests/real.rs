@@ -341,7 +341,7 @@ fn bad_workloads_harm_nobody() {
     for name in ["forks", "never-ends", "signal"] {
         assert_eq!(share(name, "command.pass"), (0, 1), "{name}");
     }
-    for name in ["flood", "fills-all", "full-disk"] {
+    for name in ["flood", "fills-all"] {
         assert_eq!(share(name, "command.pass"), (1, 1), "{name}");
     }
     // Nonsense is an error of the visit, which quotes it.
