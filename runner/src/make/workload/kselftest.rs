@@ -116,6 +116,9 @@ fn runner(name: &str, tests: &[&str]) -> String {
 cp -a /workload/{FOLDER}/{name} tests && cd tests || exit 1
 # All of them, or those that were named.
 [ $# -gt 0 ] || set -- {tests}
+for test; do
+    [ -x \"./$test\" ] || {{ echo \"kselftest {name} has no test $test\" >&2; exit 127; }}
+done
 echo 'TAP version 13'
 echo \"1..$#\"
 number=0
@@ -254,6 +257,8 @@ mod tests {
             "TAP version 13\n1..1\n# selftests: futex: no\nok 1 selftests: futex: no # SKIP\n"
         );
         assert_eq!(status, Some(0));
+        // A test that is not there is no test that fails.
+        assert_eq!(run(&["good", "goood"]), (String::new(), Some(127)));
     }
 
     /// The stand-in for rsync copies what Makefiles have it copy.
