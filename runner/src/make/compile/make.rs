@@ -159,7 +159,7 @@ impl Make<'_> {
         argv.extend(self.more.iter().cloned());
         argv.extend(targets.iter().cloned());
         if self.sandboxed {
-            argv = sandbox::wrap(&build, argv);
+            argv = sandbox::wrap(&build, self.tree, argv);
         } else {
             argv = sandbox::leash(argv, cancel);
         }

@@ -14,6 +14,7 @@ use std::result::Result as Outcome;
 use super::Desk;
 use crate::base::command::{Command, find_program};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::Scratch;
 use crate::make::compile::{first_errors, our_fault, sandbox};
 use crate::make::source::Tree;
 use crate::make::source::workspace::{copy_tree, link_tree};
@@ -47,8 +48,7 @@ pub(super) fn build(
         return Err(Error::bad_input(format!("{} has no kselftest `{name}`", tree.label))
             .hint("`kselftest:` names folders of tools/testing/selftests"));
     }
-    let dir =
-        tempfile::tempdir_in(desk.cache.work_dir()?).at_path("write in", desk.cache.root())?;
+    let dir = Scratch::new_in(&desk.cache.work_dir()?, "kselftest-")?;
     let work = dir.path().canonicalize().at_path("find", dir.path())?;
     let linux = work.join("linux");
     link_tree(&tree.dir, &linux, desk.cancel)?;
