@@ -25,6 +25,7 @@
 //! | `run` | carries out a plan: schedule, boots, limits |
 //! | `judge` | observations → comparison → report; and what doubts them: verify, calibrate |
 //! | `fuzz` | boots guests that fuzz themselves; findings, replay, reproducers |
+//! | `trial` | a series → a bake-off that nobody had to write |
 //! | `cli` | what was typed, what is printed |
 
 mod base;
@@ -38,6 +39,7 @@ mod run;
 mod see;
 mod series;
 mod spec;
+mod trial;
 
 pub use base::error::exit_code;
 pub use judge::claims;

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use regex::Regex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::mail::built;
 use super::{Series, diff};
@@ -22,7 +22,7 @@ use crate::base::command::{Cancel, Command};
 use crate::base::error::{Context, Error, Result};
 
 /// How a base was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum How {
     /// It was not.
@@ -42,7 +42,7 @@ pub(crate) enum How {
 
 impl How {
     /// For people.
-    fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             How::Unknown => "not found",
             How::BaseCommit => "named by the author in base-commit:",
@@ -55,7 +55,7 @@ impl How {
 }
 
 /// A file that the base does not have as the series expects it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mismatch {
     pub(crate) path: String,
     /// The blob the patch was made for.
@@ -65,7 +65,7 @@ pub(crate) struct Mismatch {
 }
 
 /// The base of a series.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Base {
     pub(crate) how: How,
     /// A commit, where there is one.

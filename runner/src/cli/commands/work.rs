@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `run`, `resume`, `report` and `bench`: the commands that deal with runs.
+//! `run`, `resume`, `verify` and `bench`: the commands that deal with runs.
 
 use crate::base::error::{Result, exit_code};
 use crate::base::event::Stage;
@@ -16,7 +16,7 @@ use crate::spec::arch::Arch;
 use crate::spec::plan::{CellId, Plan, Selection};
 
 use crate::cli;
-use crate::cli::commands::{Desk, ask, data, print};
+use crate::cli::commands::{Desk, ask, print};
 
 impl Desk {
     pub(super) fn tools(&self) -> Tools<'_> {
@@ -24,7 +24,7 @@ impl Desk {
     }
 }
 
-fn selection(typed: &cli::Selection) -> Selection {
+pub(super) fn selection(typed: &cli::Selection) -> Selection {
     let cli::Selection { arch, candidate, profile, probe, quick } = typed.clone();
     Selection {
         archs: arch,
@@ -54,7 +54,7 @@ pub(super) fn ensure(archs: &[String], profiles: &[String], yes: bool, desk: &De
     prereq::ensure(all, yes, &mut ask, &desk.events, &desk.cancel)
 }
 
-fn ensure_for(
+pub(super) fn ensure_for(
     plan: &Plan,
     fuzz: Option<&FuzzPlan>,
     machinery: &cli::Machinery,
@@ -151,7 +151,12 @@ pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
 }
 
 /// Carries out what is left of a run; a failure says how to go on.
-fn carry_out(store: &Store, machinery: &Machinery, decide: bool, desk: &Desk) -> Result<()> {
+pub(super) fn carry_out(
+    store: &Store,
+    machinery: &Machinery,
+    decide: bool,
+    desk: &Desk,
+) -> Result<()> {
     desk.events.note(format!("run directory: {}", store.root().display()));
     let resume = format!("`bakeoff resume {}` goes on", store.root().display());
     let steer = Steer { store, data: &desk.data, events: &desk.events, decide };
@@ -167,7 +172,7 @@ fn carry_out(store: &Store, machinery: &Machinery, decide: bool, desk: &Desk) ->
 }
 
 /// Carries out what is left of a run, judges it, prints the report.
-fn finish(
+pub(super) fn finish(
     store: &Store,
     machinery: &Machinery,
     decide: bool,
@@ -183,14 +188,6 @@ fn finish(
     answer(&report, store, gate, format)
 }
 
-pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
-    let store = Store::open(&args.run)?;
-    let report = judge::judge(&store, &data(global)?)?;
-    let how = How { full: args.full, run: Some(store.root()) };
-    print(&args.format.render(&args.pick.of(&report)?, &how)?)?;
-    Ok(code(&report, args.gate))
-}
-
 /// Prints a report.
 fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result<u8> {
     print(&format.render(report, &How { full: false, run: Some(store.root()) })?)?;
@@ -198,7 +195,7 @@ fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result
 }
 
 /// The exit code: the gates', or the verdicts' of the whole run, whatever was picked.
-fn code(report: &Report, gate: bool) -> u8 {
+pub(super) fn code(report: &Report, gate: bool) -> u8 {
     if gate { judge::gate_code(report) } else { judge::verdict_code(report) }
 }
 
