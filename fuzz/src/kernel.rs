@@ -99,7 +99,7 @@ fn settle_timers() {
     }
 }
 
-/// Shortest of twenty absolute sleeps of 100 µs: what the timers are really like.
+/// Shortest of twenty absolute sleeps of 100 us: what the timers are really like.
 fn measured_100us() -> u64 {
     (0..20)
         .map(|_| {

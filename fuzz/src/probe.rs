@@ -117,7 +117,7 @@ pub struct Param {
 pub struct Condition {
     /// Names it within its probe: `hardirq/idle/500us`. Selections match leading parts.
     pub label: String,
-    /// In a reader's words: `timer interrupt, every 500 µs`.
+    /// In a reader's words: `timer interrupt, every 500 us`.
     pub words: String,
     /// The numbers among its parameters, for charts and tables.
     pub axes: Vec<Axis>,

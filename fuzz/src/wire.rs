@@ -140,7 +140,7 @@ pub struct Hello {
     pub clocksource: String,
     /// Resolution of CLOCK_MONOTONIC in nanoseconds: 1 with high-resolution timers.
     pub timer_resolution_ns: u64,
-    /// Shortest expiry seen of a 100 µs absolute sleep, in nanoseconds.
+    /// Shortest expiry seen of a 100 us absolute sleep, in nanoseconds.
     pub timer_100us_measured_ns: u64,
     /// Lockdep's `debug_locks`; `None` on a kernel without lockdep.
     pub debug_locks: Option<bool>,

@@ -28,8 +28,7 @@ pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay, Uapi}
 /// Given one base kernel and competing patches for the same problem, bakeoff
 /// builds each of them, boots it in QEMU on x86_64 and arm64, drives the code
 /// in question, and reports side by side: does it apply, build and boot; which
-/// lockdep splats does it add or remove; what changes for user space; what
-/// does it cost.
+/// lockdep splats does it add or remove; what changes for user space.
 #[derive(Debug, Parser)]
 #[command(
     name = "bakeoff",
@@ -294,7 +293,7 @@ pub struct Selection {
     /// Only this profile (repeatable)
     #[arg(long, value_name = "NAME")]
     pub profile: Vec<String>,
-    /// Only this probe, such as build_id/hardirq (repeatable)
+    /// Only conditions whose label begins so, as in `command/futex` (repeatable)
     #[arg(long, value_name = "PROBE")]
     pub probe: Vec<String>,
     /// Only the probes that the spec marks as quick
@@ -351,9 +350,6 @@ pub struct Run {
     /// mbox, commits … (see `bakeoff series show --help`)
     #[arg(long, value_name = "SOURCE")]
     pub series: Vec<String>,
-    /// Which version of the series, and from where.
-    #[command(flatten)]
-    pub choice: Choice,
     /// Run directory [default: runs/<bake-off>-<time>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -376,6 +372,10 @@ pub struct Run {
     /// Format of the report on standard output
     #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
     pub format: &'static Format,
+    /// Which version of the series, and from where. Last: its heading holds for what
+    /// follows.
+    #[command(flatten)]
+    pub choice: Choice,
 }
 
 /// `bakeoff resume`

@@ -246,7 +246,7 @@ pub enum Series {
 pub struct Probe {
     /// Probe, parameters, and what a visit takes; the number is not set yet.
     pub step: Step,
-    /// `build_id/hardirq/idle/4000us`: how a person names it, also on the command line.
+    /// `command/futex`: how a person names it, also on the command line.
     pub label: String,
     /// Visits on each kernel; `None`: the usual number.
     pub visits: Option<u32>,
@@ -268,7 +268,7 @@ pub enum Gate {
     ControlSplatRemoved,
     /// The lower bound of a metric is at least this.
     AtLeast {
-        /// Metric, `build_id.top_frame`.
+        /// Metric, `command.seconds`.
         metric: String,
         /// Of which conditions, by label or by any leading part of it; left out: of all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -278,7 +278,7 @@ pub enum Gate {
     },
     /// The upper bound of a metric is at most this.
     AtMost {
-        /// Metric, `build_id.top_frame`.
+        /// Metric, `command.seconds`.
         metric: String,
         /// Of which conditions, by label or by any leading part of it; left out: of all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -289,7 +289,7 @@ pub enum Gate {
     /// No call is right in any of these conditions: one right call fails it. It is met
     /// when all their blocks together bound the share.
     Never {
-        /// Metric, `build_id.top_frame`.
+        /// Metric, `command.seconds`.
         metric: String,
         /// Of which conditions, by label or by any leading part of it; left out: of all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -300,7 +300,7 @@ pub enum Gate {
     /// A metric is lower under one condition than under another: their 95 % intervals do
     /// not meet.
     Falls {
-        /// Metric, `build_id.top_frame`.
+        /// Metric, `command.seconds`.
         metric: String,
         /// Under which condition, by its whole label.
         condition: String,
@@ -316,7 +316,7 @@ pub enum Gate {
     },
     /// A splat that was seen somewhere in the bake-off reads as one of these here.
     SplatIs {
-        /// Its title, `WARNING in find_vma`.
+        /// Its title, `WARNING in old_lookup`.
         title: String,
         /// `[fixed]`.
         is: Vec<SplatReading>,

@@ -177,7 +177,8 @@ impl Trial {
         );
         let tests = self.drives.kselftests();
         if !tests.is_empty() {
-            let _ = writeln!(yaml, "pack:\n  busybox: true\n  kselftest: [{}]", tests.join(", "));
+            let folders: Vec<&str> = tests.iter().map(|(folder, _)| *folder).collect();
+            let _ = writeln!(yaml, "pack:\n  busybox: true\n  kselftest: [{}]", folders.join(", "));
         }
         yaml.push_str("probes:\n");
         let mut given: Vec<&str> = Vec::new();
@@ -193,11 +194,13 @@ impl Trial {
                 let _ = writeln!(yaml, "  - {probe}");
             }
         }
-        for name in tests {
+        for (folder, named) in tests {
+            let run = format!("kselftest-{folder} {named}");
             let _ = writeln!(
                 yaml,
-                "  - {{probe: command, name: kselftest-{name}, run: kselftest-{name}, read: ktap, \
-                 time-limit: {KSELFTEST_SECONDS}, quick: true}}"
+                "  - {{probe: command, name: kselftest-{folder}, run: {}, read: ktap, \
+                 time-limit: {KSELFTEST_SECONDS}, quick: true}}",
+                run.trim_end()
             );
         }
         yaml.push_str("gates:\n  - {gate: no-new-splats}\n  - {gate: verdict-is, is: [ok]}\n");
@@ -300,11 +303,11 @@ impl Drives {
     }
 
     /// Folders of kselftests, each once.
-    fn kselftests(&self) -> Vec<&'static str> {
-        let mut all: Vec<&str> = Vec::new();
-        for name in self.rows.iter().flat_map(|touched| touched.row.kselftests) {
-            if !all.contains(name) {
-                all.push(name);
+    fn kselftests(&self) -> Vec<(&'static str, &'static str)> {
+        let mut all: Vec<(&str, &str)> = Vec::new();
+        for tests in self.rows.iter().flat_map(|touched| touched.row.kselftests) {
+            if !all.contains(tests) {
+                all.push(*tests);
             }
         }
         all
@@ -324,8 +327,9 @@ impl Drives {
             for probe in row.probes {
                 by.entry("probes").or_default().push(short(probe));
             }
-            for name in row.kselftests {
-                by.entry("kselftests").or_default().push((*name).to_owned());
+            for (folder, named) in row.kselftests {
+                let tests = format!("{folder} {named}");
+                by.entry("kselftests").or_default().push(tests.trim_end().to_owned());
             }
             for (what, names) in by {
                 let _ = writeln!(text, "           {what}: {}", names.join("; "));

@@ -8,6 +8,7 @@ use crate::base::error::Result;
 use crate::base::progress::rough;
 use crate::base::words::word;
 use crate::fuzz::plan::FuzzPlan;
+use crate::judge::compare::words::counted;
 use crate::machine::accel;
 use crate::machine::boot;
 use crate::make::compile;
@@ -89,10 +90,10 @@ pub fn describe(
         let claim = &planned.claim;
         let margin = declared(&claim.metric).map(|m| margin_words(claim.margin, m.kind));
         text.push_str(&format!(
-            "  {:<12} {} ({} conditions, {} kernels, margin {})\n",
+            "  {:<12} {} ({}, {} kernels, margin {})\n",
             claim.name,
             claim.question,
-            planned.steps.len(),
+            counted(planned.steps.len() as u64, "condition"),
             planned.profile,
             margin.unwrap_or_default()
         ));

@@ -136,7 +136,7 @@ pub struct SplatRow {
     pub place: Place,
     /// Kind: `warning`, `lockdep-circular` …
     pub kind: String,
-    /// `WARNING in find_vma`.
+    /// `WARNING in old_lookup`.
     pub title: String,
     /// Identity: kind, lock classes, call chain.
     pub fingerprint: String,
@@ -215,6 +215,15 @@ pub struct ClaimRow {
     pub reason: String,
 }
 
+impl ClaimRow {
+    /// The claim of the spec: of one on a family of metrics there is a row for each member,
+    /// `test/NAME`.
+    #[must_use]
+    pub fn of(&self) -> &str {
+        self.claim.split('/').next().unwrap_or_default()
+    }
+}
+
 /// A share or a number.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
@@ -284,7 +293,7 @@ pub struct MeasureRow {
     pub step: u32,
     /// The probe.
     pub probe: String,
-    /// The condition as the command line names it: `build_id/hardirq/idle/500us`.
+    /// The condition as the command line names it: `command/futex`.
     pub label: String,
     /// The condition in a reader's words.
     pub condition: String,

@@ -148,7 +148,7 @@ impl More<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::compare::tests::story::{CLAIM, FLIP, IDLE, LEGAL, Story};
+    use crate::judge::compare::tests::story::{CLAIM, IDLE, LEGAL, PAIRS, Story};
 
     const OPEN: &str = "0.5 points";
 
@@ -245,10 +245,10 @@ mod tests {
         };
         let mut right = [100; 12];
         right[0] = 99;
-        story.right("mine", FLIP, LEGAL, &right);
+        story.right("mine", PAIRS, LEGAL, &right);
         assert!(next(&story, false).is_none(), "eleven fresh boots did not show it");
         right[5] = 99;
-        story.right("mine", FLIP, LEGAL, &right);
+        story.right("mine", PAIRS, LEGAL, &right);
         let Wanted { targets, why } = next(&story, false).unwrap();
         assert!(why.starts_with("fresh boots, to confirm: wrong answers ("), "{why}");
         let asked = |targets: &[(CellId, Vec<Target>)]| -> Vec<(String, u32, u32)> {
@@ -257,10 +257,10 @@ mod tests {
             };
             targets.iter().flat_map(each).collect()
         };
-        let flip = story.step(FLIP);
+        let flip = story.step(PAIRS);
         assert_eq!(asked(&targets), [("mine".to_owned(), flip, 13)]);
         boots(&mut story, 2);
-        story.right("mine", FLIP, LEGAL, &[99, 100]);
+        story.right("mine", PAIRS, LEGAL, &[99, 100]);
         let Wanted { targets, .. } = next(&story, false).unwrap();
         assert_eq!(asked(&targets), [("landed".to_owned(), flip, 3), ("mine".to_owned(), flip, 3)]);
     }

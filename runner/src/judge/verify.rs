@@ -518,7 +518,7 @@ mod tests {
     use bakeoff_fuzz::wire::{End, Record};
 
     use crate::base::data::DataDir;
-    use crate::judge::compare::tests::story::{BUSY, CLAIM, FLIP, LEGAL, Story};
+    use crate::judge::compare::tests::story::{BUSY, CLAIM, DUTY, LEGAL, PAIRS, Story};
     use crate::judge::judge;
     use crate::keep::freeze;
     use crate::keep::store::{
@@ -593,8 +593,8 @@ mod tests {
     #[test]
     fn a_report_is_recounted() {
         let mut story = Story::of(&CLAIM.replace("5 points", "0.5 points"));
-        story.right("mine", FLIP, LEGAL, &[99]);
-        story.value("mine", BUSY, "build_id.writer_duty", &[0.2, 0.4]);
+        story.right("mine", PAIRS, LEGAL, &[99]);
+        story.value("mine", BUSY, DUTY, &[0.2, 0.4]);
         let store = written(&story);
         let report = judge(&store, &DataDir::embedded()).unwrap();
         let told = story.compare();

@@ -228,7 +228,7 @@ mod tests {
         let id = boot_id();
         std::fs::create_dir_all(store.boot(&id)).unwrap();
         let warning = "[    1.5] ------------[ cut here ]------------\n\
-                       [    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 find_vma+0x1/0x2\n\
+                       [    1.5] WARNING: CPU: 0 PID: 1 at mm/mmap.c:1 old_lookup+0x1/0x2\n\
                        [    1.5] Call Trace:\n\
                        [    1.5]  <TASK>\n\
                        [    1.5]  do_mmap+0x1/0x2\n\

@@ -102,7 +102,7 @@ impl BootObservation {
 pub struct SeenSplat {
     /// Kind, from the closed set of the parser (`warning`, `lockdep-circular` …).
     pub kind: String,
-    /// Title in the usual convention: `WARNING in find_vma`.
+    /// Title in the usual convention: `WARNING in old_lookup`.
     pub title: String,
     /// Stable identity: kind, lock classes, call chain.
     pub fingerprint: String,

@@ -67,7 +67,7 @@ pub struct Cell {
 pub struct Planned {
     /// What a visit does.
     pub step: Step,
-    /// `build_id/hardirq/idle/4000us`: as a person names it.
+    /// `command/futex`: as a person names it.
     pub label: String,
     /// Visits on each kernel, before anybody asks for more.
     pub visits: u32,

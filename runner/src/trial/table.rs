@@ -16,8 +16,9 @@ pub(super) struct Row {
     pub(super) why: &'static str,
     /// Measurements, as a bake-off writes them.
     pub(super) probes: &'static [&'static str],
-    /// Folders of tools/testing/selftests.
-    pub(super) kselftests: &'static [&'static str],
+    /// Folders of tools/testing/selftests, and the tests of them that are run; none named:
+    /// all.
+    pub(super) kselftests: &'static [(&'static str, &'static str)],
     /// The fuzzer is about this code.
     pub(super) fuzz: bool,
 }
@@ -62,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
         why: "page faults, and lookups while another thread maps, unmaps and replaces memory",
         probes: &[WRITERS, FAULT, FAULT_LOCKED, FLIP],
-        kselftests: &["mincore"],
+        kselftests: &[("mm", "map_fixed_noreplace mremap_test"), ("mincore", "")],
         fuzz: true,
     },
     Row {
@@ -90,7 +91,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
         why: "perf events that sample by timer, NMI, page fault and breakpoint",
         probes: &[HARDIRQ, NMI, FAULT, UPROBE],
-        kselftests: &["perf_events"],
+        kselftests: &[("perf_events", "")],
         fuzz: true,
     },
     Row {
@@ -124,14 +125,17 @@ pub(super) const ROWS: &[Row] = &[
         why: "mmap_lock held and waited for, more threads than CPUs, and work under the run \
               queue's lock, with lockdep looking",
         probes: &[WRITERS, CROWD, HARDIRQ, RQ_LOCK],
-        kselftests: &["membarrier"],
+        kselftests: &[("membarrier", "")],
         fuzz: false,
     },
     Row {
         paths: &["kernel/futex/", "include/linux/futex.h", "include/uapi/linux/futex.h"],
         why: "the kernel's own tests of futexes",
         probes: &[],
-        kselftests: &["futex"],
+        kselftests: &[(
+            "futex",
+            "futex_wait_wouldblock futex_wait_timeout futex_requeue_pi_mismatched_ops",
+        )],
         fuzz: false,
     },
     Row {
@@ -148,21 +152,21 @@ pub(super) const ROWS: &[Row] = &[
         ],
         why: "the kernel's own tests of ptrace and of alternate signal stacks",
         probes: &[],
-        kselftests: &["ptrace", "sigaltstack"],
+        kselftests: &[("ptrace", ""), ("sigaltstack", "")],
         fuzz: false,
     },
     Row {
         paths: &["fs/proc/", "include/linux/proc_fs.h"],
         why: "the kernel's own tests of /proc, maps while they change among them",
         probes: &[WRITERS],
-        kselftests: &["proc"],
+        kselftests: &[("proc", "")],
         fuzz: false,
     },
     Row {
         paths: &["fs/", "include/linux/fs", "include/linux/namei.h", "include/linux/dcache.h"],
         why: "files that are run, mapped and replaced, and the kernel's own tests of file locks",
         probes: &[FLIP],
-        kselftests: &["filelock"],
+        kselftests: &[("filelock", "")],
         fuzz: false,
     },
     Row {
@@ -181,7 +185,7 @@ pub(super) const ROWS: &[Row] = &[
         paths: &["arch/*/entry/", "arch/*/kernel/", "arch/*/include/", "kernel/entry/"],
         why: "entries from user space by system call, page fault, interrupt and NMI",
         probes: &[FAULT, HARDIRQ, NMI],
-        kselftests: &["ptrace", "sigaltstack"],
+        kselftests: &[("ptrace", ""), ("sigaltstack", "")],
         fuzz: false,
     },
 ];

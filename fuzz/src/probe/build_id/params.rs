@@ -246,7 +246,7 @@ impl Asked {
         label
     }
 
-    /// `timer interrupt every 100 µs, writer 25 % busy`
+    /// `timer interrupt every 100 us, writer 25 % busy`
     fn words(&self) -> String {
         let stress = match (self.stress, self.writer_duty) {
             (Stress::Idle, _) => "nothing else running".to_owned(),
@@ -272,7 +272,7 @@ impl Asked {
         words
     }
 
-    /// `timer interrupt every 100 µs`
+    /// `timer interrupt every 100 us`
     pub fn event(&self) -> String {
         let event = match (self.context, self.interface) {
             (Context::Process, Interface::GetStackUprobe | Interface::GetStackSleepable) => {
@@ -297,7 +297,7 @@ impl Asked {
 /// possible.
 fn shortest_period_us(context: Context) -> Option<u32> {
     match context {
-        // The kernel would silently make a shorter one 10 µs.
+        // The kernel would silently make a shorter one 10 us.
         Context::Hardirq => Some(10),
         // The host cannot inject them faster.
         Context::Nmi => Some(100),
@@ -314,7 +314,7 @@ fn time(us: u32) -> String {
     match us {
         us if us >= 1_000_000 && us.is_multiple_of(1_000_000) => format!("{} s", us / 1_000_000),
         us if us >= 1000 && us.is_multiple_of(1000) => format!("{} ms", us / 1000),
-        us => format!("{us} µs"),
+        us => format!("{us} us"),
     }
 }
 
@@ -359,18 +359,18 @@ pub mod tests {
             (
                 json!({"context": "hardirq", "period-us": 100}),
                 "hardirq/idle/100us",
-                "timer interrupt every 100 µs, nothing else running",
+                "timer interrupt every 100 us, nothing else running",
             ),
             (
                 json!({"context": "process", "stress": "mmap-writers", "writer-duty": 25,
                        "period-us": 500}),
                 "process/mmap-writers/25%/500us",
-                "system call every 500 µs, writer 25 % busy",
+                "system call every 500 us, writer 25 % busy",
             ),
             (
                 json!({"context": "hardirq", "period-us": 200, "interface": "get-stackid"}),
                 "hardirq/idle/200us/get-stackid",
-                "timer interrupt every 200 µs, nothing else running, bpf_get_stackid()",
+                "timer interrupt every 200 us, nothing else running, bpf_get_stackid()",
             ),
             (
                 json!({"context": "process", "stack": "deep"}),
@@ -423,7 +423,7 @@ pub mod tests {
         assert_eq!(period.rest, "timer interrupt, writer 25 % busy");
         assert_eq!(period.measured_by, None);
         assert_eq!((duty.unit, duty.value), ("%", 25.0));
-        assert_eq!(duty.rest, "timer interrupt every 100 µs, with a writer");
+        assert_eq!(duty.rest, "timer interrupt every 100 us, with a writer");
         assert_eq!(duty.measured_by, Some(WRITER_DUTY));
         assert_eq!(at(100, 50)[1].rest, duty.rest);
         assert_eq!(at(500, 25)[0].rest, period.rest);

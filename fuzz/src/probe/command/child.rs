@@ -69,19 +69,59 @@ pub(super) enum Stream {
     Error,
 }
 
-/// Starts the program.
+/// Starts the program; a script with its interpreter where the kernel takes no scripts
+/// (`CONFIG_BINFMT_SCRIPT`).
 pub(super) fn start(job: &Job<'_>) -> Result<Child, Failure> {
-    Command::new(&job.program)
+    let failed = |program: &Path| {
+        let what = format!("starting {}", program.display());
+        move |e: io::Error| Failure::at(what, &e)
+    };
+    let plain = spawn(job, &job.program, &[]);
+    let Err(error) = plain else { return plain.map_err(failed(&job.program)) };
+    let script = (error.raw_os_error() == Some(libc::ENOEXEC))
+        .then(|| File::open(&job.program).ok().and_then(|file| interpreter(file).ok().flatten()));
+    match script.flatten() {
+        Some((interpreter, mut words)) => {
+            words.push(job.program.display().to_string());
+            spawn(job, &interpreter, &words).map_err(failed(&interpreter))
+        }
+        None => Err(failed(&job.program)(error)),
+    }
+}
+
+/// Starts a program with words in front of the job's own.
+fn spawn(job: &Job<'_>, program: &Path, words: &[String]) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command
+        .args(words)
         .args(&job.arguments)
-        .current_dir(job.directory)
         .env_clear()
         .envs(&job.environment)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|e| Failure::at(format_args!("starting {}", job.program.display()), &e))
+        .process_group(0);
+    // With a folder to change to, std does without posix_spawn(3) in a static program, and
+    // its other way asks for an AF_UNIX socket, which the guests' kernels do not have.
+    if std::env::current_dir().ok().as_deref() != Some(job.directory) {
+        command.current_dir(job.directory);
+    }
+    command.spawn()
+}
+
+/// What the first line of a script names: the interpreter, and its one argument. See
+/// execve(2).
+fn interpreter(script: impl Read) -> io::Result<Option<(PathBuf, Vec<String>)>> {
+    let mut head = Vec::new();
+    script.take(256).read_to_end(&mut head)?;
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some(named) = line.strip_prefix(b"#!") else { return Ok(None) };
+    let named = String::from_utf8_lossy(named);
+    let (program, argument) = match named.trim().split_once([' ', '\t']) {
+        Some((program, argument)) => (program, vec![argument.trim().to_owned()]),
+        None => (named.trim(), Vec::new()),
+    };
+    Ok((!program.is_empty()).then(|| (PathBuf::from(program), argument)))
 }
 
 /// Sees a program that has just been started to its end. `hear` gets what it prints, piece
@@ -266,6 +306,21 @@ mod tests {
     }
 
     const LONG: Duration = Duration::from_secs(60);
+
+    /// The first line of a script is read as execve(2) does.
+    #[test]
+    fn interpreters_are_read() {
+        let read = |script: &str| {
+            let found = interpreter(script.as_bytes()).unwrap();
+            found.map(|(program, words)| (program.display().to_string(), words.join("|")))
+        };
+        let some = |program: &str, words: &str| Some((program.to_owned(), words.to_owned()));
+        assert_eq!(read("#!/bin/sh\necho"), some("/bin/sh", ""));
+        assert_eq!(read("#! /bin/sh -e -u \necho"), some("/bin/sh", "-e -u"));
+        for none in ["", "#!", "#!\n/bin/sh", "echo", "\u{7f}ELF"] {
+            assert_eq!(read(none), None, "{none:?}");
+        }
+    }
 
     /// Both streams are heard to their last byte, however much it is, and the end is told.
     #[test]

@@ -72,6 +72,7 @@ impl Workplace {
         process::run_first().map_err(failed("priority"))?;
         process::no_core_dumps().map_err(failed("core dumps"))?;
         mounts(kernel).map_err(failed("mounts"))?;
+        std::env::set_current_dir(DIRECTORY).map_err(failed(DIRECTORY))?;
         Ok(place)
     }
 

@@ -332,7 +332,7 @@ version: 1
 bases:
   \"6.12\": {directory: linux}
 probes:
-  - probe: build_id
+  - probe: command
     period-us: [1000,
       4000]
   - {probe: flip, été: x, period-us: 5}

@@ -14,6 +14,7 @@ use crate::base::progress::rough;
 use crate::cli::Check;
 use crate::cli::commands::{Desk, print};
 use crate::cli::dry_run;
+use crate::judge::compare::words::counted;
 use crate::make::compile::{self, Declared};
 use crate::make::source::{self, series};
 use crate::run;
@@ -58,11 +59,11 @@ impl Checked {
         checked.ok(
             "spec",
             &format!(
-                "{}: {} candidates, {} conditions, {} claims; every name in it is known",
+                "{}: {}, {}, {}; every name in it is known",
                 spec.name,
-                spec.candidates.len(),
-                spec.probes.len(),
-                spec.claims.len()
+                counted(spec.candidates.len() as u64, "candidate"),
+                counted(spec.probes.len() as u64, "condition"),
+                counted(spec.claims.len() as u64, "claim")
             ),
         );
         for base in &spec.bases {

@@ -85,7 +85,7 @@ fn claims(view: &View<'_>) -> Vec<Table> {
     for info in &view.report.run.claims {
         let title = format!("Claim {}: {} (margin {})", info.name, info.question, info.margin);
         let mut part = table(&title, &note, &heads);
-        for row in view.report.claims.iter().filter(|row| row.claim == info.name) {
+        for row in view.report.claims.iter().filter(|row| row.of() == info.name) {
             let own = row.estimate.is_none() && !view.contends(&row.place);
             part.add(
                 &row.place,

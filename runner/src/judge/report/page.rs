@@ -12,7 +12,7 @@ use super::{CandidateInfo, Report};
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
-    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, SplatReading, SplatRow,
+    CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, Place, SplatReading, SplatRow,
     Verdict, WrongReading, WrongRow,
 };
 use crate::spec::Role;
@@ -435,22 +435,49 @@ fn ends(view: &View<'_>, name: &str) -> Vec<String> {
     told.collect()
 }
 
+/// Whether a kernel is not done yet.
+fn waits(view: &View<'_>, place: &Place) -> bool {
+    let mut cells = view.report.cells.iter();
+    cells.any(|cell| cell.end == CellEnd::Waiting && cell.place.same_cell(place))
+}
+
 /// Claims of a candidate that read so, each with its rows.
 fn by_claim<'a>(
     view: &View<'a>,
     name: &str,
     reading: ClaimReading,
 ) -> Vec<(String, Vec<&'a ClaimRow>)> {
-    let mut all: Vec<(String, Vec<&ClaimRow>)> = Vec::new();
-    let rows = view.report.claims.iter();
-    for row in rows.filter(|row| row.place.candidate == name && row.reading == reading) {
-        let claim = plain(&row.claim, 40);
-        match all.iter_mut().find(|(known, _)| *known == claim) {
+    let mut all: Vec<(&str, Vec<&ClaimRow>)> = Vec::new();
+    let own = || view.report.claims.iter().filter(|row| row.place.candidate == name);
+    for row in own().filter(|row| row.reading == reading) {
+        match all.iter_mut().find(|(known, _)| *known == row.of()) {
             Some((_, rows)) => rows.push(row),
-            None => all.push((claim, vec![row])),
+            None => all.push((row.of(), vec![row])),
         }
     }
-    all
+    let named = |(claim, rows): (&str, Vec<&'a ClaimRow>)| {
+        let members: BTreeSet<&str> = rows.iter().map(|row| row.claim.as_str()).collect();
+        let of: BTreeSet<&str> =
+            own().filter(|row| row.of() == claim).map(|row| row.claim.as_str()).collect();
+        let name = match members.iter().next() {
+            Some(member) if members.len() == 1 => member_words(member),
+            _ => format!("{} ({} of {})", plain(claim, 40), members.len(), of.len()),
+        };
+        (name, rows)
+    };
+    all.into_iter().map(named).collect()
+}
+
+/// The name of a claim. What tells the members of a family apart is at the end of theirs.
+fn member_words(claim: &str) -> String {
+    const TAIL: usize = 32;
+    let Some((family, member)) = claim.split_once('/') else { return plain(claim, 40) };
+    let length = member.chars().count();
+    if length <= TAIL {
+        return plain(claim, 80);
+    }
+    let tail: String = member.chars().skip(length - TAIL).collect();
+    format!("{}/...{}", plain(family, 40), plain(tail.trim_start(), TAIL))
 }
 
 /// Each claim with how much, and where, if that is not everywhere. Of many claims the
@@ -549,11 +576,25 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
         (ClaimReading::Open, "is not decided in"),
         (ClaimReading::NotReached, "is not measured in"),
     ] {
+        // Claims that are open in the same places share a sentence.
+        let mut alike: Vec<(Vec<String>, Vec<String>)> = Vec::new();
         for (claim, rows) in by_claim(view, name, reading) {
             let mut at = Vec::new();
-            rows.iter().for_each(|row| add(&mut at, view.at(&row.place)));
-            all.push(format!("{word} {claim}{}", view.on(&at)));
+            // Of what is not done yet that has been said.
+            let rows = rows.iter().filter(|row| !waits(view, &row.place));
+            rows.for_each(|row| add(&mut at, view.at(&row.place)));
+            if at.is_empty() {
+                continue;
+            }
+            match alike.iter_mut().find(|(_, known)| *known == at) {
+                Some((claims, _)) => claims.push(claim),
+                None => alike.push((vec![claim], at)),
+            }
         }
+        let said = |(claims, at): &(Vec<String>, Vec<String>)| {
+            format!("{word} {}{}", shorten(claims, 4), view.on(at))
+        };
+        all.extend(alike.iter().map(said));
     }
     let unclear = view.report.verdicts.iter().filter(|row| row.place.candidate == name);
     let at: Vec<String> = unclear
@@ -833,8 +874,18 @@ fn first_number(text: &str) -> u64 {
 /// What control and negative control showed: whether the run can see what it looks for.
 fn controls(view: &View<'_>) -> Vec<Item> {
     let mut all = Vec::new();
-    let never = |at: &[String]| {
-        let all = view.targets.iter().map(|(base, arch)| view.target(base, arch));
+    let never = |name: &str, at: &[String]| {
+        // Of what is not done yet nothing is known.
+        let waits = |(base, arch): &(&str, &str)| {
+            view.report.cells.iter().any(|cell| {
+                let place = &cell.place;
+                cell.end == CellEnd::Waiting
+                    && (place.candidate.as_str(), place.base.as_str(), place.arch.as_str())
+                        == (name, *base, *arch)
+            })
+        };
+        let done = view.targets.iter().filter(|target| !waits(target));
+        let all = done.map(|(base, arch)| view.target(base, arch));
         let without: Vec<String> = all.filter(|target| !at.contains(target)).collect();
         if without.is_empty() { String::new() } else { format!("; never on {}", list(&without)) }
     };
@@ -859,7 +910,8 @@ fn controls(view: &View<'_>) -> Vec<Item> {
         let text = if own.is_empty() {
             "shows no splat of its own: nothing tells whether one is gone.".to_owned()
         } else {
-            let (titles, times, never) = (shorten(&titles, 2), counted(times, "time"), never(&at));
+            let (titles, times, never) =
+                (shorten(&titles, 2), counted(times, "time"), never(name, &at));
             format!("shows {titles} {times} in {} boots{never}.", of(boots))
         };
         all.push(item(plain(name, 40), text));
@@ -876,7 +928,7 @@ fn controls(view: &View<'_>) -> Vec<Item> {
         let text = if answers == 0 {
             "gave no answers.".to_owned()
         } else {
-            format!("{}{}.", wrong_count(wrong, answers, None), never(&at))
+            format!("{}{}.", wrong_count(wrong, answers, None), never(name, &at))
         };
         all.push(item(plain(name, 40), text));
     }
@@ -988,14 +1040,38 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     if open.is_empty() {
         return Vec::new();
     }
-    let minutes: f64 = open.iter().filter_map(|row| row.to_decide).map(|d| d.minutes).sum();
+    // Claims on the same conditions of a kernel share their visits.
+    let mut takes: BTreeMap<_, f64> = BTreeMap::new();
+    for row in &open {
+        let place = &row.place;
+        let at = (&place.base, &place.candidate, &place.arch, &place.profile, &row.conditions);
+        let minutes = row.to_decide.map_or(0.0, |needs| needs.minutes);
+        let known = takes.entry(at).or_default();
+        *known = known.max(minutes);
+    }
+    let minutes: f64 = takes.values().sum();
     let takes =
         if minutes > 0.0 { format!(", at most {} min", minutes.ceil()) } else { String::new() };
     let number = counted(open.len() as u64, "open claim");
     let mut all = vec![item("", format!("{number}: bakeoff resume RUN --decide{takes}."))];
-    let each: Vec<Item> = open
+    // Of a family the member that takes longest speaks for the others.
+    let mut alike: Vec<(&ClaimRow, usize)> = Vec::new();
+    for row in open {
+        let same = |other: &ClaimRow| other.place.same_cell(&row.place) && other.of() == row.of();
+        let time = |row: &ClaimRow| row.to_decide.map_or(0, |needs| needs.visits);
+        match alike.iter_mut().find(|(known, _)| same(known)) {
+            Some((known, others)) => {
+                *others += 1;
+                if time(row) > time(known) {
+                    *known = row;
+                }
+            }
+            None => alike.push((row, 0)),
+        }
+    }
+    let each: Vec<Item> = alike
         .into_iter()
-        .map(|row| {
+        .map(|(row, others)| {
             let whose = format!("{}, {}", plain(&row.place.candidate, 40), view.at(&row.place));
             let near = match row.to_decide {
                 Some(needs) if needs.on_the_margin => {
@@ -1009,7 +1085,8 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
             let interval = interval(row);
             let interval = if interval.is_empty() { String::new() } else { format!(" {interval}") };
             let near = if near.is_empty() { near } else { format!(", {near}") };
-            item(whose, format!("{}{interval}{near}.", plain(&row.claim, 40)))
+            let others = if others > 0 { format!("; {others} more") } else { String::new() };
+            item(whose, format!("{}{interval}{near}{others}.", member_words(&row.claim)))
         })
         .collect();
     all.extend(at_most(each, squeeze.items, "claim"));

@@ -36,7 +36,9 @@ impl Pick {
         check("candidate", candidates, &known.collect::<Vec<_>>())?;
         if !claims.is_empty() {
             picked.run.claims.retain(|claim| claims.contains(&claim.name));
-            picked.claims.retain(|row| claims.contains(&row.claim));
+            picked
+                .claims
+                .retain(|row| claims.iter().any(|claim| *claim == row.claim || claim == row.of()));
             // What no picked claim is about.
             let metrics: Vec<&str> = picked.claims.iter().map(|r| r.metric.as_str()).collect();
             let about: Vec<&str> =

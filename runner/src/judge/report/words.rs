@@ -305,7 +305,7 @@ impl<'a> View<'a> {
         claim: &str,
     ) -> Vec<&'a ClaimRow> {
         let rows = self.report.claims.iter();
-        rows.filter(|row| row.claim == claim && is_at(&row.place, candidate, at)).collect()
+        rows.filter(|row| row.of() == claim && is_at(&row.place, candidate, at)).collect()
     }
 
     /// A candidate's counts of wrong answers on a target.

@@ -108,17 +108,19 @@ pub(super) fn build(
 /// The script that runs the tests of a folder.
 fn runner(name: &str, tests: &[&str]) -> String {
     let quoted: Vec<String> = tests.iter().map(|test| crate::base::command::quote(test)).collect();
-    let (count, tests) = (tests.len(), quoted.join(" "));
+    let tests = quoted.join(" ");
     format!(
         "#!/bin/sh
 # As tools/testing/selftests/kselftest/runner.sh prints it. Tests may write beside
 # themselves, so they run in a copy.
 cp -a /workload/{FOLDER}/{name} tests && cd tests || exit 1
+# All of them, or those that were named.
+[ $# -gt 0 ] || set -- {tests}
 echo 'TAP version 13'
-echo '1..{count}'
+echo \"1..$#\"
 number=0
 failed=0
-for test in {tests}; do
+for test; do
     number=$((number + 1))
     label=\"selftests: {name}: $test\"
     echo \"# $label\"
@@ -231,19 +233,27 @@ mod tests {
         }
         let script = runner("futex", &["good", "bad", "no"]);
         let script = script.replace("cp -a /workload/kselftest/futex tests &&", "");
-        let ran = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
+        let run = |named: &[&str]| {
+            let mut sh = std::process::Command::new("sh");
+            sh.args(["-c", &script, "kselftest-futex"]).args(named).current_dir(dir.path());
+            let ran = sh.output().unwrap();
+            (String::from_utf8(ran.stdout).unwrap(), ran.status.code())
+        };
+        let (said, status) = run(&[]);
         assert_eq!(
-            String::from_utf8(ran.stdout).unwrap(),
+            said,
             "TAP version 13\n1..3\n# selftests: futex: good\n# TAP version 13\n# 1..1\n# ok 1 a\n\
              ok 1 selftests: futex: good\n# selftests: futex: bad\n\
              not ok 2 selftests: futex: bad # exit=1\n# selftests: futex: no\n\
              ok 3 selftests: futex: no # SKIP\n"
         );
-        assert_eq!(ran.status.code(), Some(1));
+        assert_eq!(status, Some(1));
+        let (said, status) = run(&["no"]);
+        assert_eq!(
+            said,
+            "TAP version 13\n1..1\n# selftests: futex: no\nok 1 selftests: futex: no # SKIP\n"
+        );
+        assert_eq!(status, Some(0));
     }
 
     /// The stand-in for rsync copies what Makefiles have it copy.

@@ -224,7 +224,7 @@ pub(super) mod tests {
     pub(in crate::run::exercise) fn workload() -> Workload {
         let step = Step {
             id: 4,
-            probe: "build_id".into(),
+            probe: "flip".into(),
             params: [("context".to_owned(), "process".into())].into(),
             blocks: 3,
             calls_per_block: 10,

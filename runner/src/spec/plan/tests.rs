@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
+#[path = "../../../tests/fixtures/judge/words.rs"]
+mod words;
+
 use super::*;
 use crate::base::data::DataDir;
 use std::path::Path;
@@ -67,7 +70,7 @@ fn steps_keep_their_numbers() {
 /// A misspelt word names the nearest one.
 #[test]
 fn misspelt_selections_get_a_suggestion() {
-    for selection in [select(&["peter-remove"], &[]), select(&[], &["build_id/hardriq"])] {
+    for selection in [select(&["peter-remove"], &[]), select(&[], &[words::SLIP])] {
         let error = Plan::new(&spec(), &selection, 1).unwrap_err();
         assert!(error.next_step().unwrap().contains("did you mean"), "{error:?}");
     }
@@ -119,9 +122,9 @@ fn labels_are_unambiguous() {
         let profiles = probe.profiles.join("+");
         assert!(seen.insert((probe.label.clone(), profiles)), "{} {params}", probe.label);
     }
-    assert!(seen.iter().any(|(label, _)| label == "build_id/process/idle/get-stackid"));
-    assert!(selects("build_id/process", "build_id/process/idle"));
-    assert!(!selects("build_id/proc", "build_id/process/idle"));
+    assert!(seen.iter().any(|(label, _)| label == words::OTHER_WAY));
+    assert!(selects(words::WHOLE, words::IDLE));
+    assert!(!selects(words::PART, words::IDLE));
 }
 
 /// Conditions of claims get the visits of the first look, others a few, and what the spec
@@ -131,8 +134,8 @@ fn visits_are_those_of_the_first_look() {
     let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
     let production =
         |label: &str| plan.steps.iter().find(|p| p.label == label && p.is_for(PRODUCTION)).unwrap();
-    assert_eq!(production("build_id/process/idle").visits, FIRST_LOOK);
-    assert_eq!(production("build_id/hardirq/idle/4000us").visits, SHOWN_VISITS);
+    assert_eq!(production(words::IDLE).visits, FIRST_LOOK);
+    assert_eq!(production(words::SHOWN).visits, SHOWN_VISITS);
     assert_eq!(production("flip/softirq/flip").visits, 2);
 }
 
@@ -151,7 +154,7 @@ fn claims_are_judged_where_nothing_distorts_them() {
     let lockdep = Selection { profiles: vec!["lockdep".into()], ..Selection::default() };
     let lockdep = Plan::new(&spec(), &lockdep, 1).unwrap();
     assert_eq!(names(&lockdep), [""; 0], "debug kernels would answer another question");
-    let nmi = Plan::new(&spec(), &select(&[], &["build_id/nmi/idle/200us"]), 1).unwrap();
+    let nmi = Plan::new(&spec(), &select(&[], &[words::FAST]), 1).unwrap();
     assert_eq!(names(&nmi), ["fast production"]);
 }
 

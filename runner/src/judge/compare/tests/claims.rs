@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-use super::story::{BUSY, CALLS, CLAIM, IDLE, Story, TOP, half};
+use super::story::{
+    BUSY, BUSY_SLOT, CALL_NS, CALLS, CLAIM, DUTY, IDLE, Story, TIME_CLAIM, TOP, half,
+};
 use crate::judge::claims::Looks;
 use crate::judge::compare::looks;
 use crate::judge::row::{ClaimReading, Direction};
@@ -67,22 +69,17 @@ fn the_reference_shows_its_own_value() {
 /// Of a number less can be better, and its estimate is a ratio.
 #[test]
 fn less_can_be_better() {
-    let mut story = Story::of(
-        "profiles: [production]
-claims:
-  - {claim: time, question: Is it slower?, metric: build_id.call_ns, conditions: [build_id/process/idle], margin: 5 %}
-",
-    );
+    let mut story = Story::of(TIME_CLAIM);
     let base = [100.0, 101.0, 99.0];
     for who in ["landed", "mine", "naive"] {
-        story.value(who, IDLE, "build_id.call_ns", &base);
+        story.value(who, IDLE, CALL_NS, &base);
     }
     assert_eq!(story.claim("mine", "time").reading, ClaimReading::NoWorse);
-    story.value("mine", IDLE, "build_id.call_ns", &base.map(|ns| ns * 1.2));
+    story.value("mine", IDLE, CALL_NS, &base.map(|ns| ns * 1.2));
     let row = story.claim("mine", "time");
     assert_eq!((row.reading, row.better), (ClaimReading::Loses, Direction::Lower));
     assert!((row.estimate.unwrap() - 1.2).abs() < 1e-6, "{row:?}");
-    story.value("mine", IDLE, "build_id.call_ns", &base.map(|ns| ns * 0.8));
+    story.value("mine", IDLE, CALL_NS, &base.map(|ns| ns * 0.8));
     assert_eq!(story.claim("mine", "time").reading, ClaimReading::Gains);
 }
 
@@ -92,7 +89,7 @@ fn the_measured_load_is_shown() {
     let mut story = Story::of(&CLAIM.replace(IDLE, BUSY));
     let load = |by: f64| [0.40, 0.50, 0.60, 0.45].map(|duty| duty + by);
     for (who, by) in [("landed", 0.0), ("mine", 0.1), ("naive", 0.0)] {
-        story.value(who, BUSY, "build_id.writer_duty", &load(by));
+        story.value(who, BUSY, DUTY, &load(by));
     }
     let found = story.claim("mine", "idle").load.unwrap();
     assert!(found.candidate - found.reference > 0.05, "{found:?}");
@@ -122,7 +119,7 @@ fn excluded_missing_and_causes() {
     for visit in story.visits("mine", IDLE) {
         visit.blocks[0].exclude("errno/0", 3);
         visit.blocks[0].exclude("missed", 25);
-        visit.blocks[0].note("slot_busy", 2);
+        visit.blocks[0].note(BUSY_SLOT, 2);
     }
     let row = story.measure("mine", IDLE, TOP);
     let numbers: Vec<u64> = row.excluded.values().copied().collect();
@@ -140,7 +137,7 @@ fn excluded_missing_and_causes() {
 #[test]
 fn axes_are_measured() {
     let mut story = Story::of(CLAIM);
-    story.value("mine", BUSY, "build_id.writer_duty", &[0.31]);
+    story.value("mine", BUSY, DUTY, &[0.31]);
     let axes = story.measure("mine", BUSY, TOP).axes;
     let duty = axes.iter().find(|axis| axis.unit == "%").unwrap();
     assert_eq!((duty.value, duty.measured), (25.0, Some(31.0)));

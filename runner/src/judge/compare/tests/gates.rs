@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-use super::story::{BUSY, CLAIM, FLIP, IDLE, LEGAL, Story, TOP, half};
+use super::story::{BUSY, CLAIM, IDLE, LEGAL, PAIRS, Story, TOP, half};
 use crate::judge::row::GateState::{self, Failed, Passed, Undecided};
 
 /// The story with this gate, and how it stands for the contender.
@@ -106,9 +106,9 @@ fn splat_is() {
 #[test]
 fn wrong_is() {
     let gate = "gate: wrong-is, metric: flip.legal, is: [none]";
-    assert_eq!(asked(gate, |story| story.right("naive", FLIP, LEGAL, &[90])), Passed);
+    assert_eq!(asked(gate, |story| story.right("naive", PAIRS, LEGAL, &[90])), Passed);
     assert_eq!(asked(gate, |_| ()), Undecided);
-    assert_eq!(asked(gate, |story| story.right("mine", FLIP, LEGAL, &[90])), Failed);
+    assert_eq!(asked(gate, |story| story.right("mine", PAIRS, LEGAL, &[90])), Failed);
 }
 
 /// The verdict is as asked, otherwise, or open.

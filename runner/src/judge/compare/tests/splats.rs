@@ -3,7 +3,7 @@ use super::story::{IDLE, Story, splat};
 use crate::judge::row::{ControlSplat, SplatReading};
 
 const LOCKDEP: &str = "profiles: [lockdep]\n";
-const BUG: &str = "WARNING in find_vma";
+const BUG: &str = "WARNING in old_lookup";
 const NEW: &str = "WARNING in new_code";
 
 fn reading(story: &Story, title: &str) -> SplatReading {

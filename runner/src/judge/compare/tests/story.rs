@@ -28,34 +28,13 @@ pub(crate) fn half(by: i64) -> Vec<u64> {
     HALF.iter().map(|right| right.checked_add_signed(by).unwrap()).collect()
 }
 
-pub(crate) const TOP: &str = "build_id.top_frame";
-pub(crate) const LEGAL: &str = "flip.legal";
-pub(crate) const IDLE: &str = "build_id/process/idle";
-pub(crate) const BUSY: &str = "build_id/process/mmap-writers/25%/500us";
-pub(crate) const FLIP: &str = "flip/process/flip";
+#[path = "../../../../tests/fixtures/judge/words.rs"]
+mod words;
 
-/// What all stories share: who competes, and what is measured.
-const HEAD: &str = r#"version: 1
-name: demo
-title: A demonstration
-bases: {"6.12": {directory: linux}}
-candidates:
-  landed: {role: reference, stock: true, title: the tree as it is}
-  reported: {role: control, stock: true, title: has the bug}
-  mine: {stock: true, title: one answer}
-  naive: {role: negative-control, stock: true, title: answers without checking}
-architectures: [x86_64]
-probes:
-  - {probe: build_id, context: process, blocks: 5, calls-per-block: 20}
-  - {probe: build_id, context: process, stress: mmap-writers, writer-duty: 25, period-us: 500, blocks: 5, calls-per-block: 20}
-  - {probe: flip, context: process, blocks: 5, calls-per-block: 20}
-"#;
-
-/// One claim about both conditions.
-pub(crate) const CLAIM: &str = "profiles: [production]
-claims:
-  - {claim: idle, question: Are ids as often right?, metric: build_id.top_frame, conditions: [build_id/process/idle], margin: 5 points}
-";
+use words::HEAD;
+pub(crate) use words::{
+    BUSY, BUSY_SLOT, CALL_NS, CLAIM, DUTY, IDLE, LEGAL, PAIRS, TIME_CLAIM, TOP,
+};
 
 pub(crate) struct Story {
     pub(crate) spec: Spec,
@@ -97,7 +76,7 @@ impl Story {
             story.seen.iter().map(|seen| seen.id().candidate.clone()).collect();
         let labels: Vec<String> = story.plan.steps.iter().map(|p| p.label.clone()).collect();
         let told: [(&str, &str, &[u64]); 3] =
-            [(IDLE, TOP, &HALF), (BUSY, TOP, &HALF), (FLIP, LEGAL, &[CALLS; BOOTS])];
+            [(IDLE, TOP, &HALF), (BUSY, TOP, &HALF), (PAIRS, LEGAL, &[CALLS; BOOTS])];
         for name in names {
             for (label, metric, right) in told {
                 if labels.iter().any(|known| known == label) {

@@ -143,7 +143,7 @@ pub(super) fn forests(view: &View<'_>) -> Vec<Markup> {
             .report
             .claims
             .iter()
-            .filter(|row| row.claim == info.name && row.estimate.is_some())
+            .filter(|row| row.of() == info.name && row.estimate.is_some())
             .filter(|row| view.contends(&row.place))
             .collect();
         let Some(first) = rows.first() else { continue };
@@ -192,7 +192,7 @@ type OfClaim<'a> = (&'a str, (&'a str, &'a str), Vec<&'a MeasureRow>, Vec<&'a Vi
 fn of_claims<'a>(view: &View<'a>) -> Vec<OfClaim<'a>> {
     let mut all = Vec::new();
     for info in &view.report.run.claims {
-        let rows = view.report.claims.iter().filter(|row| row.claim == info.name);
+        let rows = view.report.claims.iter().filter(|row| row.of() == info.name);
         let Some(claim) = rows.clone().next() else { continue };
         for at in &view.targets {
             let measures: Vec<&MeasureRow> = view
