@@ -365,16 +365,15 @@ fn patchwork_gets_its_check(run: &Path) {
             let Ok(mut stream) = stream else { return };
             let asked = request(&mut stream);
             let list = br#"[{"id": 17}]"#;
-            let body: (&str, &[u8]) = match () {
-                () if asked.starts_with("GET /api/patches/?msgid=one%2Fpatch%40x.example ") => {
-                    ("200 OK", list)
-                }
-                () if asked.starts_with("POST /api/patches/17/checks/ ")
-                    && asked.contains("authorization: Token secret\r\n") =>
-                {
-                    ("201 Created", b"{}")
-                }
-                () => ("403 Forbidden", b"{\"detail\": \"no\"}"),
+            let looks_up = asked.starts_with("GET /api/patches/?msgid=one%2Fpatch%40x.example ");
+            let posts = asked.starts_with("POST /api/patches/17/checks/ ")
+                && asked.contains("authorization: Token secret\r\n");
+            let body: (&str, &[u8]) = if looks_up {
+                ("200 OK", list)
+            } else if posts {
+                ("201 Created", b"{}")
+            } else {
+                ("403 Forbidden", b"{\"detail\": \"no\"}")
             };
             let _ = stream.write_all(&answer(body.0, "application/json", body.1, body.1.len()));
             let _ = tell.send(asked);
