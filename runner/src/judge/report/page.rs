@@ -950,7 +950,9 @@ fn series(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
     let of = |c: &CandidateInfo| {
         let series = c.series.as_ref()?;
         let subject = plain(&series.subject, MOST);
-        let chosen = series.chosen().map(|why| format!("; base: {}", plain(why, MOST)));
+        let chosen = series
+            .chosen()
+            .map(|why| format!("; base: {}", plain(why.trim_end_matches(':'), MOST)));
         Some(item(
             c.name.clone(),
             format!("v{} of \"{subject}\"{}.", series.version, chosen.unwrap_or_default()),

@@ -217,7 +217,12 @@ impl<'a> Told<'a> {
                 .iter()
                 .filter(|line| !line.starts_with(CHOSEN))
                 .filter(|line| !unknown.iter().any(|word| line.starts_with(word)));
-            if let Some(why) = series.chosen() {
+            // Where the base's own line says so already, once is enough.
+            let said = |why: &str| {
+                let mut others = series.base.iter().filter(|line| !line.starts_with(CHOSEN));
+                others.any(|line| line.ends_with(why))
+            };
+            if let Some(why) = series.chosen().filter(|why| !said(why)) {
                 labelled(out, "", &cut(&format!("({why})"), LONGEST_LINE));
             }
             for line in found.take(BASE_LINES) {
@@ -432,7 +437,7 @@ fn fold_to(out: &mut Vec<String>, text: &str, indent: &str, width: usize) {
     for (at, word) in text.split(' ').enumerate() {
         let wide = current.chars().count() + 1 + word.chars().count() > width;
         if at > 0 && wide {
-            out.push(std::mem::take(&mut current));
+            out.extend(pieces(&std::mem::take(&mut current), width));
             current.push_str(indent);
         } else if at > 0 {
             current.push(' ');
