@@ -7,6 +7,7 @@ pub mod data;
 pub mod error;
 pub mod event;
 pub mod progress;
+pub mod scratch;
 pub mod verdict;
 pub mod words;
 pub mod yaml;

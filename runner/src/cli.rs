@@ -80,6 +80,10 @@ Examples:
           at most ten minutes of measuring; the page says what is left open
   bakeoff try 20260101.abc@example.org --tree ~/linux
           a series from the mailing list against its base, without a spec
+  bakeoff run patches/find-vma --within 30m
+          what decides most in half an hour; says what it leaves out
+  bakeoff run patches/find-vma --on slurm --partition kvm
+          the same on a cluster, a task for each architecture and profile
   bakeoff run patches/find-vma --dry-run
           what would be done, with the make and QEMU command lines
   bakeoff report runs/find-vma-20211110T184343Z --format markdown
@@ -92,6 +96,13 @@ pub struct Global {
     /// Cache of archives, trees and kernels [default: $XDG_CACHE_HOME/bakeoff]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub cache_dir: Option<PathBuf>,
+    /// Where to look for what is not in the cache: a folder, or an http(s) address; a
+    /// secret for it is taken from BAKEOFF_CACHE_TOKEN only
+    #[arg(long, global = true, value_name = "DIR|URL", help_heading = "Global options")]
+    pub cache_remote: Option<String>,
+    /// Also put there what is made here
+    #[arg(long, global = true, requires = "cache_remote", help_heading = "Global options")]
+    pub cache_push: bool,
     /// Read qemu/, kconfigs/ and fuzz/ from this checkout instead of the
     /// copies built into the program
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
@@ -167,6 +178,15 @@ pub enum Command {
     /// Nothing that a complete file of the run records is done again. A spec
     /// that changed meanwhile is refused: start a new run for it.
     Resume(Resume),
+    /// List the shards of a bake-off, or do one of them
+    ///
+    /// A shard is what is compared with each other: one base, architecture and profile,
+    /// with reference, control and all contenders. Each is done on one machine, by hand,
+    /// by a matrix of a CI or by `bakeoff run --on slurm`; `bakeoff merge` puts them
+    /// together. A shard that was interrupted goes on where it was.
+    Shard(Shard),
+    /// Make one run of the run directories of its shards, and report it
+    Merge(Merge),
     /// Recompute a run's report from its records and consoles
     Report(Report),
     /// Fuzz a candidate's kernel with perf and BPF programs
@@ -214,7 +234,7 @@ pub enum Command {
     Series(Series),
     /// Show specs, candidates, probes and runs
     List(List),
-    /// Show what the cache holds, or empty it
+    /// Show what the cache holds, empty it, or take a part of it to another machine
     Cache(CacheArgs),
     /// Print the JSON Schema of report.json, or of bakeoff.yaml
     Schema(Schema),
@@ -363,6 +383,13 @@ pub struct Run {
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,
+    /// Time for all of it, as `30m`: takes what decides most and fits, and says what it
+    /// leaves out
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub within: Option<std::time::Duration>,
+    /// Where it is done.
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// Show what would be done, with the make and QEMU command lines, and stop
     #[arg(long)]
     pub dry_run: bool,
@@ -378,6 +405,74 @@ pub struct Run {
     pub choice: Choice,
 }
 
+/// Other machines.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Cluster {
+    /// Have a cluster do it: a job array, one task for each shard (see `bakeoff shard
+    /// --help`); the run directory has to be at the same place on all nodes
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub on: Option<Engine>,
+    /// Slurm's partition [default: Slurm's own]
+    #[arg(long, value_name = "NAME", requires = "on")]
+    pub partition: Option<String>,
+    /// One more argument of sbatch, as `--sbatch=--time=2:00:00` (repeatable)
+    #[arg(long, value_name = "ARG", requires = "on", allow_hyphen_values = true)]
+    pub sbatch: Vec<String>,
+}
+
+/// What does a run's shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Slurm, through sbatch and squeue.
+    Slurm,
+}
+
+/// `bakeoff shard`
+#[derive(Args, Clone, Debug)]
+pub struct Shard {
+    /// Folder of a bake-off (or its bakeoff.yaml), or a run directory whose plan is meant
+    pub spec: PathBuf,
+    /// The shard to do: its number or its name, as 6.12/x86_64/lockdep; without it they
+    /// are listed
+    pub shard: Option<String>,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Add a folder of patches as one more contender (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub add: Vec<PathBuf>,
+    /// Time that measuring may take on each shard, in place of the spec's
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub budget: Option<std::time::Duration>,
+    /// Run directory of the shard [default: runs/<bake-off>-<time>]; one that is there
+    /// is gone on with
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Root seed, the same for all shards of a run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+}
+
+/// `bakeoff merge`
+#[derive(Args, Clone, Debug)]
+pub struct Merge {
+    /// Run directories of shards
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Run directory of the whole
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Let the spec's gates decide the exit code
+    #[arg(long)]
+    pub gate: bool,
+    /// Format of the report on standard output
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
+}
+
 /// `bakeoff resume`
 #[derive(Args, Clone, Debug)]
 pub struct Resume {
@@ -389,6 +484,9 @@ pub struct Resume {
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,
+    /// Where it is done.
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// Machinery.
     #[command(flatten)]
     pub machinery: Machinery,
@@ -492,10 +590,53 @@ pub enum Listed {
 
 /// `bakeoff cache`
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CacheArgs {
     /// Remove everything in it
     #[arg(long)]
     pub clean: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<CacheCommand>,
+}
+
+/// `bakeoff cache …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show each entry with its size
+    List,
+    /// Write entries into one archive (.tar.zst)
+    ///
+    /// Without --run and WHAT: kernels, trees and guest binaries. Archives of Debian's
+    /// sources and the build folders of bases are taken only if they are named.
+    Export(CacheExport),
+    /// Take the entries of archives into the cache
+    ///
+    /// Each file is verified by its hash. An entry that is there and whole stays as it is.
+    /// Whoever wrote the archive decides what your kernels are: take none from strangers.
+    Import(CacheImport),
+}
+
+/// `bakeoff cache export`
+#[derive(Args, Clone, Debug)]
+pub struct CacheExport {
+    /// The archive to write
+    pub file: PathBuf,
+    /// Kinds or beginnings of names, as `bakeoff cache list` shows them: `tree`,
+    /// `kernel/x86_64-lockdep`
+    #[arg(value_name = "WHAT")]
+    pub what: Vec<String>,
+    /// What this run needs to be resumed: its kernels, trees and guest binaries
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+}
+
+/// `bakeoff cache import`
+#[derive(Args, Clone, Debug)]
+pub struct CacheImport {
+    /// Archives that `bakeoff cache export` wrote; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 /// A folder to write.

@@ -25,11 +25,13 @@
 //! | `run` | carries out a plan: schedule, boots, limits |
 //! | `judge` | observations → comparison → report; and what doubts them: verify, calibrate |
 //! | `fuzz` | boots guests that fuzz themselves; findings, replay, reproducers |
+//! | `fleet` | one run on several machines: shards, merging, Slurm |
 //! | `trial` | a series → a bake-off that nobody had to write |
 //! | `cli` | what was typed, what is printed |
 
 mod base;
 pub mod cli;
+mod fleet;
 mod fuzz;
 mod judge;
 mod keep;

@@ -8,6 +8,7 @@ pub mod exercise;
 pub mod expect;
 pub mod schedule;
 pub mod watch;
+pub mod within;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use crate::fuzz::stage;
 use crate::keep::cache::Cache;
 use crate::keep::freeze;
 use crate::keep::store::{
-    BootId, BuildSeconds, Environment, KernelJson, KernelOutcome, RunJson, Store, VERSION,
+    BootId, BuildSeconds, Environment, KernelJson, KernelOutcome, RunJson, Shard, Store, VERSION,
     read_json, write_json,
 };
 use crate::machine::accel::{self, Accel};
@@ -37,6 +38,7 @@ use crate::make::source::{self, Fetch, Tree};
 use crate::make::workload::{self, Packed};
 use crate::run::schedule::{Steering, Target, cut_steps, next_boot, shuffled};
 use crate::run::watch::Watch;
+use crate::run::within::Fit;
 use crate::see::assemble;
 use crate::see::observation::BootObservation;
 use crate::spec::Spec;
@@ -92,6 +94,12 @@ pub struct Request {
     pub seed: u64,
     /// `--fuzz`.
     pub fuzz: bool,
+    /// The part of the plan that fits into `--within`.
+    pub fit: Option<Fit>,
+    /// Only this shard of it is done here.
+    pub shard: Option<Shard>,
+    /// Nothing of it is done here: other machines do the shards.
+    pub elsewhere: bool,
 }
 
 impl Request {
@@ -102,6 +110,19 @@ impl Request {
             spec.add_series(dir)?;
         }
         Ok(spec)
+    }
+
+    /// The plan for a spec, or the part of it that is wanted.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn plan(&self, spec: &Spec) -> Result<Plan> {
+        let mut plan = Plan::new(spec, &self.selection, self.seed)?;
+        if let Some(fit) = &self.fit {
+            plan.cells.retain(|cell| fit.cells.contains(&cell.id));
+            plan.budget_seconds = Some(fit.budget_seconds);
+        }
+        Ok(plan)
     }
 
     /// The spec with the added series, or with copies of the reference in place of
@@ -123,7 +144,7 @@ impl Request {
 pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Result<Store> {
     let given = request.spec(tools.data)?;
     // A wrong word is found before anything is written.
-    Plan::new(&given, &request.selection, request.seed)?;
+    request.plan(&given)?;
     FuzzPlan::new(&given, &request.selection, request.fuzz, request.seed)?;
     let now = jiff::Timestamp::now();
     let root = request.out.clone().unwrap_or_else(|| {
@@ -137,11 +158,13 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         ..request.clone()
     };
     let spec = frozen.spec(tools.data)?;
-    let mut plan = Plan::new(&spec, &request.selection, request.seed)?;
+    let mut plan = request.plan(&spec)?;
     for patch in plan.cells.iter_mut().flat_map(|cell| &mut cell.patches) {
         *patch = PathBuf::from(store.relative(patch));
     }
+    let split = request.shard.is_some() || request.elsewhere;
     let fuzz = match request.against_itself {
+        _ if split => None,
         None => FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?,
         Some(_) => None,
     };
@@ -149,7 +172,7 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
     let bases = given.bases.into_iter().map(|base| (base.name, base.source.absolute())).collect();
     let run = RunJson {
         store_version: VERSION,
-        tool: format!("bakeoff {}", env!("CARGO_PKG_VERSION")),
+        tool: crate::keep::tool(),
         bakeoff: spec.name,
         spec_sha256,
         spec_path: request.spec.clone(),
@@ -157,7 +180,15 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         against_itself: request.against_itself,
         started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         bases,
-        environment: environment(&plan, &spec.machine, machinery, tools)?,
+        environment: match request.elsewhere {
+            true => Environment::default(),
+            false => {
+                let here = |cell: &&Cell| request.shard.as_ref().is_none_or(|s| s.has(&cell.id));
+                environment(plan.cells.iter().filter(here), &spec.machine, machinery, tools)?
+            }
+        },
+        shard: request.shard.clone(),
+        left_out: request.fit.iter().flat_map(|fit| fit.left_out.clone()).collect(),
         pack: spec.pack,
         machine: spec.machine,
         fuzz,
@@ -167,9 +198,40 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
     Ok(store)
 }
 
-/// What the machine is.
-fn environment(
-    plan: &Plan,
+/// The `run.json` of a run that is gone on with here. One whose shards were to be done
+/// elsewhere learns of this machine what it does not know yet.
+///
+/// # Errors
+/// QEMU or a compiler is missing.
+pub fn here(store: &Store, machinery: &Machinery, tools: &Tools<'_>) -> Result<RunJson> {
+    let mut run: RunJson = read_json(&store.run_json())?;
+    let known = |cell: &&Cell| run.environment.accel.contains_key(&cell.id.arch);
+    if run.own_cells().all(|cell| known(&cell)) {
+        return Ok(run);
+    }
+    let unknown = run.own_cells().filter(|cell| !known(cell));
+    let new = environment(unknown, &run.machine, machinery, tools)?;
+    let Environment { accel, accel_reason, qemu, compiler, cpus, guest_cpus, host_kernel } = new;
+    let all = &mut run.environment;
+    all.accel.extend(accel);
+    all.accel_reason.extend(accel_reason);
+    all.qemu.extend(qemu);
+    all.compiler.extend(compiler);
+    all.cpus = all.cpus.max(cpus);
+    all.guest_cpus = guest_cpus;
+    if all.host_kernel.is_empty() {
+        all.host_kernel = host_kernel;
+    }
+    write_json(&store.run_json(), &run)?;
+    Ok(run)
+}
+
+/// What the machine is on which these cells are done.
+///
+/// # Errors
+/// QEMU or a compiler is missing.
+pub fn environment<'a>(
+    cells: impl Iterator<Item = &'a Cell>,
     machine: &MachineSpec,
     machinery: &Machinery,
     tools: &Tools<'_>,
@@ -180,7 +242,7 @@ fn environment(
         host_kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         ..Environment::default()
     };
-    for arch in archs(plan, tools.data)?.values() {
+    for arch in archs(cells, tools.data)?.values() {
         let name = || arch.name.clone();
         let choice = accel::choose(arch, machinery.accel, tools.cancel)?;
         environment.accel.insert(name(), choice.accel.word().to_owned());
@@ -195,9 +257,12 @@ fn environment(
     Ok(environment)
 }
 
-fn archs(plan: &Plan, data: &DataDir) -> Result<BTreeMap<String, Arch>> {
+fn archs<'a>(
+    cells: impl Iterator<Item = &'a Cell>,
+    data: &DataDir,
+) -> Result<BTreeMap<String, Arch>> {
     let mut archs = BTreeMap::new();
-    for cell in &plan.cells {
+    for cell in cells {
         let name = &cell.id.arch;
         if !archs.contains_key(name) {
             archs.insert(name.clone(), Arch::load(data, name)?);
@@ -220,7 +285,21 @@ pub fn carry_out(
     let _lock = store.lock()?;
     let run: RunJson = read_json(&store.run_json())?;
     tools.events.add(Box::new(crate::base::progress::Log::append(&store.log())?));
-    let archs = archs(&run.plan, tools.data)?;
+    store.remove_scraps()?;
+    tools.cache.remove_half_made();
+    crate::base::scratch::sweep_temporary();
+    for cell in run.own_cells() {
+        for (id, why) in assemble::damaged_boots(store, &cell.id)? {
+            tools.events.warning(format!(
+                "{cell} {}: {why}; it is done again",
+                id.name,
+                cell = cell.id
+            ));
+            let dir = store.boot(&id);
+            fs::remove_dir_all(&dir).at_path("remove the damaged boot", &dir)?;
+        }
+    }
+    let archs = archs(run.own_cells(), tools.data)?;
     // A guest that is not needed after all does not end the run: who waits for it does.
     std::thread::scope(|scope| {
         let (give, coming) = mpsc::channel();
@@ -277,6 +356,7 @@ fn go_on(
         trees: BTreeMap::new(),
         guests: BTreeMap::new(),
         coming,
+        go: Some(go),
         compiler: Compiler::new(
             tools.cache,
             tools.data,
@@ -293,18 +373,17 @@ fn go_on(
         accels: BTreeMap::new(),
         boots: BTreeMap::new(),
     };
+    // They are made when they are needed; sooner, where that is known now.
     let left = crew.expected()?;
     let expected = Some(left.builds + left.boots);
-    tools.events.send(&Event::RunStarted { cells: run.plan.cells.len(), expected });
-    if !left.boots.is_zero() {
-        // The thread that waits for it outlives this function.
-        let _ = go.send(());
-    }
-    // Where nothing is to come, waiting for it is an error and no hang.
-    drop(go);
-    let total = run.plan.cells.len();
+    let total = run.own_cells().count();
     let mut done = 0;
-    for group in run.plan.groups() {
+    tools.events.send(&Event::RunStarted { cells: total, expected });
+    if !left.boots.is_zero() {
+        crew.want_guests();
+    }
+    let own = |group: &Vec<&Cell>| group.first().is_some_and(|cell| run.does(&cell.id));
+    for group in run.plan.groups().into_iter().filter(own) {
         for cell in &group {
             crew.kernel_json(cell)?;
         }
@@ -317,7 +396,11 @@ fn go_on(
         }
     }
     let mut last = None;
-    while let Some(wanted) = steering.next()? {
+    while let Some(mut wanted) = steering.next()? {
+        wanted.targets.retain(|(id, _)| run.does(id));
+        if wanted.targets.is_empty() {
+            break;
+        }
         // Whoever asks for the same again did not get it, and will not.
         if last.as_ref() == Some(&wanted) {
             break;
@@ -344,6 +427,8 @@ struct Crew<'a> {
     trees: BTreeMap<String, Tree>,
     guests: BTreeMap<String, GuestBinaries>,
     coming: mpsc::Receiver<Prepared>,
+    /// Has them made; gone once that was said.
+    go: Option<mpsc::Sender<()>>,
     compiler: Compiler<'a>,
     kernels: BTreeMap<CellId, Kernel>,
     /// Workloads by base and architecture.
@@ -352,6 +437,74 @@ struct Crew<'a> {
     accels: BTreeMap<String, Accel>,
     /// What each cell's boots showed: read once.
     boots: BTreeMap<CellId, Vec<BootObservation>>,
+}
+
+/// What each cell of a plan is expected to take here, and what comes before all of them.
+/// Nothing is fetched for it: a base that is not in the cache has no kernels there.
+///
+/// # Errors
+/// A patch or a fragment that cannot be read; a missing compiler.
+pub fn costs(
+    spec: &Spec,
+    plan: &Plan,
+    machinery: &Machinery,
+    tools: &Tools<'_>,
+) -> Result<(Vec<within::Cost>, Duration)> {
+    let Tools { cache, data, events, cancel } = *tools;
+    let options = compile::Options { trust: machinery.trust, ..compile::Options::default() };
+    let compiler = Compiler::new(cache, data, options, events, cancel)?;
+    let archs = archs(plan.cells.iter(), data)?;
+    let mut trees = BTreeMap::new();
+    let mut first = Duration::ZERO;
+    for base in &spec.bases {
+        let tree = source::tree_at_hand(&base.source, cache, cancel)?;
+        if tree.is_none() {
+            first += expect::UNPACKING;
+        }
+        trees.insert(base.name.as_str(), tree);
+    }
+    let mut bases_built = std::collections::BTreeSet::new();
+    let mut costs = Vec::new();
+    for cell in &plan.cells {
+        if cell.not_portable.is_some() {
+            costs.push(within::Cost::default());
+            continue;
+        }
+        let group = (&cell.id.base, &cell.id.arch, &cell.id.profile);
+        let mut known = compile::Known::default();
+        if let (Some(Some(tree)), Some(arch)) =
+            (trees.get(cell.id.base.as_str()), archs.get(&cell.id.arch))
+        {
+            let (machine, profile) = (&spec.machine, &cell.id.profile);
+            let fragments = machine_fragments(machine, &cell.id.arch, profile, &spec.dir, data)?;
+            known = compiler.known(&compile::Request {
+                what: "",
+                tree,
+                patches: &cell.patches,
+                foreign: cell.foreign,
+                arch,
+                profile,
+                traced: &[],
+                fragments: &fragments,
+                log: Path::new(""),
+            })?;
+        }
+        let stock = cell.patches.is_empty();
+        let mut build = Duration::ZERO;
+        if !known.kernel {
+            // A contender starts from its base's build folder, whoever needs it first.
+            if !known.base && !bases_built.contains(&group) {
+                build += expect::build(host_cpus(), false);
+            }
+            if !stock {
+                build += expect::build(host_cpus(), expect::is_small(&cell.patches)?);
+            }
+            bases_built.insert(group);
+        }
+        let targets: Vec<Target> = plan.steps_of(&cell.id).map(Target::from).collect();
+        costs.push(within::Cost { build, boots: expect::boots(plan, &targets, &[]) });
+    }
+    Ok((costs, first))
 }
 
 /// How long what is left to do is expected to take.
@@ -366,7 +519,7 @@ impl Crew<'_> {
     /// How long what is left is expected to take.
     fn expected(&mut self) -> Result<Left> {
         let mut total = Left::default();
-        for cell in &self.run.plan.cells {
+        for cell in self.run.own_cells() {
             if cell.not_portable.is_some() {
                 continue;
             }
@@ -407,14 +560,21 @@ impl Crew<'_> {
         Ok(())
     }
 
+    /// The first boot of a cell that is not complete.
+    fn next_id(&self, cell: &CellId) -> Result<BootId> {
+        let made = self.store.boots(cell)?;
+        let name = |number: usize| format!("{HOST}-{number:03}");
+        let free = (0..=made.len()).map(name).find(|name| made.iter().all(|id| id.name != *name));
+        Ok(BootId { cell: cell.clone(), name: free.unwrap_or_else(|| name(made.len())) })
+    }
+
     /// Boots the cell once, if it has something left to do.
     fn one_boot(&mut self, cell: &Cell, targets: &[Target]) -> Result<bool> {
         let kernel = self.kernel_json(cell)?;
         let KernelOutcome::Built { .. } = &kernel.outcome else { return Ok(false) };
         self.tools.cancel.check()?;
         let Some(visits) = next_boot(targets, self.boots_of(&cell.id)?) else { return Ok(false) };
-        let number = self.store.boots(&cell.id)?.len();
-        let id = BootId { cell: cell.id.clone(), name: format!("{SHARD}-{number:03}") };
+        let id = self.next_id(&cell.id)?;
         self.boot(cell, &id, visits)?;
         let (seen, _) = assemble::observe_boot(self.store, &id)?;
         self.boots.entry(cell.id.clone()).or_default().push(seen);
@@ -564,7 +724,7 @@ pub fn machine_fragments(
 }
 
 /// This host's number among those that share a run.
-const SHARD: u32 = 0;
+const HOST: u32 = 0;
 
 impl Crew<'_> {
     /// One boot.
@@ -645,7 +805,7 @@ impl Crew<'_> {
 
     /// Notes that KVM is of no use after all.
     fn emulate(&self, arch: &str, reason: &str) -> Result<()> {
-        for cell in self.run.plan.cells.iter().filter(|cell| cell.id.arch == arch) {
+        for cell in self.run.own_cells().filter(|cell| cell.id.arch == arch) {
             if !self.store.boots(&cell.id)?.is_empty() {
                 return Err(Error::failure(format!(
                     "this run began with KVM for {arch}: {reason}"
@@ -666,8 +826,17 @@ impl Crew<'_> {
         binaries.ok_or_else(|| Error::failure(format!("no guest binaries for {arch}")))
     }
 
+    /// Has the guest binaries made, if nobody has said so before.
+    fn want_guests(&mut self) {
+        if let Some(go) = self.go.take() {
+            // The thread that waits for it outlives this run.
+            let _ = go.send(());
+        }
+    }
+
     /// Waits for the guest binaries of an architecture.
     fn guest_binaries(&mut self, arch: &str) -> Result<()> {
+        self.want_guests();
         while !self.guests.contains_key(arch) {
             let (name, binaries) = self
                 .coming

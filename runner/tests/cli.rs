@@ -47,6 +47,8 @@ fn every_command_has_help() {
         "calibrate",
         "list",
         "cache",
+        "shard",
+        "merge",
         "schema",
         "bench",
         "completions",

@@ -26,6 +26,10 @@ pub enum Stage {
     Boot,
     /// Reading consoles and records, comparing, writing the report.
     Judge,
+    /// A part of a run on another machine.
+    Shard,
+    /// Moving entries of the cache from or to a file.
+    Cache,
 }
 
 impl fmt::Display for Stage {
@@ -38,6 +42,8 @@ impl fmt::Display for Stage {
             Stage::Build => "build",
             Stage::Boot => "boot",
             Stage::Judge => "judge",
+            Stage::Shard => "shard",
+            Stage::Cache => "cache",
         })
     }
 }

@@ -4,7 +4,9 @@
 //! error everything else.
 
 mod answer;
+mod cache;
 mod check;
+mod fleet;
 mod fuzz;
 mod list;
 mod new;
@@ -24,13 +26,14 @@ use crate::base::event::{Events, Sink};
 use crate::base::progress::{Bars, Lines};
 use crate::judge;
 use crate::keep::cache::Cache;
+use crate::keep::remote::Remote;
 use crate::make::compile::Sandbox;
 use crate::make::prereq;
 use crate::spec;
 use crate::spec::arch::Arch;
 use clap::CommandFactory;
 
-use crate::cli::{CacheArgs, Cli, Command, Doctor, Global, Progress, Setup};
+use crate::cli::{Cli, Command, Doctor, Global, Progress, Setup};
 
 /// What every command works with.
 pub struct Desk {
@@ -42,6 +45,8 @@ pub struct Desk {
     pub events: Events,
     /// Ctrl-C.
     pub cancel: Cancel,
+    /// The global options, as a command on another machine gets them.
+    pub global: Vec<String>,
 }
 
 /// Does what was typed; the exit code of a command that did not fail.
@@ -65,10 +70,12 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::List(list) => list::list(&list, &global),
         Command::Series(args) => series::series(&args, &desk(&global)?),
         Command::Report(report) => answer::report(&report, &global),
-        Command::Cache(args) => cache(&args, &global),
+        Command::Cache(args) => cache::cache(&args, &desk(&global)?),
         Command::Setup(args) => setup(&args, &desk(&global)?),
         Command::Doctor(args) => doctor(&args, &desk(&global)?),
         Command::Run(args) => work::run(&args, &desk(&global)?),
+        Command::Shard(args) => fleet::shard(&args, &desk(&global)?),
+        Command::Merge(args) => fleet::merge(&args, &desk(&global)?),
         Command::Try(args) => trial::run(&args, &desk(&global)?),
         Command::Ci(args) => trial::ci(&args, &desk(&global)?),
         Command::Watch(args) => watch::watch(&args, &desk(&global)?),
@@ -132,12 +139,32 @@ fn desk(global: &Global) -> Result<Desk> {
         let _ = io::stderr().write_all(b"\ninterrupted; cleaning up (once more to stop at once)\n");
     })
     .context(|| "listen to signals".into())?;
-    Ok(Desk {
-        data: data(global)?,
-        cache: Cache::open(global.cache_dir.as_deref())?,
-        events: Events::new(vec![sink]),
-        cancel,
-    })
+    let events = Events::new(vec![sink]);
+    let mut cache = Cache::open(global.cache_dir.as_deref())?;
+    if let Some(remote) = &global.cache_remote {
+        cache = cache.with_remote(Remote::open(remote, global.cache_push, &events, &cancel)?);
+    }
+    Ok(Desk { data: data(global)?, cache, events, cancel, global: words(global) })
+}
+
+/// The global options as words, paths made absolute.
+fn words(global: &Global) -> Vec<String> {
+    let Global { cache_dir, cache_remote, cache_push, data_dir, progress: _ } = global;
+    let absolute = |path: &std::path::Path| {
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+    };
+    let mut words = Vec::new();
+    for (option, path) in [("--cache-dir", cache_dir), ("--data-dir", data_dir)] {
+        words.extend(path.iter().flat_map(|path| [option.to_owned(), absolute(path)]));
+    }
+    if let Some(remote) = cache_remote {
+        let is_address = remote.contains("://");
+        let remote =
+            if is_address { remote.clone() } else { absolute(std::path::Path::new(remote)) };
+        words.extend(["--cache-remote".to_owned(), remote]);
+    }
+    words.extend(cache_push.then(|| "--cache-push".to_owned()));
+    words
 }
 
 /// Every architecture there is a file for.
@@ -206,22 +233,4 @@ fn doctor(args: &Doctor, desk: &Desk) -> Result<u8> {
     }
     Err(Error::missing(format!("{missing} of {} prerequisites are missing", checked.len()))
         .hint("run `bakeoff setup`"))
-}
-
-fn cache(args: &CacheArgs, global: &Global) -> Result<u8> {
-    let cache = Cache::open(global.cache_dir.as_deref())?;
-    let mut text = format!("{}\n", cache.root().display());
-    let mut total = 0;
-    for (kind, usage) in cache.usage()? {
-        total += usage.bytes;
-        let mib = usage.bytes as f64 / f64::from(1 << 20);
-        text.push_str(&format!("  {kind:<8} {:>4} entries {mib:>10.1} MiB\n", usage.entries));
-    }
-    let mib = total as f64 / f64::from(1 << 20);
-    text.push_str(&format!("  {:<8} {:>4}         {mib:>10.1} MiB\n", "total", ""));
-    if args.clean {
-        cache.clean()?;
-        text.push_str("removed\n");
-    }
-    print(&text)
 }

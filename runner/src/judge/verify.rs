@@ -542,6 +542,8 @@ mod tests {
             plan: story.plan.clone(),
             environment: Environment::default(),
             fuzz: None,
+            shard: None,
+            left_out: vec![],
             pack: story.spec.pack.clone(),
             machine: story.spec.machine.clone(),
         };

@@ -12,20 +12,27 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::base::command::Cancel;
+use crate::base::command::{Cancel, host_cpus};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::{self, Scratch};
+use crate::keep::remote::Remote;
 use crate::keep::store::write_json;
 
 /// The manifest's name in each entry.
-const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
+
+/// What the name of an entry that is being made begins with.
+const MAKING: &str = ".making-";
 
 /// What kind of thing is kept, and so how it is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Fetched archives.
     Archive,
@@ -55,8 +62,9 @@ impl Kind {
         }
     }
 
-    /// Trees and build folders have 90,000 files: their sizes are compared, not
-    /// their contents. Everything that is booted or unpacked is hashed.
+    /// Whether contents are compared each time. Trees and build folders have 90,000 files:
+    /// of them sizes are, and contents once for each run that builds from them
+    /// ([`Cache::get_verified`]).
     fn hashed(self) -> bool {
         match self {
             Kind::Archive | Kind::Kernel | Kind::Guest => true,
@@ -69,7 +77,8 @@ impl Kind {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    /// Path → SHA-256, or its size where the kind is not hashed.
+    /// Path → `<bytes> <SHA-256>`, or `link <target>`. Older ones have the SHA-256 alone,
+    /// or, for trees and build folders, the bytes.
     files: BTreeMap<PathBuf, String>,
 }
 
@@ -77,6 +86,7 @@ struct Manifest {
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+    remote: Option<Arc<Remote>>,
 }
 
 /// How much a kind takes.
@@ -104,7 +114,13 @@ impl Cache {
             .ok_or_else(|| Error::failure("no home directory for the cache").hint("set HOME"))?;
         fs::create_dir_all(&root).at_path("create the cache", &root)?;
         let root = root.canonicalize().at_path("find the cache", &root)?;
-        Ok(Cache { root })
+        Ok(Cache { root, remote: None })
+    }
+
+    /// The same cache, with a remote one behind it.
+    #[must_use]
+    pub fn with_remote(self, remote: Remote) -> Cache {
+        Cache { remote: Some(Arc::new(remote)), ..self }
     }
 
     /// The folder.
@@ -143,12 +159,39 @@ impl Cache {
         }
     }
 
-    /// An entry that is there and fits its manifest. One that does not is
-    /// removed, and it is as if it had never been there.
+    /// An entry that is there and fits its manifest, here or at the remote cache. One
+    /// that does not is removed, and it is as if it had never been there.
+    ///
+    /// # Errors
+    /// Failures of the disk; interrupted. Those of a remote are warnings.
+    pub fn get(&self, kind: Kind, key: &str) -> Result<Option<PathBuf>> {
+        let here = self.get_local(kind, key)?;
+        match &self.remote {
+            Some(remote) if here.is_none() && remote.fetch(self, kind, key)? => {
+                self.get_local(kind, key)
+            }
+            _ => Ok(here),
+        }
+    }
+
+    /// As [`Cache::get`], here only.
     ///
     /// # Errors
     /// Failures of the disk.
-    pub fn get(&self, kind: Kind, key: &str) -> Result<Option<PathBuf>> {
+    pub fn get_local(&self, kind: Kind, key: &str) -> Result<Option<PathBuf>> {
+        self.look(kind, key, kind.hashed())
+    }
+
+    /// As [`Cache::get_local`]; contents are compared whatever the kind. Seconds for a
+    /// tree, so for who is about to build from it.
+    ///
+    /// # Errors
+    /// Failures of the disk.
+    pub fn get_verified(&self, kind: Kind, key: &str) -> Result<Option<PathBuf>> {
+        self.look(kind, key, true)
+    }
+
+    fn look(&self, kind: Kind, key: &str, contents: bool) -> Result<Option<PathBuf>> {
         let dir = self.path(kind, key)?;
         if !dir.is_dir() {
             return Ok(None);
@@ -157,13 +200,19 @@ impl Cache {
             let text = fs::read(dir.join(MANIFEST)).at_path("read the manifest of", &dir)?;
             let manifest: Manifest =
                 serde_json::from_slice(&text).at_path("read the manifest of", &dir)?;
-            Ok(manifest == manifest_of(kind, &dir)?)
+            fits(&manifest, &dir, contents)
         };
         if whole().unwrap_or(false) {
             return Ok(Some(dir));
         }
-        fs::remove_dir_all(&dir).at_path("remove the broken cache entry", &dir)?;
-        Ok(None)
+        // Aside first: what is half removed must not be found.
+        let gone = Scratch::new_in(dir.parent().unwrap_or(&self.root), MAKING)?;
+        match fs::rename(&dir, gone.path().join(key)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(e).at_path("remove the broken cache entry", &dir)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Whether there is an entry, whole or not: for a guess, not for use.
@@ -173,7 +222,8 @@ impl Cache {
     }
 
     /// Makes an entry: `fill` gets an empty folder aside. The caller holds the
-    /// key's lock. An entry that is there stays as it is.
+    /// key's lock. An entry that is there stays as it is. A remote cache that takes
+    /// entries gets it, too.
     ///
     /// # Errors
     /// Whatever `fill` says; the half-made folder is removed.
@@ -183,15 +233,29 @@ impl Cache {
         key: &str,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
+        let made = self.put_local(kind, key, fill)?;
+        if let Some(remote) = &self.remote {
+            remote.offer(self, kind, key);
+        }
+        Ok(made)
+    }
+
+    /// As [`Cache::put`], here only.
+    ///
+    /// # Errors
+    /// As [`Cache::put`].
+    pub fn put_local(
+        &self,
+        kind: Kind,
+        key: &str,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let dir = self.path(kind, key)?;
         let parent = self.root.join(kind.name());
         fs::create_dir_all(&parent).at_path("create", &parent)?;
-        let aside = tempfile::Builder::new()
-            .prefix(".making-")
-            .tempdir_in(&parent)
-            .at_path("write in", &parent)?;
+        let aside = Scratch::new_in(&parent, MAKING)?;
         fill(aside.path())?;
-        write_json(&aside.path().join(MANIFEST), &manifest_of(kind, aside.path())?)?;
+        write_json(&aside.path().join(MANIFEST), &manifest_of(aside.path())?)?;
         let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
         fs::set_permissions(aside.path(), mode).at_path("write", &dir)?;
         let made = aside.keep();
@@ -212,6 +276,13 @@ impl Cache {
         let dir = self.root.join("work");
         fs::create_dir_all(&dir).at_path("create", &dir)?;
         Ok(dir)
+    }
+
+    /// Removes entries that somebody was making when he was killed.
+    pub fn remove_half_made(&self) {
+        for kind in KINDS {
+            scratch::sweep(&self.root.join(kind.name()), MAKING);
+        }
     }
 
     /// Insists on free space before something big is begun.
@@ -277,6 +348,28 @@ impl Cache {
         Ok(())
     }
 
+    /// The keys of a kind, in order, with the bytes each takes on the disk; whole or not.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn keys(&self, kind: Kind) -> Result<Vec<(String, u64)>> {
+        let dir = self.root.join(kind.name());
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e).at_path("read", &dir),
+        };
+        let mut keys = Vec::new();
+        for entry in entries {
+            let name = entry.at_path("read", &dir)?.file_name().to_string_lossy().into_owned();
+            if let Ok(path) = self.path(kind, &name) {
+                keys.push((name, disk_bytes(&path)?));
+            }
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
     fn path(&self, kind: Kind, key: &str) -> Result<PathBuf> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-+~".contains(c);
         if key.is_empty() || key.starts_with('.') || !key.chars().all(plain) {
@@ -286,27 +379,86 @@ impl Cache {
     }
 }
 
-fn manifest_of(kind: Kind, dir: &Path) -> Result<Manifest> {
+/// Every file of an entry but its manifest.
+fn files_of(dir: &Path) -> Result<BTreeMap<PathBuf, fs::Metadata>> {
     let mut files = BTreeMap::new();
     for_each_file(dir, &mut |path, metadata| {
         let name = path.strip_prefix(dir).unwrap_or(path).to_owned();
-        if name == Path::new(MANIFEST) {
-            return Ok(());
+        if name != Path::new(MANIFEST) {
+            files.insert(name, metadata.clone());
         }
-        let says = if metadata.is_symlink() {
-            format!("link {}", fs::read_link(path).at_path("read", path)?.display())
-        } else if kind.hashed() {
-            sha256_file(path)?
-        } else {
-            metadata.len().to_string()
-        };
-        files.insert(name, says);
         Ok(())
     })?;
-    Ok(Manifest { files })
+    Ok(files)
 }
 
-fn for_each_file(
+fn link_words(path: &Path) -> Result<String> {
+    Ok(format!("link {}", fs::read_link(path).at_path("read", path)?.display()))
+}
+
+fn manifest_of(dir: &Path) -> Result<Manifest> {
+    let files: Vec<(PathBuf, fs::Metadata)> = files_of(dir)?.into_iter().collect();
+    let says = on_all_cpus(&files, |(name, metadata)| {
+        let path = dir.join(name);
+        if metadata.is_symlink() {
+            return link_words(&path);
+        }
+        Ok(format!("{} {}", metadata.len(), sha256_file(&path)?))
+    })?;
+    let names = files.into_iter().map(|(name, _)| name);
+    Ok(Manifest { files: names.zip(says).collect() })
+}
+
+/// Whether an entry is as its manifest says: all files and no other, of that size and, if
+/// `contents` are asked for, with these bytes.
+fn fits(manifest: &Manifest, dir: &Path, contents: bool) -> Result<bool> {
+    let files = files_of(dir)?;
+    if !files.keys().eq(manifest.files.keys()) {
+        return Ok(false);
+    }
+    let both: Vec<_> = files.iter().zip(manifest.files.values()).collect();
+    let same = on_all_cpus(&both, |((name, metadata), says)| {
+        let path = dir.join(name);
+        if metadata.is_symlink() {
+            return Ok(**says == link_words(&path)?);
+        }
+        let (bytes, sha256) = match says.split_once(' ') {
+            Some((bytes, sha256)) => (Some(bytes), Some(sha256)),
+            None if says.len() == 64 => (None, Some(says.as_str())),
+            None => (Some(says.as_str()), None),
+        };
+        if bytes.is_some_and(|bytes| bytes != metadata.len().to_string()) {
+            return Ok(false);
+        }
+        Ok(match sha256 {
+            Some(sha256) if contents => sha256 == sha256_file(&path)?,
+            _ => true,
+        })
+    })?;
+    Ok(same.into_iter().all(|same| same))
+}
+
+/// Does something with each of many, a share on each CPU; the results in order.
+fn on_all_cpus<T: Sync, R: Send>(
+    all: &[T],
+    act: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let share = all.len().div_ceil(host_cpus() as usize).max(1);
+    let part = |part: &[T]| part.iter().map(&act).collect::<Result<Vec<R>>>();
+    let part = &part;
+    std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            all.chunks(share).map(|chunk| scope.spawn(move || part(chunk))).collect();
+        let mut results = Vec::with_capacity(all.len());
+        for worker in workers {
+            let one = worker.join().map_err(|_| Error::failure("a thread that hashes died"))?;
+            results.extend(one?);
+        }
+        Ok(results)
+    })
+}
+
+pub(super) fn for_each_file(
     dir: &Path,
     tell: &mut dyn FnMut(&Path, &fs::Metadata) -> Result<()>,
 ) -> Result<()> {
@@ -398,6 +550,27 @@ mod tests {
             .unwrap();
         fs::remove_file(entry.join("Makefile")).unwrap();
         assert_eq!(cache.get(Kind::Tree, "t").unwrap(), None);
+    }
+
+    /// A flipped bit in a tree is found by who builds from it; and entries of before, which
+    /// have sizes alone, are still used.
+    #[test]
+    fn contents_of_trees_are_compared_on_demand() {
+        let (_dir, cache) = cache();
+        let fill = |dir: &Path| fs::write(dir.join("a.c"), "good").at_path("write", dir);
+        let entry = cache.put(Kind::Tree, "t", fill).unwrap();
+        assert!(cache.get_verified(Kind::Tree, "t").unwrap().is_some());
+        fs::write(entry.join("a.c"), "evil").unwrap();
+        assert!(cache.get(Kind::Tree, "t").unwrap().is_some());
+        assert!(cache.get_verified(Kind::Tree, "t").unwrap().is_none());
+        assert!(!entry.exists());
+        let entry = cache.put(Kind::Tree, "t", fill).unwrap();
+        write_json(&entry.join(MANIFEST), &serde_json::json!({"files": {"a.c": "4"}})).unwrap();
+        assert!(cache.get_verified(Kind::Tree, "t").unwrap().is_some());
+        let entry = cache.put(Kind::Kernel, "k", fill).unwrap();
+        let files = serde_json::json!({"a.c": sha256(b"good")});
+        write_json(&entry.join(MANIFEST), &serde_json::json!({"files": files})).unwrap();
+        assert!(cache.get(Kind::Kernel, "k").unwrap().is_some());
     }
 
     /// A failed fill leaves nothing behind.

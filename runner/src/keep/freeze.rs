@@ -201,6 +201,8 @@ mod tests {
             plan: Plan::new(&spec, &Selection::default(), 1).unwrap(),
             environment: Environment::default(),
             fuzz: None,
+            shard: None,
+            left_out: vec![],
             pack: Default::default(),
             machine: Default::default(),
         };

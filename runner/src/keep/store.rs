@@ -9,6 +9,7 @@
 //!     …/boots/<shard>-<nnn>/{records.jsonl, console.log, console.times, end.json}
 //! RUN/fuzz/<base>/{corpus.json, summary.json, campaign/}   one corpus a base
 //! RUN/cells/…/<profile>/fuzz.json, fuzz/      that corpus on one kernel
+//! RUN/shards/<shard>/, slurm/         parts that other machines do, until they are merged
 //! RUN/report.json, report.txt, report.md        derived, can be deleted
 //! ```
 //!
@@ -31,7 +32,7 @@ use crate::fuzz::plan::FuzzPlan;
 use crate::run::exercise::Injected;
 use crate::spec::BaseSource;
 use crate::spec::guest::{MachineSpec, Pack};
-use crate::spec::plan::{CellId, Plan};
+use crate::spec::plan::{Cell, CellId, Plan};
 
 /// Version of the files of a run.
 pub const VERSION: u32 = 2;
@@ -72,6 +73,59 @@ pub struct RunJson {
     /// What is fuzzed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuzz: Option<FuzzPlan>,
+    /// The part of the plan that is done here; `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// What did not fit into the time there was, what decides most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<CellId>,
+}
+
+impl RunJson {
+    /// Whether a cell is done in this run directory.
+    #[must_use]
+    pub fn does(&self, cell: &CellId) -> bool {
+        self.shard.as_ref().is_none_or(|shard| shard.has(cell))
+    }
+
+    /// The cells that are done in this run directory.
+    pub fn own_cells(&self) -> impl Iterator<Item = &Cell> {
+        self.plan.cells.iter().filter(|cell| self.does(&cell.id))
+    }
+}
+
+/// Cells that are compared with each other, on one machine: one base, architecture and
+/// profile.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// Base name.
+    pub base: String,
+    /// Architecture name.
+    pub arch: String,
+    /// Profile name.
+    pub profile: String,
+}
+
+impl Shard {
+    /// The shard of a cell.
+    #[must_use]
+    pub fn of(cell: &CellId) -> Shard {
+        let CellId { base, arch, profile, candidate: _ } = cell.clone();
+        Shard { base, arch, profile }
+    }
+
+    /// Whether a cell belongs to it.
+    #[must_use]
+    pub fn has(&self, cell: &CellId) -> bool {
+        *self == Shard::of(cell)
+    }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.base, self.arch, self.profile)
+    }
 }
 
 /// The machine and its tools.
@@ -259,6 +313,12 @@ pub struct BootId {
     pub name: String,
 }
 
+/// What the name of a file that is being written begins with.
+const SCRAP: &str = ".writing-";
+
+/// Marks a folder as a run's, from before there is a `run.json`.
+const BEGUN: &str = ".lock";
+
 /// A run directory.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -272,12 +332,40 @@ impl Store {
     /// There is something already, or it cannot be created.
     pub fn create(root: &Path) -> Result<Store> {
         fs::create_dir_all(root).at_path("create the run directory", root)?;
-        let mut entries = fs::read_dir(root).at_path("read", root)?;
-        if entries.next().is_some() {
+        let store = Store { root: root.to_owned() };
+        if store.was_begun_only()? {
+            for dir in [store.spec_dir(), store.added_dir()] {
+                match fs::remove_dir_all(&dir) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(e).at_path("remove", &dir);
+                    }
+                    _ => {}
+                }
+            }
+        } else if fs::read_dir(root).at_path("read", root)?.next().is_some() {
             return Err(Error::bad_input(format!("{} is not empty", root.display()))
                 .hint("give --out a new folder, or `bakeoff resume` this run"));
         }
-        Ok(Store { root: root.to_owned() })
+        let mark = root.join(BEGUN);
+        fs::write(&mark, "").at_path("write", &mark)?;
+        Ok(store)
+    }
+
+    /// Whether somebody died between beginning this run and writing its `run.json`: all
+    /// there is then can be written again.
+    fn was_begun_only(&self) -> Result<bool> {
+        if self.run_json().exists() || !self.root.join(BEGUN).exists() {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(&self.root).at_path("read", &self.root)? {
+            let path = entry.at_path("read", &self.root)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let ours = path == self.spec_dir() || path == self.added_dir();
+            if !(ours || name == BEGUN || name.starts_with(SCRAP)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A run that is there.
@@ -309,6 +397,24 @@ impl Store {
     #[must_use]
     pub fn spec_dir(&self) -> PathBuf {
         self.root.join("spec")
+    }
+
+    /// The folder of `--add`ed series.
+    #[must_use]
+    pub fn added_dir(&self) -> PathBuf {
+        self.root.join("added")
+    }
+
+    /// The run directories of shards that other machines do.
+    #[must_use]
+    pub fn shards_dir(&self) -> PathBuf {
+        self.root.join("shards")
+    }
+
+    /// What belongs to a job of Slurm's.
+    #[must_use]
+    pub fn slurm_dir(&self) -> PathBuf {
+        self.root.join("slurm")
     }
 
     /// The event log.
@@ -407,6 +513,28 @@ impl Store {
         Ok(boots)
     }
 
+    /// Removes files that somebody was writing when he was killed. For who holds the lock.
+    ///
+    /// # Errors
+    /// A folder cannot be read, or a file not removed.
+    pub fn remove_scraps(&self) -> Result<()> {
+        let mut folders = vec![self.root.clone()];
+        while let Some(dir) = folders.pop() {
+            for entry in fs::read_dir(&dir).at_path("read", &dir)? {
+                let entry = entry.at_path("read", &dir)?;
+                let path = entry.path();
+                let kind = entry.file_type().at_path("read", &path)?;
+                // Shards have locks of their own.
+                if kind.is_dir() && path != self.shards_dir() {
+                    folders.push(path);
+                } else if kind.is_file() && entry.file_name().to_string_lossy().starts_with(SCRAP) {
+                    fs::remove_file(&path).at_path("remove", &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A path inside the run, as it stands in `evidence[]`.
     #[must_use]
     pub fn relative(&self, path: &Path) -> String {
@@ -418,7 +546,7 @@ impl Store {
     /// # Errors
     /// Somebody else is at it.
     pub fn lock(&self) -> Result<fs::File> {
-        let path = self.root.join(".lock");
+        let path = self.root.join(BEGUN);
         let file = fs::File::create(&path).at_path("create", &path)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
@@ -438,7 +566,8 @@ impl Store {
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir).at_path("create", dir)?;
-    let mut aside = tempfile::NamedTempFile::new_in(dir).at_path("write in", dir)?;
+    let mut aside =
+        tempfile::Builder::new().prefix(SCRAP).tempfile_in(dir).at_path("write in", dir)?;
     let write = |file: &mut fs::File| file.write_all(bytes).and_then(|()| file.sync_all());
     write(aside.as_file_mut()).at_path("write", path)?;
     let everyone = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
@@ -495,6 +624,24 @@ mod tests {
         let error = read_json::<EndJson>(&path).unwrap_err();
         assert_eq!(error.kind(), crate::base::error::Kind::BadInput);
         assert!(error.message().contains("end.json"), "{error}");
+    }
+
+    /// A run whose beginning was cut short can be begun again; a folder of somebody's, or a
+    /// run, is never taken.
+    #[test]
+    fn half_begun_runs_are_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("run");
+        let store = Store::create(&root).unwrap();
+        fs::create_dir(store.spec_dir()).unwrap();
+        fs::write(store.spec_dir().join("bakeoff.yaml"), "half").unwrap();
+        Store::create(&root).unwrap();
+        assert!(!store.spec_dir().exists());
+        fs::write(root.join("thesis.tex"), "x").unwrap();
+        assert!(Store::create(&root).unwrap_err().message().contains("is not empty"));
+        fs::remove_file(root.join("thesis.tex")).unwrap();
+        fs::write(store.run_json(), "{}").unwrap();
+        assert!(Store::create(&root).unwrap_err().message().contains("is not empty"));
     }
 
     /// Two writers on one run would interleave their boots: the second is refused.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::base::command::{Cancel, Command, last_lines};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::Scratch;
 use crate::machine::boot::Machine;
 use crate::make::guest::GuestBinaries;
 use crate::spec::arch::Arch;
@@ -232,7 +233,7 @@ impl TestGuest {
         accel: Accel,
         cancel: &Cancel,
     ) -> Result<std::result::Result<(), String>> {
-        let dir = tempfile::tempdir().context(|| "create a temporary directory".into())?;
+        let dir = Scratch::new()?;
         let image = dir.path().join("test-guest");
         fs::write(&image, (self.image)()).at_path("write", &image)?;
         let cpu = arch.qemu.cpu.get(accel.word()).map_or("max", String::as_str);

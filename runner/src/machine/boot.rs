@@ -19,6 +19,7 @@ use bakeoff_fuzz::wire::RECORDS_PORT;
 
 use crate::base::command::{Cancel, Child, Command, Finished, last_lines};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::{Scratch, TEMPORARY};
 use crate::machine::accel::Accel;
 use crate::machine::qmp::{self, Qmp, QmpEvent};
 use crate::spec::arch::Arch;
@@ -160,12 +161,28 @@ fn machine_args(machine: &Machine<'_>) -> Vec<String> {
     ])
 }
 
+/// QEMU's own seccomp filter: once it runs, it starts no program, changes no user and no
+/// priority, and has no obsolete system call. What a guest makes of a hole in QEMU is
+/// then a process that can compute, and can use the files and sockets it has open.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /// No default device, no file of the host's configuration, no window; a restart
 /// of the guest ends QEMU. The CPUs wait (`-S`) until we listen: QEMU tells its
 /// events to nobody before the handshake, and a guest that dies in its first
 /// millisecond would go unheard.
 fn nothing_else_args() -> Vec<String> {
-    words(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-S"])
+    words(&[
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-S",
+        "-nic",
+        "none",
+        "-sandbox",
+        SANDBOX,
+    ])
 }
 
 /// The kernel, its initramfs and its command line.
@@ -383,14 +400,11 @@ fn start_failure(program: &str, finished: &Finished) -> Error {
 }
 
 /// A private temporary folder whose sockets' paths fit into `sun_path`.
-fn short_temporary_dir() -> Result<tempfile::TempDir> {
+fn short_temporary_dir() -> Result<Scratch> {
     let room = |dir: &Path| dir.as_os_str().len() + "/bakeoff-XXXXXX/console".len() < SUN_PATH;
     let base =
         Some(std::env::temp_dir()).filter(|dir| room(dir)).unwrap_or_else(|| PathBuf::from("/tmp"));
-    tempfile::Builder::new()
-        .prefix("bakeoff-")
-        .tempdir_in(&base)
-        .at_path("create a temporary folder in", &base)
+    Scratch::new_in(&base, TEMPORARY)
 }
 
 #[cfg(test)]
@@ -412,6 +426,7 @@ mod tests {
             "qemu-system-x86_64 -accel tcg,thread=multi -machine pc -cpu max \
              -smp 2,sockets=2,cores=1,threads=1 -m 1024 \
              -nodefaults -no-user-config -display none -no-reboot -S \
+             -nic none -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
              -kernel vmlinux -initrd initramfs.cpio -append 'console=ttyS0 ignore_loglevel \
              panic=-1 bakeoff.guest=1 tsc=reliable tsc_early_khz=2600000 no_timer_check' \
              -chardev socket,id=console,path=./console -serial chardev:console \
@@ -419,6 +434,44 @@ mod tests {
              -device virtserialport,chardev=records,name=bakeoff.records \
              -chardev socket,id=qmp,path=./qmp -mon chardev=qmp,mode=control"
         );
+    }
+
+    /// Debian's QEMU of both architectures starts under its own seccomp filter, runs a
+    /// guest, and has really been put under it: /proc says so of each of its threads.
+    #[test]
+    fn qemu_starts_in_its_sandbox() {
+        for name in ["x86_64", "arm64"] {
+            let arch = Arch::load(&DataDir::embedded(), name).unwrap();
+            if crate::base::command::find_program(&arch.qemu.program).is_none() {
+                continue;
+            }
+            let machine = Machine::new(&arch, Accel::Tcg, 2);
+            let mut qemu = std::process::Command::new(&arch.qemu.program)
+                .args(machine_args(&machine))
+                .args(nothing_else_args())
+                .spawn()
+                .unwrap();
+            // It waits for `cont` with its CPUs' threads there, the filter in place.
+            let filtered = || {
+                let tasks = std::fs::read_dir(format!("/proc/{}/task", qemu.id())).unwrap();
+                let status = tasks.map(|task| task.unwrap().path().join("status"));
+                status
+                    .filter_map(|path| std::fs::read_to_string(path).ok())
+                    .map(|status| status.contains("Seccomp:\t2"))
+                    .collect::<Vec<bool>>()
+            };
+            let until = Instant::now() + Duration::from_secs(60);
+            let mut threads = filtered();
+            while (threads.len() < 3 || threads.contains(&false)) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(50));
+                threads = filtered();
+            }
+            let ended = qemu.try_wait().unwrap();
+            qemu.kill().unwrap();
+            qemu.wait().unwrap();
+            assert_eq!(ended, None, "{name}");
+            assert!(threads.len() >= 3 && !threads.contains(&false), "{name}: {threads:?}");
+        }
     }
 
     /// KVM takes the host's CPU; arm64 has its own board and console.

@@ -15,8 +15,10 @@ mod make;
 pub(crate) mod sandbox;
 mod workspace;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,7 @@ pub use sandbox::Sandbox;
 
 use self::make::{Made, Make};
 pub(crate) use self::make::{first_errors, our_fault};
-use self::workspace::{Bin, Workspace, remove_leftovers};
+use self::workspace::{Bin, STOCK_LOG, Workspace, remove_leftovers};
 use crate::base::command::Cancel;
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
@@ -153,6 +155,15 @@ impl Kernel {
     }
 }
 
+/// What is in the cache for a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The kernel.
+    pub kernel: bool,
+    /// The build folder of its base, from which it would be built.
+    pub base: bool,
+}
+
 /// How building a cell ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Build {
@@ -195,6 +206,8 @@ pub struct Compiler<'a> {
     options: Options,
     sandbox: Sandbox,
     bin: Bin,
+    /// Entries whose contents were compared.
+    verified: Mutex<BTreeSet<(Kind, String)>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -211,7 +224,8 @@ impl<'a> Compiler<'a> {
     ) -> Result<Self> {
         let sandbox = Sandbox::probe(&cache.work_dir()?, cancel)?;
         remove_leftovers(cache)?;
-        Ok(Compiler { cache, data, events, cancel, options, sandbox, bin: Bin::default() })
+        let (bin, verified) = (Bin::default(), Mutex::default());
+        Ok(Compiler { cache, data, events, cancel, options, sandbox, bin, verified })
     }
 
     /// Whether there is such a kernel in the cache; it is verified when used.
@@ -222,6 +236,20 @@ impl<'a> Compiler<'a> {
         self.with_job(request, |job| Ok(self.cache.has(Kind::Kernel, &job.key())))
     }
 
+    /// What is in the cache for such a kernel, whole or not.
+    ///
+    /// # Errors
+    /// As [`Compiler::is_cached`].
+    pub fn known(&self, request: &Request<'_>) -> Result<Known> {
+        self.with_job(request, |job| {
+            let stock = job.stock(request).key();
+            Ok(Known {
+                kernel: self.cache.has(Kind::Kernel, &job.key()),
+                base: self.cache.has(Kind::Build, &stock),
+            })
+        })
+    }
+
     /// Builds a kernel, or takes it from the cache.
     ///
     /// # Errors
@@ -229,6 +257,24 @@ impl<'a> Compiler<'a> {
     /// full disk, a killed make, a foreign series without a sandbox, interrupted.
     pub fn build(&self, request: &Request<'_>) -> Result<Build> {
         self.with_job(request, |job| job.run())
+    }
+
+    /// An entry to build from: its contents are compared, once in a run.
+    fn verified(&self, kind: Kind, key: &str) -> Result<Option<PathBuf>> {
+        let name = (kind, key.to_owned());
+        let known = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(&name) {
+            return self.cache.get(kind, key);
+        }
+        // From the remote cache, if it is there only: it was verified on its way.
+        let entry = match self.cache.get(kind, key)? {
+            Some(_) => self.cache.get_verified(kind, key)?,
+            None => None,
+        };
+        if entry.is_some() {
+            known().insert(name);
+        }
+        Ok(entry)
     }
 
     fn with_job<T>(
@@ -423,13 +469,13 @@ impl Job<'_> {
     /// stock kernel does not build: then the series starts from nothing.
     fn stock_build(&self) -> Result<Option<PathBuf>> {
         let cache = self.compiler.cache;
-        let log = cache.work_dir()?.join(format!("{}.stock.log", self.key()));
+        let log = cache.work_dir()?.join(format!("{}{STOCK_LOG}", self.key()));
         let what = format!("{} (its base)", self.request.what);
         let request =
             Request { what: &what, patches: &[], foreign: false, log: &log, ..*self.request };
         let stock = self.stock(&request);
         let key = stock.key();
-        if let Some(entry) = cache.get(Kind::Build, &key)? {
+        if let Some(entry) = self.compiler.verified(Kind::Build, &key)? {
             return Ok(Some(entry));
         }
         // The kernel may be there without its build folder: both are made again.
@@ -439,7 +485,7 @@ impl Job<'_> {
             stock.remake(&key)?;
         }
         let _ = fs::remove_file(&log);
-        cache.get(Kind::Build, &key)
+        self.compiler.verified(Kind::Build, &key)
     }
 
     /// Builds a kernel that is in the cache again, for the sake of its build folder.
@@ -468,6 +514,16 @@ impl Job<'_> {
     ) -> Result<Outcome> {
         let Compiler { cancel, options, .. } = self.compiler;
         let copying = Instant::now();
+        let Tree { key, dir, .. } = self.request.tree;
+        if dir.starts_with(self.compiler.cache.root())
+            && self.compiler.verified(Kind::Tree, key)?.is_none()
+        {
+            return Err(Error::failure(format!(
+                "the tree of {} in the cache was damaged, and is removed",
+                self.request.tree.label
+            ))
+            .hint("it is made again when the run goes on"));
+        }
         link_tree(&self.request.tree.dir, tree, cancel)?;
         if let Applied::Rejected { patch, reason } = series::apply(tree, self.patches, cancel)? {
             seconds.copy = copying.elapsed().as_secs_f64();

@@ -208,6 +208,8 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
             Need::Tests,
             "serves mail threads to the tests",
         ));
+        all.push(program("sbatch", "slurm-wlm", Need::Tests, "does shards on a real Slurm"));
+        all.push(program("munge", "munge", Need::Tests, "lets Slurm's daemons know each other"));
         all.push(program("cpio", "cpio", Need::Tests, "reads the initramfs that we write"));
         all.push(program(
             "python3",

@@ -126,6 +126,28 @@ pub(crate) fn commit(repository: &Path, revision: &str, cancel: &Cancel) -> Resu
     git::commit(repository, revision, cancel)
 }
 
+/// The tree that [`obtain`] would give, if nothing has to be fetched or unpacked for it.
+///
+/// # Errors
+/// As [`at_hand`].
+pub fn tree_at_hand(source: &BaseSource, cache: &Cache, cancel: &Cancel) -> Result<Option<Tree>> {
+    let key = match source {
+        BaseSource::Debian { package, version: _, sha256 } => debian::archive_key(package, sha256),
+        BaseSource::Git { repository, revision } => {
+            git::key(&git::commit(repository, revision, cancel)?)
+        }
+        BaseSource::Directory(dir) if dir.is_dir() => directory::key(dir, cancel)?,
+        BaseSource::Directory(_) => return Ok(None),
+    };
+    let entry = cache.get(Kind::Tree, &key)?;
+    Ok(entry.map(|entry| Tree {
+        key,
+        dir: entry.join(FOLDER),
+        label: source.to_string(),
+        substituted: false,
+    }))
+}
+
 /// What every way of getting a tree works with.
 struct Desk<'a> {
     fetch: &'a Fetch,

@@ -80,7 +80,16 @@ pub fn obtain(
     let key = job.key()?;
     let Desk { cache, events, cancel } = desk;
     let _lock = cache.lock(Kind::Guest, &key, cancel)?;
-    let entry = match cache.get(Kind::Guest, &key)? {
+    let note = |entry: &Path| entry.join(ROOT).join(NOT_TRIED.trim_start_matches('/'));
+    let kept = match cache.get(Kind::Guest, &key)? {
+        // What did not build for want of room or memory may now.
+        Some(entry) if note(&entry).is_file() => {
+            fs::remove_dir_all(&entry).at_path("remove", &entry)?;
+            None
+        }
+        kept => kept,
+    };
+    let entry = match kept {
         Some(entry) => entry,
         None => {
             cache.require_free(BYTES, "packing the workload")?;
@@ -95,7 +104,7 @@ pub fn obtain(
         }
     };
     let root = entry.join(ROOT);
-    let note = root.join(NOT_TRIED.trim_start_matches('/'));
+    let note = note(&entry);
     let not_tried = match note.is_file() {
         true => Some(fs::read_to_string(&note).at_path("read", &note)?),
         false => None,

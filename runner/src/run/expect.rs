@@ -19,6 +19,8 @@ use crate::spec::plan::Plan;
 const FULL_BUILD_CPU_S: f64 = 400.0;
 /// CPU seconds of a build after a change to one .c file, copying included.
 const SMALL_BUILD_CPU_S: f64 = 30.0;
+/// Fetching and unpacking a kernel source of Debian's, with a CPU or two.
+pub const UNPACKING: Duration = Duration::from_secs(25);
 /// Power-on to Hello under TCG.
 const BOOT_S: f64 = 2.5;
 /// A boot without its visits.

@@ -12,7 +12,7 @@ use crate::keep::store::{BootEnd, BootId, EndJson, KernelJson, Store, read_json}
 use crate::see::observation::{BootObservation, Observation, SeenSplat};
 use crate::see::observe::{Note, Parser, Splat};
 use crate::see::records;
-use crate::spec::plan::Cell;
+use crate::spec::plan::{Cell, CellId};
 
 /// What a cell showed, from its files. A file that cannot be read is an error
 /// of the observation, not of the call: the rest of the run still counts.
@@ -95,6 +95,37 @@ pub fn observe_boot(store: &Store, id: &BootId) -> Result<(BootObservation, Vec<
         evidence,
     };
     Ok((boot, problems))
+}
+
+/// Boots whose files have less than their `end.json` says: a disk that lost something, or
+/// somebody who cut them. What is wrong with each.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn damaged_boots(store: &Store, cell: &CellId) -> Result<Vec<(BootId, String)>> {
+    let mut damaged = Vec::new();
+    for id in store.boots(cell)? {
+        let why = || -> Result<Option<String>> {
+            let end: EndJson = read_json(&store.end_json(&id))?;
+            let console = store.console(&id);
+            let bytes = std::fs::metadata(&console).at_path("read", &console)?.len();
+            if bytes < end.console_bytes {
+                let all = end.console_bytes;
+                return Ok(Some(format!("console.log has {bytes} of {all} bytes")));
+            }
+            let records = store.records(&id);
+            let text = std::fs::read(&records).at_path("read", &records)?;
+            let lines = memchr::memchr_iter(b'\n', &text).count() as u64;
+            let all = end.records;
+            Ok((lines < all).then(|| format!("records.jsonl has {lines} of {all} records")))
+        };
+        match why() {
+            Ok(None) => {}
+            Ok(Some(why)) => damaged.push((id, why)),
+            Err(error) => damaged.push((id, error.chain())),
+        }
+    }
+    Ok(damaged)
 }
 
 /// The splats of a console log, in order, read in constant memory.

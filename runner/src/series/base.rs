@@ -20,6 +20,7 @@ use super::mail::built;
 use super::{Series, diff};
 use crate::base::command::{Cancel, Command};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::Scratch;
 
 /// How a base was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -443,7 +444,7 @@ fn applies(
     commit: Option<&str>,
     cancel: &Cancel,
 ) -> Result<Option<String>> {
-    let dir = tempfile::tempdir().context(|| "make a temporary folder".into())?;
+    let dir = Scratch::new()?;
     for path in &series.paths {
         let bytes = match commit {
             Some(commit) => {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `run`, `resume`, `verify` and `bench`: the commands that deal with runs.
 
+use std::time::Duration;
+
 use crate::base::error::{Result, exit_code};
 use crate::base::event::Stage;
 use crate::cli::{bench, dry_run};
+use crate::fleet::slurm;
 use crate::fuzz::plan::FuzzPlan;
 use crate::judge;
 use crate::judge::report::{Format, How, Report};
@@ -11,12 +14,12 @@ use crate::judge::steer::Steer;
 use crate::keep::store::{RunJson, Store, read_json};
 use crate::machine::accel::Accel;
 use crate::make::prereq;
-use crate::run::{self, Machinery, Request, Tools};
+use crate::run::{self, Machinery, Request, Tools, within};
 use crate::spec::arch::Arch;
 use crate::spec::plan::{CellId, Plan, Selection};
 
 use crate::cli;
-use crate::cli::commands::{Desk, ask, print};
+use crate::cli::commands::{Desk, ask, fleet, print};
 
 impl Desk {
     pub(super) fn tools(&self) -> Tools<'_> {
@@ -80,7 +83,34 @@ fn request(typed: &cli::Run) -> Request {
         out: typed.out.clone(),
         seed: typed.seed,
         fuzz: typed.fuzz,
+        elsewhere: typed.cluster.on.is_some(),
+        ..Request::default()
     }
+}
+
+/// Narrows a request to what fits into a time; what is left out is said.
+fn fit(
+    request: &mut Request,
+    within: Duration,
+    machinery: &Machinery,
+    desk: &Desk,
+) -> Result<String> {
+    let spec = request.spec(&desk.data)?;
+    let plan = request.plan(&spec)?;
+    let (costs, first) = run::costs(&spec, &plan, machinery, &desk.tools())?;
+    let fit = within::choose(&plan, &costs, first, within)?;
+    // What is not measured at all is not asked either.
+    for profile in plan.cells.iter().map(|cell| &cell.id.profile) {
+        let taken = fit.cells.iter().any(|id| id.profile == *profile);
+        let known = &mut request.selection.profiles;
+        if taken && !known.contains(profile) {
+            known.push(profile.clone());
+        }
+    }
+    request.selection.profiles.retain(|p| fit.cells.iter().any(|id| id.profile == *p));
+    let words = fit.words(within);
+    request.fit = Some(fit);
+    Ok(words)
 }
 
 pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
@@ -89,16 +119,32 @@ pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
     let fetched = super::series::contenders(&args.series, &args.choice, desk)?;
     request.add.extend(fetched.iter().flat_map(|(_, dirs)| dirs.iter().cloned()));
     let machinery = machinery(&args.machinery);
+    let fits = match args.within {
+        Some(within) => Some(fit(&mut request, within, &machinery, desk)?),
+        None => None,
+    };
     let spec = request.spec(&desk.data)?;
-    let plan = Plan::new(&spec, &request.selection, request.seed)?;
-    let fuzz = FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?;
+    let plan = request.plan(&spec)?;
+    // Fuzzing takes its own time, which --within has not counted.
+    let fuzz = match args.within {
+        Some(_) if !args.fuzz => None,
+        _ => FuzzPlan::new(&spec, &request.selection, request.fuzz, request.seed)?,
+    };
     if args.dry_run {
-        let text = dry_run::describe(&spec, &plan, fuzz.as_ref(), &machinery, &desk.tools())?;
+        let mut text = dry_run::describe(&spec, &plan, fuzz.as_ref(), &machinery, &desk.tools())?;
+        text.extend(fits.iter().map(|fits| format!("{fits}\n")));
         return print(&text);
+    }
+    fits.iter().for_each(|fits| desk.events.note(fits.as_str()));
+    if args.cluster.on.is_some() {
+        return fleet::run(&request, args, &machinery, desk);
     }
     ensure_for(&plan, fuzz.as_ref(), &args.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
-    finish(&store, &machinery, false, args.gate, args.format, desk)
+    let code = finish(&store, &machinery, false, args.gate, args.format, desk)?;
+    // Said at the end, too: who reads the page has to know what it is not about.
+    fits.iter().for_each(|fits| desk.events.note(fits.as_str()));
+    Ok(code)
 }
 
 pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
@@ -141,6 +187,15 @@ pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
     let store = Store::open(&args.run)?;
     let run: RunJson = read_json(&store.run_json())?;
     crate::keep::freeze::check_unchanged(&run, &desk.data)?;
+    if args.cluster.on.is_some() {
+        return fleet::resume(&store, args, desk);
+    }
+    {
+        let _lock = store.lock()?;
+        slurm::take_in(&store)?;
+    }
+    // It knows now on what its shards ran.
+    let run = run::here(&store, &machinery(&args.machinery), &desk.tools())?;
     ensure_for(&run.plan, run.fuzz.as_ref(), &args.machinery, desk)?;
     let machinery = machinery(&args.machinery);
     if run.against_itself.is_some() {
@@ -181,6 +236,11 @@ pub(super) fn finish(
     desk: &Desk,
 ) -> Result<u8> {
     carry_out(store, machinery, decide, desk)?;
+    conclude(store, gate, format, desk)
+}
+
+/// Judges a run and prints its report.
+pub(super) fn conclude(store: &Store, gate: bool, format: &Format, desk: &Desk) -> Result<u8> {
     let task = desk.events.start(Stage::Judge, "the run", None);
     let report = judge::judge(store, &desk.data)?;
     judge::write(store, &report)?;

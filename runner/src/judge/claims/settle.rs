@@ -238,8 +238,22 @@ impl Question {
             reason: said.join("; "),
             ..nothing
         };
+        if self.at_worst(candidate) && self.at_worst(reference) {
+            settled.reading = Reading::NotReached;
+            settled.reason = "the reference always fails it, too: nothing can be lost".into();
+            return settled;
+        }
         settled.to_decide = self.to_decide(&settled, 1.0);
         settled
+    }
+
+    /// A share that cannot be worse.
+    fn at_worst(&self, share: f64) -> bool {
+        let worst = match self.better {
+            Better::Higher => 0.0,
+            Better::Lower => 1.0,
+        };
+        self.scale == Scale::Share && share == worst
     }
 
     /// The interval with up for better, additive: a ratio's logarithm.

@@ -60,6 +60,15 @@ impl Asked<'_> {
         self.steps.iter().find_map(|planned| own_metric(&planned.step, &self.metric))
     }
 
+    /// Whether there is anything to compare: a member of a family that neither kernel has is
+    /// a third one's, such as a test whose name tells how it failed.
+    fn concerns(&self, kernels: [&Observation; 2]) -> bool {
+        let measured = |seen: &&Observation| {
+            self.steps.iter().any(|planned| !points(seen, planned, &self.metric).is_empty())
+        };
+        self.metric == self.claim.claim.metric || kernels.iter().any(measured)
+    }
+
     fn better(&self) -> Better {
         self.own().map_or(self.declared.better, |own| own.better)
     }
@@ -122,7 +131,10 @@ pub(super) fn rows(
     let mut rows = Vec::new();
     for claim in claims_of(group, plan) {
         for asked in asked(claim, plan, group) {
-            for seen in group.iter().filter(|seen| is_asked(seen.cell.role)) {
+            let is_asked = |seen: &&&Observation| {
+                is_asked(seen.cell.role) && asked.concerns([seen, reference])
+            };
+            for seen in group.iter().filter(is_asked) {
                 let question = asked.question(seen, reference, group);
                 let Standing { settled, .. } = looks.settle(&question);
                 let settled =
@@ -213,7 +225,10 @@ pub(crate) fn open<'a>(
     let mut all = Vec::new();
     for claim in claims_of(group, plan) {
         for asked in asked(claim, plan, group) {
-            for seen in group.iter().filter(|seen| seen.cell.role == Role::Contender) {
+            let contends = |seen: &&&Observation| {
+                seen.cell.role == Role::Contender && asked.concerns([seen, reference])
+            };
+            for seen in group.iter().filter(contends) {
                 let standing = looks.settle(&asked.question(seen, reference, group));
                 if let Some(next) = standing.next {
                     all.push(Open {

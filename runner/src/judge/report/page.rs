@@ -1076,9 +1076,11 @@ fn to_decide(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
         .map(|(row, others)| {
             let whose = format!("{}, {}", plain(&row.place.candidate, 40), view.at(&row.place));
             let near = match row.to_decide {
-                Some(needs) if needs.on_the_margin => {
-                    "lies on its margin, more visits hardly help".to_owned()
-                }
+                Some(needs) if needs.on_the_margin => format!(
+                    "{}, {} min, beyond the planned looks",
+                    counted_more(needs.visits),
+                    needs.minutes.ceil()
+                ),
                 Some(needs) => {
                     format!("{}, {} min", counted_more(needs.visits), needs.minutes.ceil())
                 }

@@ -11,7 +11,8 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::base::command::Cancel;
-use crate::base::error::{Context, Result};
+use crate::base::error::Result;
+use crate::base::scratch::Scratch;
 use crate::machine::boot::{Guest, Machine};
 use crate::make::guest::GuestBinaries;
 use crate::run::exercise::listen::{Console, Happening, Listener};
@@ -26,7 +27,7 @@ pub(super) fn runs(
     binaries: &GuestBinaries,
     cancel: &Cancel,
 ) -> Result<std::result::Result<(), String>> {
-    let dir = tempfile::tempdir().context(|| "create a temporary directory".into())?;
+    let dir = Scratch::new()?;
     let initramfs = dir.path().join("initramfs.cpio");
     binaries.write_with("bakeoff/none", b"", &initramfs)?;
     let (tell, told) = channel();

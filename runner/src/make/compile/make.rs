@@ -159,7 +159,7 @@ impl Make<'_> {
         argv.extend(self.more.iter().cloned());
         argv.extend(targets.iter().cloned());
         if self.sandboxed {
-            argv = sandbox::wrap(&build, argv);
+            argv = sandbox::wrap(&build, self.tree, argv);
         } else {
             argv = sandbox::leash(argv, cancel);
         }
@@ -266,8 +266,9 @@ pub(crate) fn our_fault(finished: &Finished, log: &str) -> Option<String> {
 
 /// The first errors in a log, for a person.
 pub(crate) fn first_errors(log: &str) -> String {
-    const SIGNS: [&str; 6] = [
+    const SIGNS: [&str; 7] = [
         "error:",
+        "/ld: ",
         "undefined reference",
         "multiple definition",
         "No rule to make target",

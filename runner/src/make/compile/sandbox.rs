@@ -2,12 +2,13 @@
 //! Building somebody's patch runs their Makefiles, so a foreign series is built
 //! in a sandbox.
 //!
-//! It is made of util-linux alone (`unshare`, `mount`, `setpriv`), so that it
-//! needs neither root nor an installation: new user, mount, pid, net and ipc
-//! namespaces; everything read-only except the build folder, the hard-linked
-//! sources included; no network, devices, sockets or host processes to talk to;
-//! no capabilities. What stays possible is to *read* what the user may read, and
-//! to compute. Some hosts forbid user namespaces, so it is tried before it is
+//! It is made of util-linux alone (`unshare`, `mount`, `pivot_root`, `setpriv`), so that
+//! it needs neither root nor an installation: new user, mount, pid, net and ipc
+//! namespaces; a root file system that has the compiler, the series' own tree and the
+//! build folder, and only the last one writable; no home directory, no other runs, no
+//! other entries of the cache; no network, devices, sockets or host processes to talk to;
+//! no capabilities. What stays possible is to compute. A compiler that lies in a home
+//! directory is not seen. Some hosts forbid user namespaces, so it is tried before it is
 //! relied upon.
 
 use std::fs;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use crate::base::command::{Cancel, Command, find_program};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::Scratch;
 
 const SCRIPT: &str = include_str!("sandbox.sh");
 
@@ -50,8 +52,9 @@ pub enum Sandbox {
     Unavailable(String),
 }
 
-/// `argv` that runs `argv` in the sandbox; only `build` is writable.
-pub(crate) fn wrap(build: &Path, argv: Vec<String>) -> Vec<String> {
+/// `argv` that runs `argv` in the sandbox. Of the host it sees the compiler, `tree` and
+/// `build`, and only `build`, which may lie in `tree`, is writable.
+pub(crate) fn wrap(build: &Path, tree: &Path, argv: Vec<String>) -> Vec<String> {
     let mut wrapped: Vec<String> = [
         "unshare",
         "--user",
@@ -72,7 +75,7 @@ pub(crate) fn wrap(build: &Path, argv: Vec<String>) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    wrapped.push(build.display().to_string());
+    wrapped.extend([build, tree].map(|path| path.display().to_string()));
     wrapped.extend(argv);
     wrapped
 }
@@ -86,12 +89,12 @@ impl Sandbox {
     /// Ours only: no temporary folder, interrupted. A sandbox that does not work
     /// is [`Sandbox::Unavailable`].
     pub fn probe(scratch: &Path, cancel: &Cancel) -> Result<Sandbox> {
-        for program in ["unshare", "mount", "setpriv"] {
+        for program in ["unshare", "mount", "pivot_root", "setpriv"] {
             if find_program(program).is_none() {
                 return Ok(Sandbox::Unavailable(format!("`{program}` was not found")));
             }
         }
-        let dir = tempfile::tempdir_in(scratch).at_path("write in", scratch)?;
+        let dir = Scratch::new_in(scratch, "sandbox-")?;
         let root = dir.path().canonicalize().at_path("find", dir.path())?;
         let build = root.join("build");
         fs::create_dir(&build).at_path("create", &build)?;
@@ -100,7 +103,7 @@ impl Sandbox {
                       && ! grep -qvE '^(Inter|.face)|^ *lo:' /proc/net/dev 2>/dev/null \
                       && echo sandboxed";
         let argv = ["sh", "-c", try_it, "try", &root.display().to_string()].map(str::to_owned);
-        let mut argv = wrap(&build, argv.into()).into_iter();
+        let mut argv = wrap(&build, &root, argv.into()).into_iter();
         let finished = Command::new(argv.next().unwrap_or_default())
             .args(argv)
             .timeout(Duration::from_secs(20))
@@ -144,7 +147,8 @@ mod tests {
 
     fn run(build: &Path, script: &str) -> crate::base::command::Finished {
         let argv = ["sh", "-c", script].map(str::to_owned);
-        let mut argv = wrap(build, argv.into()).into_iter();
+        let tree = build.parent().unwrap();
+        let mut argv = wrap(build, tree, argv.into()).into_iter();
         Command::new(argv.next().unwrap()).args(argv).run(&Cancel::new()).unwrap()
     }
 
@@ -184,7 +188,66 @@ mod tests {
         );
         assert!(fine.success(), "{}", fine.tail);
         assert_eq!(fine.text(), "original");
-        assert!(build.join("o").exists() && !build.join(".sandbox-dev").exists());
+        assert!(build.join("o").exists() && !build.join(".sandbox-root").exists());
+    }
+
+    /// What a hostile Makefile would look for is not there: the home directory, other
+    /// entries of the cache, other runs, secrets in /etc, sockets, processes, a network.
+    #[test]
+    fn nothing_else_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let Sandbox::Works = Sandbox::probe(&root, &Cancel::new()).unwrap() else { return };
+        // A cache with two workspaces and a kernel, and a run beside it.
+        let cache = root.join("cache");
+        let build = cache.join("work/mine/linux/build");
+        fs::create_dir_all(&build).unwrap();
+        fs::write(cache.join("work/mine/linux/Makefile"), "all:").unwrap();
+        let other = cache.join("work/other/linux");
+        let secrets =
+            [other.join("secret"), cache.join("kernel/k/secret"), root.join("run/secret")];
+        for secret in &secrets {
+            fs::create_dir_all(secret.parent().unwrap()).unwrap();
+            fs::write(secret, "secret").unwrap();
+        }
+        let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
+        // Somebody else's process, alone and harmless.
+        let mut victim = std::process::Command::new("sleep").arg("3600").spawn().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut attempts = vec![
+            format!("ls {home}/* {home}/.[a-z]* 2>/dev/null | grep -q ."),
+            "ls /home/* /root/* /var/* /srv/* /mnt/* /media/* /run/* 2>/dev/null | grep -q ."
+                .into(),
+            "cat /etc/shadow /etc/passwd /etc/hostname 2>/dev/null | grep -q .".into(),
+            format!("ls {} | grep -v mine", cache.join("work").display()),
+            format!("ls {} | grep -v cache", root.display()),
+            format!("kill -CONT {}", victim.id()),
+            "kill -CONT -1".into(),
+            "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[s]leep 3600'".into(),
+            "ls /sys/kernel 2>/dev/null | grep -q .".into(),
+            "find / -xdev -type s 2>/dev/null | grep -q .".into(),
+            format!(
+                "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}), 2)'"
+            ),
+            "python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
+             s.sendto(b\"x\", (\"192.0.2.1\", 53))'"
+                .into(),
+            "echo x > /usr/bin/bakeoff-was-here".into(),
+            "mkdir /new".into(),
+            format!("echo x > {}", build.join("../Makefile").display()),
+        ];
+        attempts.extend(secrets.iter().map(|secret| format!("cat {}", secret.display())));
+        for attempt in attempts {
+            let finished = run(&build, &attempt);
+            assert!(!finished.success(), "{attempt}: {}", finished.text());
+        }
+        assert!(victim.try_wait().unwrap().is_none(), "it was ended from inside");
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        // And what a build needs is there.
+        let fine = run(&build, "cc --version && make --version && cat ../Makefile && echo > o");
+        assert!(fine.success(), "{}", fine.tail);
     }
 
     /// Without a sandbox a foreign series is refused with the remedies; our own is not.

@@ -10,6 +10,8 @@ use super::TREE;
 use crate::base::error::{Context, Result};
 use crate::keep::cache::{Cache, Kind};
 
+/// What the name of a log of a base's build ends in, after the key it is built for.
+pub(super) const STOCK_LOG: &str = ".stock.log";
 /// What the name of a folder that is being removed ends in.
 const GONE: &str = "gone";
 
@@ -43,6 +45,13 @@ pub(super) fn remove_leftovers(cache: &Cache) -> Result<()> {
         // use to anybody, and need not have a tree any more.
         if dir.extension().is_some_and(|ext| ext == GONE) {
             let _ = fs::remove_dir_all(&dir);
+            continue;
+        }
+        // What was said while a base was made; whoever is at it has its lock.
+        if let Some(key) = name.strip_suffix(STOCK_LOG)
+            && cache.try_lock(Kind::Kernel, key)?.is_some()
+        {
+            let _ = fs::remove_file(&dir);
             continue;
         }
         // Only what a kernel was made in has a tree with this name.

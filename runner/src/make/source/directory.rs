@@ -22,11 +22,16 @@ pub(super) fn obtain(desk: &Desk<'_>, dir: &Path) -> Result<Tree> {
             .hint("a base's `directory:` is relative to the folder of its bakeoff.yaml"));
     }
     check_is_kernel(dir, &label)?;
-    let key = format!("dir-{}", hash_of(dir, desk.cancel)?);
+    let key = key(dir, desk.cancel)?;
     desk.tree(&key, label, |into, _task| {
         copy_tree(dir, into, &left_out, desk.cancel)?;
         Ok(())
     })
+}
+
+/// The key of a directory as it is now.
+pub(super) fn key(dir: &Path, cancel: &Cancel) -> Result<String> {
+    Ok(format!("dir-{}", hash_of(dir, cancel)?))
 }
 
 /// What at the top of a directory does not belong to the source.

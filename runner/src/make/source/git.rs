@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::{Desk, Tree, Watched, untar};
 use crate::base::command::{Cancel, Command};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::Scratch;
 
 /// The commit that a revision names today.
 pub(super) fn commit(repository: &Path, revision: &str, cancel: &Cancel) -> Result<String> {
@@ -47,7 +48,7 @@ pub(super) fn obtain(desk: &Desk<'_>, repository: &Path, revision: &str) -> Resu
     let label = format!("git {} at {revision} ({})", repository.display(), short(&commit));
     desk.tree(&key(&commit), label.clone(), |into, task| {
         let work = desk.cache.work_dir()?;
-        let aside = tempfile::tempdir_in(&work).at_path("write in", &work)?;
+        let aside = Scratch::new_in(&work, "git-")?;
         let tar = aside.path().join("tree.tar");
         git(repository, &["archive", "--format=tar", "-o"])
             .arg(&tar)

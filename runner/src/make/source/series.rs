@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::workspace::BUILD;
 use crate::base::command::{Cancel, Command, Finished};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::Scratch;
 use crate::keep::cache::sha256;
 
 /// A patch larger than this is none.
@@ -111,7 +112,7 @@ fn parse(mail: &[u8], name: String, sha256: String, cancel: &Cancel) -> Result<P
         return Ok(Patch { subject: name.clone(), name, sha256, diff: mail.to_vec() });
     }
     // git decodes what mailers do to a patch: quoted-printable, base64, charsets.
-    let dir = tempfile::tempdir().context(|| "make a temporary folder".into())?;
+    let dir = Scratch::new()?;
     let finished = git(dir.path())
         .args(["mailinfo", "--encoding=UTF-8", "--no-scissors", "message", "diff"])
         .stdin(mail)
@@ -169,7 +170,7 @@ pub fn apply(tree: &Path, patches: &[Patch], cancel: &Cancel) -> Result<Applied>
 /// As [`apply`].
 pub fn would_apply(tree: &Path, patches: &[Patch], cancel: &Cancel) -> Result<Applied> {
     // The files that the series names are all that applying it can look at.
-    let aside = tempfile::tempdir().context(|| "make a temporary folder".into())?;
+    let aside = Scratch::new()?;
     let mut taken = BTreeSet::new();
     for patch in patches {
         if let Some(reason) = unwanted(tree, patch, cancel)? {

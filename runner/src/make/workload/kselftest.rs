@@ -14,6 +14,7 @@ use std::result::Result as Outcome;
 use super::Desk;
 use crate::base::command::{Command, find_program};
 use crate::base::error::{Context, Error, Result};
+use crate::base::scratch::Scratch;
 use crate::make::compile::{first_errors, our_fault, sandbox};
 use crate::make::source::Tree;
 use crate::make::source::workspace::{copy_tree, link_tree};
@@ -47,8 +48,7 @@ pub(super) fn build(
         return Err(Error::bad_input(format!("{} has no kselftest `{name}`", tree.label))
             .hint("`kselftest:` names folders of tools/testing/selftests"));
     }
-    let dir =
-        tempfile::tempdir_in(desk.cache.work_dir()?).at_path("write in", desk.cache.root())?;
+    let dir = Scratch::new_in(&desk.cache.work_dir()?, "kselftest-")?;
     let work = dir.path().canonicalize().at_path("find", dir.path())?;
     let linux = work.join("linux");
     link_tree(&tree.dir, &linux, desk.cancel)?;
@@ -116,6 +116,9 @@ fn runner(name: &str, tests: &[&str]) -> String {
 cp -a /workload/{FOLDER}/{name} tests && cd tests || exit 1
 # All of them, or those that were named.
 [ $# -gt 0 ] || set -- {tests}
+for test; do
+    [ -x \"./$test\" ] || {{ echo \"kselftest {name} has no test $test\" >&2; exit 127; }}
+done
 echo 'TAP version 13'
 echo \"1..$#\"
 number=0
@@ -254,6 +257,8 @@ mod tests {
             "TAP version 13\n1..1\n# selftests: futex: no\nok 1 selftests: futex: no # SKIP\n"
         );
         assert_eq!(status, Some(0));
+        // A test that is not there is no test that fails.
+        assert_eq!(run(&["good", "goood"]), (String::new(), Some(127)));
     }
 
     /// The stand-in for rsync copies what Makefiles have it copy.

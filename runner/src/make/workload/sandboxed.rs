@@ -40,7 +40,7 @@ impl<'a> Shop<'a> {
         let there = dir.display().to_string();
         let argv = ["sh", "-c", go, "sh", &there, line].map(str::to_owned).to_vec();
         let argv = match self.sandboxed {
-            true => sandbox::wrap(&dir, argv),
+            true => sandbox::wrap(&dir, &dir, argv),
             false => sandbox::leash(argv, self.desk.cancel),
         };
         let finished = self.command(argv, &dir, &tmp).run(self.desk.cancel)?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Found, Means, Order};
 use crate::base::command::{Command, Finished};
-use crate::base::error::{Context, Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::scratch::Scratch;
 use crate::series::base::{Base, How};
 use crate::series::mail;
 
@@ -67,7 +68,7 @@ pub(super) fn read(source: &str, means: &Means<'_>) -> Result<Found> {
         return commits(source, here, "HEAD", what, means);
     }
     let url = if here.is_dir() { remote_of(here, means)? } else { repo.to_owned() };
-    let aside = tempfile::tempdir().context(|| "make a temporary folder".into())?;
+    let aside = Scratch::new()?;
     run(aside.path(), &["init", "--quiet", "--bare"], means, source)?;
     let tip = format!("{what}:refs/series/tip");
     let fetched = command(aside.path())

@@ -52,6 +52,21 @@ fn what_was_never_done_is_not_reached() {
     assert!(row.reason.contains(&row.conditions[0]), "{}", row.reason);
 }
 
+/// What the reference never gets right cannot be lost: that is no "no worse".
+#[test]
+fn nothing_can_be_lost_of_nothing() {
+    let mut story = Story::of(CLAIM);
+    for who in ["landed", "mine"] {
+        story.right(who, IDLE, TOP, &[0]);
+    }
+    let row = story.claim("mine", "idle");
+    assert_eq!(row.reading, ClaimReading::NotReached);
+    assert!(row.reason.contains("nothing can be lost"), "{}", row.reason);
+    assert_eq!(story.verdict("mine").verdict, crate::judge::row::Verdict::Open);
+    story.right("mine", IDLE, TOP, &half(0));
+    assert_eq!(story.claim("mine", "idle").reading, ClaimReading::Gains);
+}
+
 /// The reference has a row with its own value, no difference, and nothing to decide; the
 /// control has none.
 #[test]
@@ -248,4 +263,10 @@ claims:
         story.right("mine", &label, metric, &[100]);
     }
     assert_eq!(claims(&story), Looks::extendable(16));
+    // What neither the reference nor he has is not his.
+    let of = |who: &str| {
+        let rows = story.compare().claims.into_iter();
+        rows.filter(|row| row.place.candidate == who && row.claim.starts_with("tests/")).count()
+    };
+    assert_eq!((of("mine"), of("yours"), of("landed")), (6, 0, 0));
 }

@@ -173,9 +173,17 @@ pub(super) fn mark(form: usize, x: f64, y: f64, class: &str) -> Markup {
 
 /// The chart itself, with what it shows in words for who cannot see it.
 pub(super) fn chart(width: f64, height: f64, says: &str, inside: &Markup) -> Markup {
+    // Nothing to say: the words stand beside it.
+    let (role, hidden) = match says {
+        "" => (None, Some("true")),
+        _ => (Some("img"), None),
+    };
+    let label = role.map(|_| says);
     html! {
         svg viewBox=(format!("0 0 {} {}", px(width), px(height))) width=(px(width))
-            height=(px(height)) role="img" aria-label=(says) { (PreEscaped(&inside.0)) }
+            height=(px(height)) role=[role] aria-label=[label] aria-hidden=[hidden] {
+                (PreEscaped(&inside.0))
+            }
     }
 }
 
