@@ -156,6 +156,7 @@ pub fn ci(args: &cli::Ci, desk: &Desk) -> Result<u8> {
             ..Request::default()
         },
         machinery: args.machinery.clone(),
+        say: true,
     };
     if let Some(spec) = &args.spec {
         // Kept until the run has its own copies.
@@ -175,6 +176,8 @@ pub(super) struct Job {
     /// Without its spec, where one is made of series.
     pub(super) request: Request,
     pub(super) machinery: cli::Machinery,
+    /// Print the page, and tell the pipeline in its own words.
+    pub(super) say: bool,
 }
 
 /// Time for measuring, where nobody says.
@@ -225,8 +228,17 @@ impl Job {
             let text = format.render(&report, &how)?;
             write_whole(&self.out.join(format.file), text.as_bytes())?;
         }
+        if self.say {
+            Self::tell(&report, &how)?;
+        }
+        require_base(&report)?;
+        Ok(judge::gate_code(&report))
+    }
+
+    /// Prints the page; where GitHub runs this, also what it shows as its own.
+    fn tell(report: &Report, how: &How<'_>) -> Result<()> {
         let rendered = |name: &str| match report::format(name) {
-            Some(format) => format.render(&report, &how),
+            Some(format) => format.render(report, how),
             None => Ok(String::new()),
         };
         print(&rendered("text")?)?;
@@ -242,7 +254,6 @@ impl Job {
                 .and_then(|mut file| file.write_all(summary.as_bytes()))
                 .at_path("write the step summary to", &path)?;
         }
-        require_base(&report)?;
-        Ok(judge::gate_code(&report))
+        Ok(())
     }
 }

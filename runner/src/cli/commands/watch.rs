@@ -117,6 +117,7 @@ impl Passing<'_> {
                 ..Request::default()
             },
             machinery: self.args.machinery.clone(),
+            say: false,
         };
         let said = match work(job) {
             Ok(code) => format!("exit code {code}\n"),

@@ -336,7 +336,7 @@ impl<'a> Told<'a> {
             // A kernel's own lines are quoted as they are, but for their length.
             let mut lines = Vec::new();
             for text in shown {
-                fold_kept(&mut lines, &text);
+                fold_kept(&mut lines, without_time(&text));
             }
             lines.truncate(EVIDENCE);
             out.extend(lines);
@@ -374,6 +374,15 @@ fn body(report: &Report, run: Option<&Path>) -> Vec<String> {
     out.push("-- ".into());
     fold(&mut out, &format!("Written by {}, a program. A person sent it.", report.tool), "");
     out
+}
+
+/// A line of a console without `[    2.113364] `, which nobody can compare with anything.
+fn without_time(line: &str) -> &str {
+    let inside = |text: &str| text.trim_start().bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((time, rest)) if !time.trim().is_empty() && inside(time) => rest,
+        _ => line,
+    }
 }
 
 /// Letters of a label, with the blank behind it.
