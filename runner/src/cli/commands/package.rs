@@ -21,7 +21,7 @@ pub fn manual(args: &Folder) -> Result<u8> {
 
 /// `<arch>/<binary>`, as `--guest-dir` takes them.
 pub fn guests(args: &Folder, desk: &Desk) -> Result<u8> {
-    let Desk { data, cache, events, cancel } = desk;
+    let Desk { data, cache, events, cancel, .. } = desk;
     let origins = Origins { guest_dir: None, data, cache };
     for arch in all_archs(data)? {
         for which in [Which::Agent, Which::Fuzzer] {
