@@ -19,7 +19,7 @@ use clap_complete::Shell;
 
 #[cfg(test)]
 pub(crate) use series::SOURCES_HELP;
-pub use series::{Choice, Fetch, Series, SeriesCommand, SeriesFormat, Show};
+pub use series::{Choice, Ci, Fetch, Series, SeriesCommand, SeriesFormat, Show, Try, Watch};
 
 pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay, Uapi};
 
@@ -78,6 +78,8 @@ Examples:
           meets the gates of the spec
   bakeoff run patches/find-vma --budget 10m
           at most ten minutes of measuring; the page says what is left open
+  bakeoff try 20260101.abc@example.org --tree ~/linux
+          a series from the mailing list against its base, without a spec
   bakeoff run patches/find-vma --within 30m
           what decides most in half an hour; says what it leaves out
   bakeoff run patches/find-vma --on slurm --partition kvm
@@ -154,6 +156,23 @@ pub enum Command {
     /// Do a bake-off: build, boot, measure, compare, report
     #[command(disable_version_flag = true)]
     Run(Run),
+    /// Try a series against its base, without a spec
+    ///
+    /// Makes a bake-off of the series and its base: what the series touches decides what
+    /// is run. Then it is a run like any other, with its spec in RUN/spec.
+    #[command(disable_version_flag = true, after_help = series::SOURCES_HELP)]
+    Try(Try),
+    /// The same for a pipeline: series in, results in every format out
+    ///
+    /// Asks nothing. The exit code is that of the gates: 0 nothing bad was found and
+    /// everything was decided, 4 something got worse, 5 nothing bad was found but not
+    /// everything was decided, 1 to 3 it could not be done.
+    #[command(disable_version_flag = true, after_help = series::SOURCES_HELP)]
+    Ci(Ci),
+    /// Try the new series of a list or of a Patchwork project, once
+    ///
+    /// Made to be called by a timer. Answers go into folders; nothing is sent.
+    Watch(Watch),
     /// Go on with a run that was interrupted
     ///
     /// Nothing that a complete file of the run records is done again. A spec
@@ -221,6 +240,13 @@ pub enum Command {
     Schema(Schema),
     /// Measure what bakeoff itself costs, beside make and the guests
     Bench(Bench),
+    /// Write the man pages into a folder
+    Manual(Folder),
+    /// Build the guest binaries of every architecture into a folder
+    ///
+    /// For packages, and for --guest-dir on hosts without Rust: DIR/<arch>/agent and
+    /// DIR/<arch>/fuzzer. Without them bakeoff builds what it needs, once.
+    Guests(Folder),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -479,7 +505,8 @@ fn formats() -> impl TypedValueParser<Value = &'static Format> {
 /// `bakeoff report`
 #[derive(Args, Clone, Debug)]
 pub struct Report {
-    /// Run directory
+    /// Run directory; for `--format b4-check` with a mail on standard input also a folder
+    /// of runs, of which the one with the mail's series is taken
     pub run: PathBuf,
     /// Format
     #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
@@ -493,6 +520,17 @@ pub struct Report {
     /// Let the spec's gates decide the exit code
     #[arg(long)]
     pub gate: bool,
+    /// Post the checks of `--format patchwork`, with the token in
+    /// $BAKEOFF_PATCHWORK_TOKEN; without it they are shown, and nothing is sent
+    #[arg(long, help_heading = "Patchwork")]
+    pub send: bool,
+    /// Patchwork server to post to
+    /// [default: $BAKEOFF_PATCHWORK, else https://patchwork.kernel.org]
+    #[arg(long, value_name = "URL", help_heading = "Patchwork", requires = "send")]
+    pub patchwork: Option<String>,
+    /// Where the whole report can be read: becomes the checks' link
+    #[arg(long, value_name = "URL", help_heading = "Patchwork", requires = "send")]
+    pub link: Option<String>,
 }
 
 /// `bakeoff splats`
@@ -599,6 +637,13 @@ pub struct CacheImport {
     /// Archives that `bakeoff cache export` wrote; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+/// A folder to write.
+#[derive(Args, Clone, Debug)]
+pub struct Folder {
+    /// Folder to write; what is in it may be replaced
+    pub dir: PathBuf,
 }
 
 /// `bakeoff verify`

@@ -9,18 +9,22 @@ pub mod row;
 pub mod steer;
 pub mod verify;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Result, exit_code};
 use crate::fuzz::rows;
 use crate::judge::compare::{Comparison, Subject, compare};
-use crate::judge::report::{CandidateInfo, ClaimInfo, FORMATS, How, Report, Run, SCHEMA_VERSION};
+use crate::judge::report::{
+    CandidateInfo, ClaimInfo, FORMATS, How, PatchInfo, Report, Run, SCHEMA_VERSION, SeriesInfo,
+};
 use crate::judge::row::{CellEnd, ClaimReading, GateState, Verdict};
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json, write_whole};
 use crate::make::source::series;
 use crate::see::assemble::observe_cell;
 use crate::see::observation::Observation;
+use crate::series::{Described, DescribedPatch, described_in};
 use crate::spec::{Role, Spec, declared, margin_words};
 
 /// All claims of a run hold together with this confidence.
@@ -114,6 +118,7 @@ fn describe(
             title: candidate.title.clone(),
             touches,
             lines,
+            series: patches.first().and_then(|patch| series_info(patch.parent()?)),
         })
     };
     let bases: BTreeMap<String, String> =
@@ -133,9 +138,25 @@ fn describe(
         claims: run.plan.claims.iter().filter_map(claim).collect(),
         confidence: CONFIDENCE,
         budget_minutes: run.plan.budget_seconds.map(|seconds| seconds as f64 / 60.0),
-        boot_minutes: (boots().map(|boot| boot.seconds).sum::<f64>() / 6.0).round() / 10.0,
+        // An empty sum is a negative zero.
+        boot_minutes: (boots().map(|boot| boot.seconds).sum::<f64>() / 6.0).round() / 10.0 + 0.0,
         visits: boots().map(|boot| boot.visits.len() as u64).sum(),
     }
+}
+
+/// What is known of the series in a folder of the run.
+fn series_info(dir: &Path) -> Option<SeriesInfo> {
+    let Described { source, version, subject, message_id, patches, base } = described_in(dir)?;
+    let patch =
+        |patch: DescribedPatch| PatchInfo { subject: patch.subject, message_id: patch.message_id };
+    Some(SeriesInfo {
+        source,
+        version,
+        subject,
+        message_id,
+        patches: patches.into_iter().map(patch).collect(),
+        base: base.describe().lines().map(str::to_owned).collect(),
+    })
 }
 
 /// Claims of contenders that are open, in words.

@@ -26,6 +26,7 @@
 //! | `judge` | observations → comparison → report; and what doubts them: verify, calibrate |
 //! | `fuzz` | boots guests that fuzz themselves; findings, replay, reproducers |
 //! | `fleet` | one run on several machines: shards, merging, Slurm |
+//! | `trial` | a series → a bake-off that nobody had to write |
 //! | `cli` | what was typed, what is printed |
 
 mod base;
@@ -40,6 +41,7 @@ mod run;
 mod see;
 mod series;
 mod spec;
+mod trial;
 
 pub use base::error::exit_code;
 pub use judge::claims;

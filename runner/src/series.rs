@@ -8,11 +8,13 @@
 //! it has limits, and what is wrong with it is named.
 
 mod base;
+pub(crate) mod checks;
 mod diff;
 mod fetch;
 mod flowed;
 mod mail;
 mod mailinfo;
+mod recent;
 mod sources;
 mod subject;
 mod thread;
@@ -28,9 +30,11 @@ use crate::base::command::Cancel;
 use crate::base::error::{Error, Result};
 
 pub(crate) use base::Base;
+pub(crate) use base::How;
 pub(crate) use fetch::Net;
+pub(crate) use recent::{Recent, folder_name, recent};
 pub(crate) use trailers::Trailer;
-pub(crate) use write::{write, write_all};
+pub(crate) use write::{Described, DescribedPatch, described_in, write, write_all};
 
 use mail::Mail;
 use thread::{Thread, Version};
@@ -103,10 +107,15 @@ pub(crate) struct Series {
     pub(crate) versions: Vec<u32>,
     /// Of the cover letter, else of the first patch.
     pub(crate) subject: String,
+    /// Of the same mail, as it was written: `[PATCH bpf-next v2 0/3] …`.
+    pub(crate) subject_line: String,
     /// Who sent it.
     pub(crate) author: Author,
     pub(crate) date: String,
     pub(crate) message_id: String,
+    /// Whom that mail went to: addresses, with names where they are plain ASCII.
+    pub(crate) to: Vec<String>,
+    pub(crate) cc: Vec<String>,
     /// How many patches there should be.
     pub(crate) expected: usize,
     pub(crate) cover: Option<Cover>,
@@ -145,6 +154,11 @@ impl Series {
 }
 
 impl Series {
+    /// Its mails were sent: commits and bare diffs get message ids that no archive knows.
+    pub(crate) fn is_mail(&self) -> bool {
+        self.message_id.contains('@') && !self.message_id.ends_with(".invalid")
+    }
+
     /// What `series.json` says.
     pub(crate) fn json(&self) -> serde_json::Value {
         write::described(self)
@@ -205,6 +219,15 @@ fn printable(text: &str) -> String {
 
 /// Letters of a candidate's name, without its version.
 const LONGEST_NAME: usize = 40;
+
+/// The message id of a mail; `None` if it has none.
+pub(crate) fn message_id_of(mail: &[u8]) -> Option<String> {
+    let ids = mail::parse(&[mail.to_vec()], false);
+    ids.into_iter().next().map(|mail| mail.message_id)
+}
+
+/// A mail that is longer is no patch.
+pub(crate) const LONGEST_MAIL: usize = mail::LARGEST_MAIL;
 
 /// Reads the series a source holds: one for each version that is wanted.
 ///
@@ -492,9 +515,12 @@ fn from_version(
         version: version.number,
         versions: Vec::new(),
         subject: head.subject.text.clone(),
+        subject_line: head.subject.written.clone(),
         author: Author { name: head.from_name.clone(), email: head.from_email.clone() },
         date: head.date.clone(),
         message_id: head.message_id.clone(),
+        to: head.to.clone(),
+        cc: head.cc.clone(),
         expected: version.slots.len() - 1,
         cover,
         patches,

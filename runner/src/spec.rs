@@ -224,8 +224,10 @@ pub struct Candidate {
     pub tested_by: Option<String>,
     /// The patches on each base, or why there are none.
     pub on: BTreeMap<String, Series>,
-    /// Came from the command line, not from the spec: its Makefiles are not trusted.
+    /// Its Makefiles are not trusted.
     pub foreign: bool,
+    /// It came from the command line, not from the spec.
+    pub added: bool,
 }
 
 /// A candidate on one base.
@@ -457,6 +459,7 @@ impl Spec {
             tested_by: None,
             on,
             foreign: true,
+            added: true,
         });
         Ok(())
     }

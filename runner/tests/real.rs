@@ -15,6 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 use bakeoff::exit_code;
 use serde_json::Value;
 
+mod inbox;
+use inbox::Inbox;
+
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -80,6 +83,63 @@ fn assert_evidence_is_there(run: &Path, report: &Value) {
         }
     }
     assert!(seen > 0);
+}
+
+/// A thread of an archive becomes a reply in one command: the patch of 2021 that splats
+/// is fetched from public-inbox, tried on its own, and answered with the splat, how often
+/// it came, and where the reply belongs. The run repeats and verifies like any other.
+#[test]
+fn a_thread_becomes_a_reply() {
+    let _alone = alone();
+    let folder = checkout().join("patches/find-vma/6.12/as-reported");
+    let patch = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let patch = fs::read_to_string(patch).unwrap();
+    let body = patch.split_once("\n\n").unwrap().1;
+    let mail = format!(
+        "From mboxrd@z Thu Jan  1 00:00:00 1970\nFrom: Ann Author <ann@example.org>\n\
+         To: l@example.org\nDate: Thu, 9 Sep 2021 00:00:00 +0000\n\
+         Subject: [PATCH bpf v2] bpf: release mmap_lock for lockdep right after the trylock\n\
+         Message-ID: <splat@x.example>\n\n{body}"
+    );
+    // Installed by `bakeoff setup --tests`, as the other tests' tools are.
+    let inbox = Inbox::new(&mail).expect("public-inbox is not installed");
+    let out = inbox.home.path().join("results");
+    let output = bakeoff(&[
+        "ci",
+        "splat@x.example",
+        "--server",
+        &inbox.address,
+        "--arch",
+        "x86_64",
+        "--profile",
+        "lockdep",
+        "--quick",
+        "--budget",
+        "5m",
+        "--out",
+        out.to_str().unwrap(),
+    ]);
+    assert_eq!(code(&output), exit_code::GATE_FAILED, "{}", said(&output));
+    let run = out.join("run");
+    let report = report(&run);
+    let splats = rows(&report, "splats", &[("reading", "introduced")]);
+    assert!(splats.iter().any(|row| row["title"] == "WARNING in find_vma"), "{splats:?}");
+    let mail = fs::read_to_string(out.join("reply.eml")).unwrap();
+    for part in [
+        "To: ann@example.org\n",
+        "In-Reply-To: <splat@x.example>\n",
+        "Subject: Re: [PATCH bpf v2] bpf: release mmap_lock",
+        "Something got worse.",
+        "WARNING in find_vma",
+        "WARNING: CPU:",
+        "bakeoff try splat@x.example",
+        "Closes:",
+    ] {
+        assert!(mail.contains(part), "{part}: {mail}");
+    }
+    assert!(mail.lines().all(|line| line.chars().count() <= 75), "{mail}");
+    let output = bakeoff(&["verify", run.to_str().unwrap()]);
+    assert_eq!(code(&output), exit_code::OK, "{}", said(&output));
 }
 
 /// The first case's core on both architectures: the control splats in find_vma and the

@@ -3,14 +3,18 @@
 //! and back to what is printed. Standard output carries the answer, standard
 //! error everything else.
 
+mod answer;
 mod cache;
 mod check;
 mod fleet;
 mod fuzz;
 mod list;
 mod new;
+mod package;
 mod series;
 mod splats;
+mod trial;
+mod watch;
 mod work;
 
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -54,6 +58,8 @@ pub fn call(cli: Cli) -> Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "bakeoff", &mut text);
             print(&String::from_utf8_lossy(&text))
         }
+        Command::Manual(args) => package::manual(&args),
+        Command::Guests(args) => package::guests(&args, &desk(&global)?),
         Command::Schema(args) if args.markdown => print(&spec::reference::text(&data(&global)?)?),
         Command::Schema(args) if args.spec => print(&spec::schema::text(&data(&global)?)?),
         Command::Schema(_) => print(&judge::schema_text()?),
@@ -63,13 +69,16 @@ pub fn call(cli: Cli) -> Result<u8> {
         Command::Explain(args) => splats::explain_splat(&args),
         Command::List(list) => list::list(&list, &global),
         Command::Series(args) => series::series(&args, &desk(&global)?),
-        Command::Report(report) => work::report(&report, &global),
+        Command::Report(report) => answer::report(&report, &global),
         Command::Cache(args) => cache::cache(&args, &desk(&global)?),
         Command::Setup(args) => setup(&args, &desk(&global)?),
         Command::Doctor(args) => doctor(&args, &desk(&global)?),
         Command::Run(args) => work::run(&args, &desk(&global)?),
         Command::Shard(args) => fleet::shard(&args, &desk(&global)?),
         Command::Merge(args) => fleet::merge(&args, &desk(&global)?),
+        Command::Try(args) => trial::run(&args, &desk(&global)?),
+        Command::Ci(args) => trial::ci(&args, &desk(&global)?),
+        Command::Watch(args) => watch::watch(&args, &desk(&global)?),
         Command::Resume(args) => work::resume(&args, &desk(&global)?),
         Command::Fuzz(args) => fuzz::fuzz(&args, &desk(&global)?),
         Command::Distill(args) => fuzz::distill(&args, &desk(&global)?),

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::{Machinery, Selection, formats};
+use crate::judge::report::{FORMATS, Format};
+
 /// Stands below the help of what takes a SOURCE.
 pub const SOURCES_HELP: &str = "\
 A SOURCE is one of
@@ -66,6 +69,135 @@ pub struct Fetch {
     /// Folder to write; with --versions it gets a folder vN for each
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// `bakeoff try`
+#[derive(Args, Clone, Debug)]
+pub struct Try {
+    /// Where the series is; several are compared with one base
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<String>,
+    /// Which part of it.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// The kernel it is tried on: REPO#REVISION, a folder with a kernel tree, or a
+    /// bake-off whose base it is (SPEC or SPEC#BASE) [default: what the series says, if
+    /// a --tree has it, else a kernel of Debian's]
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Time that measuring may take; builds are not counted
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration,
+          default_value = "20m")]
+    pub budget: std::time::Duration,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Run directory [default: runs/<series>-<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Root seed; every boot's own seed is derived from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Fuzz the base's kernel too, if the series touches what the fuzzer is about, and
+    /// replay what it found on the series
+    #[arg(long)]
+    pub fuzz: bool,
+    /// Let gates decide the exit code: no new splat, and nothing that is not ok
+    #[arg(long)]
+    pub gate: bool,
+    /// Show what would be done and why, with the make and QEMU command lines, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+    /// Format of the report on standard output
+    #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
+    pub format: &'static Format,
+}
+
+/// `bakeoff ci`
+#[derive(Args, Clone, Debug)]
+pub struct Ci {
+    /// Where the series is; several are compared with one base
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<String>,
+    /// Which part of it.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Folder for the report in every format, and for the run (below run/)
+    #[arg(long, value_name = "DIR", default_value = "bakeoff-ci")]
+    pub out: PathBuf,
+    /// The kernel it is tried on, as `bakeoff try` takes it
+    #[arg(long, value_name = "BASE", conflicts_with = "spec")]
+    pub base: Option<String>,
+    /// Add the series to this bake-off instead; its gates decide
+    #[arg(long, value_name = "SPEC")]
+    pub spec: Option<PathBuf>,
+    /// Time that measuring may take; builds are not counted [default: 20m, or the spec's]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub budget: Option<std::time::Duration>,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Root seed; every boot's own seed is derived from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Show what would be done and why, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+}
+
+/// `bakeoff watch`
+#[derive(Args, Clone, Debug)]
+pub struct Watch {
+    /// What to look at: an archive's list (https://lore.kernel.org/LIST/) or
+    /// patchwork:PROJECT
+    pub place: String,
+    /// Folder with a folder for each series that was tried; those are not tried again
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Series that one call tries at most
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub most: u32,
+    /// Series that were sent longer ago are left alone
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration,
+          default_value = "2d")]
+    pub since: std::time::Duration,
+    /// Only series that touch a path that begins so (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub touches: Vec<String>,
+    /// The kernel they are tried on, as `bakeoff try` takes it
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Look for bases in this git repository or kernel source (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub tree: Vec<PathBuf>,
+    /// Patchwork server for patchwork:PROJECT
+    /// [default: $BAKEOFF_PATCHWORK, else https://patchwork.kernel.org]
+    #[arg(long, value_name = "URL")]
+    pub patchwork: Option<String>,
+    /// Seconds one answer of a server may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Time that measuring one series may take
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration,
+          default_value = "20m")]
+    pub budget: std::time::Duration,
+    /// Only this architecture (repeatable)
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// Only say which series would be tried
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
 }
 
 /// A format of `bakeoff series show`.

@@ -61,7 +61,7 @@ impl FuzzPlan {
         for base in &spec.bases {
             for arch in architectures.iter().filter(|arch| selected(&selection.archs, arch)) {
                 // Series that were added take part as contenders do.
-                let added = spec.candidates.iter().filter(|c| c.foreign).map(|c| &c.name);
+                let added = spec.candidates.iter().filter(|c| c.added).map(|c| &c.name);
                 for name in candidates.iter().chain(added) {
                     let Some(candidate) = spec.candidates.iter().find(|c| c.name == *name) else {
                         continue;

@@ -7,7 +7,7 @@
 //! most [`LINES`] lines of [`WIDTH`] columns, the answer first. The tables are behind it
 //! where they are asked for. Output depends on the input alone.
 
-mod formats;
+pub(crate) mod formats;
 mod full;
 mod fuzz;
 mod html;
@@ -153,6 +153,59 @@ pub struct CandidateInfo {
     pub touches: Vec<String>,
     /// Lines added and removed.
     pub lines: [u32; 2],
+    /// The series it is, where it came as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<SeriesInfo>,
+}
+
+/// A patch series that was tested: which version of what, and on which base.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SeriesInfo {
+    /// What was asked for: a message id, an address, commits.
+    pub source: String,
+    /// Its version.
+    pub version: u32,
+    /// Of the cover letter, else of the first patch.
+    pub subject: String,
+    /// Of the same mail.
+    pub message_id: String,
+    /// Its patches, in order.
+    pub patches: Vec<PatchInfo>,
+    /// The base it was made for and how that was found, in lines.
+    pub base: Vec<String>,
+}
+
+impl SeriesInfo {
+    /// Whether a mail is part of it.
+    #[must_use]
+    pub fn has(&self, message_id: &str) -> bool {
+        self.message_id == message_id
+            || self.patches.iter().any(|patch| patch.message_id == message_id)
+    }
+
+    /// Why it was tested on the base that it was tested on, where nobody named that.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&str> {
+        self.base.iter().find_map(|line| line.strip_prefix(CHOSEN))
+    }
+
+    /// Whether its mails were sent: commits get message ids that no archive knows.
+    #[must_use]
+    pub fn is_mail(&self) -> bool {
+        self.message_id.contains('@') && !self.message_id.ends_with(".invalid")
+    }
+}
+
+/// Begins the line of [`SeriesInfo::base`] that says why a run has its base.
+pub const CHOSEN: &str = "base of the run: ";
+
+/// A patch of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PatchInfo {
+    /// Its subject, without brackets.
+    pub subject: String,
+    /// Its mail.
+    pub message_id: String,
 }
 
 /// How a report is written down.

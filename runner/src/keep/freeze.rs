@@ -23,6 +23,8 @@ use crate::spec::{FILE_NAME, Series, Spec};
 /// Name in the run → contents.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
+/// What `bakeoff series fetch` writes beside the patches.
+pub const DESCRIBED: &str = "series.json";
 /// The folder of `--add`ed series in a run.
 const ADDED: &str = "added";
 
@@ -107,7 +109,7 @@ fn files_of(spec: &Spec) -> Result<Files> {
     for candidate in &spec.candidates {
         for (base, series) in &candidate.on {
             let Series::Patches(patches) = series else { continue };
-            let folder = if candidate.foreign {
+            let folder = if candidate.added {
                 Path::new(ADDED).join(&candidate.name)
             } else {
                 Path::new("spec").join(base).join(&candidate.name)
@@ -115,6 +117,13 @@ fn files_of(spec: &Spec) -> Result<Files> {
             for patch in patches {
                 let name = patch.file_name().unwrap_or_default();
                 files.insert(folder.join(name), fs::read(patch).at_path("read", patch)?);
+            }
+            // What is known of the series: version, base, message ids.
+            if let Some(described) = patches.first().map(|patch| patch.with_file_name(DESCRIBED))
+                && described.is_file()
+            {
+                let bytes = fs::read(&described).at_path("read", &described)?;
+                files.insert(folder.join(DESCRIBED), bytes);
             }
         }
     }

@@ -122,7 +122,7 @@ impl GuestBinaries {
         if let Some(dir) = origins.guest_dir {
             return Self::from_guest_dir(which, arch, dir);
         }
-        if let Some(path) = beside_program(which, arch)
+        if let Some(path) = beside_program(which, &arch.name)
             && let Ok(init) = fs::read(&path)
         {
             if is_of_our_sources(&init) {
@@ -175,6 +175,12 @@ impl GuestBinaries {
         GuestBinaries { packed, ..self }
     }
 
+    /// The binary itself.
+    #[must_use]
+    pub fn init(&self) -> &[u8] {
+        &self.init
+    }
+
     /// Writes the initramfs for one boot.
     ///
     /// # Errors
@@ -212,12 +218,20 @@ impl GuestBinaries {
     }
 }
 
-/// `bakeoff-guest/<arch>/<binary>` in the folder of the running program: how a
-/// package ships them.
-fn beside_program(which: Which, arch: &Arch) -> Option<PathBuf> {
+/// `../lib/bakeoff/guest/<arch>/<binary>` from the folder of the running program: how
+/// archives and packages ship them.
+fn beside_program(which: Which, arch: &str) -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    let path = program.parent()?.join("bakeoff-guest").join(&arch.name).join(which.name());
+    let guests = program.parent()?.parent()?.join("lib/bakeoff/guest");
+    let path = guests.join(arch).join(which.name());
     path.is_file().then_some(path)
+}
+
+/// The agent that came with the program, if it is of the same sources.
+#[must_use]
+pub fn shipped(arch: &str) -> Option<PathBuf> {
+    beside_program(Which::Agent, arch)
+        .filter(|path| fs::read(path).is_ok_and(|binary| is_of_our_sources(&binary)))
 }
 
 /// Whether a binary carries the mark of the sources this program was built

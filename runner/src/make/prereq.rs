@@ -21,8 +21,13 @@ enum Check {
     Program(String),
     /// A file.
     File(String),
-    /// Rust's standard library for a target.
-    RustStd(String),
+    /// Guest binaries that came with the program, or Rust's standard library for a target.
+    Guests {
+        /// The architecture.
+        arch: String,
+        /// The target.
+        target: String,
+    },
 }
 
 /// How something gets there.
@@ -191,7 +196,7 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
             why: format!("compiles {} guest binaries", arch.name),
             need: Need::Run,
             option: None,
-            check: Check::RustStd(target.clone()),
+            check: Check::Guests { arch: arch.name.clone(), target: target.clone() },
             remedy: Remedy::RustStd(target.clone()),
         });
     }
@@ -222,7 +227,10 @@ pub fn check(all: Vec<Prerequisite>, cancel: &Cancel) -> Vec<Checked> {
     let look = |check: &Check| match check {
         Check::Program(name) => find_program(name).map(|path| path.display().to_string()),
         Check::File(path) => Path::new(path).exists().then(|| path.clone()),
-        Check::RustStd(target) => {
+        Check::Guests { arch, target } => {
+            if let Some(shipped) = crate::make::guest::shipped(arch) {
+                return Some(format!("not needed: {}", shipped.display()));
+            }
             let rustc = crate::make::guest::find_std(target, cancel).ok().flatten();
             rustc.map(|path| path.display().to_string())
         }

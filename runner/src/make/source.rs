@@ -118,6 +118,14 @@ pub fn at_hand(source: &BaseSource, cache: &Cache, cancel: &Cancel) -> Result<Op
     Ok(cache.get(Kind::Tree, &key)?.map(|entry| entry.join(FOLDER)))
 }
 
+/// The commit that a revision of a repository names today.
+///
+/// # Errors
+/// There is no such revision, or no repository.
+pub(crate) fn commit(repository: &Path, revision: &str, cancel: &Cancel) -> Result<String> {
+    git::commit(repository, revision, cancel)
+}
+
 /// The tree that [`obtain`] would give, if nothing has to be fetched or unpacked for it.
 ///
 /// # Errors
@@ -177,7 +185,7 @@ impl Desk<'_> {
 }
 
 /// A kernel source has these at its top, whatever its age.
-fn check_is_kernel(dir: &Path, label: &str) -> Result<()> {
+pub(crate) fn check_is_kernel(dir: &Path, label: &str) -> Result<()> {
     for needed in ["Makefile", "Kconfig"] {
         if !dir.join(needed).is_file() {
             return Err(Error::bad_input(format!("{label} is no kernel source: no `{needed}`"))

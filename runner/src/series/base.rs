@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use regex::Regex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::mail::built;
 use super::{Series, diff};
@@ -23,7 +23,7 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::scratch::Scratch;
 
 /// How a base was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum How {
     /// It was not.
@@ -43,7 +43,7 @@ pub(crate) enum How {
 
 impl How {
     /// For people.
-    fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             How::Unknown => "not found",
             How::BaseCommit => "named by the author in base-commit:",
@@ -56,7 +56,7 @@ impl How {
 }
 
 /// A file that the base does not have as the series expects it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mismatch {
     pub(crate) path: String,
     /// The blob the patch was made for.
@@ -66,7 +66,7 @@ pub(crate) struct Mismatch {
 }
 
 /// The base of a series.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Base {
     pub(crate) how: How,
     /// A commit, where there is one.

@@ -76,12 +76,29 @@ pub(super) fn below(url: &Url, parts: &[&str]) -> Url {
     url
 }
 
-/// Gets a page, unpacked if it is gzip.
+/// Gets a page, unpacked if it is gzip. A web page is an error.
 pub(super) fn get(url: &Url, net: &Net, cancel: &Cancel) -> Result<Answer> {
+    let (answer, page) = fetched(url, net, cancel)?;
+    if let Answer::Bytes(bytes) = &answer
+        && (page || bytes.trim_ascii_start().starts_with(b"<"))
+    {
+        return Err(Error::failure(format!("{url} is a web page, not mails"))
+            .hint("some servers show one to programs; name another archive with --server"));
+    }
+    Ok(answer)
+}
+
+/// Gets a page that may be XML.
+pub(super) fn get_document(url: &Url, net: &Net, cancel: &Cancel) -> Result<Answer> {
+    Ok(fetched(url, net, cancel)?.0)
+}
+
+/// A page, unpacked if it is gzip, and whether the server calls it a web page.
+fn fetched(url: &Url, net: &Net, cancel: &Cancel) -> Result<(Answer, bool)> {
     let end = Instant::now() + net.timeout;
     let response = match ask(url, net)? {
         Some(response) => response,
-        None => return Ok(Answer::NotThere),
+        None => return Ok((Answer::NotThere, false)),
     };
     let page = response
         .headers()
@@ -90,30 +107,32 @@ pub(super) fn get(url: &Url, net: &Net, cancel: &Cancel) -> Result<Answer> {
         .is_some_and(|kind| kind.starts_with("text/html"));
     let bytes = limited(response, LARGEST_ANSWER, end, cancel, url)?;
     let bytes = if bytes.starts_with(&[0x1f, 0x8b]) { unpacked(&bytes, url)? } else { bytes };
-    let start = bytes.trim_ascii_start();
-    if page || start.starts_with(b"<") {
-        return Err(Error::failure(format!("{url} is a web page, not mails"))
-            .hint("some servers show one to programs; name another archive with --server"));
-    }
-    Ok(Answer::Bytes(bytes))
+    Ok((Answer::Bytes(bytes), page))
 }
 
-fn ask(url: &Url, net: &Net) -> Result<Option<Response>> {
+/// Whether an address is one of this host's.
+pub(super) fn is_this_host(url: &Url) -> bool {
+    matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+}
+
+/// A client for one request, which follows so many redirects.
+pub(super) fn client(url: &Url, net: &Net, redirects: usize) -> Result<Client> {
     static RING: Once = Once::new();
     RING.call_once(|| {
         // An error says that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    let ours = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     let mut client = Client::builder()
         .user_agent(concat!("bakeoff/", env!("CARGO_PKG_VERSION"), " (kernel patch tester)"))
         .connect_timeout(CONNECT.min(net.timeout))
         .timeout(net.timeout)
-        .redirect(Policy::custom(|attempt| {
+        .redirect(Policy::custom(move |attempt| {
             let last = attempt.previous().last();
             let unsafe_now = last.is_some_and(|last| last.scheme() == "https")
                 && attempt.url().scheme() != "https";
-            if attempt.previous().len() > REDIRECTS {
+            if redirects == 0 {
+                attempt.stop()
+            } else if attempt.previous().len() > redirects {
                 attempt.error("it redirects in circles")
             } else if unsafe_now {
                 attempt.error("it redirects from https to something else")
@@ -121,20 +140,27 @@ fn ask(url: &Url, net: &Net) -> Result<Option<Response>> {
                 attempt.follow()
             }
         }));
-    if ours {
+    if is_this_host(url) {
         client = client.no_proxy();
     }
-    let client = client.build().context(|| "set up the download".into())?;
-    let response = client.get(url.clone()).send().map_err(|cause| {
-        let what = if cause.is_timeout() {
-            format!("{url} did not answer within {} s", net.timeout.as_secs())
-        } else {
-            format!("{url} does not answer")
-        };
-        Error::failure(what)
-            .hint("try again, name another server with --server, or give an mbox")
-            .because(cause.without_url())
-    })?;
+    client.build().context(|| "set up the download".into())
+}
+
+/// Why a request got no answer.
+pub(super) fn no_answer(url: &Url, net: &Net, cause: reqwest::Error) -> Error {
+    let what = if cause.is_timeout() {
+        format!("{url} did not answer within {} s", net.timeout.as_secs())
+    } else {
+        format!("{url} does not answer")
+    };
+    Error::failure(what)
+        .hint("try again, name another server with --server, or give an mbox")
+        .because(cause.without_url())
+}
+
+fn ask(url: &Url, net: &Net) -> Result<Option<Response>> {
+    let client = client(url, net, REDIRECTS)?;
+    let response = client.get(url.clone()).send().map_err(|cause| no_answer(url, net, cause))?;
     let status = response.status();
     match status {
         StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),

@@ -56,6 +56,9 @@ pub(crate) struct Mail {
     pub(crate) subject: Subject,
     pub(crate) from_name: String,
     pub(crate) from_email: String,
+    /// Addresses of `To:` and `Cc:`, with names where they are plain ASCII.
+    pub(crate) to: Vec<String>,
+    pub(crate) cc: Vec<String>,
     /// As written.
     pub(crate) date: String,
     /// Seconds since 1970.
@@ -203,6 +206,8 @@ fn read(bytes: &[u8], place: Option<usize>) -> Option<Mail> {
         subject: Subject::parse(&written),
         from_name,
         from_email,
+        to: addresses(headers.get_all_headers("To")),
+        cc: addresses(headers.get_all_headers("Cc")),
         date,
         at,
         has_diff: DIFF.is_match(&body),
@@ -212,6 +217,35 @@ fn read(bytes: &[u8], place: Option<usize>) -> Option<Mail> {
         last: false,
         list_id,
     })
+}
+
+/// More recipients are not kept: a reply to hundreds is refused by every list.
+const MOST_RECIPIENTS: usize = 100;
+
+/// The addresses of these headers. What is no address is left out.
+fn addresses(headers: Vec<&mailparse::MailHeader<'_>>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for header in headers {
+        let Ok(list) = mailparse::addrparse_header(header) else { continue };
+        let singles = list.iter().flat_map(|addr| match addr {
+            mailparse::MailAddr::Single(one) => std::slice::from_ref(one),
+            mailparse::MailAddr::Group(group) => group.addrs.as_slice(),
+        });
+        for one in singles {
+            let name = one.display_name.as_deref().unwrap_or_default();
+            let plain = |c: char| c.is_ascii_alphanumeric() || " -_'".contains(c);
+            let written = match name {
+                name if !name.trim().is_empty() && name.chars().all(plain) => {
+                    format!("{} <{}>", name.trim(), one.addr)
+                }
+                _ => one.addr.clone(),
+            };
+            if all.len() < MOST_RECIPIENTS && !all.contains(&written) {
+                all.push(written);
+            }
+        }
+    }
+    all
 }
 
 /// `A B <a@b>`, `"B, A" <a@b>`, `a@b (A B)` → name and address.

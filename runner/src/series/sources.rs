@@ -11,6 +11,8 @@ pub(super) mod git;
 mod mailbox;
 mod patchwork;
 
+pub(super) use archive::decoded;
+
 use super::Net;
 use super::base::Base;
 use crate::base::command::Cancel;

@@ -16,6 +16,8 @@ use super::mail::{built, squeezed};
 pub(crate) struct Subject {
     /// Without brackets.
     pub(crate) text: String,
+    /// As it was written, on one line.
+    pub(crate) written: String,
     pub(crate) reply: bool,
     pub(crate) resend: bool,
     pub(crate) patch: bool,
@@ -45,6 +47,7 @@ impl Subject {
         let mut rest = squeezed(written);
         let mut subject = Subject {
             text: String::new(),
+            written: rest.clone(),
             reply: false,
             resend: false,
             patch: false,

@@ -7,15 +7,40 @@
 use std::fs;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::json;
 
-use super::{Author, Patch, Series};
+use super::{Author, Base, Patch, Series};
 use crate::base::error::{Context, Error, Result};
+use crate::keep::freeze::DESCRIBED as SERIES;
 
-/// The file that says what the folder holds.
-const SERIES: &str = "series.json";
 /// Letters of a subject in a file name, as in git.
 const SLUG: usize = 52;
+
+/// What is read back of `series.json`: enough to say what was tested.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Described {
+    /// As it was asked for.
+    pub(crate) source: String,
+    pub(crate) version: u32,
+    pub(crate) subject: String,
+    /// Of the cover letter, else of the first patch.
+    pub(crate) message_id: String,
+    pub(crate) patches: Vec<DescribedPatch>,
+    pub(crate) base: Base,
+}
+
+/// A patch of [`Described`].
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct DescribedPatch {
+    pub(crate) subject: String,
+    pub(crate) message_id: String,
+}
+
+/// Reads the `series.json` of a folder; `None` if there is none, or another program's.
+pub(crate) fn described_in(dir: &Path) -> Option<Described> {
+    serde_json::from_slice(&fs::read(dir.join(SERIES)).ok()?).ok()
+}
 
 /// Writes a series into a folder that is not there yet, or is empty.
 ///
@@ -105,6 +130,8 @@ pub(super) fn described(series: &Series) -> serde_json::Value {
         "author": series.author,
         "date": series.date,
         "message_id": series.message_id,
+        "to": series.to,
+        "cc": series.cc,
         "expected": series.expected,
         "cover": series.cover.as_ref().map(|cover| json!({
             "subject": cover.subject,

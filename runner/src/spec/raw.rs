@@ -125,6 +125,9 @@ pub struct RawCandidate {
     /// It is the tree as it is, without patches.
     #[serde(default)]
     pub stock: bool,
+    /// It is somebody else's: it is built in a sandbox, as what `--add` adds is.
+    #[serde(default)]
+    pub foreign: bool,
     /// What this bake-off does not test of it. The report says so.
     #[serde(default)]
     pub untested: Option<String>,

@@ -380,7 +380,7 @@ fn resolve_candidate(
     bases: &[&str],
     at: &Way,
 ) -> Checked<Candidate> {
-    let RawCandidate { role, title, stock, untested, tested_by, not_portable } = raw;
+    let RawCandidate { role, title, stock, foreign, untested, tested_by, not_portable } = raw;
     if let Some(probe) = &tested_by {
         let known = || guest::PROBES.iter().map(|probe| probe.name);
         if !known().any(|name| name == probe) {
@@ -420,7 +420,16 @@ fn resolve_candidate(
         };
         on.insert((*base).to_owned(), series);
     }
-    Ok(Candidate { name: name.to_owned(), role, title, untested, tested_by, on, foreign: false })
+    Ok(Candidate {
+        name: name.to_owned(),
+        role,
+        title,
+        untested,
+        tested_by,
+        on,
+        foreign,
+        added: false,
+    })
 }
 
 /// The patches of a folder, in the order of their numbers.

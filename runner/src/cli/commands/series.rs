@@ -18,7 +18,7 @@ pub(super) fn series(args: &cli::Series, desk: &Desk) -> Result<u8> {
     }
 }
 
-fn read(source: &str, choice: &cli::Choice, desk: &Desk) -> Result<Vec<Series>> {
+pub(super) fn read(source: &str, choice: &cli::Choice, desk: &Desk) -> Result<Vec<Series>> {
     let cli::Choice { message_id, version, versions, trailers, tree, server, patchwork, timeout } =
         choice.clone();
     let versions = match (version, versions) {
@@ -28,12 +28,18 @@ fn read(source: &str, choice: &cli::Choice, desk: &Desk) -> Result<Vec<Series>> 
     };
     let id = |id: String| id.trim_start_matches('<').trim_end_matches('>').to_owned();
     let wanted = Wanted { message_id: message_id.map(id), versions, trailers, trees: tree };
+    let net = net(&server, patchwork, timeout);
+    series::read(source, &wanted, &net, &desk.cancel)
+}
+
+/// The servers of the options, else of the environment, else the kernel's.
+pub(super) fn net(server: &[String], patchwork: Option<String>, timeout: u64) -> Net {
     let mut net = Net { timeout: Duration::from_secs(timeout), ..Net::default() };
     let named = std::env::var("BAKEOFF_ARCHIVE").unwrap_or_default();
     let archives: Vec<String> = if server.is_empty() {
         named.split_whitespace().map(str::to_owned).collect()
     } else {
-        server
+        server.to_vec()
     };
     if !archives.is_empty() {
         net.archives = archives;
@@ -41,7 +47,7 @@ fn read(source: &str, choice: &cli::Choice, desk: &Desk) -> Result<Vec<Series>> 
     if let Some(url) = patchwork.or_else(|| std::env::var("BAKEOFF_PATCHWORK").ok()) {
         net.patchwork = url;
     }
-    series::read(source, &wanted, &net, &desk.cancel)
+    net
 }
 
 fn show(args: &cli::Show, desk: &Desk) -> Result<u8> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `run`, `resume`, `report` and `bench`: the commands that deal with runs.
+//! `run`, `resume`, `verify` and `bench`: the commands that deal with runs.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::spec::arch::Arch;
 use crate::spec::plan::{CellId, Plan, Selection};
 
 use crate::cli;
-use crate::cli::commands::{Desk, ask, data, fleet, print};
+use crate::cli::commands::{Desk, ask, fleet, print};
 
 impl Desk {
     pub(super) fn tools(&self) -> Tools<'_> {
@@ -227,7 +227,7 @@ pub(super) fn carry_out(
 }
 
 /// Carries out what is left of a run, judges it, prints the report.
-fn finish(
+pub(super) fn finish(
     store: &Store,
     machinery: &Machinery,
     decide: bool,
@@ -248,14 +248,6 @@ pub(super) fn conclude(store: &Store, gate: bool, format: &Format, desk: &Desk) 
     answer(&report, store, gate, format)
 }
 
-pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
-    let store = Store::open(&args.run)?;
-    let report = judge::judge(&store, &data(global)?)?;
-    let how = How { full: args.full, run: Some(store.root()) };
-    print(&args.format.render(&args.pick.of(&report)?, &how)?)?;
-    Ok(code(&report, args.gate))
-}
-
 /// Prints a report.
 fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result<u8> {
     print(&format.render(report, &How { full: false, run: Some(store.root()) })?)?;
@@ -263,7 +255,7 @@ fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result
 }
 
 /// The exit code: the gates', or the verdicts' of the whole run, whatever was picked.
-fn code(report: &Report, gate: bool) -> u8 {
+pub(super) fn code(report: &Report, gate: bool) -> u8 {
     if gate { judge::gate_code(report) } else { judge::verdict_code(report) }
 }
 

@@ -13,7 +13,7 @@ pub(super) mod kcidb;
 pub(super) mod ktap;
 pub(super) mod lkp;
 pub(super) mod mail;
-pub(super) mod patchwork;
+pub(crate) mod patchwork;
 #[cfg(test)]
 mod tests;
 
@@ -204,6 +204,7 @@ pub(super) fn checks(report: &Report) -> Vec<Check<'_>> {
             ..check(&row.place, "splat", &row.title, state, &words)
         });
     }
+    excuse(report, &mut all);
     for row in &report.gates {
         let state = match row.state {
             GateState::Passed => State::Pass,
@@ -213,6 +214,49 @@ pub(super) fn checks(report: &Report) -> Vec<Check<'_>> {
         all.push(check(&row.place, "gate", &row.name, state, &row.reason));
     }
     all
+}
+
+/// A kernel of a reference that does not build or boot, if there is one.
+pub(crate) fn broken_base(report: &Report) -> Option<&CellRow> {
+    report.cells.iter().find(|cell| cell.role == Role::Reference && is_broken(cell.end))
+}
+
+fn is_broken(end: CellEnd) -> bool {
+    stages(end).contains(&State::Fail)
+}
+
+/// What the base cannot do either is no fault of a contender's: it is not decided.
+fn excuse(report: &Report, all: &mut [Check<'_>]) {
+    let base_is_broken = |place: &Place, profile: Option<&str>| {
+        report.cells.iter().any(|cell| {
+            cell.role == Role::Reference
+                && is_broken(cell.end)
+                && cell.place.base == place.base
+                && cell.place.arch == place.arch
+                && profile.is_none_or(|profile| cell.place.profile == profile)
+        })
+    };
+    let excused = |check: &mut Check<'_>| {
+        check.state = State::Skip;
+        check.message = format!("as its base does: {}", check.message);
+    };
+    for check in all.iter_mut().filter(|check| check.state == State::Fail) {
+        let built = ["build", "boot"].contains(&check.kind);
+        if built && base_is_broken(check.place, Some(check.place.profile.as_str())) {
+            excused(check);
+        }
+    }
+    let failed: Vec<&Place> = all
+        .iter()
+        .filter(|check| check.state == State::Fail && check.kind != "verdict")
+        .map(|check| check.place)
+        .collect();
+    for check in all.iter_mut().filter(|check| check.state == State::Fail) {
+        let alone = !failed.iter().any(|place| place.same_target(check.place));
+        if check.kind == "verdict" && alone && base_is_broken(check.place, None) {
+            excused(check);
+        }
+    }
 }
 
 /// How build and boot of a cell ended.

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Report;
 use super::matrix::Matrix;
 use super::words::{View, add, against, gravity, interval, mark, of, size, unit_of, wrong_count};
+use super::{CandidateInfo, Report};
 use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::row::{
@@ -130,6 +130,7 @@ impl<'a> Page<'a> {
         let left_out = shrink(&mut matrix, squeeze);
         let part = |title, items| Part { title, note: String::new(), items };
         let mut parts = vec![
+            part("SERIES", series(report, squeeze)),
             part("READING IT", reading(view, squeeze)),
             wrong(view, squeeze),
             part("SPLATS", splats(view, squeeze)),
@@ -942,6 +943,23 @@ fn states(states: impl Iterator<Item = GateState> + Clone, words: [&str; 3]) -> 
         (times > 0).then(|| format!("{times} {word}"))
     });
     list(&told.collect::<Vec<_>>())
+}
+
+/// Which version of which series was tested, and how its base was chosen.
+fn series(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
+    let of = |c: &CandidateInfo| {
+        let series = c.series.as_ref()?;
+        let subject = plain(&series.subject, MOST);
+        let chosen = series
+            .chosen()
+            .map(|why| format!("; base: {}", plain(why.trim_end_matches(':'), MOST)));
+        Some(item(
+            c.name.clone(),
+            format!("v{} of \"{subject}\"{}.", series.version, chosen.unwrap_or_default()),
+        ))
+    };
+    let all: Vec<Item> = report.run.candidates.iter().filter_map(of).collect();
+    at_most(all, squeeze.items, "series")
 }
 
 fn gates(report: &Report) -> Vec<Item> {

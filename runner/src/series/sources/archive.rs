@@ -98,7 +98,7 @@ fn parts(source: &str) -> Result<(Url, String)> {
 }
 
 /// `%2F` → `/`.
-pub(super) fn decoded(text: &str) -> String {
+pub(in crate::series) fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;

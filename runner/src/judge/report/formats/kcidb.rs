@@ -44,14 +44,23 @@ pub(in super::super) fn render(report: &Report) -> Result<String> {
         let id = checkout(place);
         if !checkouts.iter().any(|known| known["id"] == id.as_str()) {
             let base = report.run.bases.get(&place.base).cloned().unwrap_or_default();
-            checkouts.push(json!({
+            let mut one = json!({
                 "id": id,
                 "origin": ORIGIN,
                 "tree_name": line(&place.base),
                 "comment": line(&format!("{} on {base}", place.candidate)),
                 "start_time": report.run.started,
                 "misc": { "role": cell.role },
-            }));
+            });
+            let candidate = report.run.candidates.iter().find(|c| c.name == place.candidate);
+            let series = candidate.and_then(|c| c.series.as_ref()).filter(|s| s.is_mail());
+            if let Some(series) = series {
+                one["message_id"] = json!(line(&series.message_id));
+                one["comment"] =
+                    json!(line(&format!("v{} of {} on {base}", series.version, series.subject)));
+                one["misc"]["base"] = json!(series.base);
+            }
+            checkouts.push(one);
         }
         let [built, _] = stages(cell.end);
         let mut one = json!({

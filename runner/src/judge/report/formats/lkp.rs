@@ -53,8 +53,10 @@ pub(in super::super) fn render(report: &Report) -> String {
                 line(&row.claim)
             ));
         }
+        // Like lkp, nothing about what neither of the two shows.
+        let shown = |row: &&crate::judge::row::SplatRow| row.seen.k + row.reference.k > 0;
         let splats: Vec<_> =
-            report.splats.iter().filter(|row| row.place.same_target(place)).collect();
+            report.splats.iter().filter(|row| row.place.same_target(place)).filter(shown).collect();
         if !splats.is_empty() {
             text.push_str("\n   fail:runs        %reproduction          fail:runs\n");
             text.push_str("------------ ---------------------------- ------------\n");

@@ -137,9 +137,112 @@ fn golden_files() {
         "patchwork",
         "b4-check",
         "lkp",
+        "mail",
     ] {
         insta::assert_snapshot!(name, rendered(name, &report));
     }
+}
+
+/// One series of mails that splats on its own.
+fn of_a_series(rest: Value) -> Report {
+    let mut report = report(json!({
+        "verdicts": [verdict("bad", "not-ok", "a new splat")],
+        "claims": [claim("bad", "quick", "loses", 1.06, 1.14)],
+        "splats": [splat("bad", "introduced", "WARNING in lab_find")],
+        "cells": [cell("stock", "reference", "ran"), cell("bad", "contender", "ran")],
+    }));
+    report.run.candidates.retain(|c| ["stock", "bad"].contains(&c.name.as_str()));
+    report.run.candidates[1].series = serde_json::from_value(json!({
+        "source": "20260101.lab-0@example.org", "version": 2,
+        "subject": "lab: a quicker lookup, by way of a table that is made when it is needed",
+        "message_id": "20260101.lab-0@example.org",
+        "patches": [
+            {"subject": "lab: make a table", "message_id": "20260101.lab-1@example.org"},
+            {"subject": "lab: use it", "message_id": "20260101.lab-2@example.org"},
+        ],
+        "base": [
+            "0123456789abcdef0123456789abcdef01234567 (v6.12): named by the author in base-commit:",
+            "2 of 2 files are as expected",
+            "base of the run: named by the author in base-commit:",
+        ],
+    }))
+    .unwrap();
+    let mut value = serde_json::to_value(report).unwrap();
+    if let (Value::Object(value), Value::Object(rest)) = (&mut value, rest) {
+        value.extend(rest);
+    }
+    serde_json::from_value(value).unwrap()
+}
+
+/// The reply to a series says its version, its base and how that was chosen, and one
+/// command that does it again; its check belongs to its last patch.
+#[test]
+fn golden_files_of_a_series() {
+    let report = of_a_series(json!({}));
+    insta::assert_snapshot!("series-mail", rendered("mail", &report));
+    insta::assert_snapshot!("series-patchwork", rendered("patchwork", &report));
+    let clean = of_a_series(json!({
+        "verdicts": [verdict("bad", "ok", "no worse")], "splats": [], "claims": [],
+    }));
+    insta::assert_snapshot!("series-mail-of-nothing", rendered("mail", &clean));
+    let kcidb: Value = serde_json::from_str(&rendered("kcidb", &report)).unwrap();
+    assert_eq!(kcidb["checkouts"][1]["message_id"], "20260101.lab-0@example.org");
+}
+
+/// Whatever a run tells, the evidence begins after at most 60 lines, and the command that
+/// does it again is among them.
+#[test]
+fn the_head_of_a_mail_is_short() {
+    let not_tested: Vec<Value> = (0..40)
+        .map(|n| {
+            json!({"what": format!("{n} {}", "many words ".repeat(30)), "reason": "why ".repeat(90),
+                   "base": null, "candidate": null, "arch": null, "profile": null})
+        })
+        .collect();
+    let mut report = of_a_series(json!({ "not_tested": not_tested }));
+    report.run.title = "long ".repeat(200);
+    report.splats = (0..9)
+        .map(|n| {
+            let mut row = report.splats[0].clone();
+            row.title = format!("WARNING in {n} {}", "x".repeat(200));
+            row
+        })
+        .collect();
+    let mail = rendered("mail", &report);
+    let (_, body) = mail.split_once("\n\n").unwrap();
+    let is_first = |line: &str| line.starts_with("WARNING in 0");
+    let before = body.lines().position(is_first).unwrap();
+    assert!(before <= 60, "{before} lines: {mail}");
+    let again = body.lines().position(|line| line.starts_with("  bakeoff try ")).unwrap();
+    assert!(again < before, "{mail}");
+    assert!(mail.lines().all(|line| line.chars().count() <= 75), "{mail}");
+    assert_eq!(mail.matches("[shortened").count(), 1, "{mail}");
+}
+
+/// A finding of the fuzzer with the same report brings its program along, if it fits.
+#[test]
+fn a_program_is_quoted() {
+    let report = of_a_series(json!({}));
+    let run = tempfile::tempdir().unwrap();
+    let folder = run.path().join("fuzz/6.12/bad/findings/00aa11bb22cc33dd");
+    std::fs::create_dir_all(&folder).unwrap();
+    let how = How { full: false, run: Some(run.path()) };
+    let mail = |text: &str| {
+        std::fs::write(folder.join("repro.c"), text).unwrap();
+        format("mail").unwrap().render(&report, &how).unwrap()
+    };
+    assert!(mail("int main(void)\n{\n}\n").contains("A program that provokes it:\n\nint main"));
+    assert!(!mail(&format!("// {}\n", "x".repeat(80))).contains("provokes"));
+    assert!(!mail(&"x\n".repeat(300)).contains("provokes"));
+}
+
+/// The schema of Jenkins has no number of all skipped cases; the suites keep theirs.
+#[test]
+fn junit_has_what_jenkins_takes() {
+    let xml = rendered("junit", &report(json!({})));
+    let tag = xml.lines().find(|line| line.starts_with("<testsuites ")).unwrap();
+    assert!(!tag.contains("skipped=") && tag.contains("errors="), "{tag}");
+    assert!(xml.lines().any(|line| line.contains("<testsuite ") && line.contains("skipped=\"3\"")));
 }
 
 /// What is not decided passes in no format, and what we lost is not the candidate's fault.
@@ -187,7 +290,7 @@ fn mail_of_nothing_is_short() {
         "verdicts": [verdict("good", "ok", "no worse")], "splats": [], "claims": [],
     }));
     let mail = rendered("mail", &clean);
-    assert!(mail.contains("nothing was found"), "{mail}");
+    assert!(mail.contains("Nothing was found."), "{mail}");
     assert!(mail.lines().count() < 40 && !mail.contains("Reported-by"), "{mail}");
 }
 

@@ -105,6 +105,7 @@ impl Run {
                         title: format!("what {name} does"),
                         touches: Vec::new(),
                         lines: [0, 0],
+                        series: None,
                     })
                     .collect(),
                 architectures: archs.clone(),
