@@ -43,6 +43,11 @@ mod series;
 mod spec;
 mod trial;
 
+/// Words of the bake-offs that tests speak of; the rooms know none of them.
+#[cfg(test)]
+#[path = "../tests/fixtures/judge/words.rs"]
+mod words;
+
 pub use base::error::exit_code;
 pub use judge::claims;
 pub use see::observe;

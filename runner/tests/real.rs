@@ -586,7 +586,12 @@ fn a_full_disk_is_our_error_and_resumes() {
     let first = read("first");
     assert!(first.contains("No space left on device"), "{first}");
     assert!(first.contains("bakeoff resume"), "{first}");
-    assert_eq!(read("second.code").trim(), exit_code::INCONCLUSIVE.to_string(), "{}", read("second"));
+    assert_eq!(
+        read("second.code").trim(),
+        exit_code::INCONCLUSIVE.to_string(),
+        "{}",
+        read("second")
+    );
     assert_nothing_left(&[&disk]);
 }
 

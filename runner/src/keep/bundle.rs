@@ -266,7 +266,6 @@ pub fn read(
             .hint("it is damaged, or was not written by bakeoff: export it anew"));
     }
     // To the very end, where zstd has a checksum of it all.
-    drop(members);
     io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(damaged)?;
     Ok(imported)
 }

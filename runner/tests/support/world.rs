@@ -343,7 +343,7 @@ pub fn play(argv: &str, world: &Path) -> ! {
                 guest.raw(&vec![b'x'; 1 << 20]);
             },
             "noise" => {
-                let noise: Vec<u8> = (0..65_536_u32).map(|n| (n * n >> 7) as u8).collect();
+                let noise: Vec<u8> = (0..65_536_u32).map(|n| ((n * n) >> 7) as u8).collect();
                 guest.say(&noise);
                 guest.say(b"\r\n");
             }

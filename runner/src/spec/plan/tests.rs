@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-#[path = "../../../tests/fixtures/judge/words.rs"]
-mod words;
-
 use super::*;
 use crate::base::data::DataDir;
+use crate::words;
 use std::path::Path;
 
 fn spec() -> Spec {

@@ -28,11 +28,8 @@ pub(crate) fn half(by: i64) -> Vec<u64> {
     HALF.iter().map(|right| right.checked_add_signed(by).unwrap()).collect()
 }
 
-#[path = "../../../../tests/fixtures/judge/words.rs"]
-mod words;
-
-use words::HEAD;
-pub(crate) use words::{
+use crate::words::HEAD;
+pub(crate) use crate::words::{
     BUSY, BUSY_SLOT, CALL_NS, CLAIM, DUTY, IDLE, LEGAL, PAIRS, TIME_CLAIM, TOP,
 };
 
