@@ -178,7 +178,8 @@ fn feed(bytes: &[u8], url: &Url) -> Result<Vec<Entry>> {
                 }
             }
             Event::End(_) => {
-                if path.pop().as_deref() == Some("entry") {
+                let ended = path.pop();
+                if ended.as_deref() == Some("entry") {
                     entries.extend(entry.take());
                 }
             }
