@@ -82,7 +82,11 @@ pub(crate) fn build(report: &Report) -> Splat {
         frames,
         stacks: body.stacks.into_iter().map(|placed| placed.stack).collect(),
         lockdep,
-        raw: String::from_utf8_lossy(&report.raw).into_owned(),
+        // The check is much faster than the replacement, and most logs are plain.
+        raw: match std::str::from_utf8(&report.raw) {
+            Ok(text) => text.to_owned(),
+            Err(_) => String::from_utf8_lossy(&report.raw).into_owned(),
+        },
     };
     splat.notes =
         crate::see::observe::blind::notes(&splat, row, report.within, report.flooded || flood);
@@ -220,7 +224,7 @@ fn who(report: &Report, body: &Body<'_>, head: &[u8]) -> Who {
         }
         // `Read of size 4 at addr … by task init/1`, `init/1 is trying to acquire lock:`,
         // `init/1 [HC0[0]:SC0[0]:HE1:SE1] is trying to acquire:`.
-        if who.pid.is_none() {
+        if who.pid.is_none() && names_task(text) {
             let named = memmem::find(text, b" by task ").map(|at| &text[at + 9..]).or_else(|| {
                 [&b" [HC"[..], b" is trying to ", b" is leaving the kernel", b" is freeing memory"]
                     .iter()
@@ -237,6 +241,14 @@ fn who(report: &Report, body: &Body<'_>, head: &[u8]) -> Who {
         }
     }
     who
+}
+
+/// Might this line name a task as `init/1`? Frames have a slash too (`f+0x1/0x20`): cheap, because
+/// most lines are frames.
+fn names_task(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'/', text).any(|slash| {
+        text.get(slash + 1).is_some_and(u8::is_ascii_digit) && text.get(slash + 2) != Some(&b'x')
+    })
 }
 
 fn source(report: &Report, head: &[u8], body: &Body<'_>) -> Option<String> {
@@ -259,7 +271,8 @@ fn source(report: &Report, head: &[u8], body: &Body<'_>) -> Option<String> {
 fn context(body: &Body<'_>, frames: &[Frame]) -> Option<Context> {
     for text in body.texts.iter().take(60) {
         // `init/1 [HC0[0]:SC1[1]:HE1:SE0] takes:`
-        if let Some(at) = memmem::find(text, b"[HC")
+        let mark = memchr::memchr_iter(b'[', text).find(|at| text[*at..].starts_with(b"[HC"));
+        if let Some(at) = mark
             && let Some(soft) = memmem::find(&text[at..], b"]:SC")
         {
             let hard = text.get(at + 3)? != &b'0';

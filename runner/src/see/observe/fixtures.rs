@@ -134,6 +134,103 @@ fn every_row_has_a_fixture() {
     assert!(missing.is_empty(), "no fixture for {missing:?}");
 }
 
+/// `table/sources.tsv`: for each row, where the kernel prints its words.
+struct Printed {
+    row: &'static str,
+    file: &'static str,
+    words: &'static str,
+    kernels: &'static str,
+}
+
+fn sources() -> Vec<Printed> {
+    include_str!("table/sources.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let [row, file, words, kernels] = fields[..] else { panic!("four fields: {line}") };
+            Printed { row, file, words, kernels }
+        })
+        .collect()
+}
+
+/// Every row says where in the kernel its words are printed, and nothing else does.
+#[test]
+fn every_row_names_its_source() {
+    let sources = sources();
+    let named: BTreeSet<&str> = sources.iter().map(|source| source.row).collect();
+    let known: BTreeSet<&str> = rows().map(|row| row.name).collect();
+    assert_eq!(named, known);
+    assert!(sources.is_sorted_by_key(|source| source.row));
+    for source in sources {
+        let elsewhere = source.words == "-";
+        assert_eq!(elsewhere, source.kernels == "-", "{}", source.row);
+        assert!(elsewhere || source.file.contains('/'), "{}", source.row);
+    }
+}
+
+/// The reference of the rows: words, file and kernel, fixture.
+fn reference() -> String {
+    let mut text = String::from(
+        "<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n\
+         <!-- Generated: `BAKEOFF_WRITE_DOCS=1 cargo test -p bakeoff kernel_reports` writes it anew. -->\n\
+         # Kernel reports that are read\n\n\
+         Each kind of report is a row of `runner/src/see/observe/table/rows`, with the reason for it. \
+         This table says where the kernel prints its words, in which kernels that was read (6.1.192 \
+         and 6.12.117 of Debian; since 6.19 a WARN names its place first, `WARNING: FILE:LINE at \
+         F, CPU#N: COMM/PID`, and that is read too), and which fixtures of \
+         `runner/tests/fixtures/splats` have it. Boots of ours provoked those that say so; the \
+         others were written after the kernel's source. What is in no kernel of today is kept for \
+         old logs.\n\n\
+         | row | title | printed by | words | kernels | fixtures |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    let fixtures = fixtures();
+    let cell = |text: &str| text.replace('|', "\\|");
+    for source in sources() {
+        let Some(row) = rows().find(|row| row.name == source.row) else { continue };
+        let have: Vec<String> = fixtures
+            .iter()
+            .filter(|fixture| fixture.field("ROW") == Some(source.row))
+            .map(|fixture| {
+                let stem = fixture.path.file_stem().unwrap_or_default().to_string_lossy();
+                let boot = fixture.field("FROM").is_some_and(|from| !from.starts_with("no boot"));
+                if boot { format!("{stem} (boot)") } else { stem.into_owned() }
+            })
+            .collect();
+        let words = match source.words {
+            "-" => "-".to_owned(),
+            words => format!("`{}`", cell(words)),
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {words} | {} | {} |",
+            source.row,
+            cell(row.title),
+            source.file,
+            source.kernels,
+            have.join(", ")
+        );
+    }
+    text
+}
+
+/// `docs/kernel-reports.md` is what the table, its sources and the fixtures say.
+#[test]
+fn kernel_reports_are_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernel-reports.md");
+    let text = reference();
+    if std::env::var_os("BAKEOFF_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "docs/kernel-reports.md is out of date: \
+         `BAKEOFF_WRITE_DOCS=1 cargo test -p bakeoff kernel_reports` writes it anew"
+    );
+}
+
 fn splat(name: &str) -> Splat {
     let fixture = fixtures()
         .into_iter()
@@ -196,6 +293,20 @@ fn json(text: &str) -> String {
 /// The forms in which people post what a kernel printed.
 const FORMS: &[Form] = &[
     ("console", |time, text| format!("[{time:>12}] {text}\n")),
+    ("console, callers", |time, text| format!("[{time:>12}][   T42] {text}\n")),
+    ("a serial server's blank", |time, text| format!("[{time:>12} ] {text}\n")),
+    ("dmesg -t", |_, text| format!("{text}\n")),
+    ("dmesg -T, German", |_, text| format!("[Do Mär 10 12:59:06 2022] {text}\n")),
+    ("dmesg -T, Chinese", |_, text| format!("[四 2月 10 12:59:06 2022] {text}\n")),
+    ("dmesg -T, Russian", |_, text| format!("[Чт фев 10 12:59:06 2022] {text}\n")),
+    ("dmesg -x -T", |_, text| format!("kern  :warn  : [Thu Feb 10 12:59:06 2022] {text}\n")),
+    ("dmesg --json", |time, text| {
+        format!(
+            "         {{\n            \"pri\": 4,\n            \"time\": {time:>12},\n            \
+             \"msg\": \"{}\"\n         }},\n",
+            json(text)
+        )
+    }),
     ("console, CRLF", |time, text| format!("[{time:>12}] {text}\r\n")),
     ("serial with levels", |time, text| format!("<4>[{time:>12}] {text}\n")),
     ("dmesg -T", |_, text| format!("[Thu Feb 10 12:59:06 2022] {text}\n")),
@@ -209,6 +320,14 @@ const FORMS: &[Form] = &[
     ("dmesg --time-format iso", |_, text| format!("2022-02-10T12:59:06,123456+00:00 {text}\n")),
     ("journal, short", |_, text| format!("Feb 10 12:59:06 host kernel: {text}\n")),
     ("journal, another language", |_, text| format!("июл 27 14:08:03 host kernel: {text}\n")),
+    ("journal, German", |_, text| format!("Mär 10 12:59:06 host kernel: {text}\n")),
+    ("journal, French", |_, text| format!("févr. 10 12:59:06 host kernel: {text}\n")),
+    ("journal, Spanish", |_, text| format!("feb 10 12:59:06 host kernel: {text}\n")),
+    ("journal, Japanese", |_, text| format!(" 2月 10 12:59:06 host kernel: {text}\n")),
+    ("journal, Korean", |_, text| format!(" 2월 10 12:59:06 host kernel: {text}\n")),
+    ("journal, short-iso-precise", |_, text| {
+        format!("2022-02-10T12:59:06.123456+01:00 host kernel: {text}\n")
+    }),
     ("journal, short-precise", |_, text| format!("Feb 10 12:59:06.123456 host kernel: {text}\n")),
     ("journal, short-iso", |_, text| format!("2022-02-10T12:59:06+0100 host kernel: {text}\n")),
     ("journal, short-full", |_, text| format!("Thu 2022-02-10 12:59:06 CET host kernel: {text}\n")),
@@ -241,14 +360,37 @@ const FORMS: &[Form] = &[
     }),
     ("/dev/kmsg", |_, text| format!("4,1234,13977807,-;{text}\n")),
     ("netconsole", |_, text| format!("4,1234,13977807,-,caller=T1;{text}\n")),
+    ("RFC 3164 with its priority", |time, text| {
+        format!("<4>Feb 10 12:59:06 host kernel: [{time:>12}] {text}\n")
+    }),
+    ("a mail's quote, narrow", |time, text| format!(">[{time:>12}] {text}\n")),
+    ("a quote of a quote of a quote", |_, text| format!(">>> {text}\n")),
+    ("a bar", |time, text| format!("| [{time:>12}] {text}\n")),
     ("a mail's quote", |_, text| format!("> {text}\n")),
     ("a quote of a quote, timed", |time, text| format!("> > [{time:>12}] {text}\n")),
     ("indented", |_, text| format!("    {text}\n")),
     ("colours", |time, text| format!("\u{1b}[32m[{time:>12}] \u{1b}[0m\u{1b}[1m{text}\u{1b}[0m\n")),
     ("MediaTek", |time, text| format!("<4>[{time:>12}] (0)[2880:sync svc 43]{text}\n")),
+    ("MediaTek, dash", |time, text| format!("<4>[{time:>12}]-(0)[2880:sync svc 43]{text}\n")),
+    ("Samsung with the level", |time, text| {
+        format!("<4>[{time:>12}] I[0:    kworker/0:1: 2880] {text}\n")
+    }),
+    ("Huawei", |time, text| format!("[{time:>12}][pid:2880,cpu1,init]{text}\n")),
+    ("Oppo", |time, text| format!("[{time:>12}] [20220210_12:59:06.123456]@3 {text}\n")),
+    ("logcat -v time", |_, text| format!("02-10 12:59:06.123 W/kernel  (    0): {text}\n")),
+    ("logcat -v brief", |_, text| format!("W/kernel  (    0): {text}\n")),
+    ("logcat -v year", |_, text| {
+        format!("2022-02-10 12:59:06.123     0     0 W kernel  : {text}\n")
+    }),
     ("Samsung", |time, text| format!("<4>[{time:>12}]  [0:    kworker/0:1: 2880] {text}\n")),
     ("logcat", |_, text| format!("02-10 12:59:06.123     0     0 W kernel  : {text}\n")),
     ("Jenkins", |time, text| format!("[2022-02-10T12:59:06.123Z] [{time:>12}] {text}\n")),
+    ("Jenkins, Timestamper", |time, text| format!("12:59:06  [{time:>12}] {text}\n")),
+    ("GitHub", |time, text| format!("2022-02-10T12:59:06.1234567Z [{time:>12}] {text}\n")),
+    ("GitHub, no other time", |_, text| format!("2022-02-10T12:59:06.1234567Z {text}\n")),
+    ("GitLab", |time, text| format!("2022-02-10T12:59:06.123456Z 01O [{time:>12}] {text}\n")),
+    ("GitLab, no other time", |_, text| format!("2022-02-10T12:59:06.123456Z 01O {text}\n")),
+    ("KernelCI", |time, text| format!("12:59:06.123456  <4>[{time:>12}] {text}\n")),
     ("a container", |time, text| {
         format!("2022-02-10T12:59:06.123456789Z stdout F [{time:>12}] {text}\n")
     }),
@@ -260,6 +402,47 @@ const FORMS: &[Form] = &[
     }),
     ("a tool nobody knows", |_, text| format!("node-7 | run#12 | {text}\n")),
 ];
+
+/// The forms that keep a message of several lines in one.
+const WHOLE: &[Form] = &[
+    ("RFC 5424, #012", |_, text| {
+        format!(
+            "<4>1 2022-02-10T12:59:06.123456+00:00 host kernel - - - {}\n",
+            text.replace('\n', "#012").replace('\t', "#011")
+        )
+    }),
+    ("syslog, #012", |time, text| {
+        let text = text.replace('\n', "#012").replace('\t', "#011");
+        format!("Feb 10 12:59:06 host kernel: [{time:>12}] {text}\n")
+    }),
+    ("/dev/kmsg, \\x0a", |_, text| {
+        let text = text.replace('\\', "\\x5c").replace('\n', "\\x0a").replace('\t', "\\x09");
+        format!("4,1234,13977807,-;{text}\n")
+    }),
+    ("journal, json, \\n", |_, text| {
+        format!(
+            "{{\"_TRANSPORT\":\"kernel\",\"MESSAGE\":\"{}\"}}\n",
+            json(text).replace('\n', "\\n")
+        )
+    }),
+];
+
+/// The messages as the kernel hands them to loggers: one that begins with a line feed is one.
+fn whole(printed: &[(String, String)]) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut open = false;
+    for (time, text) in printed {
+        match all.last_mut() {
+            Some((_, last)) if open => {
+                last.push('\n');
+                last.push_str(text);
+            }
+            _ => all.push((time.clone(), text.clone())),
+        }
+        open = text.is_empty();
+    }
+    all
+}
 
 /// What the kernel printed, each message with its time, if the console has no more than that: then
 /// it can be rendered in any form.
@@ -304,6 +487,7 @@ fn every_form_is_read_the_same() {
             .collect()
     };
     let mut rendered = 0;
+    let mut wrong = Vec::new();
     for fixture in fixtures() {
         let Some(printed) = printed(&fixture.log) else { continue };
         let expected = gist(&fixture.log);
@@ -325,8 +509,17 @@ fn every_form_is_read_the_same() {
                 continue;
             }
             let log: String = printed.iter().map(|(time, text)| form(time, text)).collect();
-            assert_eq!(gist(log.as_bytes()), expected, "{}: {name}\n{log}", fixture.path.display());
+            if gist(log.as_bytes()) != expected {
+                wrong.push(format!("{}: {name}", fixture.path.display()));
+            }
+        }
+        for (name, form) in WHOLE {
+            let log: String = whole(&printed).iter().map(|(time, text)| form(time, text)).collect();
+            if gist(log.as_bytes()) != expected {
+                wrong.push(format!("{}: {name}", fixture.path.display()));
+            }
         }
     }
+    assert!(wrong.is_empty(), "not read as on the console:\n{}", wrong.join("\n"));
     assert!(rendered > 40, "only {rendered} fixtures can be rendered");
 }

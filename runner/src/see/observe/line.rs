@@ -11,7 +11,7 @@
 //! share the console, and a message that was cut by another goes on behind it. A shape that no unit
 //! knows is learned from the report's own lines, see [`Shape`].
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr2, memchr3, memmem};
 
 /// Who printed a message, as `CONFIG_PRINTK_CALLER` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -153,6 +153,14 @@ fn unit(rest: &[u8], head: &mut Head) -> usize {
             2
         }
         b'0'..=b'9' => digits_unit(rest, head),
+        b'V' | b'D' | b'I' | b'W' | b'E' | b'F' if rest.get(1) == Some(&b'/') => {
+            logcat_tag(rest, head)
+        }
+        // Samsung: `I[0:    kworker/0:1: 2880] `.
+        b'A'..=b'Z' if head.timed && rest.get(1) == Some(&b'[') => match vendor(&rest[1..]) {
+            0 => 0,
+            len => len + 1,
+        },
         b'M' if rest.starts_with(b"MESSAGE=") => 8,
         b'A'..=b'Z' | b'a'..=b'z' | 0x80.. => words_unit(rest, head, asked),
         _ => 0,
@@ -241,6 +249,8 @@ fn stamp(rest: &[u8]) -> Option<usize> {
         let close = memchr(b'>', &rest[at..rest.len().min(at + 24)])?;
         at += close + 1;
     }
+    // Some serial servers write a blank.
+    at += usize::from(rest[at..].starts_with(b" ]"));
     (rest.get(at) == Some(&b']')).then_some(at + 1)
 }
 
@@ -251,7 +261,10 @@ fn clock_in_brackets(rest: &[u8]) -> Option<usize> {
     let inner = &rest[1..close];
     let allowed = inner.iter().all(|b| {
         b.is_ascii_alphanumeric()
-            || matches!(b, b' ' | b'.' | b':' | b',' | b'+' | b'-' | b'/' | b'<' | b'>' | 0x80..)
+            || matches!(
+                b,
+                b' ' | b'.' | b':' | b',' | b'+' | b'-' | b'/' | b'<' | b'>' | b'_' | 0x80..
+            )
     });
     if !allowed {
         return None;
@@ -270,10 +283,15 @@ fn clock_in_brackets(rest: &[u8]) -> Option<usize> {
     let clock = inner.windows(5).enumerate().any(|(at, w)| {
         w[2] == b':'
             && [0, 1, 3, 4].iter().all(|i| w[*i].is_ascii_digit())
-            && (at == 0 || matches!(inner[at - 1], b' ' | b'T'))
+            && (at == 0 || matches!(inner[at - 1], b' ' | b'T' | b'_'))
             && !inner.get(at + 5).is_some_and(u8::is_ascii_digit)
     });
-    (fraction || clock).then_some(close + 1)
+    // Some phones: `[20220210_12:59:06.123456]@0 `, with the CPU.
+    let cpu = match rest[close + 1..].strip_prefix(b"@") {
+        Some(behind) if digits(behind) > 0 => 1 + digits(behind),
+        _ => 0,
+    };
+    (fraction || clock).then_some(close + 1 + cpu)
 }
 
 /// What vendors put behind the time: `(0)[2880:sync svc 43]`, `[0:    kworker/0:1: 2880]`,
@@ -348,6 +366,17 @@ fn digits_unit(rest: &[u8], head: &mut Head) -> usize {
     if logcat > 0 {
         return logcat;
     }
+    if head.timed {
+        let stream = runner_stream(rest);
+        if stream > 0 {
+            return stream;
+        }
+        // logcat with the year: its date and time are units of their own.
+        let tag = logcat_tag(rest, head);
+        if tag > 0 {
+            return tag;
+        }
+    }
     let len = host_time(rest);
     if len > 0 {
         head.timed = true;
@@ -380,7 +409,17 @@ fn logcat(rest: &[u8], head: &mut Head) -> usize {
     if !date {
         return 0;
     }
-    let mut at = 15 + digits(&rest[15..]);
+    let at = 15 + digits(&rest[15..]);
+    match logcat_tag(&rest[at..], head) {
+        0 => 0,
+        len => at + len,
+    }
+}
+
+/// What logcat writes behind the time: `  1234  1234 W kernel  : `, ` W/kernel  (    0): `.
+fn logcat_tag(rest: &[u8], head: &mut Head) -> usize {
+    let mut at = 0;
+    let mut numbers = 0;
     for _ in 0..3 {
         let blanks = blanks(&rest[at..]);
         let number = digits(&rest[at + blanks..]);
@@ -388,22 +427,41 @@ fn logcat(rest: &[u8], head: &mut Head) -> usize {
             break;
         }
         at += blanks + number;
+        numbers += 1;
     }
     at += blanks(&rest[at..]);
-    if !matches!(rest.get(at), Some(b'V' | b'D' | b'I' | b'W' | b'E' | b'F'))
-        || rest.get(at + 1) != Some(&b' ')
-    {
+    if !matches!(rest.get(at), Some(b'V' | b'D' | b'I' | b'W' | b'E' | b'F')) {
         return 0;
     }
+    let slash = match rest.get(at + 1) {
+        Some(b'/') => true,
+        Some(b' ') if numbers > 0 => false,
+        _ => return 0,
+    };
     at += 2;
     let window = &rest[at..rest.len().min(at + 48)];
     let Some(colon) = memchr(b':', window) else { return 0 };
-    let tag = window[..colon].trim_ascii();
+    let mut tag = window[..colon].trim_ascii();
+    if slash {
+        // `kernel  (    0)`
+        let Some(open) = memchr(b'(', tag).filter(|_| tag.ends_with(b")")) else { return 0 };
+        tag = tag[..open].trim_ascii();
+    }
     head.timed = true;
     head.kernel |= tag.is_empty() || tag == b"kernel";
     head.program |= !head.kernel;
     at += colon + 1;
     at + usize::from(rest.get(at) == Some(&b' '))
+}
+
+/// GitLab's runner, behind its time: `00O `, `01E+`, the number of the stream, which it is, and
+/// whether the line goes on.
+fn runner_stream(rest: &[u8]) -> usize {
+    let stream = rest.len() > 4
+        && rest[..2].iter().all(u8::is_ascii_hexdigit)
+        && matches!(rest[2], b'O' | b'E')
+        && matches!(rest[3], b' ' | b'+');
+    if stream { 4 } else { 0 }
 }
 
 /// A host's date and time: `2018/01/09 `, `2024-05-01T12:00:00.123Z `, `12:34:56 `,
@@ -648,13 +706,22 @@ pub(crate) fn decode(line: &[u8], out: &mut Vec<u8>) -> bool {
     let octal =
         |bytes: &[u8]| memchr::memchr_iter(b'#', bytes).any(|at| control(&bytes[at..]).is_some());
     let escaped = if json { &out[..] } else { line };
-    if memchr(0x1B, escaped).is_none() && !octal(escaped) {
+    let hex = |bytes: &[u8]| {
+        memchr::memchr_iter(b'\\', bytes).any(|at| kmsg_escape(&bytes[at..]).is_some())
+    };
+    let kmsg = !json && hex(line) && is_kmsg(line);
+    if memchr(0x1B, escaped).is_none() && !octal(escaped) && !kmsg {
         return json;
     }
     let from = if json { std::mem::take(out) } else { line.to_vec() };
     let mut at = 0;
     while at < from.len() {
-        match memchr2(0x1B, b'#', &from[at..]) {
+        let next = if kmsg {
+            memchr3(0x1B, b'#', b'\\', &from[at..])
+        } else {
+            memchr2(0x1B, b'#', &from[at..])
+        };
+        match next {
             None => {
                 out.extend_from_slice(&from[at..]);
                 break;
@@ -665,6 +732,9 @@ pub(crate) fn decode(line: &[u8], out: &mut Vec<u8>) -> bool {
                 let colour = colour(&from[at..]);
                 if colour > 0 {
                     at += colour;
+                } else if let Some(byte) = kmsg_escape(&from[at..]).filter(|_| kmsg) {
+                    out.push(byte);
+                    at += 4;
                 } else if let Some(byte) = control(&from[at..]) {
                     at += 4;
                     if byte == 0x1B && from.get(at) == Some(&b'[') {
@@ -680,6 +750,20 @@ pub(crate) fn decode(line: &[u8], out: &mut Vec<u8>) -> bool {
         }
     }
     true
+}
+
+/// Does /dev/kmsg's own prefix stand before the text of this line?
+fn is_kmsg(line: &[u8]) -> bool {
+    let Some(close) = memchr(b';', &line[..line.len().min(160)]) else { return false };
+    let start = line[..close].iter().rposition(|b| matches!(b, b' ' | b'>')).map_or(0, |at| at + 1);
+    kmsg(&line[start..]) > 0
+}
+
+/// `\x0a`: how /dev/kmsg and netconsole write what is no plain character, and the backslash.
+fn kmsg_escape(rest: &[u8]) -> Option<u8> {
+    let [b'\\', b'x', high, low, ..] = rest else { return None };
+    let digit = |byte: u8| (byte as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some((digit(*high)? << 4) | digit(*low)?)
 }
 
 /// rsyslog's `#012` for a control character.
@@ -783,10 +867,17 @@ fn unescape(text: &[u8], out: &mut Vec<u8>) {
 /// no line of the console.
 pub(crate) fn is_field(line: &[u8]) -> bool {
     let line = line.trim_ascii();
-    if matches!(line, b"{" | b"}" | b"}," | b"{," | b"},{") {
+    if matches!(line, b"{" | b"}" | b"}," | b"{," | b"},{" | b"]") {
         return true;
     }
     if let Some(rest) = line.strip_prefix(b"\"") {
+        // `dmesg --json`
+        if [&b"pri\":"[..], b"fac\":", b"time\":", b"caller\":", b"dmesg\":"]
+            .iter()
+            .any(|key| rest.starts_with(key))
+        {
+            return true;
+        }
         let name = name_len(rest);
         return name > 0
             && rest[name..]
@@ -804,7 +895,10 @@ fn name_len(text: &[u8]) -> usize {
 
 /// Is this a line of a journal's record that has a message?
 pub(crate) fn is_record(line: &[u8]) -> bool {
-    line.starts_with(b"MESSAGE=") || line.trim_ascii_start().starts_with(b"\"MESSAGE\"")
+    let text = line.trim_ascii_start();
+    line.starts_with(b"MESSAGE=")
+        || text.starts_with(b"\"MESSAGE\"")
+        || text.starts_with(b"\"msg\":")
 }
 
 /// The shape of a prefix that no unit knows, learned from the line a report opens with: digits,
@@ -924,6 +1018,20 @@ mod tests {
             "[2022-02-10T12:59:06.123Z] [    1.234567] BUG: x",
             "2022-02-10T12:59:06.123456789Z stdout F [    1.234567] BUG: x",
             "MESSAGE=BUG: x",
+            "[    1.234567 ] BUG: x",
+            "<4>Feb 10 12:59:06 host kernel: [    1.234567] BUG: x",
+            "<4>[   13.977807] I[0:    kworker/0:1: 2880] BUG: x",
+            "[   13.977807][pid:2880,cpu1,init]BUG: x",
+            "[20220210_12:59:06.123456]@0 BUG: x",
+            "[   13.977807] [20220210_12:59:06.123456]@3 BUG: x",
+            "02-10 12:59:06.123 W/kernel  (    0): BUG: x",
+            "2022-02-10 12:59:06.123     0     0 W kernel  : BUG: x",
+            "W/kernel  (    0): BUG: x",
+            "2022-02-10T12:59:06.123456Z 01O [    1.234567] BUG: x",
+            "2022-02-10T12:59:06.123456Z 00E BUG: x",
+            "2022-02-10T12:59:06.1234567Z [    1.234567] BUG: x",
+            "12:59:06.123456  [    1.234567] BUG: x",
+            "12:59:06  <4>[    1.234567] BUG: x",
         ] {
             assert_eq!(texts(line), [(None, "BUG: x")], "{line:?}");
         }
@@ -1003,10 +1111,13 @@ mod tests {
             (r#"{"MESSAGE":"BUG: x","_TRANSPORT":"stdout"}"#, ""),
             (r#"{"log":"BUG: x\n","stream":"stdout"}"#, "BUG: x\n"),
             (r#"- {"dt": "2022", "lvl": "target", "msg": "BUG: x"}"#, "BUG: x"),
+            (r#"            "msg": "BUG: x""#, "BUG: x"),
+            (r"4,1234,13977807,-;a\x0abut\x09x\x5cn", "4,1234,13977807,-;a\nbut\tx\\n"),
         ] {
             assert_eq!(decoded(line).as_deref(), Some(text), "{line}");
         }
-        for line in ["BUG: x", "#1 SMP", "-> #0 (a){+.+.}-{3:3}:", "{inconsistent}"] {
+        for line in ["BUG: x", "#1 SMP", r"Code: \x0a;", "-> #0 (a){+.+.}-{3:3}:", "{inconsistent}"]
+        {
             assert_eq!(decoded(line), None, "{line}");
         }
     }

@@ -13,6 +13,19 @@ pub(super) const DISPATCHERS: &[&str] = &[
     "*invoke_syscall*",
     "*ret_fast_syscall*",
     "*system_call_exception*",
+    "*system_call_common*",
+    "*system_call_vectored*",
+    "__do_syscall",
+    "do_syscall",
+    "system_call",
+    "handle_sys",
+    "handle_sys64*",
+    "handle_syscall",
+    "syscall_common",
+    "do_trap_ecall_u*",
+    "ret_from_syscall*",
+    "linux_sparc_syscall*",
+    "syscall_exit",
     // ---- files: the driver's or the file system's operation ----
     "*vfs_write*",
     "*vfs_read*",
@@ -89,8 +102,19 @@ pub(super) const DISPATCHERS: &[&str] = &[
 ];
 
 /// Where the tick that notices a stall enters the kernel, by architecture.
-pub(super) const TICK_ENTRIES: &[&str] =
-    &["*apic_timer_interrupt*", "*el1h_64_irq*", "el1_irq*", "__irq_svc*"];
+pub(super) const TICK_ENTRIES: &[&str] = &[
+    "*apic_timer_interrupt*",
+    "*el1h_64_irq*",
+    "el1_irq*",
+    "__irq_svc*",
+    // PowerPC, s390, MIPS, LoongArch, RISC-V, SPARC
+    "decrementer_common*",
+    "ext_int_handler*",
+    "plat_irq_dispatch*",
+    "handle_vint*",
+    "do_irq",
+    "tl0_irq*",
+];
 
 /// Where an interrupt or an NMI enters the kernel.
 pub(super) const INTERRUPT_ENTRIES: &[&str] = &[
@@ -115,4 +139,12 @@ pub(super) const INTERRUPT_ENTRIES: &[&str] = &[
     "ret_from_exception*",
     "do_IRQ*",
     "interrupt_return*",
+    "decrementer_common*",
+    "hardware_interrupt_common*",
+    "ext_int_handler*",
+    "io_int_handler*",
+    "plat_irq_dispatch*",
+    "handle_vint*",
+    "do_irq",
+    "tl0_irq*",
 ];

@@ -115,6 +115,8 @@ impl Report {
             || before.starts_with(b"CPU ")
             || self.row.name == "page-allocation"
             || self.kernel;
+        // Only a stack makes a number in brackets that of an oops.
+        let tag = tag && self.row.name != "die";
         !tag && !(self.head + 1..self.lines.len()).any(|line| is_body(self.text(line)))
     }
 
@@ -198,6 +200,7 @@ const BEFORE_EXCEPTION: &[&str] = &[
     "double-fault",
     "stack-overflow",
     "cfi",
+    "serror",
 ];
 
 /// What the kernel prints last when a report has killed it.
@@ -215,6 +218,7 @@ const CONSEQUENCES: &[&[u8]] = &[
     b"Aiee, killing interrupt handler",
     b"set ...",
     b"SError",
+    b"Corrupt kernel stack",
     b"bad mode",
     b"Unhandled exception",
 ];
@@ -233,7 +237,9 @@ pub(crate) fn joins(report: &Report, row: &Row, words: &[u8]) -> bool {
             // The exception is the second half of a report whose first line was printed before it.
             !report.stack
                 && (BEFORE_EXCEPTION.contains(&report.row.name)
-                    || report.row.role == Role::Exception && row.name == "oops"
+                    // What was not said with the number stands before or behind it.
+                    || report.row.role == Role::Exception
+                        && matches!(row.name, "oops" | "die" | "xmon" | "xmon-access")
                     || report.row.name == "oops")
         }
         Role::Opens => {
@@ -247,6 +253,8 @@ pub(crate) fn joins(report: &Report, row: &Row, words: &[u8]) -> bool {
                         | ("dentry-in-use", "warn")
                         | ("stack-overflow", "stack-overflow")
                         | ("cfi", "warn" | "cfi")
+                        // One CPU sees that another is stuck, which prints its own stack.
+                        | ("hard-lockup", "hard-lockup")
                 )
                 // Some architectures number the oops before they say what it is.
                 || !report.stack && report.row.name == "oops" && BEFORE_EXCEPTION.contains(&row.name)

@@ -30,8 +30,9 @@ impl Captures {
     }
 }
 
-/// The words every head begins with. Few and long enough for a vectorized scan: that is what makes
-/// a log without splats cost next to nothing. A test checks that they cover every row.
+/// The words every head begins with. Few and long enough for a vectorized scan (no more than 64, of
+/// four bytes at least): that is what makes a log without splats cost next to nothing. A test checks
+/// that, and that they cover every row.
 const NEEDLES: &[&str] = &[
     "BUG:",
     "BUG ",
@@ -67,10 +68,23 @@ const NEEDLES: &[&str] = &[
     "CFI failure ",
     "nobody cared (",
     "Insufficient stack space",
-    "Kernel stack overflow in",
+    "Kernel stack overflow",
+    "do_IRQ: stack overflow: ",
+    "Bad Address (null pointer deref",
+    "Kernel Fault: Code=",
+    "Page fault: ",
+    "nable to handle exception at EA",
+    "SError Interrupt on CPU",
+    "NMI Watchdog detected LOCKUP",
+    ": Vector: ",
+    "pagealloc: ",
+    "slab error in ",
+    "Slab corruption",
+    "bogus return value ",
+    "[#1]",
     "PANIC at ",
     "VERIFY",
-    "Kernel bug detected[",
+    "Kernel bug ",
     "Reserved instruction in kernel",
     "Data bus error, ",
     "Instruction bus error, ",
@@ -147,6 +161,8 @@ pub fn find_head(text: &[u8]) -> Option<Found> {
             if row.role.only_at_start() && !opens_message(&text[..at])
                 || row.role == Role::NeedsStack && is_detail(&text[at..])
                 || is_of_a_program(&text[at..])
+                || text.ends_with(b"messages suppressed")
+                || row.name == "die" && (oops.is_some() || !dies(text, at))
                 || row.name == "slab" && !names_a_cache(&text[at..])
                 || row.name.starts_with("cut-") && !text.ends_with(b":")
             {
@@ -158,6 +174,11 @@ pub fn find_head(text: &[u8]) -> Option<Found> {
                 if row.name == "oops" {
                     oops = Some(Found { row, captures, at });
                     break;
+                }
+                if row.name == "die" {
+                    let (from, to) = what_died(&text[..at]);
+                    captures.filled.push(("what", from..to));
+                    return Some(Found { row, captures, at: from });
                 }
                 // `Unable` and `unable` are one word.
                 let at = if head.starts_with("nable") { at.saturating_sub(1) } else { at };
@@ -190,6 +211,60 @@ fn is_of_a_program(text: &[u8]) -> bool {
     text.starts_with(b"general protection fault ip:")
         || text.starts_with(b"Alignment trap: ") && memmem::find(text, b") PC=").is_some()
         || text.starts_with(b"general protection fault") && memmem::find(text, b" sp:").is_some()
+}
+
+/// Is this the number of an oops, as `die()` prints it behind its reason? It stands at the end of the
+/// message, or before the words that say how the kernel is configured.
+fn dies(text: &[u8], at: usize) -> bool {
+    const BEHIND: &[&[u8]] = &[
+        b"PREEMPT",
+        b"SMP",
+        b"ARM",
+        b"THUMB",
+        b"NUMA",
+        b"DEBUG_PAGEALLOC",
+        b"KASAN",
+        b"NOPTI",
+        b"PTI",
+    ];
+    let reason = text[reason_of(&text[..at])..at].trim_ascii();
+    let behind = &text[at + "[#1]".len()..];
+    let behind = behind.strip_prefix(b":").unwrap_or(behind).trim_ascii();
+    (4..96).contains(&reason.len())
+        && reason.first().is_some_and(u8::is_ascii_alphabetic)
+        && (behind.is_empty() || BEHIND.iter().any(|word| behind.starts_with(word)))
+}
+
+/// Where the reason of an oops begins: behind whatever an unknown tool put before it, as no reason
+/// has such marks.
+fn reason_of(text: &[u8]) -> usize {
+    let mark = |b: &u8| matches!(b, b'|' | b'>' | b']' | b'#' | b';' | b'"');
+    let from = text.iter().rposition(mark).map_or(0, |at| at + 1);
+    from + text[from..].iter().take_while(|b| **b == b' ').count()
+}
+
+/// What happened, in the words before the number of an oops: without the task that SPARC and Alpha
+/// name first, and without the code of the trap behind it.
+fn what_died(text: &[u8]) -> (usize, usize) {
+    let start = reason_of(text);
+    let from = memmem::find(&text[start..], b"): ")
+        .map(|at| start + at)
+        .filter(|at| {
+            text[start..*at].iter().rposition(|b| *b == b'(').is_some_and(|open| {
+                let open = start + open;
+                open + 1 < *at && text[open + 1..*at].iter().all(u8::is_ascii_digit)
+            })
+        })
+        .map_or(start, |at| at + 3);
+    let mut to = from + text[from..].trim_ascii_end().len();
+    // `: 0005 ilc:2`, `: sig: 9`, `: 003e`
+    if let Some(colon) = memmem::find(&text[from..to], b": ").map(|at| from + at)
+        && (text[colon + 2..to].starts_with(b"sig: ")
+            || text[colon + 2..to].iter().take(4).all(u8::is_ascii_hexdigit))
+    {
+        to = colon;
+    }
+    (from, to)
 }
 
 /// `BUG kmalloc-64 (Not tainted): `, `BUG sas_task: `; not `BUG in my program: `.
@@ -287,7 +362,8 @@ mod tests {
                 assert!(needle_of(head).is_some(), "{}: {head}", row.name);
             }
         }
-        assert!(NEEDLES.iter().all(|n| n.len() <= NEEDLE_REACH));
+        assert!(NEEDLES.iter().all(|n| (4..=NEEDLE_REACH).contains(&n.len())));
+        assert!(NEEDLES.len() <= 64);
     }
 
     /// A row has a name of its own and says why it is there.
@@ -308,6 +384,8 @@ mod tests {
                 let name = hole.split('}').next().unwrap();
                 assert!(
                     ["F", "access", "text"].contains(&name)
+                        // What stands before the number of an oops.
+                        || row.name == "die" && name == "what"
                         || row.heads.iter().any(|h| h.contains(&format!("{{{name}}}"))),
                     "{}: {name}",
                     row.name
@@ -331,6 +409,34 @@ mod tests {
         assert_eq!(head("WARNING: fs/x.c:28 at f+0x1/0x2, CPU#0: a b/1"), Some("warn"));
     }
 
+    /// Whatever an architecture's `die()` says before the number of the oops is read.
+    #[test]
+    fn every_die_is_read() {
+        for (text, what) in [
+            ("addressing exception: 0005 ilc:2 [#1] SMP ", "addressing exception"),
+            ("init(1): Kernel illegal instruction [#1]", "Kernel illegal instruction"),
+            ("Unhandled kernel unaligned access[#1]:", "Unhandled kernel unaligned access"),
+            (
+                "Illegal instruction in kernel: sig: 9 [#1] PREEMPT SMP",
+                "Illegal instruction in kernel",
+            ),
+            ("Kernel ale access[#1]:", "Kernel ale access"),
+            ("Bad pagetable: 000d [#1] SMP", "Bad pagetable"),
+        ] {
+            let found = find_head(text.as_bytes()).unwrap();
+            assert_eq!(found.row.name, "die", "{text}");
+            assert_eq!(found.captures.get("what", text.as_bytes()), Some(what.as_bytes()));
+        }
+        for (text, row) in [
+            ("Oops: 0000 [#1] PREEMPT SMP", "oops"),
+            ("Internal error: Oops: 5 [#1] PREEMPT SMP ARM", "internal-error"),
+            ("Kernel bug detected[#1]:", "mips-bug"),
+            ("Oops#: 0001", "oops"),
+        ] {
+            assert_eq!(head(text), Some(row), "{text}");
+        }
+    }
+
     /// What only resembles a report opens none.
     #[test]
     fn what_is_no_report_is_none() {
@@ -343,6 +449,9 @@ mod tests {
             "traps: prog[12] general protection fault ip:7f sp:7f error:0 in libc.so[7f]",
             "Alignment trap: prog (12) PC=0x1 Instr=0xe5 Address=0x2 FSR 0x001",
             "BUG in my program: it stops",
+            "BUG: Bad page state: 12 messages suppressed",
+            "see issue [#12] in the tracker",
+            "[#1] fix the parser",
         ] {
             assert_eq!(head(text), None, "{text}");
         }

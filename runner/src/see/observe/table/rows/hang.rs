@@ -46,7 +46,12 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "hard-lockup",
-        heads: &["hard LOCKUP on cpu {cpu}", "hard LOCKUP"],
+        heads: &[
+            "hard LOCKUP on cpu {cpu}",
+            "hard LOCKUP",
+            "BUG: NMI Watchdog detected LOCKUP on CPU{cpu}",
+            "NMI Watchdog detected LOCKUP",
+        ],
         kind: Is(Kind::Hang),
         title: "BUG: hard lockup in {F}",
         class: "stall in {F}",
@@ -77,10 +82,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "hung-task",
-        heads: &[
-            "INFO: task {comm}:{pid} blocked for more than ",
-            "INFO: task {comm}:{pid} blocked in I/O wait for more than ",
-        ],
+        heads: &["INFO: task {comm}:{pid} blocked{}for more than "],
         kind: Is(Kind::Hang),
         title: "INFO: task hung in {F}",
         class: "hang in {F}",

@@ -289,6 +289,28 @@ pub(super) const ROWS: &[Row] = &[
         reason: "all that is left of a slab report whose head was lost in a flood",
     },
     Row {
+        name: "slab-old",
+        heads: &["slab error in {func}(): cache {}: {what}", "Slab corruption"],
+        kind: Is(Kind::DenialOfService),
+        title: "BUG: Slab corruption",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: AtStart,
+        reason: "the same checks of the allocator SLAB, which was removed in 6.8",
+    },
+    Row {
+        name: "page-poison",
+        heads: &["pagealloc: memory corruption", "pagealloc: single bit error"],
+        kind: Is(Kind::MemorySafetyBug),
+        title: "pagealloc: memory corruption",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: AtStart,
+        reason: "a page was written to while it was free; the stack is that of whoever got it next",
+    },
+    Row {
         name: "slab",
         heads: &[
             "BUG {cache} (Not tainted): {what}",

@@ -83,6 +83,18 @@ pub(super) const ROWS: &[Row] = &[
         reason: "an interrupt keeps coming and no handler claims it: the stack is that of the victim",
     },
     Row {
+        name: "irq-bogus",
+        heads: &["bogus return value "],
+        kind: Is(Kind::Other),
+        title: "irq NUM: bogus return value",
+        class: "",
+        blame: Nobody,
+        also: &[],
+        role: Opens,
+        reason: "an interrupt handler returned something that is no irqreturn_t: the list of handlers \
+                 below the stack has it",
+    },
+    Row {
         name: "netdevice-leak",
         heads: &["unregister_netdevice: waiting for {} to become free"],
         kind: Is(Kind::Other),

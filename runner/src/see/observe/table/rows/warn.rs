@@ -7,6 +7,33 @@ use Blame::{Head, Nobody, Trace};
 use KindRule::Is;
 use Role::Opens;
 
+/// The heads of a WARN in these files, in all the wordings that `kernel/panic.c` had: with CPU and
+/// task since 3.11, with the place first since 6.19, and without a function from kernels that have
+/// no symbols.
+macro_rules! warns_in {
+    ($($file:literal),+) => {
+        &[$(
+            concat!("WARNING: CPU: {cpu} PID: {pid} at {}", $file, ":{line} {func}"),
+            concat!("WARNING: CPU: {cpu} PID: {pid} at {}", $file, ":{line}"),
+            concat!("WARNING: at {}", $file, ":{line} {func}"),
+            concat!("WARNING: at {}", $file, ":{line}"),
+            concat!("WARNING: {}", $file, ":{line} at {func}, CPU#{cpu}: {comm}/{n}"),
+            concat!("WARNING: {}", $file, ":{line} at {}, CPU#{cpu}: {comm}/{n}"),
+        )+]
+    };
+}
+
+/// The same, of functions with these names.
+macro_rules! warns_of {
+    ($($file:literal $function:literal),+) => {
+        &[$(
+            concat!("WARNING: CPU: {cpu} PID: {pid} at {}", $file, ":{line} ", $function, "{}"),
+            concat!("WARNING: at {}", $file, ":{line} ", $function, "{}"),
+            concat!("WARNING: {}", $file, ":{line} at ", $function, "{}, CPU#{cpu}: {comm}/{n}"),
+        )+]
+    };
+}
+
 /// The object is its owner's, who starts, stops and frees it.
 const OBJECT_USERS: &[&str] = &[
     "*debug_*",
@@ -20,6 +47,23 @@ const OBJECT_USERS: &[&str] = &[
     "*__free_*",
     "*kobject_*",
 ];
+/// The calls of the DMA API, and the checks they make if it is debugged.
+const DMA_CALLS: &[&str] = &[
+    "*debug_dma*",
+    "*dma_alloc*",
+    "*dma_free*",
+    "*dma_map*",
+    "*dma_sync*",
+    "*dma_unmap*",
+    "*dmam_*",
+    "active_cacheline_*",
+    "add_dma_entry*",
+    "check_for_*",
+    "check_sg_segment*",
+    "check_sync*",
+    "check_unmap*",
+    "dma_entry_*",
+];
 /// The lock of a socket is every protocol's.
 const SOCKET_LOCK: &[&str] = &["*lock_sock*", "*release_sock*"];
 
@@ -27,14 +71,7 @@ const SOCKET_LOCK: &[&str] = &["*lock_sock*", "*release_sock*"];
 pub(super) const ROWS: &[Row] = &[
     Row {
         name: "refcount",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}lib/refcount.c:{line} {func}",
-            "WARNING: CPU: {cpu} PID: {pid} at {}lib/refcount.c:{line}",
-            "WARNING: at {}lib/refcount.c:{line} {func}",
-            "WARNING: CPU: {cpu} PID: {pid} at {}include/linux/refcount.h:{line} {func}",
-            "WARNING: {}lib/refcount.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: {}lib/refcount.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_in!("lib/refcount.c", "include/linux/refcount.h"),
         kind: Is(Kind::RefcountWarning),
         title: "WARNING: refcount bug in {F}",
         class: "",
@@ -45,11 +82,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "odebug",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}lib/debugobjects.c:{line} {func}",
-            "WARNING: {}lib/debugobjects.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: {}lib/debugobjects.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_in!("lib/debugobjects.c"),
         kind: Is(Kind::Warning),
         title: "WARNING: ODEBUG bug in {F}",
         class: "",
@@ -60,11 +93,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "kobject",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}lib/kobject.c:{line} {func}",
-            "WARNING: {}lib/kobject.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: {}lib/kobject.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_in!("lib/kobject.c"),
         kind: Is(Kind::Warning),
         title: "WARNING: kobject bug in {F}",
         class: "",
@@ -75,11 +104,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "proc-registration",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}fs/proc/generic.c:{line} {func}",
-            "WARNING: {}fs/proc/generic.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: {}fs/proc/generic.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_in!("fs/proc/generic.c"),
         kind: Is(Kind::Warning),
         title: "WARNING: proc registration bug in {F}",
         class: "",
@@ -90,10 +115,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "usercopy-warning",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}mm/usercopy.c:{line} {func}",
-            "WARNING: {}mm/usercopy.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_in!("mm/usercopy.c"),
         kind: Is(Kind::Warning),
         title: "WARNING: bad usercopy in {F}",
         class: "",
@@ -104,10 +126,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "vmalloc-zero",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}mm/vmalloc.c:{line} __vmalloc_node_range{}",
-            "WARNING: {}mm/vmalloc.c:{line} at __vmalloc_node_range{}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_of!("mm/vmalloc.c" "__vmalloc_node_range"),
         kind: Is(Kind::Warning),
         title: "WARNING: zero-size vmalloc in {F}",
         class: "",
@@ -118,13 +137,12 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "kmalloc",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}mm/slab_common.c:{line} kmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at {}mm/util.c:{line} kvmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at {}mm/util.c:{line} __kvmalloc_{}",
-            "WARNING: CPU: {cpu} PID: {pid} at {}mm/slub.c:{line} __kvmalloc_{}",
-            "WARNING: {}mm/slub.c:{line} at __kvmalloc_{}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_of!(
+            "mm/slab_common.c" "kmalloc_",
+            "mm/util.c" "kvmalloc_",
+            "mm/util.c" "__kvmalloc_",
+            "mm/slub.c" "__kvmalloc_"
+        ),
         kind: Is(Kind::Warning),
         title: "WARNING: kmalloc bug in {F}",
         class: "",
@@ -134,13 +152,20 @@ pub(super) const ROWS: &[Row] = &[
         reason: "a size no allocator can serve, taken from somewhere without a check",
     },
     Row {
+        name: "dma-api",
+        heads: warns_in!("kernel/dma/debug.c", "lib/dma-debug.c"),
+        kind: Is(Kind::Warning),
+        title: "WARNING in {F}",
+        class: "WARNING: DMA-API bug in {F}",
+        blame: Head,
+        also: DMA_CALLS,
+        role: Opens,
+        reason: "DMA_API_DEBUG keeps books for the drivers: who maps, unmaps or synchronises is the \
+                 first frame outside of it",
+    },
+    Row {
         name: "locking-bug",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}kernel/locking/lockdep.c:{line} {func}",
-            "WARNING: CPU: {cpu} PID: {pid} at {}kernel/lockdep.c:{line} {func}",
-            "WARNING: {}kernel/locking/lockdep.c:{line} at {func}, CPU#{cpu}: {comm}/{n}",
-            "WARNING: {}kernel/locking/lockdep.c:{line} at {}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_in!("kernel/locking/lockdep.c", "kernel/lockdep.c"),
         kind: Is(Kind::Lockdep),
         title: "WARNING: locking bug in {F}",
         class: "",
@@ -151,10 +176,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "usb-submit",
-        heads: &[
-            "WARNING: CPU: {cpu} PID: {pid} at {}drivers/usb/core/urb.c:{line} usb_submit_urb+{}",
-            "WARNING: {}drivers/usb/core/urb.c:{line} at usb_submit_urb+{}, CPU#{cpu}: {comm}/{n}",
-        ],
+        heads: warns_of!("drivers/usb/core/urb.c" "usb_submit_urb+"),
         kind: Is(Kind::Warning),
         title: "WARNING in {F}/usb_submit_urb",
         class: "",
@@ -177,6 +199,7 @@ pub(super) const ROWS: &[Row] = &[
             "WARNING: {file}:{line} at {func}, CPU#{cpu}: {comm}/{n}",
             "WARNING: {file}:{line} at {}, CPU#{cpu}: {comm}/{n}",
             "WARNING: {file}:{line} at {func}",
+            "WARNING: at {func}, CPU#{cpu}: {comm}/{n}",
             "WARNING: at {file}:{line} {func}",
             "WARNING: at {file}:{line}",
             "WARNING: CPU: {cpu} PID: {pid} at {func}",
