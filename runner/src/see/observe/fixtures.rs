@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every fixture is read as its header says, and every row of the table has one.
 //!
 //! A fixture is a console log of our own with the expectation on top, up to the first empty line.
@@ -172,6 +173,7 @@ fn every_row_names_its_source() {
 /// The reference of the rows: words, file and kernel, fixture.
 fn reference() -> String {
     let mut text = String::from(
+        // REUSE-IgnoreStart
         "<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n\
          <!-- Generated: `BAKEOFF_WRITE_DOCS=1 cargo test -p bakeoff kernel_reports` writes it anew. -->\n\
          # Kernel reports that are read\n\n\
@@ -184,6 +186,7 @@ fn reference() -> String {
          old logs.\n\n\
          | row | title | printed by | words | kernels | fixtures |\n\
          |---|---|---|---|---|---|\n",
+        // REUSE-IgnoreEnd
     );
     let fixtures = fixtures();
     let cell = |text: &str| text.replace('|', "\\|");
