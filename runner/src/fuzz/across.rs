@@ -340,7 +340,7 @@ mod tests {
             boots,
             reproduced,
             unstable: Vec::new(),
-            reached: vec!["find_vma".into()],
+            reached: vec!["old_lookup".into()],
             not_reached: Vec::new(),
             functions: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -389,7 +389,7 @@ mod tests {
         other.not_reached = std::mem::take(&mut other.reached);
         let across = compare(&one, &other);
         assert_eq!(across.outcome, Outcome::NotReached);
-        assert!(across.text().contains("not reached: find_vma"), "{}", across.text());
+        assert!(across.text().contains("not reached: old_lookup"), "{}", across.text());
         let nothing = replay("c", &[&[]], &[]);
         assert_eq!(compare(&one, &nothing).outcome, Outcome::NotReached);
         // A report is one, reached or not.

@@ -318,9 +318,9 @@ mod tests {
     #[test]
     fn functions_come_from_the_hunks() {
         let patch = "\
---- a/kernel/bpf/stackmap.c
-+++ b/kernel/bpf/stackmap.c
-@@ -124,7 +124,7 @@ static void stack_map_get_build_id_offset(struct bpf_stack_build_id *id_offs,
+--- a/kernel/bpf/syscall.c
++++ b/kernel/bpf/syscall.c
+@@ -124,7 +124,7 @@ static void answer_the_stack(struct answer *answers,
  \tcontext();
 -\told();
 +\tnew();
@@ -335,7 +335,7 @@ mod tests {
 ";
         let nowhere = Path::new("/nowhere");
         let found = functions_of(patch, nowhere);
-        assert_eq!(found, ["stack_map_get_build_id_offset", "helper_of"]);
-        assert_eq!(files_of(patch).collect::<Vec<_>>(), ["kernel/bpf/stackmap.c"]);
+        assert_eq!(found, ["answer_the_stack", "helper_of"]);
+        assert_eq!(files_of(patch).collect::<Vec<_>>(), ["kernel/bpf/syscall.c"]);
     }
 }

@@ -401,7 +401,7 @@ mod tests {
 
     fn about() -> About {
         About {
-            title: "WARNING in find_vma */".into(),
+            title: "WARNING in old_lookup */".into(),
             cell: "6.12/as-reported/x86_64/kcov".into(),
             times: 10,
             processes: 1,
@@ -460,7 +460,7 @@ mod tests {
             "put(places, 2, prog[0]);",
             "trigger(BY_SIGNAL, 1, (unsigned char[]){ 1, 2 }, 2, 1);",
             "shut(&map[0]);",
-            "WARNING in find_vma * /",
+            "WARNING in old_lookup * /",
         ] {
             assert!(c.contains(part), "{part} in {c}");
         }

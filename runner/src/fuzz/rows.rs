@@ -543,9 +543,9 @@ mod tests {
             boots: vec![boot.clone(), boot],
             reproduced: reports.iter().map(again).collect(),
             unstable: Vec::new(),
-            reached: vec!["find_vma".into()],
+            reached: vec!["old_lookup".into()],
             not_reached: Vec::new(),
-            functions: BTreeMap::from([("find_vma".into(), 3)]),
+            functions: BTreeMap::from([("old_lookup".into(), 3)]),
             files: BTreeMap::new(),
         }
     }
@@ -570,7 +570,7 @@ mod tests {
             let json = FuzzJson { store_version: VERSION, not_tried, replay };
             write_json(&store.fuzz_json(&cell.id), &json).unwrap();
         };
-        write(&plan.cells[1], Some(replay(22, &["WARNING in find_vma"])));
+        write(&plan.cells[1], Some(replay(22, &["WARNING in old_lookup"])));
         let alone = report(&store, &plan).unwrap();
         assert!(
             alone.replays[0].reason.is_some() && alone.replays[0].outcome == Outcome::NotReached
@@ -596,7 +596,7 @@ mod tests {
         write_json(&store.fuzz("6.12").join("corpus.json"), &corpus).unwrap();
         let mut control = replay(0, &["a", "b", "c"]);
         for (fingerprint, again) in &mut control.reproduced {
-            again.title = "WARNING in find_vma".into();
+            again.title = "WARNING in old_lookup".into();
             again.boots = if fingerprint == "b" { 2 } else { 1 };
         }
         for (cell, replay) in plan.cells.iter().zip([replay(0, &[]), control]) {
@@ -606,7 +606,7 @@ mod tests {
         let rows = report(&store, &plan).unwrap().replays;
         assert_eq!(rows[1].reports.len(), 3);
         let remarks = rows[1].remarks();
-        let told: Vec<_> = remarks.iter().filter(|line| line.contains("find_vma")).collect();
+        let told: Vec<_> = remarks.iter().filter(|line| line.contains("old_lookup")).collect();
         assert_eq!(told.len(), 1, "{remarks:?}");
         assert!(told[0].contains("2 of 2") && told[0].contains("[b]; 2 more"), "{told:?}");
     }

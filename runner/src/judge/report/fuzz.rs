@@ -127,7 +127,7 @@ pub(super) mod tests {
     use crate::spec::Role;
 
     fn row(candidate: &str, role: Role, outcome: Outcome) -> ReplayRow {
-        let functions = [("find_vma", 4), ("stack_map_get_build_id_offset", 31)];
+        let functions = [("old_lookup", 4), ("answer_the_stack", 31)];
         ReplayRow {
             base: "6.12".into(),
             candidate: candidate.into(),
@@ -151,7 +151,7 @@ pub(super) mod tests {
             unstable: 0,
             not_compared: Vec::new(),
             functions: functions.map(|(name, pcs)| (name.to_owned(), pcs)).into(),
-            files: BTreeMap::from([("kernel/bpf/stackmap.c".to_owned(), 180)]),
+            files: BTreeMap::from([("kernel/bpf/syscall.c".to_owned(), 180)]),
         }
     }
 
@@ -178,7 +178,7 @@ pub(super) mod tests {
         let mut reported = row("as-reported", Role::Control, Outcome::Introduces);
         reported.reports.push(ReportRow {
             fingerprint: "b184b0acb237824e".into(),
-            title: "WARNING in find_vma".into(),
+            title: "WARNING in old_lookup".into(),
             change: Change::Introduced,
             candidate: Rate { boots: 2, of: 2, low: 0.158, high: 1.0 },
             reference: Rate { boots: 0, of: 2, low: 0.0, high: 0.842 },

@@ -3,7 +3,7 @@
 
 mod fixture;
 
-use fixture::{Claim, Run, find_vma, hostile};
+use fixture::{Claim, Run, dispute, hostile};
 
 use super::*;
 use crate::judge::row::CellEnd;
@@ -24,24 +24,24 @@ fn page(report: &Report) -> String {
 /// page.
 #[test]
 fn the_page_of_a_whole_run() {
-    insta::assert_snapshot!("text", page(&find_vma()));
+    insta::assert_snapshot!("text", page(&dispute()));
 }
 
 /// The same page for a merge request.
 #[test]
 fn the_page_as_markdown() {
-    insta::assert_snapshot!("markdown", markdown::render(&find_vma(), false));
+    insta::assert_snapshot!("markdown", markdown::render(&dispute(), false));
 }
 
 /// The tables are behind the page, and within its width.
 #[test]
 fn the_tables_are_behind_the_page() {
-    let full = text::render(&find_vma(), true);
-    assert!(full.starts_with(&page(&find_vma())));
+    let full = text::render(&dispute(), true);
+    assert!(full.starts_with(&page(&dispute())));
     assert!(full.lines().all(|line| line.len() <= WIDTH && line.is_ascii()), "{full}");
     insta::assert_snapshot!("text-full", full);
-    let markdown = markdown::render(&find_vma(), true);
-    for table in full::tables(&words::View::new(&find_vma())) {
+    let markdown = markdown::render(&dispute(), true);
+    for table in full::tables(&words::View::new(&dispute())) {
         assert!(markdown.contains(&format!("\n## {}\n", table.title)), "{}", table.title);
     }
 }
@@ -49,7 +49,7 @@ fn the_tables_are_behind_the_page() {
 /// A report of a run that goes on says so first.
 #[test]
 fn an_interim_report_says_so_on_its_first_line() {
-    let mut report = find_vma();
+    let mut report = dispute();
     report.run.interim = Some("4 of 14 kernels are not done yet".into());
     assert!(page(&report).starts_with("INTERIM: 4 of 14 kernels are not done yet.\n"));
     assert!(markdown::render(&report, false).starts_with("**INTERIM: 4 of 14"));
@@ -116,7 +116,7 @@ fn the_least_run_has_a_page() {
 /// A run in which nothing ran says just that.
 #[test]
 fn nothing_ran() {
-    let mut report = find_vma();
+    let mut report = dispute();
     for cell in &mut report.cells {
         cell.end = CellEnd::Waiting;
     }
@@ -161,7 +161,7 @@ fn kernels_that_end_badly() {
 /// there is where it asks for something else.
 #[test]
 fn a_part_of_a_report() {
-    let report = find_vma();
+    let report = dispute();
     let claim = Pick { claims: vec!["writers".into()], ..Pick::default() };
     let picked = claim.of(&report).unwrap();
     assert!(picked.claims.iter().all(|row| row.claim == "writers") && !picked.claims.is_empty());
@@ -187,7 +187,7 @@ fn a_part_of_a_report() {
 fn the_same_report_gives_the_same_text() {
     for format in FORMATS {
         let full = How { full: true, run: None };
-        let (one, two) = (format.render(&find_vma(), &full), format.render(&find_vma(), &full));
+        let (one, two) = (format.render(&dispute(), &full), format.render(&dispute(), &full));
         assert_eq!(one.unwrap(), two.unwrap(), "{}", format.name);
     }
 }
@@ -195,7 +195,7 @@ fn the_same_report_gives_the_same_text() {
 /// Nothing of a report is lost when a program reads it.
 #[test]
 fn json_reads_back() {
-    let report = find_vma();
+    let report = dispute();
     let text = json::render(&report).unwrap();
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
 }
@@ -246,7 +246,7 @@ fn attribute<'a>(tags: &'a [(String, String)], name: &'a str) -> impl Iterator<I
 /// chart is without a number, and it stays within its size.
 #[test]
 fn html_is_whole_and_needs_nothing_else() {
-    for report in [find_vma(), hostile()] {
+    for report in [dispute(), hostile()] {
         let page = html::render(&report);
         assert!(page.starts_with("<!DOCTYPE html>") && page.len() < 1_500_000, "{}", page.len());
         let tags = tags(&page);
@@ -270,7 +270,7 @@ fn html_is_whole_and_needs_nothing_else() {
 /// Each kind of picture is there where there is something to show, and only there.
 #[test]
 fn html_has_its_pictures() {
-    let page = html::render(&find_vma());
+    let page = html::render(&dispute());
     for title in [
         "Claims",
         "Value against load",
@@ -281,7 +281,7 @@ fn html_has_its_pictures() {
     ] {
         assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}");
     }
-    let mut least = find_vma();
+    let mut least = dispute();
     fixture::forget(&mut least);
     let page = html::render(&least);
     assert!(!page.contains("<h2>Value against load</h2>") && !page.contains("<figure"), "{page}");
@@ -291,7 +291,7 @@ fn html_has_its_pictures() {
 /// says so.
 #[test]
 fn html_stays_within_its_size() {
-    let mut report = find_vma();
+    let mut report = dispute();
     let rows = report.measures.clone();
     for round in 0..60 {
         for mut row in rows.clone() {
@@ -345,7 +345,7 @@ fn colours_can_be_read() {
 /// that they are written to, to be looked at.
 #[test]
 fn html_of_a_whole_run() {
-    let page = html::render(&find_vma());
+    let page = html::render(&dispute());
     if let Some(dir) = std::env::var_os("BAKEOFF_SHOW_HTML") {
         let dir = std::path::PathBuf::from(dir);
         std::fs::write(dir.join("report.html"), &page).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reports made by hand. [`find_vma`] has the figures of a whole run, rounded.
+//! Reports made by hand. [`dispute`] has the figures of a whole run, rounded.
 
 use std::collections::BTreeMap;
 
@@ -437,7 +437,7 @@ const WRITERS: [&str; 3] = [
 ];
 
 /// Five candidates, two architectures, three claims.
-pub(crate) fn find_vma() -> Report {
+pub(crate) fn dispute() -> Report {
     let mut report =
         Run::new("find-vma", &["x86_64", "arm64"])
             .claim(Claim::new("quiet", 0.5).asks(
@@ -459,10 +459,10 @@ pub(crate) fn find_vma() -> Report {
             .contender("lockless-spec-mm")
             .candidate("lockless-naive", Role::NegativeControl)
             .build();
-    report.run.title = "build ids in BPF stacks without the lockdep splat in find_vma()".into();
+    report.run.title = "build ids in BPF stacks without the lockdep splat in old_lookup()".into();
     report.run.thread = Some(Thread {
         message_id: "20210908184342.r3bwp7v24a6tnslg@revolver".into(),
-        subject: "Re: [PATCH mm/bpf v2] mm: bpf: add find_vma_no_check()".into(),
+        subject: "Re: [PATCH mm/bpf v2] mm: bpf: add old_lookup_no_check()".into(),
         question: Some(
             "\"Please describe the expected userspace-visible change from Peter's patch in full \
              detail\" (Andrew Morton, 8 Sep 2021)"
@@ -509,11 +509,11 @@ pub(crate) fn find_vma() -> Report {
         }
     }
     for (name, touches, lines) in [
-        ("no-check-helper", vec!["include/linux/mm.h", "kernel/bpf/stackmap.c"], [21, 9]),
-        ("peter-removal", vec!["kernel/bpf/stackmap.c"], [4, 31]),
+        ("no-check-helper", vec!["include/linux/mm.h", "kernel/bpf/syscall.c"], [21, 9]),
+        ("peter-removal", vec!["kernel/bpf/syscall.c"], [4, 31]),
         (
             "lockless-tree",
-            vec!["include/linux/mm.h", "fs/file_table.c", "lib/buildid.c", "kernel/bpf/stackmap.c"],
+            vec!["include/linux/mm.h", "fs/file_table.c", "lib/buildid.c", "kernel/bpf/syscall.c"],
             [202, 17],
         ),
         ("lockless-spec-mm", vec!["fs/file_table.c", "lib/buildid.c"], [231, 20]),
@@ -599,7 +599,7 @@ pub(crate) fn splat(
     SplatRow {
         place: place(candidate, arch, "lockdep"),
         kind: "warning".into(),
-        title: "WARNING in find_vma".into(),
+        title: "WARNING in old_lookup".into(),
         fingerprint: "b184b0acb237824e".into(),
         reading,
         seen: KOfN { k, n },
@@ -609,7 +609,7 @@ pub(crate) fn splat(
         first_offset: (count > 0).then_some(40_312),
         disables_lockdep: false,
         reason: String::new(),
-        signature: vec!["find_vma".into(), "stack_map_get_build_id_offset".into()],
+        signature: vec!["old_lookup".into(), "answer_the_stack".into()],
     }
 }
 
