@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::{Context, Error, Result};
 
-/// What names of temporary folders begin with.
-pub const TEMPORARY: &str = "bakeoff-";
+/// What names of temporary folders begin with. Nobody else calls a folder so: what has this
+/// name and no lock is removed, and `/tmp/bakeoff-results` may be a run of somebody's.
+pub const TEMPORARY: &str = ".bakeoff-scratch-";
 
 /// A temporary folder, gone with the value.
 #[derive(Debug)]
@@ -119,6 +120,18 @@ mod tests {
         drop(used);
         assert!(kept.exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    /// Folders that people name are theirs, also beside our own.
+    #[test]
+    fn folders_of_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["bakeoff", "bakeoff-ci", "bakeoff-results", ".bakeoff"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        fs::create_dir(dir.path().join(format!("{TEMPORARY}left"))).unwrap();
+        sweep(dir.path(), TEMPORARY);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     /// Many at a time do not sweep each other away.
