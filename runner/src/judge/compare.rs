@@ -12,6 +12,7 @@
 
 mod blind;
 mod cell;
+mod confirm;
 mod gate;
 mod measure;
 mod settle;
@@ -22,10 +23,9 @@ pub(crate) mod words;
 mod wrong;
 
 pub use blind::BlindRow;
+pub(crate) use confirm::to_confirm;
 pub(crate) use settle::{looks, open as open_claims, pools};
-pub(crate) use splat::to_confirm;
 pub(crate) use verdict::end_words as verdict_words;
-pub(crate) use wrong::to_confirm as wrong_to_confirm;
 
 use crate::judge::row::{
     CellRow, ClaimRow, GateRow, MeasureRow, NotTested, PredictionRow, SplatRow, VerdictRow,

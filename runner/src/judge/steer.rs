@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use crate::base::data::DataDir;
 use crate::base::error::Result;
 use crate::base::event::Events;
-use crate::judge::compare::{
-    Peers, Subject, groups, looks, open_claims, to_confirm, wrong_to_confirm,
-};
+use crate::judge::compare::{Peers, Subject, groups, looks, open_claims, to_confirm};
 use crate::judge::report::FORMATS;
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json};
@@ -65,28 +63,16 @@ fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<W
     for group in groups(seen) {
         let peers = Peers::of(&group);
         let judged = |role| matches!(role, Role::Contender | Role::NegativeControl);
-        for ours in group.iter().copied().filter(|seen| judged(seen.cell.role)) {
-            for splat in to_confirm(ours, &peers, subject.known) {
-                if splat.more_here {
-                    more.once(ours, splat.steps.iter().copied());
+        for ours in group.iter().filter(|seen| judged(seen.cell.role)) {
+            for seen in to_confirm(ours, &peers, subject) {
+                if seen.more_here {
+                    more.once(ours, seen.steps.iter().copied());
                 }
-                if let Some(reference) = peers.reference.filter(|_| splat.more_there) {
-                    more.once(reference, splat.steps.iter().copied());
+                if let Some(reference) = peers.reference.filter(|_| seen.more_there) {
+                    more.once(reference, seen.steps.iter().copied());
                 }
-                if !titles.contains(&splat.title) {
-                    titles.push(splat.title);
-                }
-            }
-            for wrong in wrong_to_confirm(ours, &peers, subject.plan) {
-                if wrong.more_here {
-                    more.once(ours, [wrong.step].into_iter());
-                }
-                if let Some(reference) = peers.reference.filter(|_| wrong.more_there) {
-                    more.once(reference, [wrong.step].into_iter());
-                }
-                let title = format!("wrong answers ({})", wrong.what);
-                if !titles.contains(&title) {
-                    titles.push(title);
+                if !titles.contains(&seen.title) {
+                    titles.push(seen.title);
                 }
             }
         }

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Peers;
 use super::cell::{calls_of, console_first, exercise};
+use super::confirm::{ALPHA, Asked, ToConfirm, ask, k_of_n};
 use super::words::{count, counted, ratio};
-use crate::judge::claims::{Confirmed, Seen as Times, confirm, fisher};
+use crate::judge::claims::{Confirmed, Seen as Times, fisher};
 use crate::judge::row::{KOfN, Place, SplatReading, SplatRow};
 use crate::see::observation::{BootObservation, Observation};
 use crate::spec::{KnownSplat, Role};
@@ -23,8 +24,6 @@ const EXPECTED: f64 = 3.0;
 /// Of a report seen once or twice nobody knows how many calls it takes; nearly as many as
 /// there were must do (the limit of time cuts blocks at random).
 const NEARLY: f64 = 0.9;
-/// What one accusation may err.
-const ALPHA: f64 = 0.05;
 /// Boots of one kernel, at most, to confirm what was seen.
 const MOST_BOOTS: u64 = 8;
 
@@ -135,10 +134,6 @@ fn times(seen: &Observation, boots: &[String], steps: &BTreeSet<u32>, after_firs
         found.times += u64::from(shows);
     }
     found
-}
-
-fn k_of_n(times: Times) -> KOfN {
-    KOfN { k: times.times, n: times.of }
 }
 
 /// The rows of one cell.
@@ -264,23 +259,13 @@ impl Judge<'_> {
         }
         let fresh = times(self.ours, &splat.boots, steps, true);
         let theirs = times(peer, &[], steps, false);
-        let p = fisher(fresh, theirs).more;
-        let said = format!(
-            "{} of {} fresh boots show it, {} of {} of the reference",
-            fresh.times, fresh.of, theirs.times, theirs.of
-        );
-        match confirm(fresh, theirs, ALPHA) {
-            Confirmed::Added => (SplatReading::Introduced, said, Some(p)),
-            Confirmed::Both => (SplatReading::Present, said, Some(p)),
-            Confirmed::SeenOnce => (SplatReading::SeenOnce, said, Some(p)),
-            Confirmed::Open { boots } => {
-                let more = match boots {
-                    Some(boots) => format!("{said}; {boots} of each would tell"),
-                    None => said,
-                };
-                (SplatReading::SeenOnce, more, Some(p))
-            }
-        }
+        let Asked { confirmed, said, p } = ask(fresh, theirs, " show it");
+        let reading = match confirmed {
+            Confirmed::Added => SplatReading::Introduced,
+            Confirmed::Both => SplatReading::Present,
+            Confirmed::SeenOnce | Confirmed::Open { .. } => SplatReading::SeenOnce,
+        };
+        (reading, said, Some(p))
     }
 
     /// A report of the control's that this cell does not have.
@@ -395,9 +380,8 @@ fn count_calls(calls: u64) -> String {
     format!("{} calls", count(calls))
 }
 
-/// What fresh boots of a cell and its reference would decide: reports that were seen, not
-/// confirmed, and may still be.
-pub(crate) fn to_confirm(
+/// Reports that were seen, not confirmed, and may still be.
+pub(super) fn to_confirm(
     ours: &Observation,
     peers: &Peers<'_>,
     known: &[KnownSplat],
@@ -425,15 +409,3 @@ pub(crate) fn to_confirm(
 
 /// Fresh boots that decide whether something seen once comes again.
 const FRESH_BOOTS: u64 = 4;
-
-/// A report that wants fresh boots.
-pub(crate) struct ToConfirm {
-    /// The steps that provoke it.
-    pub(crate) steps: BTreeSet<u32>,
-    /// Its title.
-    pub(crate) title: String,
-    /// The candidate is to boot once more.
-    pub(crate) more_here: bool,
-    /// The reference is.
-    pub(crate) more_there: bool,
-}

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Answers that must never be wrong, and what it is worth that none was.
 //!
-//! Nobody is blamed for what was seen once: the boot that was first does not count, fresh
-//! boots of candidate *and* reference do, with Fisher's exact test. No wrong answer counts
-//! for something only where the negative control, a kernel that answers without checking,
+//! They are confirmed like reports ([`super::confirm`]). No wrong answer counts for
+//! something only where the negative control, a kernel that answers without checking,
 //! would have been expected to show at least three in as many answers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,15 +11,14 @@ use bakeoff_fuzz::probe::{self, MetricRole};
 use bakeoff_fuzz::wire::Share;
 
 use super::Peers;
+use super::confirm::{Asked, ToConfirm, ask, k_of_n};
 use super::measure::{evidence, means, names, rounded, words};
-use crate::judge::claims::{Confirmed, Seen, confirm, fisher, zero_means};
-use crate::judge::row::{KOfN, Place, WrongReading, WrongRow};
+use crate::judge::claims::{Confirmed, Seen, zero_means};
+use crate::judge::row::{Place, WrongReading, WrongRow};
 use crate::see::observation::Observation;
 use crate::spec::Role;
 use crate::spec::plan::{Plan, Planned};
 
-/// What one accusation may err.
-const ALPHA: f64 = 0.05;
 /// Fresh boots without a wrong answer after which one boot with some stays "seen once".
 const FRESH_BOOTS: u64 = 4;
 /// Boots of one kernel, at most, to confirm wrong answers.
@@ -55,26 +53,8 @@ fn never_wrong(seen: &Observation, planned: &Planned) -> Vec<(String, String)> {
     metrics.into_iter().map(said).collect()
 }
 
-/// A step whose wrong answers want fresh boots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WrongToConfirm {
-    /// The step.
-    pub(crate) step: u32,
-    /// What was wrong, in words.
-    pub(crate) what: String,
-    /// The candidate is to boot once more.
-    pub(crate) more_here: bool,
-    /// The reference is.
-    pub(crate) more_there: bool,
-}
-
-/// What fresh boots of a cell and its reference would decide: wrong answers that were seen,
-/// not confirmed, and may still be.
-pub(crate) fn to_confirm(
-    seen: &Observation,
-    peers: &Peers<'_>,
-    plan: &Plan,
-) -> Vec<WrongToConfirm> {
+/// Wrong answers that were seen, not confirmed, and may still be.
+pub(super) fn to_confirm(seen: &Observation, peers: &Peers<'_>, plan: &Plan) -> Vec<ToConfirm> {
     let Some(reference) = peers.reference else { return Vec::new() };
     if seen.cell.role != Role::Contender {
         return Vec::new();
@@ -89,8 +69,9 @@ pub(crate) fn to_confirm(
             let more_here = row.seen.n < MOST_BOOTS;
             let more_there = there + 1 < row.seen.n.max(FRESH_BOOTS + 1);
             if row.reading == WrongReading::SeenOnce && !gone && (more_here || more_there) {
-                let what = format!("{}, {}", row.means, row.condition);
-                all.push(WrongToConfirm { step: planned.step.id, what, more_here, more_there });
+                let title = format!("wrong answers ({}, {})", row.means, row.condition);
+                let steps = BTreeSet::from([planned.step.id]);
+                all.push(ToConfirm { steps, title, more_here, more_there });
             }
         }
     }
@@ -186,10 +167,6 @@ fn row(
     }
 }
 
-fn k_of_n(times: Seen) -> KOfN {
-    KOfN { k: times.times, n: times.of }
-}
-
 /// What wrong answers are worth.
 struct Read {
     reading: WrongReading,
@@ -209,21 +186,13 @@ fn blame(role: Role, ours: Seen, reference: Option<Seen>) -> Read {
         Role::Contender => {
             let Some(theirs) = reference else { return plain(WrongReading::SeenOnce) };
             let fresh = Seen { times: ours.times - 1, of: ours.of - 1 };
-            let said = format!(
-                "{} of {} fresh boots, {} of {} of the reference",
-                fresh.times, fresh.of, theirs.times, theirs.of
-            );
-            let (reading, reason) = match confirm(fresh, theirs, ALPHA) {
-                Confirmed::Added => (WrongReading::Wrong, said),
-                Confirmed::Both => (WrongReading::Present, said),
-                Confirmed::SeenOnce | Confirmed::Open { boots: None } => {
-                    (WrongReading::SeenOnce, said)
-                }
-                Confirmed::Open { boots: Some(boots) } => {
-                    (WrongReading::SeenOnce, format!("{said}; {boots} of each would tell"))
-                }
+            let Asked { confirmed, said: reason, p } = ask(fresh, theirs, "");
+            let reading = match confirmed {
+                Confirmed::Added => WrongReading::Wrong,
+                Confirmed::Both => WrongReading::Present,
+                Confirmed::SeenOnce | Confirmed::Open { .. } => WrongReading::SeenOnce,
             };
-            Read { reading, reason, p: Some(fisher(fresh, theirs).more) }
+            Read { reading, reason, p: Some(p) }
         }
     }
 }
