@@ -10,3 +10,19 @@
 pub mod merge;
 pub mod shard;
 pub mod slurm;
+
+use crate::base::command::Cancel;
+use crate::base::error::Result;
+use crate::keep::store::Store;
+use crate::make::source::workspace::copy_tree;
+
+/// Copies the frozen spec of a run and what was added to it: who edits a spec must not
+/// change another run's.
+fn copy_spec(from: &Store, to: &Store, cancel: &Cancel) -> Result<()> {
+    for dir in [from.spec_dir(), from.added_dir()] {
+        if dir.is_dir() {
+            copy_tree(&dir, &to.root().join(from.relative(&dir)), &|_| false, cancel)?;
+        }
+    }
+    Ok(())
+}

@@ -30,6 +30,7 @@ pub use claims::{Claim, declared, margin_words, own_metric};
 pub use fuzz::{Fuzz, RawFuzz, When};
 pub use known::KnownSplat;
 pub use raw::RawSpec;
+pub(crate) use resolve::patches_in;
 
 use crate::base::data::DataDir;
 use crate::base::error::{Error, Result};

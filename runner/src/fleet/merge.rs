@@ -10,8 +10,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::command::Cancel;
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
+use crate::fleet::copy_spec;
 use crate::keep::freeze;
 use crate::keep::store::{Environment, RunJson, Store, read_json, write_json};
 use crate::spec::plan::CellId;
@@ -22,8 +24,9 @@ type Part = (Store, RunJson);
 /// Merges runs into a new run directory.
 ///
 /// # Errors
-/// They do not fit together, with what is different; the folder is taken; full disk.
-pub fn merge(runs: &[PathBuf], out: &Path, data: &DataDir) -> Result<Store> {
+/// They do not fit together, with what is different; the folder is taken; full disk;
+/// interrupted.
+pub fn merge(runs: &[PathBuf], out: &Path, data: &DataDir, cancel: &Cancel) -> Result<Store> {
     let parts = open(runs)?;
     let Some((first, rest)) = parts.split_first() else {
         return Err(Error::bad_input("there is nothing to merge").hint("name run directories"));
@@ -38,11 +41,7 @@ pub fn merge(runs: &[PathBuf], out: &Path, data: &DataDir) -> Result<Store> {
     check_apart(&parts)?;
     let accels = environment(&parts)?;
     let store = Store::create(out)?;
-    for dir in [first.0.spec_dir(), first.0.added_dir()] {
-        if dir.is_dir() {
-            take_all(&dir, &store.root().join(first.0.relative(&dir)))?;
-        }
-    }
+    copy_spec(&first.0, &store, cancel)?;
     take_cells(&store, &parts)?;
     let run = RunJson { shard: None, environment: accels, ..first.1.clone() };
     write_json(&store.run_json(), &run)?;
@@ -220,21 +219,4 @@ fn take(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     fs::copy(from, to).map(|_| ()).at_path("copy to", to)
-}
-
-fn take_all(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from).at_path("read", from)? {
-        let path = entry.at_path("read", from)?.path();
-        let into = to.join(path.file_name().unwrap_or_default());
-        if path.is_dir() {
-            take_all(&path, &into)?;
-        } else {
-            // A copy: who edits a spec must not change another run's.
-            if let Some(dir) = into.parent() {
-                fs::create_dir_all(dir).at_path("create", dir)?;
-            }
-            fs::copy(&path, &into).at_path("copy to", &into)?;
-        }
-    }
-    Ok(())
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The parts that a run can be split into.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Context, Error, Result};
+use crate::base::error::{Error, Result};
 use crate::base::words::did_you_mean;
+use crate::fleet::copy_spec;
 use crate::keep::store::{RunJson, Shard, Store, read_json, write_json};
 use crate::run::{self, Machinery, Tools};
 use crate::spec::plan::{Cell, Plan};
@@ -63,11 +63,7 @@ pub fn begin(
 ) -> Result<Store> {
     let run: RunJson = read_json(&home.run_json())?;
     let store = Store::create(out)?;
-    for dir in [home.spec_dir(), home.added_dir()] {
-        if dir.is_dir() {
-            copy_all(&dir, &store.root().join(home.relative(&dir)))?;
-        }
-    }
+    copy_spec(home, &store, tools.cancel)?;
     let environment = run::environment(cells(&run.plan, shard), &run.machine, machinery, tools)?;
     let run = RunJson { shard: Some(shard.clone()), environment, fuzz: None, ..run };
     write_json(&store.run_json(), &run)?;
@@ -86,19 +82,4 @@ pub fn finish(store: &Store, shard: &Shard) -> Result<()> {
 #[must_use]
 pub fn is_done(dir: &Path) -> bool {
     dir.join(DONE).is_file()
-}
-
-/// Copies a folder's files.
-fn copy_all(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).at_path("create", to)?;
-    for entry in fs::read_dir(from).at_path("read", from)? {
-        let path: PathBuf = entry.at_path("read", from)?.path();
-        let into = to.join(path.file_name().unwrap_or_default());
-        if path.is_dir() {
-            copy_all(&path, &into)?;
-        } else {
-            fs::copy(&path, &into).at_path("copy to", &into)?;
-        }
-    }
-    Ok(())
 }

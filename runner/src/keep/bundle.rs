@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base::command::{Cancel, host_cpus};
 use crate::base::error::{Context, Error, Result};
+use crate::base::path::stays_inside;
 use crate::keep::cache::{Cache, Kind, MANIFEST, for_each_file, hex, sha256_file};
 
 /// Version of the file; another one is refused.
@@ -109,7 +110,7 @@ pub fn write(
         Index { bakeoff_cache: VERSION, tool: crate::keep::tool(), entries: Vec::new() };
     for name in names {
         let dir = cache.get_verified(name.kind, &name.key)?.ok_or_else(|| {
-            Error::bad_input(format!("there is no whole {name} in the cache"))
+            Error::bad_input(format!("the cache has no complete {name}"))
                 .hint("`bakeoff cache list` shows what there is")
         })?;
         index.entries.push(indexed(name, &dir, cancel, &mut |bytes| {
@@ -208,7 +209,7 @@ pub fn read(
     let damaged = |cause: io::Error| match cancel.check() {
         Err(interrupted) => interrupted,
         Ok(()) => Error::failure(format!("{what} is cut off or damaged"))
-            .hint("copy it once more, or export it anew")
+            .hint("copy it again, or export it anew")
             .because(cause),
     };
     let mut start = Vec::new();
@@ -279,7 +280,7 @@ fn not_an_archive(what: &str, start: &[u8]) -> Error {
         return Error::bad_input(format!("{what} is a web page, not an archive of a cache"))
             .hint("a server answered with a login or an error page: fetch the file itself");
     }
-    Error::bad_input(format!("{what} is no archive of a cache"))
+    Error::bad_input(format!("{what} is not an exported cache"))
         .hint("give a file that `bakeoff cache export` wrote")
 }
 
@@ -293,7 +294,7 @@ fn read_index<R: Read>(
     damaged: impl Fn(io::Error) -> Error,
 ) -> Result<Index> {
     let none = || {
-        Error::bad_input(format!("{what} is no archive of a cache: it does not begin with {INDEX}"))
+        Error::bad_input(format!("{what} is not an exported cache: it does not begin with {INDEX}"))
             .hint("give a file that `bakeoff cache export` wrote")
     };
     let first = first.ok_or_else(none)?;
@@ -346,7 +347,7 @@ impl Unpack<'_> {
     fn lies(&self, how: &str) -> Error {
         let Indexed { kind, key, .. } = self.entry;
         Error::failure(format!("{}: {}/{key} {how}", self.what, kind.name()))
-            .hint("it is damaged: copy it once more, or export it anew")
+            .hint("it is damaged: copy it again, or export it anew")
     }
 
     /// The path of a member inside its entry, and the hash it is to have.
@@ -433,20 +434,6 @@ impl Unpack<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a link at `at` ends inside its entry.
-pub(crate) fn stays_inside(at: &Path, target: &Path) -> bool {
-    let mut depth = at.components().count().saturating_sub(1);
-    for part in target.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
-        }
-    }
-    true
 }
 
 #[cfg(test)]

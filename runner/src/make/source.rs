@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::base::command::Cancel;
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::{Events, Stage, Task};
+use crate::base::path::stays_inside;
 use crate::keep::cache::{Cache, Kind};
 use crate::spec::BaseSource;
 
@@ -238,7 +239,7 @@ fn untar(stream: impl Read, strip: usize, into: &Path, what: &str, cancel: &Canc
             continue;
         }
         if let Some(target) = entry.link_name().map_err(broken)?
-            && !link_stays_inside(&inside, &target)
+            && !stays_inside(&inside, &target)
         {
             return Err(Error::failure(format!(
                 "{what} holds the link `{}` to `{}`, which leads out of the archive",
@@ -267,20 +268,6 @@ fn inside(name: &Path, strip: usize) -> Option<PathBuf> {
         }
     }
     Some(parts.into_iter().skip(strip).collect())
-}
-
-/// Whether a relative link at `at` ends inside the tree.
-fn link_stays_inside(at: &Path, target: &Path) -> bool {
-    let mut depth = at.components().count().saturating_sub(1);
-    for part in target.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
-        }
-    }
-    true
 }
 
 /// Tells progress of what is read through it, and stops when interrupted.

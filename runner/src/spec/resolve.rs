@@ -433,7 +433,7 @@ fn resolve_candidate(
 }
 
 /// The patches of a folder, in the order of their numbers.
-pub(super) fn patches_in(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn patches_in(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut patches = Vec::new();
     for entry in fs::read_dir(dir).at_path("read the folder", dir)? {
         let path = entry.at_path("read the folder", dir)?.path();

@@ -106,7 +106,7 @@ fn list(plan: &Plan) -> Result<u8> {
 
 /// `bakeoff merge`.
 pub fn merge(args: &cli::Merge, desk: &Desk) -> Result<u8> {
-    let store = merging::merge(&args.runs, &args.out, &desk.data)?;
+    let store = merging::merge(&args.runs, &args.out, &desk.data, &desk.cancel)?;
     desk.events.note(format!("run directory: {}", store.root().display()));
     work::conclude(&store, args.gate, args.format, desk)
 }

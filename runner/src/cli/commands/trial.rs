@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::work::{carry_out, ensure_for, finish, machinery, selection};
+use super::work::{answer, carry_out, ensure_for, judged, machinery, selection};
 use super::{Desk, print, series as sources};
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::Stage;
@@ -20,6 +20,7 @@ use crate::keep::store::{Store, write_whole};
 use crate::make::source::{self, Fetch, series as applying};
 use crate::run::{self, Request};
 use crate::series::Series;
+use crate::spec;
 use crate::spec::plan::{Plan, Selection};
 use crate::trial::{Trial, Wish};
 
@@ -42,8 +43,10 @@ pub fn run(args: &cli::Try, desk: &Desk) -> Result<u8> {
         return print(&described(Some(&trial), &request, &args.machinery, desk)?);
     }
     let store = begin(Some(&trial), &request, &args.machinery, desk)?;
-    let code = finish(&store, &machinery(&args.machinery), false, args.gate, args.format, desk)?;
-    require_base(&judge::judge(&store, &desk.data)?)?;
+    carry_out(&store, &machinery(&args.machinery), false, desk)?;
+    let report = judged(&store, desk)?;
+    let code = answer(&report, &store, args.gate, args.format)?;
+    require_base(&report)?;
     Ok(code)
 }
 
@@ -120,7 +123,7 @@ fn require_that_it_applies(trial: &Trial, typed: &cli::Machinery, desk: &Desk) -
     let fetch = Fetch { latest: typed.base_latest, ..Fetch::default() };
     let tree = source::obtain(&trial.base.source, &fetch, cache, events, cancel)?;
     for contender in trial.contenders() {
-        let patches = applying::read(&patches_in(&trial.patches_of(contender))?, cancel)?;
+        let patches = applying::read(&spec::patches_in(&trial.patches_of(contender))?, cancel)?;
         if let applying::Applied::Rejected { patch, reason } =
             applying::would_apply(&tree.dir, &patches, cancel)?
         {
@@ -133,17 +136,6 @@ fn require_that_it_applies(trial: &Trial, typed: &cli::Machinery, desk: &Desk) -
         }
     }
     Ok(())
-}
-
-fn patches_in(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir)
-        .at_path("read", dir)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<_>>()
-        .at_path("read", dir)?;
-    files.retain(|file| file.extension().is_some_and(|end| end == "patch"));
-    files.sort();
-    Ok(files)
 }
 
 pub fn ci(args: &cli::Ci, desk: &Desk) -> Result<u8> {

@@ -227,7 +227,7 @@ pub(super) fn carry_out(
 }
 
 /// Carries out what is left of a run, judges it, prints the report.
-pub(super) fn finish(
+fn finish(
     store: &Store,
     machinery: &Machinery,
     decide: bool,
@@ -241,15 +241,20 @@ pub(super) fn finish(
 
 /// Judges a run and prints its report.
 pub(super) fn conclude(store: &Store, gate: bool, format: &Format, desk: &Desk) -> Result<u8> {
+    answer(&judged(store, desk)?, store, gate, format)
+}
+
+/// Judges a run and writes its reports.
+pub(super) fn judged(store: &Store, desk: &Desk) -> Result<Report> {
     let task = desk.events.start(Stage::Judge, "the run", None);
     let report = judge::judge(store, &desk.data)?;
     judge::write(store, &report)?;
     task.finish(format!("{} verdicts", report.verdicts.len()));
-    answer(&report, store, gate, format)
+    Ok(report)
 }
 
 /// Prints a report.
-fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result<u8> {
+pub(super) fn answer(report: &Report, store: &Store, gate: bool, format: &Format) -> Result<u8> {
     print(&format.render(report, &How { full: false, run: Some(store.root()) })?)?;
     Ok(code(report, gate))
 }

@@ -164,7 +164,7 @@ fn archives_do_not_lead_out() {
     for bad in ["../x", "/etc/passwd", "linux/../../x"] {
         assert_eq!(inside(Path::new(bad), 1), None, "{bad}");
     }
-    assert!(link_stays_inside(Path::new("scripts/dtc/arm"), Path::new("../../arch/arm")));
-    assert!(!link_stays_inside(Path::new("scripts/x"), Path::new("../../etc")));
-    assert!(!link_stays_inside(Path::new("x"), Path::new("/etc")));
+    assert!(stays_inside(Path::new("scripts/dtc/arm"), Path::new("../../arch/arm")));
+    assert!(!stays_inside(Path::new("scripts/x"), Path::new("../../etc")));
+    assert!(!stays_inside(Path::new("x"), Path::new("/etc")));
 }
