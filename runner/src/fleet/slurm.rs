@@ -254,7 +254,7 @@ impl Follow<'_> {
         let states = self.states(&job)?.unwrap_or_default();
         let alive: Vec<usize> = open.iter().copied().filter(|n| states.contains_key(n)).collect();
         if !alive.is_empty() {
-            self.tools.events.note(format!("job {job} of before is still there"));
+            self.tools.events.note(format!("job {job} is still in the queue"));
             self.job = Some(job);
             self.rows.extend(alive.iter().map(|number| (*number, Row::Waiting)));
         }

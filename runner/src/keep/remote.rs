@@ -265,8 +265,9 @@ fn folder(path: &Path, push: bool) -> Result<Place> {
 }
 
 fn server(written: &str, token: Option<String>) -> Result<Place> {
-    let base = Url::parse(written)
-        .map_err(|cause| Error::bad_input("--cache-remote: this is no address").because(cause))?;
+    let base = Url::parse(written).map_err(|cause| {
+        Error::bad_input("--cache-remote: this is not an address").because(cause)
+    })?;
     if !base.username().is_empty() || base.password().is_some() {
         return Err(Error::bad_input("--cache-remote: the address has a name or a password in it")
             .hint(format!("put the secret into {TOKEN}; command lines are seen by everybody")));

@@ -48,8 +48,10 @@ impl Patchwork {
             return Err(Error::bad_input(format!("{server} is asked without encryption"))
                 .hint("a token is sent to https:// addresses only"));
         }
-        let mut token = HeaderValue::from_str(&format!("Token {}", token.trim()))
-            .map_err(|_| Error::bad_input("the token is no word that a header can carry"))?;
+        let mut token =
+            HeaderValue::from_str(&format!("Token {}", token.trim())).map_err(|_| {
+                Error::bad_input("the token has characters that an HTTP header cannot carry")
+            })?;
         token.set_sensitive(true);
         Ok(Patchwork { server, token, net: net.clone() })
     }
@@ -62,8 +64,11 @@ impl Patchwork {
         let mut url = fetch::below(&self.server, &["api", "patches", ""]);
         url.query_pairs_mut().append_pair("msgid", message_id);
         let none = || {
-            Error::bad_input(format!("{} knows no patch with the mail {message_id}", self.server))
-                .hint("name the server that tracks its list with --patchwork URL")
+            Error::bad_input(format!(
+                "{} has no patch with the message id {message_id}",
+                self.server
+            ))
+            .hint("name the server that tracks its list with --patchwork URL")
         };
         let Answer::Bytes(bytes) = fetch::get(&url, &self.net, cancel)? else { return Err(none()) };
         let all: Vec<Patch> = serde_json::from_slice(&bytes).map_err(|cause| {

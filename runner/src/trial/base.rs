@@ -116,9 +116,8 @@ fn named(asked: &str, data: &DataDir, cancel: &Cancel) -> Result<Chosen> {
         return Ok(Chosen { name: base.name, source: base.source.absolute(), why, ours: false });
     }
     if !dir.is_dir() {
-        return Err(
-            Error::bad_input(format!("{asked} is no base: there is no folder {place}")).hint(FORMS)
-        );
+        return Err(Error::bad_input(format!("{asked} is not a base: there is no folder {place}"))
+            .hint(FORMS));
     }
     match part {
         Some(revision) => {
