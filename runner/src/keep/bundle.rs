@@ -280,7 +280,7 @@ fn not_an_archive(what: &str, start: &[u8]) -> Error {
         return Error::bad_input(format!("{what} is a web page, not an archive of a cache"))
             .hint("a server answered with a login or an error page: fetch the file itself");
     }
-    Error::bad_input(format!("{what} is not an exported cache"))
+    Error::bad_input(format!("{what} is no archive of a cache"))
         .hint("give a file that `bakeoff cache export` wrote")
 }
 
@@ -294,7 +294,7 @@ fn read_index<R: Read>(
     damaged: impl Fn(io::Error) -> Error,
 ) -> Result<Index> {
     let none = || {
-        Error::bad_input(format!("{what} is not an exported cache: it does not begin with {INDEX}"))
+        Error::bad_input(format!("{what} is no archive of a cache: it does not begin with {INDEX}"))
             .hint("give a file that `bakeoff cache export` wrote")
     };
     let first = first.ok_or_else(none)?;
