@@ -596,6 +596,9 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
         };
         all.extend(alike.iter().map(said));
     }
+    if view.report.run.claims.is_empty() && view.report.claims.is_empty() {
+        all.push("was not judged: this run asks no claims".to_owned());
+    }
     let unclear = view.report.verdicts.iter().filter(|row| row.place.candidate == name);
     let at: Vec<String> = unclear
         .filter(|row| row.control_splat == Some(ControlSplat::Unclear))

@@ -356,3 +356,16 @@ fn html_of_a_whole_run() {
     let matrix = page[from..from + to].replace("<tr", "\n<tr").replace("<td", "\n  <td");
     insta::assert_snapshot!("html-matrix", matrix);
 }
+
+/// A run whose kernels no claim is about says that nobody was judged, not that nothing was
+/// measured.
+#[test]
+fn a_run_without_claims_judges_nobody() {
+    let mut report = dispute();
+    assert!(!page(&report).contains("asks no claims"));
+    report.run.claims.clear();
+    report.claims.clear();
+    let text = page(&report).replace('\n', " ");
+    assert!(text.contains("not judged: this run asks no claims"), "{text}");
+    assert!(!text.contains("Nothing was measured"), "{text}");
+}
