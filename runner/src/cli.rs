@@ -18,7 +18,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 #[cfg(test)]
-pub(crate) use series::SOURCES_HELP;
 pub use series::{Choice, Ci, Fetch, Series, SeriesCommand, SeriesFormat, Show, Try, Watch};
 
 pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay, Uapi};
@@ -736,6 +735,16 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The help names each kind of source.
+    #[test]
+    fn the_help_names_each_source() {
+        let mut written = crate::series::written_sources().peekable();
+        assert!(written.peek().is_some());
+        for word in written.filter(|word| !word.starts_with("https://")) {
+            assert!(series::SOURCES_HELP.contains(word), "{word}");
+        }
     }
 
     /// The exit codes in `--help` are those of the code.

@@ -18,7 +18,6 @@
 //! - [`repro`]: a program as one C file; [`native`]: that file in a guest.
 //! - [`reproduce`]: all that is done about a finding.
 //! - [`across`]: one corpus on two kernels, and what differs.
-//! - [`mutants`]: planted bugs, and whether fuzzing finds them.
 //! - [`summary`]: what a campaign has come to, in numbers.
 //! - [`uapi`]: the interface by the base's headers, and which operation produces what.
 
@@ -29,9 +28,7 @@ pub mod corpus;
 pub mod coverage;
 pub mod distill;
 pub mod finding;
-pub mod mutants;
 pub mod native;
-pub mod plan;
 pub mod replay;
 pub mod repro;
 pub mod reproduce;

@@ -4,6 +4,7 @@
 pub mod calibrate;
 pub mod claims;
 pub mod compare;
+pub mod mutants;
 pub mod report;
 pub mod row;
 pub mod steer;
@@ -25,10 +26,7 @@ use crate::make::source::series;
 use crate::see::assemble::observe_cell;
 use crate::see::observation::Observation;
 use crate::series::{Described, DescribedPatch, described_in};
-use crate::spec::{Role, Spec, declared, margin_words};
-
-/// All claims of a run hold together with this confidence.
-pub const CONFIDENCE: f64 = 0.95;
+use crate::spec::{CONFIDENCE, Role, Spec, declared, margin_words};
 
 /// Recomputes the report of a run from its records and consoles. A run that is
 /// not complete gives the report of what there is.

@@ -23,8 +23,8 @@
 //! | `machine` | kernel + initramfs → a running QEMU, its monitor, KVM or TCG |
 //! | `see` | console → splats; records and console → observations |
 //! | `run` | carries out a plan: schedule, boots, limits |
-//! | `judge` | observations → comparison → report; and what doubts them: verify, calibrate |
 //! | `fuzz` | boots guests that fuzz themselves; findings, replay, reproducers |
+//! | `judge` | observations → comparison → report; what doubts it: verify, calibrate, mutants |
 //! | `fleet` | one run on several machines: shards, merging, Slurm |
 //! | `trial` | a series → a bake-off that nobody had to write |
 //! | `cli` | what was typed, what is printed |
@@ -42,6 +42,66 @@ mod see;
 mod series;
 mod spec;
 mod trial;
+
+/// The rooms, in the order of the table above.
+#[cfg(test)]
+mod rooms {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    const ROOMS: [&str; 13] = [
+        "base", "spec", "keep", "series", "make", "machine", "see", "run", "fuzz", "judge",
+        "fleet", "trial", "cli",
+    ];
+
+    fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                into.push(path);
+            }
+        }
+    }
+
+    /// Rooms that a text names by `crate::room`, or in a group after `crate::`.
+    fn named(text: &str) -> impl Iterator<Item = &'static str> + '_ {
+        ROOMS.into_iter().filter(move |room| {
+            text.match_indices("crate::").any(|(at, path)| {
+                let rest = text.get(at + path.len()..).unwrap_or_default();
+                rest.strip_prefix(room).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+            })
+        })
+    }
+
+    #[test]
+    fn no_room_imports_from_a_later_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = Vec::new();
+        sources(&root, &mut files);
+        let place = |room: &str| ROOMS.iter().position(|known| *known == room);
+        let mut wrong = Vec::new();
+        let mut seen = 0;
+        for file in files {
+            let inside = file.strip_prefix(&root).unwrap();
+            let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+            let Some(own) = place(first.trim_end_matches(".rs")) else { continue };
+            seen += 1;
+            let text = fs::read_to_string(&file).unwrap();
+            let later = named(&text).filter(|room| place(room) > Some(own));
+            wrong.extend(later.map(|room| format!("{} imports {room}", inside.display())));
+        }
+        assert!(seen > 100, "{seen} files");
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn names_are_found_whole() {
+        let found: Vec<_> = named("use crate::spec::Spec; crate::keeper::x; crate::run;").collect();
+        assert_eq!(found, ["spec", "run"]);
+    }
+}
 
 /// Words of the bake-offs that tests speak of; the rooms know none of them.
 #[cfg(test)]

@@ -3,4 +3,5 @@
 
 pub mod accel;
 pub mod boot;
+pub mod listen;
 pub mod qmp;

@@ -22,8 +22,6 @@ use crate::base::command::{Cancel, Command, host_cpus};
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::{Event, Events};
-use crate::fuzz::plan::FuzzPlan;
-use crate::fuzz::stage;
 use crate::keep::cache::Cache;
 use crate::keep::freeze;
 use crate::keep::store::{
@@ -44,6 +42,7 @@ use crate::see::observation::BootObservation;
 use crate::spec::Spec;
 use crate::spec::arch::Arch;
 use crate::spec::guest::MachineSpec;
+use crate::spec::plan::fuzz::FuzzPlan;
 use crate::spec::plan::{Cell, CellId, Plan, Selection, boot_seed};
 
 /// CPUs of a guest: the sampled thread's and everybody else's.
@@ -131,9 +130,12 @@ impl Request {
     /// # Errors
     /// As [`Spec::load`] and [`Spec::add_series`].
     pub fn spec(&self, data: &DataDir) -> Result<Spec> {
-        let mut spec = self.written(data)?;
+        Ok(self.copied(self.written(data)?))
+    }
+
+    fn copied(&self, mut spec: Spec) -> Spec {
         self.against_itself.iter().for_each(|copies| spec.against_itself(*copies));
-        Ok(spec)
+        spec
     }
 }
 
@@ -142,7 +144,8 @@ impl Request {
 /// # Errors
 /// A bad spec or selection; the folder is taken; a tool is missing.
 pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Result<Store> {
-    let given = request.spec(tools.data)?;
+    let written = request.written(tools.data)?;
+    let given = request.copied(written.clone());
     // A wrong word is found before anything is written.
     request.plan(&given)?;
     FuzzPlan::new(&given, &request.selection, request.fuzz, request.seed)?;
@@ -151,7 +154,7 @@ pub fn begin(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Res
         Path::new("runs").join(format!("{}-{}", given.name, now.strftime("%Y%m%dT%H%M%SZ")))
     });
     let store = Store::create(&root)?;
-    let spec_sha256 = freeze::freeze(&request.written(tools.data)?, &store)?;
+    let spec_sha256 = freeze::freeze(&written, &store)?;
     let frozen = Request {
         spec: store.spec_dir(),
         add: request.add.iter().filter_map(|dir| freeze::frozen_series(&store, dir)).collect(),
@@ -271,7 +274,8 @@ fn archs<'a>(
     Ok(archs)
 }
 
-/// Does everything of the plan that is not done yet.
+/// Does everything of the plan that is not done yet, `then` what follows the boots, while
+/// the run still is ours alone.
 ///
 /// # Errors
 /// Ours: a full disk, a missing tool, a lost guest, Ctrl-C. What was measured
@@ -281,6 +285,7 @@ pub fn carry_out(
     machinery: &Machinery,
     tools: &Tools<'_>,
     steering: &dyn Steering,
+    then: &dyn Fn(&RunJson) -> Result<()>,
 ) -> Result<()> {
     let _lock = store.lock()?;
     let run: RunJson = read_json(&store.run_json())?;
@@ -313,7 +318,7 @@ pub fn carry_out(
         });
         go_on(store, machinery, tools, &run, &archs, (coming, go), steering)
     })?;
-    stage::carry_out(store, &run, machinery, tools)
+    then(&run)
 }
 
 /// The guest binaries of one architecture, or why there are none.

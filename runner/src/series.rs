@@ -33,6 +33,8 @@ pub(crate) use base::Base;
 pub(crate) use base::How;
 pub(crate) use fetch::Net;
 pub(crate) use recent::{Recent, folder_name, recent};
+#[cfg(test)]
+pub(crate) use sources::written as written_sources;
 pub(crate) use trailers::Trailer;
 pub(crate) use write::{Described, DescribedPatch, described_in, write, write_all};
 

@@ -40,6 +40,9 @@ use crate::base::yaml::Document;
 
 /// The file in a bake-off's folder.
 pub const FILE_NAME: &str = "bakeoff.yaml";
+/// Confidence of every interval that is printed: of one alone, and of all claims of a run
+/// together.
+pub const CONFIDENCE: f64 = 0.95;
 /// The version of the format this program reads.
 pub const VERSION: u32 = 1;
 

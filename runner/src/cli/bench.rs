@@ -54,7 +54,7 @@ pub fn run(request: &Request, machinery: &Machinery, tools: &Tools<'_>) -> Resul
         let request = Request { out: Some(dir.path().join(name)), ..request.clone() };
         let began = Instant::now();
         let store = run::begin(&request, machinery, &tools)?;
-        run::carry_out(&store, machinery, &tools, &AsPlanned)?;
+        run::carry_out(&store, machinery, &tools, &AsPlanned, &|_| Ok(()))?;
         judge::write(&store, &judge::judge(&store, tools.data)?)?;
         let wall = began.elapsed().as_secs_f64();
         Ledger { wall, ..Ledger::default() }.read(&store)

@@ -7,7 +7,6 @@ use crate::base::command::host_cpus;
 use crate::base::error::Result;
 use crate::base::progress::rough;
 use crate::base::words::word;
-use crate::fuzz::plan::FuzzPlan;
 use crate::judge::compare::words::counted;
 use crate::machine::accel;
 use crate::machine::boot;
@@ -17,6 +16,7 @@ use crate::run::schedule::Target;
 use crate::run::{Machinery, Tools};
 use crate::spec::arch::Arch;
 use crate::spec::guest::{MachineSpec, Pack};
+use crate::spec::plan::fuzz::FuzzPlan;
 use crate::spec::plan::{CellId, Plan, Planned};
 use crate::spec::{Spec, declared, margin_words};
 

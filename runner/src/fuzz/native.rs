@@ -12,8 +12,8 @@ use crate::base::command::{Cancel, Command, find_program, last_lines};
 use crate::base::error::{Context, Error, Result};
 use crate::machine::accel::Accel;
 use crate::machine::boot::Guest;
+use crate::machine::listen::{Happening, Listener};
 use crate::make::guest::GuestBinaries;
-use crate::run::exercise::listen::{Happening, Listener};
 use crate::see::observe::{Parser, Splat, fingerprint};
 use crate::spec::arch::Arch;
 

@@ -23,8 +23,6 @@ const SECONDS: u32 = 120;
 const LOST: u32 = 5;
 /// Further guests for one pass over the programs, where some of them end theirs.
 const FURTHER: usize = 3;
-/// Confidence of the interval of a reproduction's rate.
-const CONFIDENCE: f64 = 0.95;
 
 /// What one program did in one boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,7 +293,7 @@ fn reproduced(boots: &[Boot]) -> BTreeMap<String, Reproduced> {
         entry.boots += 1;
     }
     for entry in counted.values_mut() {
-        entry.interval = clopper_pearson(entry.boots, of, CONFIDENCE)
+        entry.interval = clopper_pearson(entry.boots, of, crate::spec::CONFIDENCE)
             .map(|interval| (interval.low, interval.high));
     }
     counted

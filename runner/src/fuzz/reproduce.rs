@@ -23,8 +23,6 @@ use crate::base::event::Stage;
 use crate::run::Tools;
 use bakeoff_fuzz::stats::clopper_pearson;
 
-/// Confidence of the interval of a reproduction's rate.
-const CONFIDENCE: f64 = 0.95;
 /// Boots of a finding's C file.
 const C_BOOTS: u64 = 2;
 /// Processes that run a C file: a guest's CPUs.
@@ -421,7 +419,7 @@ fn fewer(asking: &mut dyn Trials, mut programs: Vec<String>, most: u32) -> Resul
 }
 
 fn rate(title: &str, boots: u64, of: u64) -> Reproduced {
-    let interval = clopper_pearson(boots, of, CONFIDENCE).map(|i| (i.low, i.high));
+    let interval = clopper_pearson(boots, of, crate::spec::CONFIDENCE).map(|i| (i.low, i.high));
     Reproduced { title: title.to_owned(), boots, of, interval }
 }
 

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::across::{Across, Change, Outcome, compare};
-use super::plan::FuzzPlan;
 use super::replay::Replay;
 use super::stage::{self, CorpusJson, FuzzJson};
 use super::summary::Summary;
@@ -15,6 +14,7 @@ use crate::base::error::Result;
 use crate::keep::store::{Store, read_json};
 use crate::spec::Role;
 use crate::spec::plan::CellId;
+use crate::spec::plan::fuzz::FuzzPlan;
 use bakeoff_fuzz::stats::clopper_pearson;
 
 /// Differences of each kind that a row lists; their number is whole.
@@ -181,7 +181,7 @@ pub struct Rate {
 
 impl Rate {
     fn new((boots, of): (u64, u64)) -> Rate {
-        let (low, high) = clopper_pearson(boots, of, crate::judge::CONFIDENCE)
+        let (low, high) = clopper_pearson(boots, of, crate::spec::CONFIDENCE)
             .map_or((0.0, 1.0), |interval| (interval.low, interval.high));
         Rate { boots, of, low, high }
     }
@@ -507,9 +507,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::fuzz::plan::FuzzCell;
     use crate::fuzz::replay::{Boot, Replayed, Reproduced};
     use crate::keep::store::{VERSION, write_json};
+    use crate::spec::plan::fuzz::FuzzCell;
 
     fn cell(candidate: &str, role: Role) -> FuzzCell {
         let id = CellId {

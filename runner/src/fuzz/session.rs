@@ -17,8 +17,8 @@ use crate::base::command::Cancel;
 use crate::base::error::{Context, Error, Result};
 use crate::machine::accel::Accel;
 use crate::machine::boot::Guest;
+use crate::machine::listen::{Console, Happening, Listener};
 use crate::machine::qmp::QmpEvent;
-use crate::run::exercise::listen::{Console, Happening, Listener};
 use crate::see::observe::{Parser, Splat, fingerprint};
 
 /// How a boot ended.

@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{self, Bench, Subject};
 use super::campaign::{Campaign, fuzz, read_programs};
-use super::plan::{FuzzCell, FuzzPlan};
 use super::replay::{Replay, replay};
 use super::reproduce::{self, Confirmed, Effort, Reading};
 use super::summary::Summary;
@@ -34,6 +33,7 @@ use crate::keep::store::{KernelOutcome, RunJson, Store, VERSION, read_json, writ
 use crate::run::{Machinery, Tools};
 use crate::spec::Spec;
 use crate::spec::plan::CellId;
+use crate::spec::plan::fuzz::{FuzzCell, FuzzPlan};
 
 /// The programs of a base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -65,7 +65,7 @@ impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.bakeoffs.len() as u64;
         let blamed = self.blamed() as u64;
-        let bounds = clopper_pearson(blamed, all, crate::judge::CONFIDENCE);
+        let bounds = clopper_pearson(blamed, all, crate::spec::CONFIDENCE);
         let bounds = bounds.map_or_else(String::new, |bounds| {
             format!(" [{:.1} %, {:.1} %]", bounds.low * 100.0, bounds.high * 100.0)
         });

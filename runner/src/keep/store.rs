@@ -28,10 +28,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Context, Error, Result};
-use crate::fuzz::plan::FuzzPlan;
-use crate::run::exercise::Injected;
 use crate::spec::BaseSource;
 use crate::spec::guest::{MachineSpec, Pack};
+use crate::spec::plan::fuzz::FuzzPlan;
 use crate::spec::plan::{Cell, CellId, Plan};
 
 /// Version of the files of a run.
@@ -238,6 +237,22 @@ pub struct EndJson {
     /// NMIs that the host injected, by step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub injected: Vec<Injected>,
+}
+
+/// What was injected in a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Injected {
+    /// [`Step::id`].
+    pub step: u32,
+    /// Commands that QEMU answered.
+    pub nmis: u64,
+    /// Time in which they were sent, seconds on the host's clock.
+    pub seconds: f64,
+    /// Mean time QEMU took to answer one, microseconds.
+    pub mean_us: f64,
+    /// Longest time QEMU took to answer one, microseconds.
+    pub slowest_us: f64,
 }
 
 /// How a boot ended. Everything here is a result of the candidate's kernel;

@@ -14,7 +14,6 @@
 mod ending;
 mod files;
 mod limits;
-pub(crate) mod listen;
 mod nmi;
 mod protocol;
 #[cfg(test)]
@@ -31,14 +30,13 @@ use crate::base::event::{Events, Stage, Task};
 use crate::keep::store::{self, BootEnd, BootId, ConsoleReport, EndJson, Store, write_json};
 use crate::machine::accel::Accel;
 use crate::machine::boot::{self, Files, Guest, Machine};
+use crate::machine::listen::{Console, Happening, Listener};
 use crate::machine::qmp::QmpEvent;
 use crate::make::guest::GuestBinaries;
 
 use ending::{Fault, Seen, Stop};
 use files::BootFiles;
 pub use limits::Limits;
-use listen::{Console, Happening, Listener};
-pub use nmi::Injected;
 use nmi::Injector;
 pub use protocol::Protocol;
 
@@ -267,7 +265,7 @@ struct Progress {
     done: Vec<u32>,
     blocks: u64,
     ended: bool,
-    injected: Vec<Injected>,
+    injected: Vec<store::Injected>,
     /// The step that has begun and not ended.
     step: Option<u32>,
     /// The kernel's first bad report since the last progress.

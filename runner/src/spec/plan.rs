@@ -7,6 +7,8 @@
 //! never compared with each other. All profiles of one architecture come before the next
 //! architecture, so that a first answer comes early.
 
+pub mod fuzz;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

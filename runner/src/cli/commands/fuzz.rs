@@ -8,9 +8,8 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::words::did_you_mean;
 use crate::fuzz::bench::{Bench, Subject};
 use crate::fuzz::reproduce::{self, Effort};
-use crate::fuzz::{
-    self, Campaign, across, campaign, corpus, distill, mutants, replay as again, uapi,
-};
+use crate::fuzz::{self, Campaign, across, campaign, corpus, distill, replay as again, uapi};
+use crate::judge::mutants;
 use crate::keep::store::write_json;
 use crate::make::source::{self, Fetch};
 use crate::run::Tools;

@@ -11,7 +11,6 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::event::Stage;
 use crate::base::words::word;
 use crate::cli::{self, dry_run};
-use crate::fuzz::plan::FuzzPlan;
 use crate::judge;
 use crate::judge::report::formats::broken_base;
 use crate::judge::report::{self, FORMATS, How, Report};
@@ -21,6 +20,7 @@ use crate::make::source::{self, Fetch, series as applying};
 use crate::run::{self, Request};
 use crate::series::Series;
 use crate::spec;
+use crate::spec::plan::fuzz::FuzzPlan;
 use crate::spec::plan::{Plan, Selection};
 use crate::trial::{Trial, Wish};
 

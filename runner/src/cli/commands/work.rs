@@ -7,7 +7,7 @@ use crate::base::error::{Result, exit_code};
 use crate::base::event::Stage;
 use crate::cli::{bench, dry_run};
 use crate::fleet::slurm;
-use crate::fuzz::plan::FuzzPlan;
+use crate::fuzz::stage;
 use crate::judge;
 use crate::judge::report::{Format, How, Report};
 use crate::judge::steer::Steer;
@@ -16,6 +16,7 @@ use crate::machine::accel::Accel;
 use crate::make::prereq;
 use crate::run::{self, Machinery, Request, Tools, within};
 use crate::spec::arch::Arch;
+use crate::spec::plan::fuzz::FuzzPlan;
 use crate::spec::plan::{CellId, Plan, Selection};
 
 use crate::cli;
@@ -215,7 +216,9 @@ pub(super) fn carry_out(
     desk.events.note(format!("run directory: {}", store.root().display()));
     let resume = format!("`bakeoff resume {}` goes on", store.root().display());
     let steer = Steer { store, data: &desk.data, events: &desk.events, decide };
-    run::carry_out(store, machinery, &desk.tools(), &steer).map_err(|error| {
+    let tools = desk.tools();
+    let fuzz = |run: &RunJson| stage::carry_out(store, run, machinery, &tools);
+    run::carry_out(store, machinery, &tools, &steer, &fuzz).map_err(|error| {
         match error.next_step() {
             Some(step) => {
                 let step = format!("{step}; then {resume}");

@@ -282,7 +282,7 @@ fn never(rows: &[&MeasureRow], at_most: f64) -> Answer {
     let calls: u64 = rows.iter().map(|row| row.calls).sum();
     let blocks = calls / crate::judge::claims::BLOCK_CALLS;
     let said = format!("0 of {}", counted(calls, "call"));
-    match upper_bound(0, blocks, super::measure::CONFIDENCE) {
+    match upper_bound(0, blocks, crate::spec::CONFIDENCE) {
         Some(high) if high <= at_most => (GateState::Passed, said),
         _ => (GateState::Undecided, format!("{said}: too few")),
     }

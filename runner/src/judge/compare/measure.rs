@@ -12,8 +12,8 @@ use crate::judge::claims::{self, BLOCK_CALLS, Visit};
 use crate::judge::row::{AxisValue, Direction, MeasureRow, Place, ValueKind};
 use crate::see::observation::Observation;
 use crate::see::records::VisitRecord;
-use crate::spec::own_metric;
 use crate::spec::plan::{Plan, Planned};
+use crate::spec::{CONFIDENCE, own_metric};
 
 /// One visit of one metric, and where it is from.
 #[derive(Clone, Debug, PartialEq)]
@@ -169,9 +169,6 @@ fn row(seen: &Observation, planned: &Planned, name: &str, metric: &Metric) -> Me
         reason,
     }
 }
-
-/// Confidence of the interval of one measure alone.
-pub(crate) const CONFIDENCE: f64 = 0.95;
 
 /// Nine decimals are more than any run can show, and every reader of the JSON gets the
 /// number that was written.

@@ -14,8 +14,8 @@ use crate::base::command::Cancel;
 use crate::base::error::Result;
 use crate::base::scratch::Scratch;
 use crate::machine::boot::{Guest, Machine};
+use crate::machine::listen::{Console, Happening, Listener};
 use crate::make::guest::GuestBinaries;
-use crate::run::exercise::listen::{Console, Happening, Listener};
 
 /// A kernel needs about a second of it.
 const LIMIT: Duration = Duration::from_secs(15);

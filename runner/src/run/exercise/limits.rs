@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use bakeoff_fuzz::wire::{STEP_SILENCE_MS, Step, Workload};
 
 use crate::machine::accel::Accel;
+use crate::machine::listen::TICK;
 
 /// For what is still under way when QEMU has ended.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
 /// Most that one look at the clock may add: a runner that was stopped, or a
 /// laptop that slept, must not count against the guest.
 const LONGEST_STEP: Duration = Duration::from_secs(1);
-/// How often the guest is looked after when nothing comes from it.
-pub(super) const TICK: Duration = Duration::from_millis(20);
 
 /// A console that has been quiet for this long has finished printing a report.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -14,28 +14,11 @@ use std::time::{Duration, Instant};
 
 use bakeoff_fuzz::probe::HostTask;
 use bakeoff_fuzz::wire::Step;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Context, Error, Result};
+use crate::keep::store::Injected;
 use crate::machine::qmp::Qmp;
 use crate::spec::arch::NmiMethod;
-
-/// What was injected in a step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Injected {
-    /// [`Step::id`].
-    pub step: u32,
-    /// Commands that QEMU answered.
-    pub nmis: u64,
-    /// Time in which they were sent, seconds on the host's clock.
-    pub seconds: f64,
-    /// Mean time QEMU took to answer one, microseconds.
-    pub mean_us: f64,
-    /// Longest time QEMU took to answer one, microseconds.
-    pub slowest_us: f64,
-}
 
 /// A thread that injects until it is told to stop, or dropped.
 #[derive(Debug)]

@@ -56,7 +56,7 @@ pub(super) fn run(
     };
     let store = run::begin(&request, machinery, tools)?;
     let steer = Steer { store: &store, data: tools.data, events: tools.events, decide: false };
-    run::carry_out(&store, machinery, tools, &steer)?;
+    run::carry_out(&store, machinery, tools, &steer, &|_| Ok(()))?;
     let report = judge::judge(&store, tools.data)?;
     judge::write(&store, &report)?;
     let said = |mutant: &&Mutant| {

@@ -11,14 +11,14 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::across::{Across, Change, compare};
-use super::bench::{self, Bench, Subject};
-use super::campaign::{Campaign, fuzz, read_programs};
-use super::finding::Finding;
-use super::replay::{Replay, replay};
-use super::reproduce::{self, Confirmed, Effort, Reading};
-use super::summary::Summary;
 use crate::base::error::{Context, Error, Result};
+use crate::fuzz::across::{Across, Change, compare};
+use crate::fuzz::bench::{self, Bench, Subject};
+use crate::fuzz::campaign::{Campaign, fuzz, read_programs};
+use crate::fuzz::finding::Finding;
+use crate::fuzz::replay::{Replay, replay};
+use crate::fuzz::reproduce::{self, Confirmed, Effort, Reading};
+use crate::fuzz::summary::Summary;
 use crate::run::{Machinery, Tools};
 use crate::spec::Spec;
 

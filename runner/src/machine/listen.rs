@@ -9,11 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::limits::TICK;
 use crate::base::error::{Context, Result};
 use crate::machine::boot::Outlets;
 use crate::machine::qmp::QmpEvent;
 
+/// How often the guest is looked after when nothing comes from it.
+pub(crate) const TICK: Duration = Duration::from_millis(20);
 /// Bytes read at once, and how many such reads may wait: 32 MiB.
 const CHUNK: usize = 1 << 16;
 const WAITING: usize = 512;
