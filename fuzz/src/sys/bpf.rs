@@ -21,14 +21,26 @@ const BPF_F_STACK_BUILD_ID: u32 = 1 << 5;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 
+/// The system call, for this module and for the programs of the fuzzer.
+///
+/// # Safety
+/// `size` bytes at `attributes` are valid for reads, and for writes if the command
+/// answers there; so is what addresses in them point to.
+pub(super) unsafe fn bpf_raw(
+    command: libc::c_long,
+    attributes: *const libc::c_void,
+    size: usize,
+) -> libc::c_long {
+    // SAFETY: as the caller promises.
+    unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) }
+}
+
 /// One command. The attributes end with the last field the command reads; the
 /// kernel takes the rest as zero.
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
     // SAFETY: `attributes` is valid for reads of the size passed, and the
     // pointers inside it are made by this module from live borrows.
-    check(unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
-    })
+    check(unsafe { bpf_raw(command, std::ptr::from_ref(attributes).cast(), size_of::<T>()) })
 }
 
 fn descriptor(answer: libc::c_long) -> io::Result<OwnedFd> {

@@ -10,6 +10,8 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::bpf::bpf_raw;
+use super::perf::perf_event_open_raw;
 use crate::op::ARENA_PAGES;
 
 /// Where the arena begins: far from what the kernel picks by itself.
@@ -104,17 +106,8 @@ impl<'a> Attributes<'a> {
 }
 
 /// `bpf(2)` with the first `size` bytes of the attributes.
-pub fn bpf(command: u32, mut attributes: Attributes<'_>, size: u32) -> Answer<i64> {
-    let size = size.min(160);
-    // SAFETY: `size` bytes are valid; addresses in them are of live borrows.
-    answer(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            libc::c_long::from(command),
-            attributes.bytes.as_mut_ptr(),
-            libc::c_ulong::from(size),
-        )
-    })
+pub fn bpf(command: u32, attributes: Attributes<'_>, size: u32) -> Answer<i64> {
+    bpf_word_after(command, attributes, size, 0).0
 }
 
 /// The same, and the word that is in the attributes at an offset afterwards.
@@ -127,11 +120,10 @@ pub fn bpf_word_after(
     // SAFETY: `size` bytes are valid for reads and writes; addresses in them are of live
     // borrows.
     let answered = answer(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            libc::c_long::from(command),
-            attributes.bytes.as_mut_ptr(),
-            libc::c_ulong::from(size.min(160)),
+        bpf_raw(
+            command.into(),
+            attributes.bytes.as_mut_ptr().cast(),
+            (size as usize).min(size_of_val(&attributes.bytes)),
         )
     });
     let word = attributes.bytes.get(at / 8).copied().unwrap_or(0).to_ne_bytes();
@@ -150,12 +142,7 @@ pub fn bpf_next_id(command: u32, after: u32) -> Answer<u32> {
     let mut attributes = [after, 0, 0];
     // SAFETY: 12 bytes are valid for reads and writes.
     answer(unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            libc::c_long::from(command),
-            attributes.as_mut_ptr(),
-            size_of_val(&attributes),
-        )
+        bpf_raw(command.into(), attributes.as_mut_ptr().cast(), size_of_val(&attributes))
     })?;
     Ok(attributes[1])
 }
@@ -178,16 +165,14 @@ pub fn perf_event_open_with(
     group: Option<BorrowedFd<'_>>,
     flags: u32,
 ) -> Answer<OwnedFd> {
-    const CLOEXEC: u32 = 8;
     // SAFETY: the attributes state their size, 136 bytes at most, which are valid.
     answer(unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            attributes.bytes.as_ptr(),
+        perf_event_open_raw(
+            attributes.bytes.as_ptr().cast(),
             thread,
             cpu,
             group.map_or(-1, |fd| fd.as_raw_fd()),
-            libc::c_ulong::from(flags | CLOEXEC),
+            flags.into(),
         )
     })
     .and_then(descriptor)

@@ -48,6 +48,24 @@ const PERF_EVENT_IOC_ENABLE: u64 = 0x2400;
 const PERF_EVENT_IOC_DISABLE: u64 = 0x2401;
 const PERF_EVENT_IOC_SET_BPF: u64 = 0x4004_2408;
 
+/// The system call, for this module and for the programs of the fuzzer. `flags` are
+/// `PERF_FLAG_*`; descriptors are always closed on exec.
+///
+/// # Safety
+/// `attributes` state their size, and so many bytes are valid for reads; so is what
+/// addresses in them point to.
+pub(super) unsafe fn perf_event_open_raw(
+    attributes: *const libc::c_void,
+    thread: libc::pid_t,
+    cpu: libc::c_int,
+    group: libc::c_int,
+    flags: libc::c_ulong,
+) -> libc::c_long {
+    let flags = flags | PERF_FLAG_FD_CLOEXEC;
+    // SAFETY: as the caller promises.
+    unsafe { libc::syscall(libc::SYS_perf_event_open, attributes, thread, cpu, group, flags) }
+}
+
 /// One perf event, closed when dropped.
 #[derive(Debug)]
 pub struct Event {
@@ -125,14 +143,7 @@ impl Event {
         // SAFETY: the attributes are valid for reads and state their own size; a
         // path in them is a live string of the caller's.
         let fd = check(unsafe {
-            libc::syscall(
-                libc::SYS_perf_event_open,
-                &raw const attributes,
-                thread.cast_signed(),
-                -1,
-                -1,
-                PERF_FLAG_FD_CLOEXEC,
-            )
+            perf_event_open_raw((&raw const attributes).cast(), thread.cast_signed(), -1, -1, 0)
         })?;
         let fd = i32::try_from(fd).map_err(io::Error::other)?;
         // SAFETY: the kernel has just handed this descriptor to us alone.
