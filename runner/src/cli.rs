@@ -52,7 +52,7 @@ macro_rules! exit_codes {
         "\
 Exit codes:
   0    done; for `run`: every verdict was reached, whoever wins
-  1    our failure: disk, network, QEMU, a guest that was lost
+  1    a failure of ours: disk, network, QEMU, a lost guest
   2    the command line, the spec or a file it names is wrong
   3    something that is needed is not installed (see `bakeoff doctor`)
   4    with --gate: a gate of the spec was not met
@@ -141,7 +141,7 @@ pub enum Command {
     /// Also says whether KVM works: not whether /dev/kvm can be opened, but
     /// whether a tiny guest ran under it within seconds.
     Doctor(Doctor),
-    /// Write a bake-off that runs as it is, to begin with
+    /// Create a small bake-off that runs as it is, to start from
     ///
     /// Makes patches/NAME with a bakeoff.yaml, a workload in C and one example
     /// patch. Each is there to be replaced by your own, one after the other.
@@ -161,83 +161,82 @@ pub enum Command {
     /// is run. Then it is a run like any other, with its spec in RUN/spec.
     #[command(disable_version_flag = true, after_help = series::SOURCES_HELP)]
     Try(Try),
-    /// The same for a pipeline: series in, results in every format out
+    /// Try a series in a pipeline: no questions, results in every format
     ///
-    /// Asks nothing. The exit code is that of the gates: 0 nothing bad was found and
-    /// everything was decided, 4 something got worse, 5 nothing bad was found but not
-    /// everything was decided, 1 to 3 it could not be done.
+    /// Gates decide the exit code: 0 if nothing got worse and everything was decided, 4 if
+    /// something got worse, 5 if nothing did but not everything was decided, 1 to 3 if it
+    /// could not be done.
     #[command(disable_version_flag = true, after_help = series::SOURCES_HELP)]
     Ci(Ci),
     /// Try the new series of a list or of a Patchwork project, once
     ///
     /// Made to be called by a timer. Answers go into folders; nothing is sent.
     Watch(Watch),
-    /// Go on with a run that was interrupted
+    /// Continue an interrupted run
     ///
-    /// Nothing that a complete file of the run records is done again. A spec
-    /// that changed meanwhile is refused: start a new run for it.
+    /// What is complete is not done again. A spec that was changed since is refused:
+    /// start a new run for it.
     Resume(Resume),
     /// List the shards of a bake-off, or do one of them
     ///
-    /// A shard is what is compared with each other: one base, architecture and profile,
-    /// with reference, control and all contenders. Each is done on one machine, by hand,
-    /// by a matrix of a CI or by `bakeoff run --on slurm`; `bakeoff merge` puts them
-    /// together. A shard that was interrupted goes on where it was.
+    /// A shard is the part of a run whose results are compared with each other: one base,
+    /// architecture and profile, with reference, control and all contenders. Each shard
+    /// runs on one machine: by hand, in a CI's matrix or by `bakeoff run --on slurm`.
+    /// `bakeoff merge` puts them together. An interrupted shard continues where it was.
     Shard(Shard),
-    /// Make one run of the run directories of its shards, and report it
+    /// Merge the run directories of shards into one run, and report it
     Merge(Merge),
     /// Recompute a run's report from its records and consoles
     Report(Report),
     /// Fuzz a candidate's kernel with perf and BPF programs
     ///
-    /// The fuzzer runs inside the guest. When the guest dies, it is booted again
-    /// and goes on with the corpus. Findings are kept in a folder each; the last
-    /// line on standard output is a summary.
+    /// The fuzzer runs inside the guest. When the guest dies it is booted again, with the
+    /// corpus so far. Each finding is kept in a folder of its own; the last line on
+    /// standard output is a summary.
     Fuzz(Fuzz),
-    /// Choose the fewest fuzz programs that cover what all of them do
+    /// Pick the fewest fuzz programs with the coverage of all
     ///
-    /// Runs the programs of corpora in order, once each, and records the kernel
-    /// code each runs through. Of those that together cover the folders the
-    /// fuzzer is about, the ones that add most come first.
+    /// Runs each program once, in order, and records its coverage. Then picks programs
+    /// until all that was covered in the instrumented folders is: always the one that
+    /// adds most.
     Distill(Distill),
-    /// Say of each value of perf's, BPF's and mmap's interface which operation produces it
+    /// List the perf, BPF and mmap interface, with the operation that produces each value
     ///
-    /// The values are read from the base's own headers. One that the table does not explain
-    /// is an error.
+    /// The values are read from the base's own UAPI headers. A value that the table does not
+    /// explain is an error.
     Uapi(Uapi),
     /// Run fuzz programs again, in fresh boots
     Replay(Replay),
-    /// Make a fuzz program smaller while the report it causes stays
+    /// Minimize a fuzz program, keeping the report it causes
     Minimize(Minimize),
     /// Plant bugs in a kernel and see whether fuzzing finds them
     Mutants(Mutants),
     /// Recount a run's report from the raw records, by an independent path
     ///
-    /// Reads run.json, records.jsonl and report.json as plain JSON and counts
-    /// anew what the report says; each disagreement is named with its file, and
-    /// makes the exit code 1.
+    /// Reads run.json, records.jsonl and report.json as plain JSON and recounts what the
+    /// report says. Each disagreement is named with its file, and the exit code is 1.
     Verify(Verify),
-    /// Set the reference against itself: is any of its copies blamed?
+    /// Compare the reference with itself: is any copy blamed?
     ///
-    /// Boots the reference's kernel so many times more and judges each of these
-    /// as the contender of a bake-off whose reference are others of them.
+    /// Measures many copies of the reference's kernel, and judges each as a contender
+    /// against another copy. Whoever is blamed is blamed wrongly.
     Calibrate(Calibrate),
     /// Read kernel logs: every splat, with its title, locks and call chains
     ///
     /// Reads any console, not only those of bakeoff's guests, in constant
     /// memory. A log without a splat is an empty list and no error.
     Splats(Splats),
-    /// Say a splat of a run in words: which locks, in which order and context
+    /// Explain a splat of a run: which locks, in which order and context
     Explain(Explain),
     /// Show or fetch a patch series: from a mailing list, Patchwork, git, files
     Series(Series),
     /// Show specs, candidates, probes and runs
     List(List),
-    /// Show what the cache holds, empty it, or take a part of it to another machine
+    /// Show the cache, empty it, export or import a part of it
     Cache(CacheArgs),
     /// Print the JSON Schema of report.json, or of bakeoff.yaml
     Schema(Schema),
-    /// Measure what bakeoff itself costs, beside make and the guests
+    /// Measure what bakeoff itself costs, next to make and the guests
     Bench(Bench),
     /// Write the man pages into a folder
     Manual(Folder),
@@ -326,7 +325,7 @@ pub struct Machinery {
     /// Accelerator; by default KVM where a guest proves that it works, else TCG
     #[arg(long, value_enum, value_name = "ACCEL")]
     pub accel: Option<Accel>,
-    /// Guest binaries to use: DIR/<rust target>/agent
+    /// Use the guest binaries in DIR/<arch>, as `bakeoff guests` builds them
     #[arg(long, value_name = "DIR")]
     pub guest_dir: Option<PathBuf>,
     /// Build foreign series without a sandbox: their Makefiles run as you
@@ -443,8 +442,8 @@ pub struct Shard {
     /// Time that measuring may take on each shard, in place of the spec's
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub budget: Option<std::time::Duration>,
-    /// Run directory of the shard [default: runs/<bake-off>-<time>]; one that is there
-    /// is gone on with
+    /// Run directory of the shard [default: runs/<bake-off>-<time>]; an existing one
+    /// is continued
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Root seed, the same for all shards of a run

@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Result, exit_code};
 use crate::fuzz::rows;
-use crate::judge::compare::{Comparison, Subject, compare};
+use crate::judge::compare::{Comparison, Subject, compare, untested};
 use crate::judge::report::{
     CandidateInfo, ClaimInfo, FORMATS, How, PatchInfo, Report, Run, SCHEMA_VERSION, SeriesInfo,
 };
@@ -52,8 +52,10 @@ pub fn judge(store: &Store, data: &DataDir) -> Result<Report> {
         verdicts,
         gates,
         predictions,
-        not_tested,
+        mut not_tested,
     } = comparison;
+    // First: on a short page the end goes.
+    not_tested.splice(0..0, untested::left_out(&run.left_out));
     Ok(Report {
         schema_version: SCHEMA_VERSION,
         tool: run.tool.clone(),

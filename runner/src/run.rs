@@ -846,7 +846,7 @@ impl Crew<'_> {
             let (name, binaries) = self
                 .coming
                 .recv()
-                .map_err(|_| Error::failure(format!("nobody made guest binaries for {arch}")))?;
+                .map_err(|_| Error::failure(format!("there are no guest binaries for {arch}")))?;
             self.guests.insert(name, binaries?);
         }
         Ok(())

@@ -268,7 +268,7 @@ fn from_mails(source: &str, found: sources::Found, wanted: &Wanted) -> Result<Ve
     if let Some(id) = &asked {
         if !mails.iter().any(|mail| mail.message_id == *id) {
             return Err(Error::bad_input(format!("{source} holds no mail with the id {id}"))
-                .hint("a message id stands in the mail's `Message-ID:` header"));
+                .hint("look for it in the mail's `Message-ID:` header"));
         }
         mails = thread::strict(mails, id);
         mails = without_others(mails, id);

@@ -446,7 +446,7 @@ impl Spec {
             .ok_or_else(|| Error::bad_input(format!("there is no folder {}", dir.display())))?;
         resolve::check_name("candidate", &name).map_err(Error::bad_input)?;
         if self.candidates.iter().any(|c| c.name == name) {
-            return Err(Error::bad_input(format!("there is a candidate `{name}` already"))
+            return Err(Error::bad_input(format!("there already is a candidate `{name}`"))
                 .hint("rename the folder given to --add"));
         }
         let patches = resolve::patches_in(dir)?;

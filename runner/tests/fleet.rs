@@ -225,7 +225,8 @@ fn a_run_moves_to_another_machine() {
 
     // Files that are no archive.
     fs::write(world.dir.join("page"), "<!doctype html><title>Sign in</title>").unwrap();
-    for (file, part) in [("page", "is a web page"), ("spec/bakeoff.yaml", "is no archive")] {
+    for (file, part) in [("page", "is a web page"), ("spec/bakeoff.yaml", "is not a cache archive")]
+    {
         let refused = elsewhere(&["cache", "import", file]);
         assert_eq!(code(&refused), exit_code::BAD_INPUT);
         assert!(stderr(&refused).contains(part), "{}", stderr(&refused));
@@ -294,6 +295,9 @@ fn within_a_time() {
     let run: Value =
         serde_json::from_slice(&fs::read(world.dir.join("part/run.json")).unwrap()).unwrap();
     assert!(!run["left_out"].as_array().unwrap().is_empty());
+    // The page does not pass over it.
+    let page = stdout(&part).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains("left out, for --within gave no time for it"), "{page}");
     // With all kernels in the cache everything fits.
     world.boots(&["run", &spec, "--out", "whole"]);
     let dry = on_one_cpu(&["run", &spec, "--within", "12m", "--dry-run"]);

@@ -141,7 +141,7 @@ impl Executor {
                 None => Model::is_legal_address(frames, offset),
             };
             if legal == Some(false) {
-                let what = format!("{asked}: address {offset:#x}, which is no frame's");
+                let what = format!("{asked}: address {offset:#x}, which is not a frame's");
                 self.tables.wrong.get_or_insert(what);
             }
             return;

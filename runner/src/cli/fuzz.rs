@@ -33,13 +33,13 @@ pub struct Fuzz {
     /// How long to fuzz, boots not counted: 60, 90s, 2m, 1h
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = seconds)]
     pub time: u32,
-    /// Programs to begin with; new ones are added [default: OUT/corpus]
+    /// Programs to start from; new ones are added [default: OUT/corpus]
     #[arg(long, value_name = "DIR")]
     pub corpus: Option<PathBuf>,
-    /// Programs to begin with, which stay as they are [default: the bake-off's corpus/]
+    /// Programs to start from, in a folder that is only read [default: the bake-off's corpus/]
     #[arg(long, value_name = "DIR", conflicts_with = "empty")]
     pub seeds: Option<PathBuf>,
-    /// Begin without the bake-off's corpus/
+    /// Start without the bake-off's corpus/
     #[arg(long)]
     pub empty: bool,
     /// Seed of everything random
@@ -48,8 +48,8 @@ pub struct Fuzz {
     /// End at the first finding
     #[arg(long)]
     pub until_finding: bool,
-    /// Findings that are brought about again, made smaller and written as C, the
-    /// first ones; the others are kept as they came
+    /// How many findings to reproduce, minimize and write as a C program, the first
+    /// ones; the others are kept as they came
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub pursue: usize,
     /// Another candidate on which the findings' programs are tried (repeatable)
@@ -69,13 +69,13 @@ pub struct Fuzz {
 /// How much is done about a finding.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Effort {
-    /// Boots that are to bring a finding about again
+    /// Boots in which a finding has to show again
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub again: u32,
-    /// Boots for making a program smaller, at most
+    /// Most boots spent on minimizing a program
     #[arg(long, value_name = "N", default_value_t = 24)]
     pub trials: u32,
-    /// Run each program this often in its boot
+    /// Times each program is run in a boot
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub repeat: usize,
 }
@@ -149,7 +149,7 @@ pub struct Replay {
     /// Boots
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub boots: u32,
-    /// Run the list this often in each boot
+    /// Times the list is run in each boot
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub repeat: usize,
     /// Replay on this candidate too, and say what differs from it

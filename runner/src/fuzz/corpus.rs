@@ -44,7 +44,7 @@ fn read_one(path: &Path) -> std::result::Result<String, String> {
     let kind = fs::symlink_metadata(path).map_err(|e| e.to_string())?;
     // A pipe or a device would keep us waiting; a link may lead to one.
     if !kind.is_file() {
-        return Err("it is no regular file".to_owned());
+        return Err("it is not a regular file".to_owned());
     }
     if kind.len() > text::LONGEST as u64 {
         return Err(TextError::TooLong.to_string());

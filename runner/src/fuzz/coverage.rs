@@ -53,7 +53,7 @@ impl Map {
     pub fn open(path: &Path) -> Result<Map> {
         let bytes = std::fs::read(path).at_path("read", path)?;
         let wrong = |cause: Box<dyn std::error::Error + Send + Sync>| {
-            Error::failure(format!("{} is no vmlinux", path.display())).because(cause)
+            Error::failure(format!("{} is not a vmlinux", path.display())).because(cause)
         };
         let file = object::File::parse(&*bytes).map_err(|e| wrong(e.into()))?;
         let endian =

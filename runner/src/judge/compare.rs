@@ -17,7 +17,7 @@ mod gate;
 mod measure;
 mod settle;
 mod splat;
-mod untested;
+pub(crate) mod untested;
 mod verdict;
 pub(crate) mod words;
 mod wrong;

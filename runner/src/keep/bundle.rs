@@ -209,7 +209,7 @@ pub fn read(
     let damaged = |cause: io::Error| match cancel.check() {
         Err(interrupted) => interrupted,
         Ok(()) => Error::failure(format!("{what} is cut off or damaged"))
-            .hint("copy it again, or export it anew")
+            .hint("copy or export it again")
             .because(cause),
     };
     let mut start = Vec::new();
@@ -264,7 +264,7 @@ pub fn read(
     }
     if members.next().is_some() {
         return Err(Error::failure(format!("{what} holds more than its index says"))
-            .hint("it is damaged, or was not written by bakeoff: export it anew"));
+            .hint("it is damaged, or was not written by bakeoff: export it again"));
     }
     // To the very end, where zstd has a checksum of it all.
     io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(damaged)?;
@@ -274,13 +274,13 @@ pub fn read(
 /// What a file is that is none of ours.
 fn not_an_archive(what: &str, start: &[u8]) -> Error {
     if start.is_empty() {
-        return Error::bad_input(format!("{what} is empty")).hint("export it anew");
+        return Error::bad_input(format!("{what} is empty")).hint("export it again");
     }
     if is_web_page(start) {
         return Error::bad_input(format!("{what} is a web page, not an archive of a cache"))
             .hint("a server answered with a login or an error page: fetch the file itself");
     }
-    Error::bad_input(format!("{what} is no archive of a cache"))
+    Error::bad_input(format!("{what} is not a cache archive"))
         .hint("give a file that `bakeoff cache export` wrote")
 }
 
@@ -294,7 +294,7 @@ fn read_index<R: Read>(
     damaged: impl Fn(io::Error) -> Error,
 ) -> Result<Index> {
     let none = || {
-        Error::bad_input(format!("{what} is no archive of a cache: it does not begin with {INDEX}"))
+        Error::bad_input(format!("{what} is not a cache archive: it does not begin with {INDEX}"))
             .hint("give a file that `bakeoff cache export` wrote")
     };
     let first = first.ok_or_else(none)?;
@@ -314,7 +314,7 @@ fn read_index<R: Read>(
             "{what} is of version {}{wrote}; this bakeoff reads version {VERSION}",
             head.bakeoff_cache
         ))
-        .hint("export it anew with this version, or use the one that wrote it"));
+        .hint("export it again with this version, or use the one that wrote it"));
     }
     let index: Index = serde_json::from_slice(&text).map_err(|cause| none().because(cause))?;
     for path in index.entries.iter().flat_map(|entry| entry.files.keys()) {
@@ -347,7 +347,7 @@ impl Unpack<'_> {
     fn lies(&self, how: &str) -> Error {
         let Indexed { kind, key, .. } = self.entry;
         Error::failure(format!("{}: {}/{key} {how}", self.what, kind.name()))
-            .hint("it is damaged: copy it again, or export it anew")
+            .hint("it is damaged: copy or export it again")
     }
 
     /// The path of a member inside its entry, and the hash it is to have.
@@ -581,7 +581,7 @@ mod tests {
         for (bytes, part) in [
             (packed(&newer, &[]), "is of version 2, written by bakeoff 9.0; this bakeoff reads"),
             (b"\n<!doctype html><html>".to_vec(), "is a web page"),
-            (b"PK\x03\x04".to_vec(), "no archive of a cache"),
+            (b"PK\x03\x04".to_vec(), "is not a cache archive"),
             (Vec::new(), "is empty"),
             (zstd::encode_all(&b"x"[..], 1).unwrap(), "a.tar.zst"),
         ] {

@@ -373,7 +373,7 @@ impl Cache {
     fn path(&self, kind: Kind, key: &str) -> Result<PathBuf> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-+~".contains(c);
         if key.is_empty() || key.starts_with('.') || !key.chars().all(plain) {
-            return Err(Error::failure(format!("`{}` is no cache key", key.escape_debug())));
+            return Err(Error::failure(format!("`{}` is not a cache key", key.escape_debug())));
         }
         Ok(self.root.join(kind.name()).join(key))
     }

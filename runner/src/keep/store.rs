@@ -390,8 +390,11 @@ impl Store {
     pub fn open(root: &Path) -> Result<Store> {
         let store = Store { root: root.to_owned() };
         if !store.run_json().is_file() {
-            return Err(Error::bad_input(format!("{} is no run: no run.json", root.display()))
-                .hint("`bakeoff list` shows the runs there are"));
+            return Err(Error::bad_input(format!(
+                "{} is not a run directory: no run.json",
+                root.display()
+            ))
+            .hint("`bakeoff list` shows the runs there are"));
         }
         Ok(store)
     }

@@ -87,7 +87,7 @@ pub fn choose(arch: &Arch, wanted: Option<Accel>, cancel: &Cancel) -> Result<Cho
                 "--accel kvm: this host cannot run {} guests on its own CPU",
                 arch.name
             ))
-            .hint("leave --accel away: each architecture then gets what works"));
+            .hint("leave out --accel: each architecture then gets what works"));
         }
         Some(accel) => return Ok(Choice { accel, reason: "asked for with --accel".into() }),
         None => {}

@@ -157,7 +157,7 @@ impl GuestBinaries {
         if !is_of_our_sources(&init) {
             let what = format!("{} is not built from the sources of this bakeoff", path.display());
             return Err(
-                Error::bad_input(what).hint("leave --guest-dir away, and the right one is built")
+                Error::bad_input(what).hint("leave out --guest-dir to have the right one built")
             );
         }
         Ok(GuestBinaries { init, origin: path.display().to_string(), packed: Packed::default() })

@@ -189,8 +189,10 @@ impl Desk<'_> {
 pub(crate) fn check_is_kernel(dir: &Path, label: &str) -> Result<()> {
     for needed in ["Makefile", "Kconfig"] {
         if !dir.join(needed).is_file() {
-            return Err(Error::bad_input(format!("{label} is no kernel source: no `{needed}`"))
-                .hint("name the folder that holds the kernel's top Makefile"));
+            return Err(Error::bad_input(format!(
+                "{label} is not a kernel source tree: no `{needed}`"
+            ))
+            .hint("name the folder that holds the kernel's top Makefile"));
         }
     }
     for built in [".config", "include/config", "arch/x86/include/generated"] {

@@ -107,7 +107,7 @@ pub fn read(path: &Path) -> Result<Records> {
                     }
                 }
             }
-            Err(cause) => records.problems.push(format!("line {number} is no record: {cause}")),
+            Err(cause) => records.problems.push(format!("line {number} is not a record: {cause}")),
         }
         if records.problems.len() >= 20 {
             records.problems.push("more problems follow; reading was given up".into());
@@ -163,7 +163,7 @@ impl Records {
                 }
                 for (name, value) in &block.values {
                     if !(value.mean.is_finite() && value.m2 >= 0.0) {
-                        return Err(format!("block {}: {name} is no number", block.block));
+                        return Err(format!("block {}: {name} is not a number", block.block));
                     }
                 }
                 open.blocks.push(block);
@@ -223,7 +223,11 @@ mod tests {
     fn noise_is_named_and_survived() {
         let records = read_text(&format!("{HELLO}\n\u{fffd}garbage\n{BEGIN}\n"));
         assert_eq!(records.visits.len(), 1);
-        assert!(records.problems[0].starts_with("line 2 is no record"), "{:?}", records.problems);
+        assert!(
+            records.problems[0].starts_with("line 2 is not a record"),
+            "{:?}",
+            records.problems
+        );
     }
 
     /// A second Hello, records before it or after the End, another wire version, blocks of

@@ -59,9 +59,9 @@ pub(super) enum Answer {
 /// An address, or why it is none.
 pub(super) fn url(written: &str) -> Result<Url> {
     let url = Url::parse(written)
-        .map_err(|cause| Error::bad_input(format!("{written} is no address")).because(cause))?;
+        .map_err(|cause| Error::bad_input(format!("{written} is not an address")).because(cause))?;
     if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none() {
-        return Err(Error::bad_input(format!("{written} is no address of a web server"))
+        return Err(Error::bad_input(format!("{written} is not an address of a web server"))
             .hint("addresses begin with https:// or http://"));
     }
     Ok(url)

@@ -100,7 +100,7 @@ pub(crate) fn split(mbox: &[u8], name: &str) -> Result<Vec<Vec<u8>>> {
             in_header = true;
             if mails.len() >= MOST_MAILS {
                 return Err(Error::bad_input(format!("{name} has more than {MOST_MAILS} mails"))
-                    .hint("cut out the thread that is meant, or name its message id"));
+                    .hint("extract the thread you mean, or name its message id"));
             }
             continue;
         }

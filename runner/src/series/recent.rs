@@ -150,7 +150,7 @@ impl Entry {
 /// The entries of an Atom feed as public-inbox writes it.
 fn feed(bytes: &[u8], url: &Url) -> Result<Vec<Entry>> {
     let broken = |why: String| {
-        Error::failure(format!("{url} is no feed of a public-inbox archive: {why}"))
+        Error::failure(format!("{url} is not a feed of a public-inbox archive: {why}"))
             .hint("name a list of such an archive: https://lore.kernel.org/LIST/")
     };
     let text = String::from_utf8_lossy(bytes);
@@ -268,7 +268,7 @@ fn of_patchwork(project: &str, after: Timestamp, net: &Net, cancel: &Cancel) -> 
         .append_pair("per_page", "250");
     let Answer::Bytes(bytes) = fetch::get(&url, net, cancel)? else {
         return Err(Error::bad_input(format!("{server} has no project {project}"))
-            .hint("the project's name stands in its address: /project/NAME/list/"));
+            .hint("the project's name is in its address: /project/NAME/list/"));
     };
     let listed: Vec<Listed> = serde_json::from_slice(&bytes).map_err(|cause| {
         Error::failure(format!("{url} is not what Patchwork's API answers"))
@@ -326,7 +326,7 @@ href="http://h/l/r@x/"/></entry><entry><title type="html">hello</title><updated
         let url = fetch::url("http://h/l/new.atom").unwrap();
         for text in ["<html><p>robots?</html>", &FEED[..600], "", "<feed></entry>"] {
             let error = feed(text.as_bytes(), &url).unwrap_err();
-            assert!(error.message().contains("is no feed"), "{error}");
+            assert!(error.message().contains("is not a feed"), "{error}");
         }
     }
 

@@ -127,7 +127,7 @@ pub(super) fn find(source: &str, means: &Means<'_>) -> Result<Found> {
         None => {
             let kinds: Vec<String> =
                 SOURCES.iter().map(|row| format!("{}: {}", row.written, row.about)).collect();
-            Err(Error::bad_input(format!("{source} is no series: there is no such file or folder"))
+            Err(Error::bad_input(format!("{source} is not a series: no such file or folder"))
                 .hint(format!("a series is one of\n{}", kinds.join("\n"))))
         }
     }

@@ -69,7 +69,7 @@ pub(crate) fn write_all(all: &[Series], out: &Path) -> Result<()> {
 fn whole(out: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let empty = fs::read_dir(out).map(|mut entries| entries.next().is_none());
     if out.exists() && !empty.unwrap_or(false) {
-        return Err(Error::bad_input(format!("{} is there already", out.display()))
+        return Err(Error::bad_input(format!("{} already exists", out.display()))
             .hint("give --out a folder that is new or empty"));
     }
     let above = match out.parent() {

@@ -41,7 +41,7 @@ pub(super) fn resolve(raw: RawClaim, probes: &[Probe]) -> Result<Claim, Wrong> {
     let RawClaim { claim, question, metric, conditions, margin } = raw;
     let at = |key: &str, why: String| Wrong::value(&Path::top().key(key), why);
     if claim.is_empty() || claim.len() > 24 || claim.contains(char::is_whitespace) {
-        let why = format!("`{claim}` is no name for a claim: one word of at most 24 letters");
+        let why = format!("`{claim}` is not a name for a claim: one word of at most 24 letters");
         return Err(at("claim", why));
     }
     if question.trim().is_empty() {
@@ -174,7 +174,7 @@ fn parse_margin(text: &str, kind: MetricKind) -> Result<f64, String> {
     let number = unit.iter().find_map(|unit| text.trim().strip_suffix(unit));
     let number: f64 = number
         .and_then(|n| n.trim().parse().ok())
-        .ok_or_else(|| format!("`{text}` is no margin: {wanted}"))?;
+        .ok_or_else(|| format!("`{text}` is not a margin: {wanted}"))?;
     if number > 0.0 && number < 100.0 {
         return Ok(number / 100.0);
     }
@@ -196,7 +196,7 @@ pub fn margin_words(margin: f64, kind: MetricKind) -> String {
 pub(super) fn parse_budget(text: &str) -> Result<Duration, String> {
     let joined: String = text.split_whitespace().collect();
     let budget = humantime::parse_duration(&joined)
-        .map_err(|why| format!("`{text}` is no time ({why}): write it as `20 min`"))?;
+        .map_err(|why| format!("`{text}` is not a time ({why}): write it as `20 min`"))?;
     if budget < Duration::from_secs(60) {
         return Err(format!("a budget of {text} is too short for one boot of each kernel"));
     }

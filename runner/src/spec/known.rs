@@ -40,10 +40,10 @@ impl KnownSplat {
         }
         let url = ["https://", "http://"].iter().find_map(|scheme| link.strip_prefix(scheme));
         if !url.is_some_and(|rest| rest.contains('.') && !rest.contains(char::is_whitespace)) {
-            return Some(("link", format!("the link `{link}` is no URL")));
+            return Some(("link", format!("the link `{link}` is not a URL")));
         }
         match expires.parse::<Date>() {
-            Err(_) => Some(("expires", format!("`{expires}` is no date: write YYYY-MM-DD"))),
+            Err(_) => Some(("expires", format!("`{expires}` is not a date: write YYYY-MM-DD"))),
             Ok(date) if date < today => Some((
                 "expires",
                 format!(

@@ -267,7 +267,7 @@ fn steps(spec: &Spec, selection: &Selection, profiles: &[String]) -> Result<Vec<
         }
     }
     if steps.is_empty() {
-        return Err(Error::bad_input("nothing is left to be measured")
+        return Err(Error::bad_input("nothing is left to measure")
             .hint("`bakeoff list` shows the conditions; some are for one profile only"));
     }
     Ok(steps)

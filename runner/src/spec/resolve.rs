@@ -474,7 +474,7 @@ fn base_source(raw: RawBase, dir: &Path) -> Checked<BaseSource> {
         }
         (None, Some(RawGit { repository, revision }), None) => {
             if revision.starts_with('-') {
-                let why = format!("`{revision}` is no revision");
+                let why = format!("`{revision}` is not a revision");
                 return Err(Wrong::value(&at.key("git").key("revision"), why));
             }
             Ok(BaseSource::Git { repository: dir.join(repository), revision })
@@ -494,7 +494,7 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "`{}` is no name for a {what}: letters, digits, `.`, `_`, `-`, at most 64, \
+        "`{}` is not a name for a {what}: letters, digits, `.`, `_`, `-`, at most 64, \
          beginning with a letter or digit",
         name.escape_debug()
     ))

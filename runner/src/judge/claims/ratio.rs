@@ -18,7 +18,7 @@ use super::{Condition, Question, Visit, many};
 pub(super) fn settle(question: &Question, alpha: f64) -> Result<Found, String> {
     let all = || question.conditions.iter().flat_map(|c| c.candidate.iter().chain(&c.reference));
     if let Some(odd) = all().find(|v| v.calls > 0 && !v.value.is_finite()) {
-        return Err(format!("a visit measured {}, which is no number to compare", odd.value));
+        return Err(format!("a visit measured {}, which is not a number to compare", odd.value));
     }
     let positive = all().filter(|v| v.calls > 0).all(|v| v.value > 0.0);
     if positive { Ok(by_logarithm(question, alpha)) } else { fieller(question, alpha) }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::verdict::end_words;
 use super::{Comparison, Subject};
 use crate::judge::row::{CellEnd, NotTested, WrongReading};
+use crate::spec::plan::CellId;
 
 pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTested> {
     let mut all = Vec::new();
@@ -36,7 +37,7 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
                 all.push(NotTested {
                     base: Some(base.to_owned()),
                     arch: Some(arch.to_owned()),
-                    ..row(format!("the probe {probe} shows nothing of it"))
+                    ..row(format!("the probe {probe} did not reach it"))
                 });
             }
         }
@@ -103,6 +104,18 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
         ));
     }
     all
+}
+
+/// What `--within` gave no time for, what decides most first.
+pub(crate) fn left_out(cells: &[CellId]) -> impl Iterator<Item = NotTested> + '_ {
+    cells.iter().map(|CellId { base, candidate, arch, profile }| NotTested {
+        base: Some(base.clone()),
+        arch: Some(arch.clone()),
+        ..general(
+            &format!("{candidate} on {arch} ({profile})"),
+            "left out, for --within gave no time for it".into(),
+        )
+    })
 }
 
 fn general(what: &str, reason: String) -> NotTested {

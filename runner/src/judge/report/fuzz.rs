@@ -91,7 +91,7 @@ fn coverage(fuzz: &FuzzReport) -> Vec<String> {
 
 const NOTE: &str = "Hit: patched functions that a program ran through, of those this kernel has; \
                     ids: frames with a build id in the lookups that both kernels answer the same \
-                    each time. \"Not reached\" is no pass. No verdict rests on fuzzing.";
+                    each time. \"Not reached\" is not a pass. No verdict rests on fuzzing.";
 
 /// The tables of the appendix.
 pub(super) fn tables(report: &Report) -> Vec<Table> {

@@ -84,7 +84,7 @@ impl Wanted {
                 for folder in folders.split_whitespace() {
                     if !is_folder(folder) {
                         return Err(Error::bad_input(format!(
-                            "{place}: `{}` is no folder of a kernel",
+                            "{place}: `{}` is not a folder of a kernel",
                             folder.escape_debug()
                         ))
                         .hint("write it as in `kernel/bpf`"));
@@ -237,9 +237,9 @@ fn parse_line(line: &str) -> Result<Option<(String, Option<String>)>, &'static s
     if line.is_empty() {
         return Ok(None);
     }
-    let Some((option, value)) = line.split_once('=') else { return Err("this is no option") };
+    let Some((option, value)) = line.split_once('=') else { return Err("this is not an option") };
     if !good(option) {
-        return Err("this is no option's name");
+        return Err("this is not an option's name");
     }
     if value.is_empty() {
         return Err("the value is missing");

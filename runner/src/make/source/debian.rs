@@ -126,7 +126,7 @@ fn fetched(
                     "apt says that {package} {version} has the SHA-256 {}, the spec says {sha256}",
                     located.sha256
                 ))
-                .hint("correct `sha256:` of the base, if it is apt that you trust"));
+                .hint("if you trust apt, correct the `sha256:` of the base"));
             }
             places.push(located.url);
         }

@@ -17,7 +17,7 @@ use crate::base::scratch::Scratch;
 /// The commit that a revision names today.
 pub(super) fn commit(repository: &Path, revision: &str, cancel: &Cancel) -> Result<String> {
     if revision.starts_with('-') {
-        return Err(Error::bad_input(format!("`{revision}` is no git revision")));
+        return Err(Error::bad_input(format!("`{revision}` is not a git revision")));
     }
     let asked = git(repository, &["rev-parse", "--verify", "--end-of-options"])
         .arg(format!("{revision}^{{commit}}"))

@@ -211,7 +211,7 @@ fn parse(line: &[u8]) -> Result<Record, String> {
     if let Some(wire) = wire.filter(|wire| *wire != u64::from(VERSION)) {
         return Err(format!("the guest speaks version {wire}, this program version {VERSION}"));
     }
-    serde_json::from_value(value).map_err(|e| format!("it is no record: {e}"))
+    serde_json::from_value(value).map_err(|e| format!("it is not a record: {e}"))
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn thread(base: &Url, id: &str, means: &Means<'_>) -> Result<Option<Found>> {
         return Ok(None);
     };
     if !bytes.starts_with(b"From ") {
-        return Err(Error::failure(format!("{url} is no mbox"))
+        return Err(Error::failure(format!("{url} is not an mbox"))
             .hint("name the address of a public-inbox archive"));
     }
     let raw = mail::split(&bytes, url.as_str())?;

@@ -52,7 +52,7 @@ pub(super) fn claims(source: &str) -> bool {
 pub(super) fn read(source: &str, means: &Means<'_>) -> Result<Found> {
     let Some((repo, branch)) = named(source) else {
         return Err(
-            Error::bad_input(format!("{source} is no b4 branch")).hint("write REPO#b4:BRANCH")
+            Error::bad_input(format!("{source} is not a b4 branch")).hint("write REPO#b4:BRANCH")
         );
     };
     let dir = Path::new(repo);

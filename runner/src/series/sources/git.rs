@@ -49,7 +49,7 @@ pub(super) fn read(source: &str, means: &Means<'_>) -> Result<Found> {
     let (repo, what) = parts(source);
     if what.starts_with('-') || repo.starts_with('-') {
         return Err(
-            Error::bad_input(format!("{source} is no range of commits")).hint("write REPO#A..B")
+            Error::bad_input(format!("{source} is not a commit range")).hint("write REPO#A..B")
         );
     }
     if let Some((from, to)) = what.split_once("..") {

@@ -71,7 +71,7 @@ pub(super) fn limited(path: &Path) -> Result<Vec<u8>> {
 
 fn too_large(name: &str) -> Error {
     Error::bad_input(format!("{name} has more than {} MB", LARGEST_THREAD >> 20))
-        .hint("cut out the thread that is meant")
+        .hint("extract the thread you mean")
 }
 
 /// A diff without a mail around it gets one with the file's name as subject.

@@ -143,7 +143,7 @@ pub(super) fn read(source: &str, means: &Means<'_>) -> Result<Found> {
 /// names, and must not send us elsewhere.
 fn ours(server: &Url, named: &str) -> Result<Url> {
     let mut url = server.join(named).map_err(|cause| {
-        Error::failure(format!("{server} names {named}, which is no address")).because(cause)
+        Error::failure(format!("{server} names {named}, which is not an address")).because(cause)
     })?;
     let place = server.host_str().map(str::to_owned);
     if url.set_scheme(server.scheme()).is_err()
