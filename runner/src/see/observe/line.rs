@@ -529,6 +529,12 @@ fn words_unit(rest: &[u8], head: &mut Head, asked: bool) -> usize {
 
 /// `kern  :warn  : `
 fn facility(rest: &[u8], head: &mut Head) -> usize {
+    // Most lines begin with another letter.
+    let begins =
+        matches!(rest.first(), Some(b'k' | b'u' | b'm' | b'd' | b'a' | b's' | b'l' | b'n' | b'c'));
+    if !begins {
+        return 0;
+    }
     const LEVELS: &[&[u8]] =
         &[b"emerg", b"alert", b"crit", b"err", b"warn", b"notice", b"info", b"debug"];
     const FACILITIES: &[&[u8]] = &[
@@ -618,20 +624,25 @@ fn syslog(rest: &[u8], head: &mut Head) -> usize {
     end + tag
 }
 
+/// Which bytes the names of hosts, zones and programs are made of.
+const IN_NAMES: [bool; 256] = {
+    let mut names = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        names[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'@');
+        byte += 1;
+    }
+    names
+};
+
 /// Who speaks, behind a time: `host kernel: `, `kernel: `, `CET host kern.err kernel: `, RFC 5424's
 /// `host kernel - - - `. A program with its number (`host sshd[12]: `) is remembered as one.
 fn who(rest: &[u8], head: &mut Head) -> usize {
     head.asked = true;
     let mut at = 0;
     for _ in 0..4 {
-        let len = rest[at..]
-            .iter()
-            .take(64)
-            .take_while(|b| {
-                b.is_ascii_alphanumeric()
-                    || matches!(b, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'@')
-            })
-            .count();
+        let len = rest[at..].iter().take(64).take_while(|b| IN_NAMES[usize::from(**b)]).count();
         if len == 0 {
             return 0;
         }
@@ -703,6 +714,10 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
 pub(crate) fn decode(line: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
     let json = json_message(line, out);
+    // Almost all lines.
+    if !json && memchr3(0x1B, b'#', b'\\', line).is_none() {
+        return false;
+    }
     let octal =
         |bytes: &[u8]| memchr::memchr_iter(b'#', bytes).any(|at| control(&bytes[at..]).is_some());
     let escaped = if json { &out[..] } else { line };
