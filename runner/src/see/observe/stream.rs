@@ -630,6 +630,7 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use super::report::MAX_AGE;
     use super::*;
 
     const WARN: &str = "[    1.000000] quiet\n\
@@ -705,9 +706,9 @@ mod tests {
             _ => format!("[{time:>5}.000000][    T2] BUG: Bad rss-counter state mm:{time} val:1\n"),
         };
         for log in [&reports as &dyn Fn(usize) -> String, &leaks] {
-            let (short, few) = peak(log, 5_000);
-            let (long, many) = peak(log, 20_000);
-            assert!(many > 2 * few, "{few} and {many}");
+            let (short, few) = peak(log, MAX_AGE as usize + 500);
+            let (long, many) = peak(log, 2 * MAX_AGE as usize + 1_000);
+            assert!(many > few + MAX_AGE as usize, "{few} and {many}");
             assert!(long <= short, "{short} bytes are held, then {long}");
         }
     }

@@ -113,7 +113,10 @@ impl Report {
         let tag = opens_message(before)
             // `CPU 0 Unable to handle …`, `swapper/0: page allocation failure`
             || before.starts_with(b"CPU ")
-            || self.row.name == "page-allocation"
+            || matches!(
+                self.row.name,
+                "page-allocation" | "page-allocation-stall" | "vmalloc-error" | "kobject-state"
+            )
             || self.kernel;
         // Only a stack makes a number in brackets that of an oops.
         let tag = tag && self.row.name != "die";
@@ -135,6 +138,7 @@ impl Report {
     /// Takes off what stands before each line, if no unit of [`crate::see::observe::line`] knows it:
     /// the words before the head are a prefix if the lines around it have one of the same shape.
     pub(crate) fn learn(&mut self) {
+        const LEAK: &[u8] = b"kmemleak: ";
         let before = self.before();
         if before.is_empty() {
             return;
@@ -146,6 +150,10 @@ impl Report {
                 text.iter().take(most).take_while(|b| matches!(b, b' ' | b'\t')).count()
             };
             (0..self.lines.len()).map(|line| Some(blanks(self.text(line)))).collect()
+        } else if before.trim_ascii_start() == LEAK {
+            // The kernel's log has the tag before each line of a leak, debugfs has none.
+            let tagged = |line| self.text(line).starts_with(before).then_some(before.len());
+            (0..self.lines.len()).map(tagged).collect()
         } else if opens_message(before) {
             return;
         } else {
@@ -251,6 +259,9 @@ pub(crate) fn joins(report: &Report, row: &Row, words: &[u8]) -> bool {
                         | ("unhandled-fault", "page-fault")
                         | ("alignment-trap", "unhandled-fault")
                         | ("dentry-in-use", "warn")
+                        // What WARN() says stands before its line, on old kernels behind it.
+                        | ("kobject-state", "warn" | "kobject")
+                        | ("warn" | "kobject", "kobject-state")
                         | ("stack-overflow", "stack-overflow")
                         | ("cfi", "warn" | "cfi")
                         // One CPU sees that another is stuck, which prints its own stack.

@@ -58,13 +58,14 @@ const NEEDLES: &[&str] = &[
     "alignment check: 0000 [#",
     "bounds: 0000 [#",
     "overflow: 0000 [#",
-    "VFS: Close: file count is 0",
+    "VFS: ",
     "Booting the kernel",
     "Oops",
-    "PANIC: ",
-    "hard LOCKUP",
-    "Hard LOCKUP",
-    "page allocation failure",
+    "PANIC",
+    "ard LOCKUP",
+    "page allocation ",
+    "vmalloc error: size ",
+    "percpu: allocation failed",
     "CFI failure ",
     "nobody cared (",
     "Insufficient stack space",
@@ -76,21 +77,22 @@ const NEEDLES: &[&str] = &[
     "nable to handle exception at EA",
     "SError Interrupt on CPU",
     "NMI Watchdog detected LOCKUP",
+    "Detected non-responsive CSD lock",
+    "Division by zero in kernel",
+    "bad: scheduling from the idle",
+    "ialized object, something is seriously wrong",
     ": Vector: ",
     "pagealloc: ",
     "slab error in ",
     "Slab corruption",
     "bogus return value ",
     "[#1]",
-    "PANIC at ",
     "VERIFY",
     "Kernel bug ",
     "Reserved instruction in kernel",
-    "Data bus error, ",
-    "Instruction bus error, ",
+    " bus error, epc == ",
     "suspected memory leaks (",
     "Alignment trap: ",
-    "VFS: Busy inodes",
     "unregister_netdevice: waiting",
     "kernel: panicked at",
     "trusty: panic",
@@ -98,7 +100,7 @@ const NEEDLES: &[&str] = &[
 ];
 
 /// The longest needle, less one: how much of a chunk's end the next one may complete.
-pub(crate) const NEEDLE_REACH: usize = 32;
+pub(crate) const NEEDLE_REACH: usize = 44;
 
 static SCAN: LazyLock<AhoCorasick> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the needles are constants, and tests build them")]
@@ -265,8 +267,9 @@ pub fn find_head(text: &[u8]) -> Option<Found> {
                     captures.filled.push(("what", from..to));
                     return Some(Found { row, captures, at: from });
                 }
-                // `Unable` and `unable` are one word.
-                let at = if head.begin.starts_with("nable") { at.saturating_sub(1) } else { at };
+                // `Unable` and `unable` are one word, and so are `Hard` and `hard`.
+                let cut = head.begin.starts_with("nable") || head.begin.starts_with("ard LOCKUP");
+                let at = if cut { at.saturating_sub(1) } else { at };
                 return Some(Found { row, captures, at });
             }
         }
@@ -282,8 +285,16 @@ static DETAILS: LazyLock<Vec<&str>> = LazyLock::new(|| {
 
 fn is_detail(text: &[u8]) -> bool {
     // Some of them name a program first.
-    const WITHIN: &[&[u8]] =
-        &[b"uses wireless extensions", b"uses deprecated v2 cap", b"took too long"];
+    const WITHIN: &[&[u8]] = &[
+        b"uses wireless extensions",
+        b"uses deprecated v2 cap",
+        b"took too long",
+        // Who blocks a hung task: its own report says that it hangs.
+        b"likely owned by task",
+        b"likely last held by task",
+        b"but the owner is not found",
+        b"but the last holder is not found",
+    ];
     DETAILS.iter().any(|words| text.starts_with(words.as_bytes())) || {
         let lower = text.to_ascii_lowercase();
         WITHIN.iter().any(|words| memmem::find(&lower, words).is_some())
@@ -374,6 +385,10 @@ pub(crate) fn opens_message(before: &[u8]) -> bool {
         b"kmemleak:",
         b"rust_",
         b"traps:",
+        b"smp: csd:",
+        // MIPS: which bus.
+        b"Data",
+        b"Instruction",
     ];
     let before = before.trim_ascii();
     TAGS.contains(&before)
@@ -510,6 +525,13 @@ mod tests {
     fn what_is_no_report_is_none() {
         for text in [
             "INFO: lockdep is turned off.",
+            "INFO: task a:1 is blocked on a mutex likely owned by task b:2.",
+            "INFO: task a:1 <reader> blocked on an rw-semaphore likely owned by task b:2 <writer>",
+            "INFO: task a:1 is blocked on a semaphore, but the last holder is not found.",
+            "INFO: The task a:1 has been waiting for writeback completion for more than 1200 seconds",
+            "rcu: INFO: Expedited stall ended before state dump start",
+            "smp: csd: CSD lock (#1) got unstuck on CPU#00, CPU#01 released the lock.",
+            "VFS: Mounted root (ext4 filesystem) readonly on device 254:0.",
             "EXT4-fs (vda): INFO: recovery required on readonly filesystem",
             "INFO: NMI handler (lab_nmi_handler) took too long to run: 1.043 msecs",
             "x86/cpu: SRSO: WARNING: See https://kernel.org/",
