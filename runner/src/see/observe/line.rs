@@ -162,6 +162,7 @@ fn unit(rest: &[u8], head: &mut Head) -> usize {
             len => len + 1,
         },
         b'M' if rest.starts_with(b"MESSAGE=") => 8,
+        b'A'..=b'Z' | b'a'..=b'z' if is_text(rest) => 0,
         b'A'..=b'Z' | b'a'..=b'z' | 0x80.. => words_unit(rest, head, asked),
         _ => 0,
     }
@@ -179,15 +180,15 @@ fn quote(rest: &[u8]) -> usize {
 }
 
 fn bracket(rest: &[u8], head: &mut Head) -> usize {
-    if let Some((origin, len)) = caller(rest) {
-        head.origin = Some(origin);
-        return len;
-    }
     if let Some(len) = stamp(rest) {
         head.kernel = true;
         head.timed = true;
         let len = len + blank(&rest[len..]);
         return len + who(&rest[len..], head);
+    }
+    if let Some((origin, len)) = caller(rest) {
+        head.origin = Some(origin);
+        return len;
     }
     if let Some(len) = clock_in_brackets(rest) {
         head.timed = true;
@@ -491,6 +492,20 @@ fn host_time(rest: &[u8]) -> usize {
     if dated || timed || seconds { len + 1 } else { 0 }
 }
 
+/// Is it the kernel's text for sure? A frame, or a word and a colon, which most lines of a report
+/// begin with (`RAX: `), unless it is a facility's or the kernel's own name.
+fn is_text(rest: &[u8]) -> bool {
+    let len = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    match rest.get(len) {
+        Some(b'+') => rest[len..].starts_with(b"+0x"),
+        Some(b':') => {
+            let word = &rest[..len];
+            word != b"kernel" && !rest[len - 1].is_ascii_digit() && !FACILITIES.contains(&word)
+        }
+        _ => false,
+    }
+}
+
 /// What begins with a letter: a date of syslog, the facility and level of `dmesg -x`, a weekday
 /// before a date, a container's stream.
 fn words_unit(rest: &[u8], head: &mut Head, asked: bool) -> usize {
@@ -527,6 +542,30 @@ fn words_unit(rest: &[u8], head: &mut Head, asked: bool) -> usize {
     syslog(rest, head)
 }
 
+/// The facilities of syslog.
+const FACILITIES: &[&[u8]] = &[
+    b"kern",
+    b"user",
+    b"mail",
+    b"daemon",
+    b"auth",
+    b"syslog",
+    b"lpr",
+    b"news",
+    b"uucp",
+    b"cron",
+    b"authpriv",
+    b"ftp",
+    b"local0",
+    b"local1",
+    b"local2",
+    b"local3",
+    b"local4",
+    b"local5",
+    b"local6",
+    b"local7",
+];
+
 /// `kern  :warn  : `
 fn facility(rest: &[u8], head: &mut Head) -> usize {
     // Most lines begin with another letter.
@@ -537,28 +576,6 @@ fn facility(rest: &[u8], head: &mut Head) -> usize {
     }
     const LEVELS: &[&[u8]] =
         &[b"emerg", b"alert", b"crit", b"err", b"warn", b"notice", b"info", b"debug"];
-    const FACILITIES: &[&[u8]] = &[
-        b"kern",
-        b"user",
-        b"mail",
-        b"daemon",
-        b"auth",
-        b"syslog",
-        b"lpr",
-        b"news",
-        b"uucp",
-        b"cron",
-        b"authpriv",
-        b"ftp",
-        b"local0",
-        b"local1",
-        b"local2",
-        b"local3",
-        b"local4",
-        b"local5",
-        b"local6",
-        b"local7",
-    ];
     let Some(first) = memchr(b':', &rest[..rest.len().min(12)]) else { return 0 };
     let name = rest[..first].trim_ascii_end();
     if !FACILITIES.contains(&name) {
