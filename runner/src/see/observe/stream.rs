@@ -758,6 +758,22 @@ mod tests {
         assert_eq!(parse(format!("{WARN}{copy}").as_bytes()).len(), 1);
     }
 
+    /// What was handed out already is forgotten, and so is what could have been.
+    #[test]
+    fn what_is_far_behind_is_forgotten_in_pieces_or_not() {
+        let quiet = "[    5.000000] quiet\n".repeat(8_000);
+        let copy = "\nMessage from syslogd@host at Feb 10 12:59:06 ...\n \
+            kernel:[    9.000001] WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20\n";
+        let log = format!("{WARN}{quiet}{copy}");
+        let whole = parse(log.as_bytes());
+        assert_eq!(whole.len(), 2, "so far behind it is no copy of the first");
+        let mut parser = Parser::new();
+        let pieces = log.as_bytes().chunks(1000).flat_map(|piece| parser.push(piece));
+        let mut splats: Vec<Splat> = pieces.collect();
+        splats.extend(parser.finish());
+        assert_eq!(splats, whole);
+    }
+
     /// Half a report at the end of the log is a report.
     #[test]
     fn half_a_report_is_one() {
