@@ -228,11 +228,16 @@ The three source trees were searched for every format string that looks like a r
 
 ```
 # 1. what calls itself a bug
-grep -rnE --include='*.[chS]' '"[^"]*(BUG|WARNING|INFO|PANIC|UBSAN|Oops)[: ][^"]*"'     arch block drivers fs include init io_uring ipc kernel lib mm net security virt
+grep -rnE --include='*.[chS]' '"[^"]*(BUG|WARNING|INFO|PANIC|UBSAN|Oops)[: ][^"]*"' \
+    arch block drivers fs include init io_uring ipc kernel lib mm net security virt
 # 2. what shows a stack without WARN()
-grep -rnE -B8 --include='*.[ch]' '(dump_stack(_lvl)?|show_stack(_regs)?|show_regs|dump_backtrace|trigger_(all|single)_cpu_backtrace|sched_show_task|dump_cpu_task) *\('     arch block drivers/base fs include init io_uring ipc kernel lib mm net security virt | grep '"'
+grep -rnE -B8 --include='*.[ch]' \
+    '\b(dump_stack(_lvl)?|show_stack(_regs)?|show_regs|dump_backtrace|trigger_(all|single)_cpu_backtrace|sched_show_task|dump_cpu_task) *\(' \
+    arch block drivers/base fs include init io_uring ipc kernel lib mm net security virt | grep '"'
 # 3. what is printed as an emergency or an alert, and what kills
-grep -rnE -A1 --include='*.[chS]' '(pr_emerg|pr_alert|KERN_EMERG|KERN_ALERT|panic\(|die(_if_kernel)?\()'     arch block fs include init io_uring ipc kernel lib mm net security virt | grep '"'
+grep -rnE -A1 --include='*.[chS]' \
+    '(pr_emerg|pr_alert|KERN_EMERG|KERN_ALERT|\bpanic\(|\bdie(_if_kernel)?\()' \
+    arch block fs include init io_uring ipc kernel lib mm net security virt | grep '"'
 ```
 
 What 7.2 words otherwise than 6.12: a WARN names its place first (`WARNING: FILE:LINE at F, CPU#N: COMM/PID`), a hung task may wait `in I/O wait` and its blocker is shown behind it, the NMI watchdog says which CPU noticed, kmemleak names the kind of object, a bad page map the level of the table; the page allocator reports stalls.
@@ -253,7 +258,7 @@ The kernel's own words for things that went wrong without a bug of the kernel, o
 | `INFO: task … is blocked on a mutex likely owned by task …` | the second half of a hung task's report, whose first half is read |
 | `FAULT_INJECTION: forcing a failure`, `GUP no longer grows the stack`, `FAULT_FLAG_ALLOW_RETRY missing` | asked for, or about the caller in user space |
 | `BUG at %s:%d` of the maple tree and of XArray, the torture tests, the self tests of lockdep, ftrace and NMI | tests that only test kernels have |
-| lines that begin with `WARNING:` or `INFO:` in a driver's remark | `runner/src/see/observe/benign.txt` lists them; without a stack none is a report |
+| lines that begin with `WARNING:` or `INFO:` in a driver's remark | `runner/src/see/observe/benign.txt` lists them |
 "#;
 
 /// `docs/kernel-reports.md` is what the table, its sources and the fixtures say.
