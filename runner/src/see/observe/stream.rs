@@ -774,6 +774,17 @@ mod tests {
         assert_eq!(splats, whole);
     }
 
+    /// A driver that says Oops has none; the kernel numbers its own.
+    #[test]
+    fn an_oops_has_a_number() {
+        let count = |line: &str| parse(format!("[   42.000000] {line}\n").as_bytes()).len();
+        assert_eq!(count("floppy0: Oops: Flop reset data was not initialized, skipping"), 0);
+        assert_eq!(count("Oops: 0002 [#1] PREEMPT SMP"), 1);
+        assert_eq!(count("Oops: Kernel access of bad area, sig: 11 [#1]"), 1);
+        assert_eq!(count("Oops: 0002"), 1);
+        assert_eq!(count("Oops[#1]:"), 1);
+    }
+
     /// Half a report at the end of the log is a report.
     #[test]
     fn half_a_report_is_one() {

@@ -120,7 +120,20 @@ impl Report {
             || self.kernel;
         // Only a stack makes a number in brackets that of an oops.
         let tag = tag && self.row.name != "die";
+        // Drivers say it too: `Oops: Flop reset data was not initialized, skipping`.
+        let tag = tag && (self.row.name != "oops" || self.is_numbered());
         !tag && !(self.head + 1..self.lines.len()).any(|line| is_body(self.text(line)))
+    }
+
+    /// Does an oops have its number, the signal or the error code?
+    fn is_numbered(&self) -> bool {
+        let text = self.text(self.head);
+        let words = &text[self.found.min(text.len())..];
+        // `Oops: 0000`, `Oops 0002`, `Oops#: 0001`
+        let code = words.iter().skip("Oops".len()).find(|b| !matches!(b, b'#' | b':' | b' '));
+        memmem::find(words, b"[#").is_some()
+            || memmem::find(words, b"sig: ").is_some()
+            || code.is_some_and(u8::is_ascii_digit)
     }
 
     /// The kernel calls it a bug, and it was the kernel: that needs no stack. What it calls a warning
