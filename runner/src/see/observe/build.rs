@@ -18,6 +18,7 @@ use crate::see::observe::stream::Report;
 use crate::see::observe::table::{Blame, KindRule};
 use crate::see::observe::{Context, Kind, Splat};
 use memchr::memmem;
+use std::sync::LazyLock;
 
 /// Makes the splat of a finished report.
 pub(crate) fn build(report: &Report) -> Splat {
@@ -252,6 +253,7 @@ fn names_task(text: &[u8]) -> bool {
 }
 
 fn source(report: &Report, head: &[u8], body: &Body<'_>) -> Option<String> {
+    static USAGE: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(" usage!"));
     let captures = &report.captures;
     if let (Some(file), Some(line)) = (captures.get("file", head), captures.get("line", head)) {
         let file = String::from_utf8_lossy(file);
@@ -260,7 +262,7 @@ fn source(report: &Report, head: &[u8], body: &Body<'_>) -> Option<String> {
     }
     // `net/ipv6/route.c:1550 suspicious rcu_dereference_check() usage!`
     body.texts.iter().skip(1).take(8).find_map(|text| {
-        memmem::find(text, b" usage!")?;
+        USAGE.find(text)?;
         let word = text.trim_ascii().split(|b| *b == b' ').next()?;
         let source = crate::see::observe::frame::source(word)?;
         Some(format!("{}:{}", source.file, source.line))
@@ -269,10 +271,10 @@ fn source(report: &Report, head: &[u8], body: &Body<'_>) -> Option<String> {
 
 /// What the CPU was doing, from lockdep's own marks or from the stack.
 fn context(body: &Body<'_>, frames: &[Frame]) -> Option<Context> {
+    static MARK: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new("[HC"));
     for text in body.texts.iter().take(60) {
         // `init/1 [HC0[0]:SC1[1]:HE1:SE0] takes:`
-        let mark = memchr::memchr_iter(b'[', text).find(|at| text[*at..].starts_with(b"[HC"));
-        if let Some(at) = mark
+        if let Some(at) = MARK.find(text)
             && let Some(soft) = memmem::find(&text[at..], b"]:SC")
         {
             let hard = text.get(at + 3)? != &b'0';
@@ -287,7 +289,10 @@ fn context(body: &Body<'_>, frames: &[Frame]) -> Option<Context> {
         }
     }
     for text in &body.texts {
-        let text = text.trim_ascii();
+        let text = text.trim_ascii_start();
+        if text.first() != Some(&b'<') {
+            continue;
+        }
         if text.starts_with(b"<NMI>") {
             return Some(Context::Nmi);
         }

@@ -3,6 +3,7 @@
 use crate::see::observe::line::number;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// One call on a stack.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -57,6 +58,10 @@ pub struct Stack {
 /// Strips what compilers append to a function they changed: `.isra.0`, `.constprop.1`, `.cold`,
 /// `.part.3`, `.llvm.1234`.
 pub fn base_name(function: &str) -> &str {
+    // Most names have neither.
+    if memchr::memchr2(b'.', b':', function.as_bytes()).is_none() {
+        return function;
+    }
     if function.starts_with('<') || function.contains("::") {
         return function;
     }
@@ -66,10 +71,20 @@ pub fn base_name(function: &str) -> &str {
     }
 }
 
+/// Which bytes symbols are made of.
+const IN_SYMBOLS: [bool; 256] = {
+    let mut symbols = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        symbols[byte] =
+            (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'_' | b'.' | b'$' | b'@');
+        byte += 1;
+    }
+    symbols
+};
+
 fn symbol_len(text: &[u8]) -> usize {
-    text.iter()
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$' | b'@'))
-        .count()
+    text.iter().take_while(|b| IN_SYMBOLS[usize::from(**b)]).count()
 }
 
 fn skip_blanks(text: &[u8]) -> &[u8] {
@@ -81,6 +96,9 @@ fn skip_blanks(text: &[u8]) -> &[u8] {
 fn skip_address(text: &[u8]) -> &[u8] {
     let mut rest = skip_blanks(text);
     loop {
+        if !matches!(rest.first(), Some(b'(' | b'[' | b'<' | b'{')) {
+            return rest;
+        }
         let inner = rest
             .strip_prefix(b"([<")
             .or_else(|| rest.strip_prefix(b"[<"))
@@ -145,9 +163,10 @@ pub fn callee(text: &[u8]) -> Option<Frame> {
     Some(frame)
 }
 
-/// Where ` from ` stands. Frames have few blanks: faster than a search that has to be set up.
+/// Where ` from ` stands.
 fn from_at(text: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b' ', text).find(|at| text[*at..].starts_with(b" from "))
+    static FROM: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(" from "));
+    FROM.find(text)
 }
 
 fn from_frame(rest: &[u8]) -> Option<Frame> {
@@ -297,14 +316,25 @@ fn demangled(name: &str) -> String {
 }
 
 fn hex(text: &[u8]) -> Option<(u64, &[u8])> {
-    let len = text.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    if len == 0 || len > 16 {
-        return None;
+    let mut value = 0;
+    let mut len = 0;
+    while let Some(digit) = text.get(len).and_then(|byte| nibble(*byte)) {
+        if len == 16 {
+            return None;
+        }
+        value = (value << 4) | digit;
+        len += 1;
     }
-    let value = text[..len]
-        .iter()
-        .fold(0u64, |n, b| (n << 4) | u64::from((*b as char).to_digit(16).unwrap_or(0)));
-    Some((value, &text[len..]))
+    (len > 0).then(|| (value, &text[len..]))
+}
+
+fn nibble(byte: u8) -> Option<u64> {
+    match byte {
+        b'0'..=b'9' => Some(u64::from(byte - b'0')),
+        b'a'..=b'f' => Some(u64::from(byte - b'a') + 10),
+        b'A'..=b'F' => Some(u64::from(byte - b'A') + 10),
+        _ => None,
+    }
 }
 
 /// `file.c:12`, `file.h:12:3`.

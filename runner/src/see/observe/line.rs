@@ -162,6 +162,7 @@ fn unit(rest: &[u8], head: &mut Head) -> usize {
             len => len + 1,
         },
         b'M' if rest.starts_with(b"MESSAGE=") => 8,
+        b'A'..=b'Z' | b'a'..=b'z' if is_text(rest) => 0,
         b'A'..=b'Z' | b'a'..=b'z' | 0x80.. => words_unit(rest, head, asked),
         _ => 0,
     }
@@ -179,15 +180,15 @@ fn quote(rest: &[u8]) -> usize {
 }
 
 fn bracket(rest: &[u8], head: &mut Head) -> usize {
-    if let Some((origin, len)) = caller(rest) {
-        head.origin = Some(origin);
-        return len;
-    }
     if let Some(len) = stamp(rest) {
         head.kernel = true;
         head.timed = true;
         let len = len + blank(&rest[len..]);
         return len + who(&rest[len..], head);
+    }
+    if let Some((origin, len)) = caller(rest) {
+        head.origin = Some(origin);
+        return len;
     }
     if let Some(len) = clock_in_brackets(rest) {
         head.timed = true;
@@ -491,6 +492,20 @@ fn host_time(rest: &[u8]) -> usize {
     if dated || timed || seconds { len + 1 } else { 0 }
 }
 
+/// Is it the kernel's text for sure? A frame, or a word and a colon, which most lines of a report
+/// begin with (`RAX: `), unless it is a facility's or the kernel's own name.
+fn is_text(rest: &[u8]) -> bool {
+    let len = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+    match rest.get(len) {
+        Some(b'+') => rest[len..].starts_with(b"+0x"),
+        Some(b':') => {
+            let word = &rest[..len];
+            word != b"kernel" && !rest[len - 1].is_ascii_digit() && !FACILITIES.contains(&word)
+        }
+        _ => false,
+    }
+}
+
 /// What begins with a letter: a date of syslog, the facility and level of `dmesg -x`, a weekday
 /// before a date, a container's stream.
 fn words_unit(rest: &[u8], head: &mut Head, asked: bool) -> usize {
@@ -527,32 +542,40 @@ fn words_unit(rest: &[u8], head: &mut Head, asked: bool) -> usize {
     syslog(rest, head)
 }
 
+/// The facilities of syslog.
+const FACILITIES: &[&[u8]] = &[
+    b"kern",
+    b"user",
+    b"mail",
+    b"daemon",
+    b"auth",
+    b"syslog",
+    b"lpr",
+    b"news",
+    b"uucp",
+    b"cron",
+    b"authpriv",
+    b"ftp",
+    b"local0",
+    b"local1",
+    b"local2",
+    b"local3",
+    b"local4",
+    b"local5",
+    b"local6",
+    b"local7",
+];
+
 /// `kern  :warn  : `
 fn facility(rest: &[u8], head: &mut Head) -> usize {
+    // Most lines begin with another letter.
+    let begins =
+        matches!(rest.first(), Some(b'k' | b'u' | b'm' | b'd' | b'a' | b's' | b'l' | b'n' | b'c'));
+    if !begins {
+        return 0;
+    }
     const LEVELS: &[&[u8]] =
         &[b"emerg", b"alert", b"crit", b"err", b"warn", b"notice", b"info", b"debug"];
-    const FACILITIES: &[&[u8]] = &[
-        b"kern",
-        b"user",
-        b"mail",
-        b"daemon",
-        b"auth",
-        b"syslog",
-        b"lpr",
-        b"news",
-        b"uucp",
-        b"cron",
-        b"authpriv",
-        b"ftp",
-        b"local0",
-        b"local1",
-        b"local2",
-        b"local3",
-        b"local4",
-        b"local5",
-        b"local6",
-        b"local7",
-    ];
     let Some(first) = memchr(b':', &rest[..rest.len().min(12)]) else { return 0 };
     let name = rest[..first].trim_ascii_end();
     if !FACILITIES.contains(&name) {
@@ -618,20 +641,25 @@ fn syslog(rest: &[u8], head: &mut Head) -> usize {
     end + tag
 }
 
+/// Which bytes the names of hosts, zones and programs are made of.
+const IN_NAMES: [bool; 256] = {
+    let mut names = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        names[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'@');
+        byte += 1;
+    }
+    names
+};
+
 /// Who speaks, behind a time: `host kernel: `, `kernel: `, `CET host kern.err kernel: `, RFC 5424's
 /// `host kernel - - - `. A program with its number (`host sshd[12]: `) is remembered as one.
 fn who(rest: &[u8], head: &mut Head) -> usize {
     head.asked = true;
     let mut at = 0;
     for _ in 0..4 {
-        let len = rest[at..]
-            .iter()
-            .take(64)
-            .take_while(|b| {
-                b.is_ascii_alphanumeric()
-                    || matches!(b, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'@')
-            })
-            .count();
+        let len = rest[at..].iter().take(64).take_while(|b| IN_NAMES[usize::from(**b)]).count();
         if len == 0 {
             return 0;
         }
@@ -703,6 +731,10 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
 pub(crate) fn decode(line: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
     let json = json_message(line, out);
+    // Almost all lines.
+    if !json && memchr3(0x1B, b'#', b'\\', line).is_none() {
+        return false;
+    }
     let octal =
         |bytes: &[u8]| memchr::memchr_iter(b'#', bytes).any(|at| control(&bytes[at..]).is_some());
     let escaped = if json { &out[..] } else { line };

@@ -6,6 +6,7 @@ use crate::see::observe::frame::{Frame, parse_frame};
 use crate::see::observe::table::Row;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// A lockdep report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -226,6 +227,9 @@ impl LockKind {
 
 /// Reads the report behind `row`; `None` if it is not one of lockdep's and names no locks.
 pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
+    static RULE: LazyLock<memmem::Finder> =
+        LazyLock::new(|| memmem::Finder::new("suspicious rcu_"));
+    static USAGE: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(" usage!"));
     let kind = LockKind::of(row)?;
     let mut report = LockdepReport {
         kind,
@@ -261,8 +265,8 @@ pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
             _ => Expect::Nothing,
         };
         if starts(text, b"inconsistent {")
-            || memmem::find(text, b"suspicious rcu_").is_some()
-            || memmem::find(text, b" usage!").is_some()
+            || RULE.find(text).is_some()
+            || USAGE.find(text).is_some()
             || (kind == LockKind::SuspiciousRcu
                 && memmem::find(text, b"RCU").is_some()
                 && index == 4)

@@ -83,16 +83,19 @@ impl Parser {
 
     /// Takes more of the console in; answers with the splats that are complete now, in order.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Splat> {
+        let mut splats = Vec::new();
         for block in bytes.chunks(BLOCK) {
             self.first_stamp.look(block);
-            if self.skim(block) {
-                continue;
+            if !self.skim(block) {
+                self.buf.extend_from_slice(block);
+                self.read(false);
+                self.compact();
             }
-            self.buf.extend_from_slice(block);
-            self.read(false);
-            self.compact();
+            if !self.ready.is_empty() {
+                splats.extend(self.release());
+            }
         }
-        self.release()
+        splats
     }
 
     /// Ends the console: what was begun is taken as it is.
@@ -113,9 +116,11 @@ impl Parser {
         self.release_all()
     }
 
-    /// How many bytes are held: bounded, whatever was pushed.
+    /// How many bytes of the console are held: bounded, whatever was pushed.
     pub fn held(&self) -> usize {
-        self.buf.capacity() + self.open.iter().map(|r| r.raw.capacity()).sum::<usize>()
+        self.buf.capacity()
+            + self.open.iter().map(|report| report.raw.capacity()).sum::<usize>()
+            + self.ready.iter().map(|splat| splat.raw.capacity()).sum::<usize>()
     }
 
     fn release(&mut self) -> Vec<Splat> {
@@ -150,19 +155,24 @@ impl Parser {
     /// Passes over a block in which no report begins, without taking it in: almost all blocks.
     fn skim(&mut self, block: &[u8]) -> bool {
         let read = self.base + self.pos as u64;
-        if !self.open.is_empty() || self.candidate.is_some_and(|at| at >= read) {
+        // A candidate that is known may lie in a line that is not complete yet.
+        if !self.open.is_empty() || self.candidate.is_some() {
             return false;
         }
-        if next_candidate(block).is_some() {
-            return false;
-        }
+        let inside = next_candidate(block);
         // A needle may begin in what was taken in and end here.
         let mut seam = [0; 2 * NEEDLE_REACH];
         let before = self.buf.len().min(NEEDLE_REACH);
         let behind = block.len().min(NEEDLE_REACH);
         seam[..before].copy_from_slice(&self.buf[self.buf.len() - before..]);
         seam[before..before + behind].copy_from_slice(&block[..behind]);
-        if next_candidate(&seam[..before + behind]).is_some() {
+        if next_candidate(&seam[..before + behind]).is_some_and(|at| at < before) {
+            return false;
+        }
+        if let Some(at) = inside {
+            // Found once is enough.
+            self.candidate = Some(self.base + (self.buf.len() + at) as u64);
+            self.scanned = self.base + (self.buf.len() + at) as u64;
             return false;
         }
         let begin = self.base + self.buf.len() as u64;
@@ -319,7 +329,11 @@ impl Parser {
         let (at, until) = whole.unwrap_or((at + m.start as u64, at + m.end as u64));
         let heard = Heard { message: &line[m.start..m.end], text: m.text - m.start, at, until, m };
         match worth.then(|| find_head(heard.words())).flatten() {
-            Some(found) => self.head(buf, line_start, &heard, found),
+            Some(found) => {
+                // Heads that join a report, or end none, are no reason to keep it open for ever.
+                self.open.iter_mut().for_each(|report| report.age += 1);
+                self.head(buf, line_start, &heard, found);
+            }
             None => self.message(&heard),
         }
     }
@@ -404,12 +418,12 @@ impl Parser {
             self.message(heard);
             return;
         }
-        if self.is_wall_copy(buf, line_start, row.name) {
+        if self.is_wall_copy(buf, line_start, heard.at, row.name) {
             return;
         }
         if row.name == "memory-leak" {
             // What was counted is now shown.
-            self.ready.retain(|splat| splat.row != "kmemleak-count");
+            self.ready.retain(|splat| splat.row != "kmemleak-count" || is_far(splat, heard.at));
         }
         let again = self.heard_before(heard, found.at);
         if row.role == Role::Panic && !again {
@@ -482,13 +496,13 @@ impl Parser {
     }
 
     /// syslogd writes what is urgent to every terminal, under a line that says so.
-    fn is_wall_copy(&self, buf: &[u8], line_start: usize, row: &str) -> bool {
+    fn is_wall_copy(&self, buf: &[u8], line_start: usize, at: u64, row: &str) -> bool {
         let before = &buf[line_start.saturating_sub(160)..line_start];
         let before = before.trim_ascii_end();
         let line = memrchr(b'\n', before).map_or(before, |feed| &before[feed + 1..]);
         memmem::find(line, b"Message from syslogd@").is_some()
             && (self.open.iter().any(|report| report.row.name == row)
-                || self.ready.iter().any(|splat| splat.row == row))
+                || self.ready.iter().any(|splat| splat.row == row && !is_far(splat, at)))
     }
 
     /// A boot: did a kernel run before it that did not announce its end?
@@ -522,6 +536,12 @@ impl Parser {
         self.lockdep_off |= splat.notes.contains(&Note::LockdepOff);
         self.ready.push(splat);
     }
+}
+
+/// Is `at` too far behind a splat to have to do with it? It may have been handed out already, or not:
+/// that depends on the pieces the console arrives in.
+fn is_far(splat: &Splat, at: u64) -> bool {
+    splat.end + PANIC_REACH < at
 }
 
 /// A message, and where it lies on the console.
@@ -610,6 +630,7 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use super::report::MAX_AGE;
     use super::*;
 
     const WARN: &str = "[    1.000000] quiet\n\
@@ -666,6 +687,47 @@ mod tests {
         assert!(count > 0);
     }
 
+    /// What is held does not grow with the log: neither with the number of its reports nor with heads
+    /// that end no report.
+    #[test]
+    fn memory_does_not_grow_with_the_log() {
+        let peak = |log: &dyn Fn(usize) -> String, times: usize| {
+            let mut parser = Parser::new();
+            let (mut held, mut count) = (0, 0);
+            for time in 0..times {
+                count += parser.push(log(time).as_bytes()).len();
+                held = held.max(parser.held());
+            }
+            (held, count)
+        };
+        let reports = |time: usize| WARN.replace("[    1.0", &format!("[{time:>5}.0"));
+        let leaks = |time: usize| match time {
+            0 => "[    1.000000][    T1] BUG: Bad page state in process a  pfn:00001\n".to_owned(),
+            _ => format!("[{time:>5}.000000][    T2] BUG: Bad rss-counter state mm:{time} val:1\n"),
+        };
+        for log in [&reports as &dyn Fn(usize) -> String, &leaks] {
+            let (short, few) = peak(log, MAX_AGE as usize + 500);
+            let (long, many) = peak(log, 2 * MAX_AGE as usize + 1_000);
+            assert!(many > few + MAX_AGE as usize, "{few} and {many}");
+            assert!(long <= short, "{short} bytes are held, then {long}");
+        }
+    }
+
+    /// A line that is not complete when the console falls silent is read when the rest comes.
+    #[test]
+    fn a_flush_forgets_no_line() {
+        let mut parser = Parser::new();
+        let panic = "Kernel panic - not syncing: a reason that is longer than any of the needles";
+        let mut splats = parser.push(format!("[    1.000000] {panic} one\n").as_bytes());
+        splats.extend(parser.push(format!("[    2.000000] {panic}").as_bytes()));
+        splats.extend(parser.flush());
+        splats.extend(parser.push(b" two\n"));
+        splats.extend(parser.finish());
+        let titles: Vec<&str> = splats.iter().map(|splat| splat.title.as_str()).collect();
+        assert_eq!(titles.len(), 2, "{titles:?}");
+        assert!(titles[1].ends_with("needles two"), "{titles:?}");
+    }
+
     /// A line of many megabytes is neither kept nor read twice.
     #[test]
     fn a_long_line_is_cut() {
@@ -694,6 +756,33 @@ mod tests {
         let copy = "\nMessage from syslogd@host at Feb 10 12:59:06 ...\n \
             kernel:[    1.000001] WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20\n";
         assert_eq!(parse(format!("{WARN}{copy}").as_bytes()).len(), 1);
+    }
+
+    /// What was handed out already is forgotten, and so is what could have been.
+    #[test]
+    fn what_is_far_behind_is_forgotten_in_pieces_or_not() {
+        let quiet = "[    5.000000] quiet\n".repeat(8_000);
+        let copy = "\nMessage from syslogd@host at Feb 10 12:59:06 ...\n \
+            kernel:[    9.000001] WARNING: CPU: 0 PID: 1 at fs/x.c:28 f+0x1/0x20\n";
+        let log = format!("{WARN}{quiet}{copy}");
+        let whole = parse(log.as_bytes());
+        assert_eq!(whole.len(), 2, "so far behind it is no copy of the first");
+        let mut parser = Parser::new();
+        let pieces = log.as_bytes().chunks(1000).flat_map(|piece| parser.push(piece));
+        let mut splats: Vec<Splat> = pieces.collect();
+        splats.extend(parser.finish());
+        assert_eq!(splats, whole);
+    }
+
+    /// A driver that says Oops has none; the kernel numbers its own.
+    #[test]
+    fn an_oops_has_a_number() {
+        let count = |line: &str| parse(format!("[   42.000000] {line}\n").as_bytes()).len();
+        assert_eq!(count("floppy0: Oops: Flop reset data was not initialized, skipping"), 0);
+        assert_eq!(count("Oops: 0002 [#1] PREEMPT SMP"), 1);
+        assert_eq!(count("Oops: Kernel access of bad area, sig: 11 [#1]"), 1);
+        assert_eq!(count("Oops: 0002"), 1);
+        assert_eq!(count("Oops[#1]:"), 1);
     }
 
     /// Half a report at the end of the log is a report.

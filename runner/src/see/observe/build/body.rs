@@ -57,7 +57,7 @@ pub(crate) fn introduces(text: &[u8]) -> bool {
     let text = text.trim_ascii();
     let text = text.strip_prefix(b"rcu: ").unwrap_or(text);
     let text = text.strip_prefix(b"\t").unwrap_or(text);
-    WORDS.iter().any(|word| text.starts_with(word))
+    WORDS.iter().any(|word| word.first() == text.first() && text.starts_with(word))
         || text.ends_with(b" at:")
         || (text.ends_with(b":")
             && (memmem::find(text, b" by ").is_some() || memmem::find(text, b"-irq-").is_some()))
@@ -177,6 +177,9 @@ pub(crate) fn instruction_pointer(text: &[u8], body: &mut Body<'_>) {
         return;
     }
     let found = REGISTERS.iter().find_map(|(name, _)| {
+        if name.first() != text.first() {
+            return None;
+        }
         let rest = text.strip_prefix(*name)?;
         let bare = rest.trim_ascii_start();
         match bare.first() {

@@ -113,11 +113,27 @@ impl Report {
         let tag = opens_message(before)
             // `CPU 0 Unable to handle …`, `swapper/0: page allocation failure`
             || before.starts_with(b"CPU ")
-            || self.row.name == "page-allocation"
+            || matches!(
+                self.row.name,
+                "page-allocation" | "page-allocation-stall" | "vmalloc-error" | "kobject-state"
+            )
             || self.kernel;
         // Only a stack makes a number in brackets that of an oops.
         let tag = tag && self.row.name != "die";
+        // Drivers say it too: `Oops: Flop reset data was not initialized, skipping`.
+        let tag = tag && (self.row.name != "oops" || self.is_numbered());
         !tag && !(self.head + 1..self.lines.len()).any(|line| is_body(self.text(line)))
+    }
+
+    /// Does an oops have its number, the signal or the error code?
+    fn is_numbered(&self) -> bool {
+        let text = self.text(self.head);
+        let words = &text[self.found.min(text.len())..];
+        // `Oops: 0000`, `Oops 0002`, `Oops#: 0001`
+        let code = words.iter().skip("Oops".len()).find(|b| !matches!(b, b'#' | b':' | b' '));
+        memmem::find(words, b"[#").is_some()
+            || memmem::find(words, b"sig: ").is_some()
+            || code.is_some_and(u8::is_ascii_digit)
     }
 
     /// The kernel calls it a bug, and it was the kernel: that needs no stack. What it calls a warning
@@ -135,6 +151,7 @@ impl Report {
     /// Takes off what stands before each line, if no unit of [`crate::see::observe::line`] knows it:
     /// the words before the head are a prefix if the lines around it have one of the same shape.
     pub(crate) fn learn(&mut self) {
+        const LEAK: &[u8] = b"kmemleak: ";
         let before = self.before();
         if before.is_empty() {
             return;
@@ -146,6 +163,10 @@ impl Report {
                 text.iter().take(most).take_while(|b| matches!(b, b' ' | b'\t')).count()
             };
             (0..self.lines.len()).map(|line| Some(blanks(self.text(line)))).collect()
+        } else if before.trim_ascii_start() == LEAK {
+            // The kernel's log has the tag before each line of a leak, debugfs has none.
+            let tagged = |line| self.text(line).starts_with(before).then_some(before.len());
+            (0..self.lines.len()).map(tagged).collect()
         } else if opens_message(before) {
             return;
         } else {
@@ -251,6 +272,9 @@ pub(crate) fn joins(report: &Report, row: &Row, words: &[u8]) -> bool {
                         | ("unhandled-fault", "page-fault")
                         | ("alignment-trap", "unhandled-fault")
                         | ("dentry-in-use", "warn")
+                        // What WARN() says stands before its line, on old kernels behind it.
+                        | ("kobject-state", "warn" | "kobject")
+                        | ("warn" | "kobject", "kobject-state")
                         | ("stack-overflow", "stack-overflow")
                         | ("cfi", "warn" | "cfi")
                         // One CPU sees that another is stuck, which prints its own stack.

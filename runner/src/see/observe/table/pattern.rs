@@ -58,13 +58,14 @@ const NEEDLES: &[&str] = &[
     "alignment check: 0000 [#",
     "bounds: 0000 [#",
     "overflow: 0000 [#",
-    "VFS: Close: file count is 0",
+    "VFS: ",
     "Booting the kernel",
     "Oops",
-    "PANIC: ",
-    "hard LOCKUP",
-    "Hard LOCKUP",
-    "page allocation failure",
+    "PANIC",
+    "ard LOCKUP",
+    "page allocation ",
+    "vmalloc error: size ",
+    "percpu: allocation failed",
     "CFI failure ",
     "nobody cared (",
     "Insufficient stack space",
@@ -76,21 +77,22 @@ const NEEDLES: &[&str] = &[
     "nable to handle exception at EA",
     "SError Interrupt on CPU",
     "NMI Watchdog detected LOCKUP",
+    "Detected non-responsive CSD lock",
+    "Division by zero in kernel",
+    "bad: scheduling from the idle",
+    "ialized object, something is seriously wrong",
     ": Vector: ",
     "pagealloc: ",
     "slab error in ",
     "Slab corruption",
     "bogus return value ",
     "[#1]",
-    "PANIC at ",
     "VERIFY",
     "Kernel bug ",
     "Reserved instruction in kernel",
-    "Data bus error, ",
-    "Instruction bus error, ",
+    " bus error, epc == ",
     "suspected memory leaks (",
     "Alignment trap: ",
-    "VFS: Busy inodes",
     "unregister_netdevice: waiting",
     "kernel: panicked at",
     "trusty: panic",
@@ -98,7 +100,7 @@ const NEEDLES: &[&str] = &[
 ];
 
 /// The longest needle, less one: how much of a chunk's end the next one may complete.
-pub(crate) const NEEDLE_REACH: usize = 32;
+pub(crate) const NEEDLE_REACH: usize = 44;
 
 static SCAN: LazyLock<AhoCorasick> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the needles are constants, and tests build them")]
@@ -108,16 +110,83 @@ static SCAN: LazyLock<AhoCorasick> = LazyLock::new(|| {
         .expect("needles are few")
 });
 
-/// For each needle, the heads that begin with it, in the order of the table.
-static BY_NEEDLE: LazyLock<Vec<Vec<(&'static Row, &'static str)>>> = LazyLock::new(|| {
+/// A head of the table, taken apart once: a line is matched against dozens of them.
+struct Head {
+    row: &'static Row,
+    /// The words before its first hole.
+    begin: &'static str,
+    holes: Vec<Hole>,
+    /// Which of [`Heads::words`] it has: without that there is no need to try.
+    word: Option<usize>,
+}
+
+/// A hole of a head.
+struct Hole {
+    name: &'static str,
+    /// The words behind it, up to the next hole.
+    then: &'static str,
+    find: memmem::Finder<'static>,
+}
+
+impl Head {
+    fn new(row: &'static Row, head: &'static str) -> Self {
+        let mut pieces = head.split('{');
+        let begin = pieces.next().unwrap_or_default();
+        let holes = pieces
+            .map(|piece| {
+                let (name, then) = piece.split_once('}').unwrap_or((piece, ""));
+                Hole { name, then, find: memmem::Finder::new(then) }
+            })
+            .collect();
+        Head { row, begin, holes, word: None }
+    }
+
+    /// Do its first words stand there? The last byte tells most heads of a needle apart.
+    fn may_stand_at(&self, text: &[u8], at: usize) -> bool {
+        let begin = self.begin.as_bytes();
+        text.get(at + begin.len() - 1) == begin.last() && text[at..].starts_with(begin)
+    }
+}
+
+/// The heads that begin with the same needle, in the order of the table.
+#[derive(Default)]
+struct Heads {
+    heads: Vec<Head>,
+    /// The longest words behind a hole, each once. Dozens of heads begin alike (`WARNING: CPU: `) and
+    /// differ in the file they name: one look for that file spares the attempts.
+    words: Vec<(&'static str, memmem::Finder<'static>)>,
+}
+
+/// No more of [`Heads::words`] than there are bits to remember what was found.
+const MAX_WORDS: usize = 64;
+
+impl Heads {
+    fn push(&mut self, mut head: Head) {
+        let longest = head.holes.iter().map(|hole| hole.then).max_by_key(|then| then.len());
+        if let Some(longest) = longest.filter(|then| then.len() > 4) {
+            let known = self.words.iter().position(|(word, _)| *word == longest);
+            head.word = known.or_else(|| {
+                let room = self.words.len() < MAX_WORDS;
+                room.then(|| {
+                    self.words.push((longest, memmem::Finder::new(longest)));
+                    self.words.len() - 1
+                })
+            });
+        }
+        self.heads.push(head);
+    }
+}
+
+/// For each needle, the heads that begin with it.
+static BY_NEEDLE: LazyLock<Vec<Heads>> = LazyLock::new(|| {
     NEEDLES
         .iter()
         .map(|needle| {
-            let mut heads = Vec::new();
+            let mut heads = Heads::default();
             for row in rows() {
                 for head in row.heads {
                     if needle_of(head) == Some(needle) {
-                        heads.push((row, *head));
+                        heads.push(Head::new(row, head));
                     }
                 }
             }
@@ -125,6 +194,26 @@ static BY_NEEDLE: LazyLock<Vec<Vec<(&'static Row, &'static str)>>> = LazyLock::n
         })
         .collect()
 });
+
+/// Which of [`Heads::words`] stand in a text, looked for when they are first asked for.
+#[derive(Default)]
+struct Present {
+    asked: u64,
+    found: u64,
+}
+
+impl Present {
+    fn has(&mut self, word: usize, heads: &Heads, text: &[u8]) -> bool {
+        let bit = 1 << word;
+        if self.asked & bit == 0 {
+            self.asked |= bit;
+            if heads.words[word].1.find(text).is_some() {
+                self.found |= bit;
+            }
+        }
+        self.found & bit != 0
+    }
+}
 
 fn needle_of(head: &str) -> Option<&'static &'static str> {
     NEEDLES.iter().find(|needle| head.starts_with(**needle))
@@ -157,8 +246,12 @@ pub fn find_head(text: &[u8]) -> Option<Found> {
         };
         let at = from + found.start();
         let heads = BY_NEEDLE.get(found.pattern().as_usize())?;
-        for (row, head) in heads {
-            if row.role.only_at_start() && !opens_message(&text[..at])
+        let mut present = Present::default();
+        for head in &heads.heads {
+            let row = head.row;
+            if !head.may_stand_at(text, at)
+                || head.word.is_some_and(|word| !present.has(word, heads, &text[at..]))
+                || row.role.only_at_start() && !opens_message(&text[..at])
                 || row.role == Role::NeedsStack && is_detail(&text[at..])
                 || is_of_a_program(&text[at..])
                 || text.ends_with(b"messages suppressed")
@@ -169,7 +262,7 @@ pub fn find_head(text: &[u8]) -> Option<Found> {
                 continue;
             }
             let mut captures = Captures::default();
-            if fill(head, text, at, &mut captures) {
+            if fill(&head.holes, text, at + head.begin.len(), &mut captures) {
                 // `Oops: general protection fault`: what follows says more.
                 if row.name == "oops" {
                     oops = Some(Found { row, captures, at });
@@ -180,8 +273,9 @@ pub fn find_head(text: &[u8]) -> Option<Found> {
                     captures.filled.push(("what", from..to));
                     return Some(Found { row, captures, at: from });
                 }
-                // `Unable` and `unable` are one word.
-                let at = if head.starts_with("nable") { at.saturating_sub(1) } else { at };
+                // `Unable` and `unable` are one word, and so are `Hard` and `hard`.
+                let cut = head.begin.starts_with("nable") || head.begin.starts_with("ard LOCKUP");
+                let at = if cut { at.saturating_sub(1) } else { at };
                 return Some(Found { row, captures, at });
             }
         }
@@ -197,8 +291,16 @@ static DETAILS: LazyLock<Vec<&str>> = LazyLock::new(|| {
 
 fn is_detail(text: &[u8]) -> bool {
     // Some of them name a program first.
-    const WITHIN: &[&[u8]] =
-        &[b"uses wireless extensions", b"uses deprecated v2 cap", b"took too long"];
+    const WITHIN: &[&[u8]] = &[
+        b"uses wireless extensions",
+        b"uses deprecated v2 cap",
+        b"took too long",
+        // Who blocks a hung task: its own report says that it hangs.
+        b"likely owned by task",
+        b"likely last held by task",
+        b"but the owner is not found",
+        b"but the last holder is not found",
+    ];
     DETAILS.iter().any(|words| text.starts_with(words.as_bytes())) || {
         let lower = text.to_ascii_lowercase();
         WITHIN.iter().any(|words| memmem::find(&lower, words).is_some())
@@ -289,6 +391,10 @@ pub(crate) fn opens_message(before: &[u8]) -> bool {
         b"kmemleak:",
         b"rust_",
         b"traps:",
+        b"smp: csd:",
+        // MIPS: which bus.
+        b"Data",
+        b"Instruction",
     ];
     let before = before.trim_ascii();
     TAGS.contains(&before)
@@ -299,31 +405,22 @@ pub(crate) fn opens_message(before: &[u8]) -> bool {
         || before.starts_with(b"watchdog: CPU")
 }
 
-/// Fills the holes of `pattern` with the text at `at`. Holes for anything are tried shortest first:
+/// Fills `holes` with the text from `at` on. Holes for anything are tried shortest first:
 /// `{comm}:{pid}` finds the last colon of `kworker/0:1:764`.
-fn fill(pattern: &'static str, text: &[u8], at: usize, captures: &mut Captures) -> bool {
-    let Some(open) = pattern.find('{') else {
-        return text[at..].starts_with(pattern.as_bytes());
+fn fill(holes: &[Hole], text: &[u8], at: usize, captures: &mut Captures) -> bool {
+    let Some((hole, rest)) = holes.split_first() else {
+        return true;
     };
-    let (literal, hole) = pattern.split_at(open);
-    if !text[at..].starts_with(literal.as_bytes()) {
-        return false;
-    }
-    let at = at + literal.len();
-    let Some(close) = hole.find('}') else {
-        return false;
-    };
-    let name = &hole[1..close];
-    let rest = &hole[close + 1..];
     let filled = captures.filled.len();
     let mut take = |len: usize| {
         captures.filled.truncate(filled);
-        if !name.is_empty() {
-            captures.filled.push((name, at..at + len));
+        if !hole.name.is_empty() {
+            captures.filled.push((hole.name, at..at + len));
         }
-        fill(rest, text, at + len, captures)
+        text[at + len..].starts_with(hole.then.as_bytes())
+            && fill(rest, text, at + len + hole.then.len(), captures)
     };
-    match name {
+    match hole.name {
         "n" | "cpu" | "pid" | "line" => {
             let digits = text[at..].iter().take_while(|b| b.is_ascii_digit());
             match digits.count() {
@@ -335,17 +432,9 @@ fn fill(pattern: &'static str, text: &[u8], at: usize, captures: &mut Captures) 
             Some((_, after)) => take(text.len() - at - after.len()),
             None => false,
         },
-        _ => {
-            let literal = match rest.find('{') {
-                Some(open) => &rest[..open],
-                None => rest,
-            };
-            if literal.is_empty() {
-                return take(text.len() - at);
-            }
-            // Few tries: a line made to match again and again is noise.
-            memchr::memmem::find_iter(&text[at..], literal.as_bytes()).take(4).any(&mut take)
-        }
+        _ if hole.then.is_empty() => take(text.len() - at),
+        // Few tries: a line made to match again and again is noise.
+        _ => hole.find.find_iter(&text[at..]).take(4).any(&mut take),
     }
 }
 
@@ -442,6 +531,13 @@ mod tests {
     fn what_is_no_report_is_none() {
         for text in [
             "INFO: lockdep is turned off.",
+            "INFO: task a:1 is blocked on a mutex likely owned by task b:2.",
+            "INFO: task a:1 <reader> blocked on an rw-semaphore likely owned by task b:2 <writer>",
+            "INFO: task a:1 is blocked on a semaphore, but the last holder is not found.",
+            "INFO: The task a:1 has been waiting for writeback completion for more than 1200 seconds",
+            "rcu: INFO: Expedited stall ended before state dump start",
+            "smp: csd: CSD lock (#1) got unstuck on CPU#00, CPU#01 released the lock.",
+            "VFS: Mounted root (ext4 filesystem) readonly on device 254:0.",
             "EXT4-fs (vda): INFO: recovery required on readonly filesystem",
             "INFO: NMI handler (lab_nmi_handler) took too long to run: 1.043 msecs",
             "x86/cpu: SRSO: WARNING: See https://kernel.org/",

@@ -97,6 +97,17 @@ pub(super) const ROWS: &[Row] = &[
         reason: "x86: division by zero, or a quotient that does not fit",
     },
     Row {
+        name: "division",
+        heads: &["Division by zero in kernel"],
+        kind: Is(Kind::DenialOfService),
+        title: "divide error in {F}",
+        class: "",
+        blame: Trace,
+        also: &["Ldiv0*", "__div0"],
+        role: AtStart,
+        reason: "32-bit Arm divides in software: the library says so, shows the stack and goes on with 0",
+    },
+    Row {
         name: "stack-segment",
         heads: &["stack segment: "],
         kind: Is(Kind::DenialOfService),
@@ -243,7 +254,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "mips-bus",
-        heads: &["Data bus error, ", "Instruction bus error, "],
+        heads: &[" bus error, epc == "],
         kind: Is(Kind::DenialOfService),
         title: "Bus error in {F}",
         class: "bad-access in {F}",

@@ -47,8 +47,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "hard-lockup",
         heads: &[
-            "hard LOCKUP on cpu {cpu}",
-            "hard LOCKUP",
+            "ard LOCKUP on cpu {cpu}",
+            "ard LOCKUP",
             "BUG: NMI Watchdog detected LOCKUP on CPU{cpu}",
             "NMI Watchdog detected LOCKUP",
         ],
@@ -59,6 +59,18 @@ pub(super) const ROWS: &[Row] = &[
         also: &[],
         role: Opens,
         reason: "a CPU does not take interrupts: the NMI watchdog hits the loop anywhere",
+    },
+    Row {
+        name: "csd-lock",
+        heads: &["Detected non-responsive CSD lock (#{n}) on CPU#{}, waiting {} ns for CPU#{cpu} "],
+        kind: Is(Kind::Hang),
+        title: "BUG: CSD lock stuck in {F}",
+        class: "stall in {F}",
+        blame: Stall,
+        also: &["*csd_lock*", "*smp_call_function*"],
+        role: Opens,
+        reason: "a CPU does not answer the call of another one, so it does not take interrupts: its stack is \
+                 printed first, that of the caller behind it",
     },
     Row {
         name: "rcu-stall",

@@ -5,7 +5,7 @@ use crate::see::observe::Kind;
 
 use Blame::{HeldLock, IrqSafeSite, LockSites, Nobody, Trace};
 use KindRule::Is;
-use Role::Opens;
+use Role::{AtStart, Opens};
 
 /// The lock of a socket is every protocol's.
 const SOCKET_LOCK: &[&str] = &["*lock_sock*", "*release_sock*"];
@@ -330,6 +330,17 @@ pub(super) const ROWS: &[Row] = &[
         also: &["*schedule*"],
         role: Opens,
         reason: "the scheduler was entered with preemption off; whoever had to wait",
+    },
+    Row {
+        name: "idle-schedules",
+        heads: &["bad: scheduling from the idle thread!"],
+        kind: Is(Kind::AtomicSleep),
+        title: "BUG: scheduling from the idle thread in {F}",
+        class: "",
+        blame: Trace,
+        also: &["*schedule*", "*dequeue_task*", "deactivate_task"],
+        role: AtStart,
+        reason: "the idle task must never wait: somebody below its loop called a function that may",
     },
     Row {
         name: "assumed-atomic",

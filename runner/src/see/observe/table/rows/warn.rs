@@ -103,6 +103,17 @@ pub(super) const ROWS: &[Row] = &[
         reason: "a kobject was added or released twice by its owner",
     },
     Row {
+        name: "kobject-state",
+        heads: &["ialized object, something is seriously wrong"],
+        kind: Is(Kind::Warning),
+        title: "WARNING: kobject bug in {F}",
+        class: "",
+        blame: Trace,
+        also: &["*kobject_*"],
+        role: Opens,
+        reason: "the checks of lib/kobject.c that print a stack themselves: initialised twice, or added without",
+    },
+    Row {
         name: "proc-registration",
         heads: warns_in!("fs/proc/generic.c"),
         kind: Is(Kind::Warning),
