@@ -116,21 +116,20 @@ fn skipped(found: &Comparison) -> Vec<NotTested> {
     let kinds: Vec<&str> = kinds.map(|reason| reason.means).collect();
     let of_command = || found.measures.iter().filter(|row| row.probe == command::PROBE.name);
     // The tests of a condition, and who did not run them.
-    let mut tests: BTreeMap<(&str, &str, &str, &str), BTreeMap<&str, BTreeSet<&str>>> =
-        BTreeMap::new();
+    let mut tests: BTreeMap<_, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for row in of_command() {
         for words in row.excluded.keys() {
             let kind = kinds.iter().find(|means| words.starts_with(**means));
             let Some(means) = kind else { continue };
             let Some(name) = words[means.len()..].trim().strip_prefix('(') else { continue };
             let name = name.strip_suffix(')').unwrap_or(name);
-            let key = (row.place.base.as_str(), row.place.arch.as_str(), row.label.as_str());
-            let of_kind = tests.entry((key.0, key.1, key.2, means)).or_default();
+            let place = (row.place.base.as_str(), row.place.arch.as_str());
+            let of_kind = tests.entry((place, row.label.as_str(), *means)).or_default();
             of_kind.entry(name).or_default().insert(&row.place.candidate);
         }
     }
     let mut all = Vec::new();
-    for ((base, arch, label, means), names) in tests {
+    for (((base, arch), label, means), names) in tests {
         let everybody: BTreeSet<&str> = of_command()
             .filter(|row| row.place.base == base && row.place.arch == arch && row.label == label)
             .map(|row| row.place.candidate.as_str())
