@@ -7,7 +7,8 @@ pub mod dry_run;
 mod fuzz;
 mod series;
 
-use std::path::PathBuf;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::base::words::nearest;
@@ -56,7 +57,7 @@ Exit codes:
   2    the command line, the spec or a file it names is wrong
   3    something that is needed is not installed (see `bakeoff doctor`)
   4    with --gate: a gate of the spec was not met
-  5    at least one verdict is inconclusive, or a gate could not be decided
+  5    a verdict is inconclusive, or a gate could not be decided
   130  interrupted; `bakeoff resume` goes on"
     };
 }
@@ -71,12 +72,12 @@ Examples:
   bakeoff run patches/find-vma --yes
           the whole bake-off: fetch, build, boot, measure, report
   bakeoff run patches/find-vma --arch x86_64 --candidate peter-removal
-          one contender against reference and control, on one architecture
+          one contender, with reference and control, on one architecture
   bakeoff run patches/find-vma --add ~/my-series --gate
-          your series as one more contender; the exit code says whether it
-          meets the gates of the spec
+          your series as one more contender; the exit code says whether
+          it meets the gates of the spec
   bakeoff run patches/find-vma --budget 10m
-          at most ten minutes of measuring; the page says what is left open
+          at most ten minutes of measuring; the page says what is open
   bakeoff try 20260101.abc@example.org --tree ~/linux
           a series from the mailing list against its base, without a spec
   bakeoff run patches/find-vma --within 30m
@@ -182,7 +183,8 @@ pub enum Command {
     /// A shard is the part of a run whose results are compared with each other: one base,
     /// architecture and profile, with reference, control and all contenders. Each shard
     /// runs on one machine: by hand, in a CI's matrix or by `bakeoff run --on slurm`.
-    /// `bakeoff merge` puts them together. An interrupted shard continues where it was.
+    /// `bakeoff merge` puts them together. An interrupted shard continues where it was,
+    /// if --out names its run directory. All shards of a run take the same --seed.
     Shard(Shard),
     /// Merge the run directories of shards into one run, and report it
     Merge(Merge),
@@ -284,7 +286,8 @@ pub struct New {
 /// `bakeoff check`
 #[derive(Args, Clone, Debug)]
 pub struct Check {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
 }
 
@@ -349,14 +352,32 @@ pub enum Accel {
     Tcg,
 }
 
-/// `bakeoff run`
+/// What begins a run: which part of the spec, where it lies, how it is done.
 #[derive(Args, Clone, Debug)]
-pub struct Run {
-    /// Folder of a bake-off (or its bakeoff.yaml)
-    pub spec: PathBuf,
+pub struct Begin {
     /// Selection.
     #[command(flatten)]
     pub selection: Selection,
+    /// Run directory [default: runs/<bake-off>-<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Root seed; every boot's own seed is derived from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Machinery.
+    #[command(flatten)]
+    pub machinery: Machinery,
+}
+
+/// `bakeoff run`
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
+    pub spec: PathBuf,
+    /// Which part, where and how.
+    #[command(flatten)]
+    pub begin: Begin,
     /// Add a folder of patches as one more contender (repeatable)
     #[arg(long, value_name = "DIR")]
     pub add: Vec<PathBuf>,
@@ -368,12 +389,6 @@ pub struct Run {
     /// mbox, commits … (see `bakeoff series show --help`)
     #[arg(long, value_name = "SOURCE")]
     pub series: Vec<String>,
-    /// Run directory [default: runs/<bake-off>-<time>]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Root seed; every boot's own seed is derived from it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
     /// Carry out the spec's `fuzz:` section, also where it is only done if asked
     /// for, or with --quick
     #[arg(long)]
@@ -391,9 +406,6 @@ pub struct Run {
     /// Show what would be done, with the make and QEMU command lines, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Machinery.
-    #[command(flatten)]
-    pub machinery: Machinery,
     /// Format of the report on standard output
     #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
     pub format: &'static Format,
@@ -428,30 +440,22 @@ pub enum Engine {
 /// `bakeoff shard`
 #[derive(Args, Clone, Debug)]
 pub struct Shard {
-    /// Folder of a bake-off (or its bakeoff.yaml), or a run directory whose plan is meant
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/;
+    /// or a run directory whose plan is meant
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// The shard to do: its number or its name, as 6.12/x86_64/lockdep; without it they
     /// are listed
     pub shard: Option<String>,
-    /// Selection.
+    /// Which part, where and how.
     #[command(flatten)]
-    pub selection: Selection,
+    pub begin: Begin,
     /// Add a folder of patches as one more contender (repeatable)
     #[arg(long, value_name = "DIR")]
     pub add: Vec<PathBuf>,
     /// Time that measuring may take on each shard, in place of the spec's
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub budget: Option<std::time::Duration>,
-    /// Run directory of the shard [default: runs/<bake-off>-<time>]; an existing one
-    /// is continued
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Root seed, the same for all shards of a run
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Machinery.
-    #[command(flatten)]
-    pub machinery: Machinery,
 }
 
 /// `bakeoff merge`
@@ -491,6 +495,14 @@ pub struct Resume {
     /// Format of the report on standard output
     #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
     pub format: &'static Format,
+}
+
+/// A bake-off as it is typed: a path, or the name of a folder below patches/, where
+/// `bakeoff new` puts them.
+fn bake_off(typed: &str) -> Result<PathBuf, Infallible> {
+    let (path, below) = (PathBuf::from(typed), Path::new("patches").join(typed));
+    let named = !typed.contains('/') && !path.exists() && below.is_dir();
+    Ok(if named { below } else { path })
 }
 
 /// The rows of [`FORMATS`], as words of the command line.
@@ -654,33 +666,26 @@ pub struct Verify {
 /// `bakeoff calibrate`
 #[derive(Args, Clone, Debug)]
 pub struct Calibrate {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// How many bake-offs of the reference against itself
     #[arg(long, value_name = "N", default_value_t = 20,
           value_parser = clap::value_parser!(u32).range(3..=1000))]
     pub times: u32,
-    /// Selection.
+    /// Which part, where and how.
     #[command(flatten)]
-    pub selection: Selection,
-    /// Run directory [default: runs/<bake-off>-<time>]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Root seed; every boot's own seed is derived from it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    pub begin: Begin,
     /// Show what would be done, with the make and QEMU command lines, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Machinery.
-    #[command(flatten)]
-    pub machinery: Machinery,
 }
 
 /// `bakeoff bench`
 #[derive(Args, Clone, Debug)]
 pub struct Bench {
-    /// Folder of a bake-off
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// Selection.
     #[command(flatten)]

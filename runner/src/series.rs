@@ -15,6 +15,7 @@ mod flowed;
 mod mail;
 mod mailinfo;
 mod recent;
+mod rest;
 mod sources;
 mod subject;
 mod thread;

@@ -45,6 +45,11 @@ fn a_new_bakeoff_passes_its_check() {
     for part in ["ok         spec", "mine: 2 candidates", "unchecked  6.12", "expected "] {
         assert!(says.contains(part), "{part} is missing:\n{says}");
     }
+    // Its name is enough, unless something here has that name.
+    let by_name = bakeoff(dir.path(), &["check", "mine"]);
+    assert_eq!((code(&by_name), text(&by_name.stdout)), (exit_code::OK, says));
+    fs::write(dir.path().join("mine"), "").unwrap();
+    assert_eq!(code(&bakeoff(dir.path(), &["check", "mine"])), exit_code::BAD_INPUT);
     let again = bakeoff(dir.path(), &["new", "mine"]);
     assert_eq!(code(&again), exit_code::BAD_INPUT);
     assert!(text(&again.stderr).contains("exists already"));

@@ -8,7 +8,7 @@
 //! everything else that a command may do, dying and never ending included, is a result.
 
 mod child;
-mod ktap;
+pub mod ktap;
 mod metric;
 mod output;
 mod workplace;
@@ -141,7 +141,8 @@ pub const PROBE: Probe = Probe {
             means: "the command failed as it expected to (exit status 2)",
             missing: false,
         },
-        Reason { name: "skip/", means: "the test was skipped", missing: false },
+        Reason { name: SKIPPED, means: "the test was skipped", missing: false },
+        Reason { name: NOT_BUILT, means: "the test does not build", missing: false },
         Reason {
             name: "expected-failure/",
             means: "the test is expected to fail (XFAIL, TODO)",
@@ -192,6 +193,11 @@ const COMPLETE: &str = "command.complete";
 const TEST: &str = "command.test/";
 const METRIC: &str = "command.metric/";
 const SECONDS: &str = "command.seconds";
+
+/// Tests that were not run; what follows is their name.
+pub const SKIPPED: &str = "skip/";
+/// Tests that were not run because they do not build.
+pub const NOT_BUILT: &str = "not-built/";
 
 /// Where the host says why commands cannot be tried in this guest, if they cannot.
 pub const NOT_TRIED: &str = "/workload/.not-tried";
@@ -552,14 +558,20 @@ fn count(command: &Command, results: Results<'_>, block: &mut Block) {
             if of > 0 {
                 block.shares.insert(format!("{TEST}{name}"), Share { of, right: tally.passed });
             }
-            for (reason, n) in [("skip", tally.skipped), ("expected-failure", tally.expected)] {
+            for (reason, n) in [
+                (SKIPPED, tally.skipped),
+                (NOT_BUILT, tally.not_built),
+                ("expected-failure/", tally.expected),
+            ] {
                 if n > 0 {
-                    block.excluded.insert(format!("{reason}/{name}"), n);
+                    block.excluded.insert(format!("{reason}{name}"), n);
                 }
             }
         }
     }
-    if command.read.has(Read::Ktap) || command.read.has(Read::Metrics) {
+    // Nothing is complete that did nothing.
+    let reads = command.read.has(Read::Ktap) || command.read.has(Read::Metrics);
+    if reads && passed != Err("skip") {
         block.shares.insert(COMPLETE.into(), one(complete));
     }
     if command.read.has(Read::Metrics) {

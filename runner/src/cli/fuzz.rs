@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Machinery, SplatFormat};
+use super::{Machinery, SplatFormat, bake_off};
 
 /// Seconds: a number, or one with its unit.
 fn seconds(text: &str) -> Result<u32, String> {
@@ -28,7 +28,8 @@ const MOST_SECONDS: u32 = 7 * 24 * 3600;
 /// `bakeoff fuzz`
 #[derive(Args, Clone, Debug)]
 pub struct Fuzz {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// How long to fuzz, boots not counted: 60, 90s, 2m, 1h
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = seconds)]
@@ -106,7 +107,8 @@ pub struct OnKernel {
 /// `bakeoff uapi`
 #[derive(Args, Clone, Debug)]
 pub struct Uapi {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// A base of it [default: the first]
     #[arg(long, value_name = "NAME")]
@@ -122,7 +124,8 @@ pub struct Uapi {
 /// `bakeoff distill`
 #[derive(Args, Clone, Debug)]
 pub struct Distill {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// Programs, or folders of them
     #[arg(required = true, value_name = "PROGRAM")]
@@ -141,7 +144,8 @@ pub struct Distill {
 /// `bakeoff replay`
 #[derive(Args, Clone, Debug)]
 pub struct Replay {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// Programs, or folders of them; run in this order
     #[arg(required = true, value_name = "PROGRAM")]
@@ -166,7 +170,8 @@ pub struct Replay {
 /// `bakeoff minimize`
 #[derive(Args, Clone, Debug)]
 pub struct Minimize {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// The program
     pub program: PathBuf,
@@ -184,7 +189,8 @@ pub struct Minimize {
 /// `bakeoff mutants`
 #[derive(Args, Clone, Debug)]
 pub struct Mutants {
-    /// Folder of a bake-off (or its bakeoff.yaml)
+    /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
+    #[arg(value_parser = bake_off)]
     pub spec: PathBuf,
     /// Folder of planted bugs, a patch each
     #[arg(long, value_name = "DIR", default_value = "fuzz/mutants")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Machinery, Selection, formats};
+use super::{Begin, Machinery, Selection, bake_off, formats};
 use crate::judge::report::{FORMATS, Format};
 
 /// Stands below the help of what takes a SOURCE.
@@ -13,11 +13,11 @@ pub const SOURCES_HELP: &str = "\
 A SOURCE is one of
   FILE                    an mbox (also gzipped), one mail or one diff
   MAILDIR                 a maildir
-  DIR                     a folder of patches, in the order of their names
-  patchwork:ID            a series of a Patchwork server, or its web address
+  DIR                     a folder of patches, in order of their names
+  patchwork:ID            a series of a Patchwork server, or its address
   [REPO#]A..B             commits of a git repository
   [REPO#]refs/pull/N/head a pull request; REPO is a folder or an address
-  b4/NAME                 a branch that b4 prep made ([REPO#]b4:BRANCH for others)
+  b4/NAME                 a branch that b4 prep made; or [REPO#]b4:BRANCH
   https://HOST/LIST/ID/   a thread of a public-inbox archive
   MESSAGE-ID              a thread, asked for at the archives of --server
 
@@ -50,12 +50,12 @@ pub enum SeriesCommand {
 pub struct Show {
     /// Where the series is
     pub source: String,
-    /// Which part of it.
-    #[command(flatten)]
-    pub choice: Choice,
     /// Format
     #[arg(long, value_enum, default_value_t = SeriesFormat::Text)]
     pub format: SeriesFormat,
+    /// Which part of it. Last: its heading holds for what follows.
+    #[command(flatten)]
+    pub choice: Choice,
 }
 
 /// `bakeoff series fetch`
@@ -63,12 +63,12 @@ pub struct Show {
 pub struct Fetch {
     /// Where the series is
     pub source: String,
-    /// Which part of it.
-    #[command(flatten)]
-    pub choice: Choice,
     /// Folder to write; with --versions it gets a folder vN for each
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Which part of it. Last: its heading holds for what follows.
+    #[command(flatten)]
+    pub choice: Choice,
 }
 
 /// `bakeoff try`
@@ -77,9 +77,6 @@ pub struct Try {
     /// Where the series is; several are compared with one base
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<String>,
-    /// Which part of it.
-    #[command(flatten)]
-    pub choice: Choice,
     /// The kernel it is tried on: REPO#REVISION, a folder with a kernel tree, or a
     /// bake-off whose base it is (SPEC or SPEC#BASE) [default: what the series says, if
     /// a --tree has it, else a kernel of Debian's]
@@ -89,15 +86,9 @@ pub struct Try {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration,
           default_value = "20m")]
     pub budget: std::time::Duration,
-    /// Selection.
+    /// Which part, where and how.
     #[command(flatten)]
-    pub selection: Selection,
-    /// Run directory [default: runs/<series>-<time>]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Root seed; every boot's own seed is derived from it
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
+    pub begin: Begin,
     /// Fuzz the base's kernel too, if the series touches what the fuzzer is about, and
     /// replay what it found on the series
     #[arg(long)]
@@ -108,12 +99,12 @@ pub struct Try {
     /// Show what would be done and why, with the make and QEMU command lines, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Machinery.
-    #[command(flatten)]
-    pub machinery: Machinery,
     /// Format of the report on standard output
     #[arg(long, value_parser = formats(), default_value = FORMATS[0].name)]
     pub format: &'static Format,
+    /// Which part of it. Last: its heading holds for what follows.
+    #[command(flatten)]
+    pub choice: Choice,
 }
 
 /// `bakeoff ci`
@@ -122,9 +113,6 @@ pub struct Ci {
     /// Where the series is; several are compared with one base
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<String>,
-    /// Which part of it.
-    #[command(flatten)]
-    pub choice: Choice,
     /// Folder for the report in every format, and for the run (below run/)
     #[arg(long, value_name = "DIR", default_value = "bakeoff-ci")]
     pub out: PathBuf,
@@ -132,7 +120,7 @@ pub struct Ci {
     #[arg(long, value_name = "BASE", conflicts_with = "spec")]
     pub base: Option<String>,
     /// Add the series to this bake-off instead; its gates decide
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", value_parser = bake_off)]
     pub spec: Option<PathBuf>,
     /// Time that measuring may take; builds are not counted [default: 20m, or the spec's]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
@@ -149,6 +137,9 @@ pub struct Ci {
     /// Machinery.
     #[command(flatten)]
     pub machinery: Machinery,
+    /// Which part of it. Last: its heading holds for what follows.
+    #[command(flatten)]
+    pub choice: Choice,
 }
 
 /// `bakeoff watch`

@@ -101,6 +101,33 @@ pub struct CellRow {
     pub objects: Option<u64>,
 }
 
+impl CellRow {
+    /// The reference's cell in the same place, where it gets no further: what this one
+    /// cannot do is not its own doing then. Whether patches apply always is.
+    #[must_use]
+    pub fn excused_by<'a>(&self, all: &'a [CellRow]) -> Option<&'a CellRow> {
+        let stage = |end| match end {
+            CellEnd::DidNotBuild => Some(0),
+            CellEnd::DidNotBoot => Some(1),
+            CellEnd::Panicked | CellEnd::Hung => Some(2),
+            CellEnd::DidNotApply
+            | CellEnd::Ran
+            | CellEnd::NotPortable
+            | CellEnd::Error
+            | CellEnd::Waiting => None,
+        };
+        let own = stage(self.end)?;
+        all.iter().find(|other| {
+            other.role == Role::Reference
+                && self.role != Role::Reference
+                && other.place.base == self.place.base
+                && other.place.arch == self.place.arch
+                && other.place.profile == self.place.profile
+                && (other.end == self.end || stage(other.end).is_some_and(|stage| stage < own))
+        })
+    }
+}
+
 /// What a cell took, in seconds on the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CellSeconds {

@@ -211,6 +211,10 @@ pub fn prerequisites(archs: &[Arch], tests: bool) -> Vec<Prerequisite> {
         all.push(program("sbatch", "slurm-wlm", Need::Tests, "does shards on a real Slurm"));
         all.push(program("munge", "munge", Need::Tests, "lets Slurm's daemons know each other"));
         all.push(program("cpio", "cpio", Need::Tests, "reads the initramfs that we write"));
+        all.push(program("musl-gcc", "musl-tools", Need::Tests, "links a release's program"));
+        all.push(program("lintian", "lintian", Need::Tests, "reads a release's package"));
+        all.push(program("mmdebstrap", "mmdebstrap", Need::Tests, "a Debian to install it on"));
+        all.push(program("mandoc", "mandoc", Need::Tests, "reads the man pages"));
         all.push(program(
             "python3",
             "python3",

@@ -32,7 +32,7 @@ use crate::spec::arch::Arch;
 use crate::spec::guest::Pack;
 
 /// Raised when the way workloads are packed changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// The guest's folder for a bake-off's files.
 const WORKLOAD: &str = "workload";
 /// The guest's root, in the cache entry.

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use quick_xml::events::Event;
 use reqwest::Url;
-use serde::Deserialize;
 
 use super::fetch::{self, Answer};
+use super::rest::{self, Listed};
 use super::subject::Subject;
 use super::{Net, mail};
 use crate::base::command::Cancel;
@@ -238,26 +238,6 @@ impl Entry {
     }
 }
 
-/// What is used of a series of Patchwork's.
-#[derive(Deserialize)]
-struct Listed {
-    id: u64,
-    #[serde(default)]
-    name: Option<String>,
-    date: String,
-    #[serde(default)]
-    received_all: bool,
-    #[serde(default)]
-    cover_letter: Option<Item>,
-    #[serde(default)]
-    patches: Vec<Item>,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    msgid: String,
-}
-
 fn of_patchwork(project: &str, after: Timestamp, net: &Net, cancel: &Cancel) -> Result<Vec<Sent>> {
     let server = fetch::url(&net.patchwork)?;
     let mut url = fetch::below(&server, &["api", "series", ""]);
@@ -266,15 +246,10 @@ fn of_patchwork(project: &str, after: Timestamp, net: &Net, cancel: &Cancel) -> 
         .append_pair("since", &after.strftime("%Y-%m-%dT%H:%M:%S").to_string())
         .append_pair("order", "-date")
         .append_pair("per_page", "250");
-    let Answer::Bytes(bytes) = fetch::get(&url, net, cancel)? else {
+    let Some(listed) = rest::ask::<Vec<Listed>>(&url, net, cancel)? else {
         return Err(Error::bad_input(format!("{server} has no project {project}"))
             .hint("the project's name is in its address: /project/NAME/list/"));
     };
-    let listed: Vec<Listed> = serde_json::from_slice(&bytes).map_err(|cause| {
-        Error::failure(format!("{url} is not what Patchwork's API answers"))
-            .hint("name a Patchwork server with --patchwork URL")
-            .because(cause)
-    })?;
     let mut found = Vec::new();
     for series in listed.into_iter().filter(|series| series.received_all) {
         let Some(head) = series.cover_letter.as_ref().or(series.patches.first()) else { continue };

@@ -52,7 +52,7 @@ pub(super) const SOURCES: &[Source] = &[
     },
     Source {
         written: "DIR",
-        about: "a folder of patches, in the order of their names",
+        about: "a folder of patches, in order of their names",
         claims: folder::is_folder,
         read: folder::read,
     },

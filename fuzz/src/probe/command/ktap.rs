@@ -30,6 +30,8 @@ pub(super) enum Outcome {
     NotOk,
     /// It was not run.
     Skip,
+    /// It was not run, because there is no program of it.
+    NotBuilt,
     /// It was expected to fail, and whether it did says nothing.
     Expected,
 }
@@ -40,6 +42,7 @@ pub(super) struct Tally {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+    pub not_built: u64,
     pub expected: u64,
 }
 
@@ -49,10 +52,15 @@ impl Tally {
             Outcome::Ok => self.passed += 1,
             Outcome::NotOk => self.failed += 1,
             Outcome::Skip => self.skipped += 1,
+            Outcome::NotBuilt => self.not_built += 1,
             Outcome::Expected => self.expected += 1,
         }
     }
 }
+
+/// What a skipped test's reason begins with that does not compile: the words of the script
+/// that runs kselftests.
+pub const NOT_BUILT: &str = "does not build";
 
 /// All tests of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -225,6 +233,7 @@ fn result(text: &str) -> Option<(Outcome, String)> {
     };
     let (word, data) = behind.split_once(char::is_whitespace).unwrap_or((behind, ""));
     let (outcome, directive) = match word.trim_end_matches(':').to_ascii_uppercase().as_str() {
+        "SKIP" | "SKIPPED" if data.starts_with(NOT_BUILT) => (Outcome::NotBuilt, true),
         "SKIP" | "SKIPPED" => (Outcome::Skip, true),
         "TODO" | "XFAIL" => (Outcome::Expected, true),
         "TIMEOUT" | "ERROR" => (Outcome::NotOk, true),

@@ -98,7 +98,12 @@ fn tests_are_read() {
         "command.complete 0/1, command.pass 0/1, command.test/a 1/1, killed 1, tests-missing 2"
     );
     assert_eq!(run("echo hello; exit 0"), "command.complete 0/1, command.pass 1/1, tests-none 1");
-    assert_eq!(run("echo '1..0 # SKIP'; exit 4"), "command.complete 1/1, not skip 1");
+    // What did nothing is not complete either: nothing is known.
+    assert_eq!(run("echo '1..0 # SKIP'; exit 4"), "not skip 1");
+    assert_eq!(
+        run("printf '1..2\\nok 1 a # SKIP does not build: a.c:1: error\\nok 2 b\\n'"),
+        "command.complete 1/1, command.pass 1/1, command.test/b 1/1, not not-built/a 1"
+    );
 }
 
 /// Metrics of a run that failed do not count, and one that is missing is told.

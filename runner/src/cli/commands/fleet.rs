@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::base::error::{Error, Result};
 use crate::base::progress::rough;
 use crate::cli;
-use crate::cli::commands::work::{self, machinery, selection};
+use crate::cli::commands::work::{self, machinery};
 use crate::cli::commands::{Desk, print};
 use crate::cli::dry_run;
 use crate::fleet::{merge as merging, shard as sharding, slurm};
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Shard, Store, read_json};
 use crate::run::{self, Machinery, Request};
-use crate::spec::plan::{Plan, Selection};
+use crate::spec::plan::Plan;
 
 /// `bakeoff shard`: lists the shards, or does one.
 pub fn shard(args: &cli::Shard, desk: &Desk) -> Result<u8> {
@@ -22,11 +22,8 @@ pub fn shard(args: &cli::Shard, desk: &Desk) -> Result<u8> {
         if args.spec.join("run.json").is_file() { Some(Store::open(&args.spec)?) } else { None };
     let request = Request {
         spec: args.spec.clone(),
-        selection: Selection { budget: args.budget, ..selection(&args.selection) },
         add: args.add.clone(),
-        out: args.out.clone(),
-        seed: args.seed,
-        ..Request::default()
+        ..work::request(&args.begin, args.budget)
     };
     let plan = match &home {
         Some(home) => read_json::<RunJson>(&home.run_json())?.plan,
@@ -34,10 +31,10 @@ pub fn shard(args: &cli::Shard, desk: &Desk) -> Result<u8> {
     };
     let Some(written) = &args.shard else { return list(&plan) };
     let shard = sharding::find(&plan, written)?;
-    let machinery = machinery(&args.machinery);
+    let machinery = machinery(&args.begin.machinery);
     let own = Plan { cells: sharding::cells(&plan, &shard).cloned().collect(), ..plan };
-    work::ensure_for(&own, None, &args.machinery, desk)?;
-    let begun = args.out.as_ref().filter(|out| out.join("run.json").is_file());
+    work::ensure_for(&own, None, &args.begin.machinery, desk)?;
+    let begun = args.begin.out.as_ref().filter(|out| out.join("run.json").is_file());
     let store = match (begun, &home) {
         (Some(out), _) => gone_on_with(&Store::open(out)?, &shard, home.as_ref(), &request, desk)?,
         (None, None) => {
@@ -45,7 +42,7 @@ pub fn shard(args: &cli::Shard, desk: &Desk) -> Result<u8> {
             run::begin(&request, &machinery, &desk.tools())?
         }
         (None, Some(home)) => {
-            let Some(out) = &args.out else {
+            let Some(out) = &args.begin.out else {
                 return Err(Error::bad_input("a shard of a run needs a folder of its own")
                     .hint("give --out DIR"));
             };
@@ -140,7 +137,7 @@ pub fn run(request: &Request, args: &cli::Run, machinery: &Machinery, desk: &Des
         return Err(Error::bad_input("fuzzing is not split into shards")
             .hint("leave out --fuzz here; `bakeoff fuzz` runs on one machine"));
     }
-    let options = options(&args.cluster, &args.machinery, desk);
+    let options = options(&args.cluster, &args.begin.machinery, desk);
     // Before there is a run directory.
     slurm::check(&options, &desk.tools())?;
     let store = run::begin(request, machinery, &desk.tools())?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::work::{answer, carry_out, ensure_for, judged, machinery, selection};
+use super::work::{self, answer, carry_out, ensure_for, judged, machinery, selection};
 use super::{Desk, print, series as sources};
 use crate::base::error::{Context, Error, Result};
 use crate::base::event::Stage;
@@ -31,19 +31,14 @@ pub fn run(args: &cli::Try, desk: &Desk) -> Result<u8> {
     let all = read_all(&args.sources, &args.choice, desk)?;
     let wish = Wish { base: args.base.as_deref(), budget: args.budget };
     let trial = Trial::new(all, &wish, &desk.data, &desk.cancel)?;
-    let request = Request {
-        spec: trial.folder(),
-        selection: selection(&args.selection),
-        out: args.out.clone(),
-        seed: args.seed,
-        fuzz: args.fuzz,
-        ..Request::default()
-    };
+    let request =
+        Request { spec: trial.folder(), fuzz: args.fuzz, ..work::request(&args.begin, None) };
+    let typed = &args.begin.machinery;
     if args.dry_run {
-        return print(&described(Some(&trial), &request, &args.machinery, desk)?);
+        return print(&described(Some(&trial), &request, typed, desk)?);
     }
-    let store = begin(Some(&trial), &request, &args.machinery, desk)?;
-    carry_out(&store, &machinery(&args.machinery), false, desk)?;
+    let store = begin(Some(&trial), &request, typed, desk)?;
+    carry_out(&store, &machinery(typed), false, desk)?;
     let report = judged(&store, desk)?;
     let code = answer(&report, &store, args.gate, args.format)?;
     require_base(&report)?;

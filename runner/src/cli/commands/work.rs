@@ -75,16 +75,12 @@ pub(super) fn ensure_for(
     ensure(&all(|id| &id.arch), &all(|id| &id.profile), machinery.yes, desk)
 }
 
-fn request(typed: &cli::Run) -> Request {
+/// A run as it was typed, of no spec yet.
+pub(super) fn request(typed: &cli::Begin, budget: Option<Duration>) -> Request {
     Request {
-        spec: typed.spec.clone(),
-        selection: Selection { budget: typed.budget, ..selection(&typed.selection) },
-        add: typed.add.clone(),
-        against_itself: None,
+        selection: Selection { budget, ..selection(&typed.selection) },
         out: typed.out.clone(),
         seed: typed.seed,
-        fuzz: typed.fuzz,
-        elsewhere: typed.cluster.on.is_some(),
         ..Request::default()
     }
 }
@@ -115,11 +111,17 @@ fn fit(
 }
 
 pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
-    let mut request = request(args);
+    let mut request = Request {
+        spec: args.spec.clone(),
+        add: args.add.clone(),
+        fuzz: args.fuzz,
+        elsewhere: args.cluster.on.is_some(),
+        ..request(&args.begin, args.budget)
+    };
     // Kept until the run has its own copies.
     let fetched = super::series::contenders(&args.series, &args.choice, desk)?;
     request.add.extend(fetched.iter().flat_map(|(_, dirs)| dirs.iter().cloned()));
-    let machinery = machinery(&args.machinery);
+    let machinery = machinery(&args.begin.machinery);
     let fits = match args.within {
         Some(within) => Some(fit(&mut request, within, &machinery, desk)?),
         None => None,
@@ -140,7 +142,7 @@ pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
     if args.cluster.on.is_some() {
         return fleet::run(&request, args, &machinery, desk);
     }
-    ensure_for(&plan, fuzz.as_ref(), &args.machinery, desk)?;
+    ensure_for(&plan, fuzz.as_ref(), &args.begin.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
     let code = finish(&store, &machinery, false, args.gate, args.format, desk)?;
     // Said at the end, too: who reads the page has to know what it is not about.
@@ -151,20 +153,17 @@ pub fn run(args: &cli::Run, desk: &Desk) -> Result<u8> {
 pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
     let request = Request {
         spec: args.spec.clone(),
-        selection: selection(&args.selection),
         // A reference and a contender for each bake-off; the reference is there already.
         against_itself: Some(args.times.saturating_mul(2).saturating_sub(1)),
-        out: args.out.clone(),
-        seed: args.seed,
-        ..Request::default()
+        ..request(&args.begin, None)
     };
-    let machinery = machinery(&args.machinery);
+    let machinery = machinery(&args.begin.machinery);
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
     if args.dry_run {
         return print(&dry_run::describe(&spec, &plan, None, &machinery, &desk.tools())?);
     }
-    ensure_for(&plan, None, &args.machinery, desk)?;
+    ensure_for(&plan, None, &args.begin.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
     carry_out(&store, &machinery, false, desk)?;
     calibrated(&store, desk)

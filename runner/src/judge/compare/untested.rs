@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What was not tested, so that nobody concludes it from a clean table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bakeoff_fuzz::probe::command;
 
 use super::verdict::end_words;
 use super::{Comparison, Subject};
@@ -80,6 +82,7 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
             });
         }
     }
+    all.extend(skipped(found));
     for claim in subject.not_asked() {
         let reason = "this run has none of its conditions, or not their profile";
         all.push(general(&format!("the claim `{claim}`"), reason.into()));
@@ -116,6 +119,59 @@ pub(crate) fn left_out(cells: &[CellId]) -> impl Iterator<Item = NotTested> + '_
             "left out, for --within gave no time for it".into(),
         )
     })
+}
+
+/// Tests that a command did not run: skipped, or without a program.
+fn skipped(found: &Comparison) -> Vec<NotTested> {
+    const NAMED: usize = 6;
+    let kinds = [command::NOT_BUILT, command::SKIPPED];
+    let kinds = command::PROBE.excluded.iter().filter(|reason| kinds.contains(&reason.name));
+    let kinds: Vec<&str> = kinds.map(|reason| reason.means).collect();
+    let of_command = || found.measures.iter().filter(|row| row.probe == command::PROBE.name);
+    // The tests of a condition, and who did not run them.
+    let mut tests: BTreeMap<_, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
+    for row in of_command() {
+        for words in row.excluded.keys() {
+            let kind = kinds.iter().find(|means| words.starts_with(**means));
+            let Some(means) = kind else { continue };
+            let Some(name) = words[means.len()..].trim().strip_prefix('(') else { continue };
+            let name = name.strip_suffix(')').unwrap_or(name);
+            let place = (row.place.base.as_str(), row.place.arch.as_str());
+            let of_kind = tests.entry((place, row.label.as_str(), *means)).or_default();
+            of_kind.entry(name).or_default().insert(&row.place.candidate);
+        }
+    }
+    let mut all = Vec::new();
+    for (((base, arch), label, means), names) in tests {
+        let everybody: BTreeSet<&str> = of_command()
+            .filter(|row| row.place.base == base && row.place.arch == arch && row.label == label)
+            .map(|row| row.place.candidate.as_str())
+            .collect();
+        let mut by_who: BTreeMap<BTreeSet<&str>, Vec<&str>> = BTreeMap::new();
+        for (name, who) in names {
+            by_who.entry(who).or_default().push(name);
+        }
+        for (who, names) in by_who {
+            let more = match names.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let names: Vec<&str> = names.into_iter().take(NAMED).collect();
+            let row = NotTested {
+                base: Some(base.to_owned()),
+                arch: Some(arch.to_owned()),
+                ..general(&format!("{label}: {}{more}", names.join(", ")), means.to_owned())
+            };
+            if who == everybody {
+                all.push(row);
+                continue;
+            }
+            let one =
+                |name: &&str| NotTested { candidate: Some((*name).to_owned()), ..row.clone() };
+            all.extend(who.iter().map(one));
+        }
+    }
+    all
 }
 
 fn general(what: &str, reason: String) -> NotTested {

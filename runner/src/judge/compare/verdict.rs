@@ -8,7 +8,8 @@
 use super::words::counted;
 use super::{Comparison, Subject};
 use crate::judge::row::{
-    CellEnd, ClaimReading, ControlSplat, Place, SplatReading, Verdict, VerdictRow, WrongReading,
+    CellEnd, CellRow, ClaimReading, ControlSplat, Place, SplatReading, Verdict, VerdictRow,
+    WrongReading,
 };
 use crate::spec::Role;
 
@@ -36,7 +37,19 @@ fn one(subject: &Subject<'_>, found: &Comparison, at: &Place, role: Role) -> Ver
     let mut because = Because::default();
     for cell in &cells {
         let note = cell.note.as_ref().map_or_else(String::new, |note| format!(": {note}"));
-        let said = format!("{} {}{note}", cell.place.profile, end_words(cell.end));
+        let profile = &cell.place.profile;
+        if let Some(reference) = cell.excused_by(&found.cells) {
+            let theirs = match &reference.note {
+                Some(other) if cell.note.as_ref() != Some(other) => {
+                    format!("; {}: {other}", reference.place.candidate)
+                }
+                _ => String::new(),
+            };
+            let said = excuse_words(cell, reference);
+            because.open.push(format!("{profile} {said}{note}{theirs}"));
+            continue;
+        }
+        let said = format!("{profile} {}{note}", end_words(cell.end));
         match cell.end {
             CellEnd::Ran | CellEnd::NotPortable => {}
             CellEnd::DidNotApply
@@ -168,6 +181,16 @@ fn control_splat(found: &Comparison, at: &Place, role: Role) -> Option<ControlSp
         };
     }
     Some(worst.unwrap_or(ControlSplat::Unclear))
+}
+
+/// The end of a cell whose reference gets no further, in words.
+pub(crate) fn excuse_words(cell: &CellRow, reference: &CellRow) -> String {
+    let (own, name) = (end_words(cell.end), &reference.place.candidate);
+    if cell.end == reference.end {
+        format!("{own}, like the reference {name}")
+    } else {
+        format!("{own} where the reference {name} {}", end_words(reference.end))
+    }
 }
 
 /// A cell's end in words.

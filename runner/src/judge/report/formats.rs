@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use super::Report;
 use crate::base::error::{Context, Result};
 use crate::base::words::word;
+use crate::judge::compare::excuse_words;
 use crate::judge::row::{
     CellEnd, CellRow, ClaimReading, ClaimRow, GateState, Place, SplatReading, Verdict, WrongReading,
 };
@@ -145,9 +146,17 @@ pub(super) fn checks(report: &Report) -> Vec<Check<'_>> {
         all.push(check(&row.place, "verdict", "", state, &row.because.join("; ")));
     }
     for row in report.cells.iter().filter(|row| row.role == Role::Contender) {
-        let [build, boot] = stages(row.end);
         let note = row.note.as_deref().unwrap_or_default();
-        let words = format!("{} {note}", word(row.end));
+        // What the base cannot do either is no fault of a contender's: it is not decided.
+        let excuse = row.excused_by(&report.cells);
+        let [build, boot] = stages(row.end).map(|state| match (state, excuse) {
+            (State::Fail, Some(_)) => State::Skip,
+            _ => state,
+        });
+        let words = match excuse {
+            Some(reference) => format!("{}: {note}", excuse_words(row, reference)),
+            None => format!("{} {note}", word(row.end)),
+        };
         all.push(check(&row.place, "build", "", build, &words));
         all.push(check(&row.place, "boot", "", boot, &words));
     }
@@ -204,7 +213,6 @@ pub(super) fn checks(report: &Report) -> Vec<Check<'_>> {
             ..check(&row.place, "splat", &row.title, state, &words)
         });
     }
-    excuse(report, &mut all);
     for row in &report.gates {
         let state = match row.state {
             GateState::Passed => State::Pass,
@@ -218,45 +226,8 @@ pub(super) fn checks(report: &Report) -> Vec<Check<'_>> {
 
 /// A kernel of a reference that does not build or boot, if there is one.
 pub(crate) fn broken_base(report: &Report) -> Option<&CellRow> {
-    report.cells.iter().find(|cell| cell.role == Role::Reference && is_broken(cell.end))
-}
-
-fn is_broken(end: CellEnd) -> bool {
-    stages(end).contains(&State::Fail)
-}
-
-/// What the base cannot do either is no fault of a contender's: it is not decided.
-fn excuse(report: &Report, all: &mut [Check<'_>]) {
-    let base_is_broken = |place: &Place, profile: Option<&str>| {
-        report.cells.iter().any(|cell| {
-            cell.role == Role::Reference
-                && is_broken(cell.end)
-                && cell.place.base == place.base
-                && cell.place.arch == place.arch
-                && profile.is_none_or(|profile| cell.place.profile == profile)
-        })
-    };
-    let excused = |check: &mut Check<'_>| {
-        check.state = State::Skip;
-        check.message = format!("as its base does: {}", check.message);
-    };
-    for check in all.iter_mut().filter(|check| check.state == State::Fail) {
-        let built = ["build", "boot"].contains(&check.kind);
-        if built && base_is_broken(check.place, Some(check.place.profile.as_str())) {
-            excused(check);
-        }
-    }
-    let failed: Vec<&Place> = all
-        .iter()
-        .filter(|check| check.state == State::Fail && check.kind != "verdict")
-        .map(|check| check.place)
-        .collect();
-    for check in all.iter_mut().filter(|check| check.state == State::Fail) {
-        let alone = !failed.iter().any(|place| place.same_target(check.place));
-        if check.kind == "verdict" && alone && base_is_broken(check.place, None) {
-            excused(check);
-        }
-    }
+    let broken = |cell: &&CellRow| stages(cell.end).contains(&State::Fail);
+    report.cells.iter().filter(|cell| cell.role == Role::Reference).find(broken)
 }
 
 /// How build and boot of a cell ended.

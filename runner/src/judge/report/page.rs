@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::matrix::Matrix;
 use super::words::{View, add, against, gravity, interval, mark, of, size, unit_of, wrong_count};
 use super::{CandidateInfo, Report};
-use crate::judge::compare::verdict_words;
 use crate::judge::compare::words::{count, counted, list, plain};
+use crate::judge::compare::{excuse_words, verdict_words};
 use crate::judge::row::{
     CellEnd, ClaimReading, ClaimRow, ControlSplat, GateState, KOfN, Place, SplatReading, SplatRow,
     Verdict, WrongReading, WrongRow,
@@ -419,7 +419,8 @@ fn ends(view: &View<'_>, name: &str) -> Vec<String> {
     let mut by_words: Vec<(String, Vec<String>, Option<&str>)> = Vec::new();
     for cell in view.report.cells.iter().filter(|cell| cell.place.candidate == name) {
         let ours = matches!(cell.end, CellEnd::Waiting | CellEnd::Error);
-        if ours || matches!(cell.end, CellEnd::Ran | CellEnd::NotPortable) {
+        let excused = cell.excused_by(&view.report.cells).is_some();
+        if ours || excused || matches!(cell.end, CellEnd::Ran | CellEnd::NotPortable) {
             continue;
         }
         let words = verdict_words(cell.end).to_owned();
@@ -555,16 +556,13 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
     let cells = view.report.cells.iter().filter(|cell| cell.place.candidate == name);
     let mut words: Vec<(String, Vec<String>)> = Vec::new();
     for cell in cells {
-        let word = match cell.end {
-            CellEnd::Error | CellEnd::Waiting | CellEnd::NotPortable => {
+        let excuse = cell.excused_by(&view.report.cells);
+        let word = match (cell.end, excuse) {
+            (CellEnd::Error | CellEnd::Waiting | CellEnd::NotPortable, _) => {
                 format!("is {}", verdict_words(cell.end))
             }
-            CellEnd::Ran
-            | CellEnd::DidNotApply
-            | CellEnd::DidNotBuild
-            | CellEnd::DidNotBoot
-            | CellEnd::Panicked
-            | CellEnd::Hung => continue,
+            (_, Some(reference)) => plain(&excuse_words(cell, reference), 80),
+            (_, None) => continue,
         };
         match words.iter_mut().find(|(known, _)| *known == word) {
             Some((_, at)) => add(at, view.at(&cell.place)),

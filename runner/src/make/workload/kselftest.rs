@@ -5,14 +5,21 @@
 //! is built by its own Makefile, and a script of ours runs its tests one after the other
 //! and prints what `kselftest/runner.sh` would: the test's own lines behind `# `, and a
 //! result line from its exit status.
+//!
+//! Of a folder, tests that do not compile are left out, and the others are run: in 6.12
+//! `mm/khugepaged.c` lacks a macro, and a dozen folders want libraries that not every host
+//! has. What was left out is skipped by the script, with the error, for each kernel alike.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::result::Result as Outcome;
 
+use bakeoff_fuzz::probe::command::ktap::NOT_BUILT;
+
 use super::Desk;
-use crate::base::command::{Command, find_program};
+use crate::base::command::{Command, find_program, quote};
 use crate::base::error::{Context, Error, Result};
 use crate::base::scratch::Scratch;
 use crate::make::compile::{first_errors, our_fault, sandbox};
@@ -22,6 +29,8 @@ use crate::spec::arch::Arch;
 
 /// Where tests lie in the workload.
 const FOLDER: &str = "kselftest";
+/// Characters of the reason why a test does not build.
+const LONGEST_REASON: usize = 200;
 
 /// What Makefiles call for copies on a host without rsync: its options only keep modes and
 /// follow links.
@@ -64,10 +73,10 @@ pub(super) fn build(
     let build = work.join("build");
     let o = format!("O={}", build.display());
     let (_, kernel_arch) = make.variables();
-    if let Err(why) =
+    if let Err(said) =
         make.run(&linux, &[o, kernel_arch, install(&headers), "headers_install".into()])?
     {
-        return Ok(Err(format!("headers_install: {why}")));
+        return Ok(Err(format!("headers_install: {}", in_short(&said))));
     }
     let out = workload.join(FOLDER).join(name);
     fs::create_dir_all(&out).at_path("create", &out)?;
@@ -75,8 +84,8 @@ pub(super) fn build(
     let objects = work.join("objects");
     fs::create_dir_all(&objects).at_path("create", &objects)?;
     let (cross, kernel_arch) = make.variables();
-    let words = |target: &str| {
-        vec![
+    let words = |targets: &[&str]| {
+        let mut words = vec![
             cross.clone(),
             kernel_arch.clone(),
             format!("OUTPUT={}", objects.display()),
@@ -84,14 +93,22 @@ pub(super) fn build(
             "USERLDFLAGS=-static".to_owned(),
             format!("INSTALL_PATH={}", out.display()),
             format!("COLLECTION={name}"),
-            target.to_owned(),
-        ]
+        ];
+        words.extend(targets.iter().map(|word| (*word).to_owned()));
+        words
     };
     let here = linux.join(&folder);
-    if let Err(why) = make.run(&here, &words("install"))? {
-        return Ok(Err(why));
+    let (all, said) = match make.run(&here, &words(&["-k", "-Otarget", "all"]))? {
+        Ok(said) => (true, said),
+        Err(said) => (false, said),
+    };
+    let failed = failed_targets(&said, &objects);
+    // What installs passes over what is not there.
+    let install: &[&str] = if all && failed.is_empty() { &["install"] } else { &["-i", "install"] };
+    if let Err(said) = make.run(&here, &words(install))? {
+        return Ok(Err(in_short(&said)));
     }
-    let listed = make.ask(&here, &words("emit_tests"))?;
+    let listed = make.ask(&here, &words(&["-s", "emit_tests"]))?;
     let tests: Vec<&str> = listed
         .lines()
         .filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
@@ -99,16 +116,70 @@ pub(super) fn build(
     if tests.is_empty() {
         return Ok(Err("its Makefile names no tests".to_owned()));
     }
+    let unbuilt = unbuilt(&tests, failed, &said, &|test| out.join(test).is_file());
+    if tests.iter().all(|test| unbuilt.contains_key(*test)) {
+        return Ok(Err(in_short(&said)));
+    }
+    for (test, why) in &unbuilt {
+        let what = format!("kselftest {name} {test} does not build for {}", arch.name);
+        desk.events.warning(format!("{what}, and is not run: {why}"));
+    }
     let script = workload.join(format!("kselftest-{}", name.replace('/', "-")));
-    fs::write(&script, runner(name, &tests)).at_path("write", &script)?;
+    fs::write(&script, runner(name, &tests, &unbuilt)).at_path("write", &script)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).at_path("write", &script)?;
     Ok(Ok(()))
 }
 
+/// What make said, on one line.
+fn in_short(said: &str) -> String {
+    first_errors(said).replace('\n', "; ")
+}
+
+/// What make could not make below a folder, and the first error of each. The output of each
+/// target stands together (`-Otarget`).
+fn failed_targets(said: &str, objects: &Path) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let mut since = Vec::new();
+    for line in said.lines() {
+        since.push(line);
+        let Some((_, behind)) = line.split_once("*** [") else { continue };
+        let target = behind.split(']').next().unwrap_or_default();
+        let path = target.rsplit(' ').next().unwrap_or_default();
+        if let Ok(below) = Path::new(path).strip_prefix(objects) {
+            let error = since.iter().find(|line| line.contains("error: ") || line.contains("ld: "));
+            let why = error.unwrap_or(&line).trim();
+            all.entry(below.display().to_string()).or_insert_with(|| why.to_owned());
+        }
+        since.clear();
+    }
+    all
+}
+
+/// The tests without a program, and why there is none.
+fn unbuilt(
+    tests: &[&str],
+    failed: BTreeMap<String, String>,
+    said: &str,
+    is_there: &dyn Fn(&str) -> bool,
+) -> BTreeMap<String, String> {
+    let mut all = failed;
+    for test in tests.iter().filter(|test| !is_there(test)) {
+        all.entry((*test).to_owned()).or_insert_with(|| in_short(said));
+    }
+    for why in all.values_mut() {
+        // One line of KTAP, in which `#` begins a directive.
+        *why = why.chars().filter(|c| !c.is_control() && *c != '#').take(LONGEST_REASON).collect();
+    }
+    all
+}
+
 /// The script that runs the tests of a folder.
-fn runner(name: &str, tests: &[&str]) -> String {
-    let quoted: Vec<String> = tests.iter().map(|test| crate::base::command::quote(test)).collect();
-    let tests = quoted.join(" ");
+fn runner(name: &str, tests: &[&str], unbuilt: &BTreeMap<String, String>) -> String {
+    let tests = tests.iter().map(|test| quote(test)).collect::<Vec<_>>().join(" ");
+    let mut no_program = String::new();
+    for (test, why) in unbuilt {
+        no_program += &format!("    {}) why={} ;;\n", quote(test), quote(why));
+    }
     format!(
         "#!/bin/sh
 # As tools/testing/selftests/kselftest/runner.sh prints it. Tests may write beside
@@ -116,27 +187,41 @@ fn runner(name: &str, tests: &[&str]) -> String {
 cp -a /workload/{FOLDER}/{name} tests && cd tests || exit 1
 # All of them, or those that were named.
 [ $# -gt 0 ] || set -- {tests}
+# Why there is no program of a test, if there is none.
+no_program() {{
+    why=
+    case $1 in
+{no_program}    *) return 1 ;;
+    esac
+}}
 for test; do
-    [ -x \"./$test\" ] || {{ echo \"kselftest {name} has no test $test\" >&2; exit 127; }}
+    no_program \"$test\" || [ -x \"./$test\" ] ||
+        {{ echo \"kselftest {name} has no test $test\" >&2; exit 127; }}
 done
 echo 'TAP version 13'
 echo \"1..$#\"
 number=0
-failed=0
+# As of one that skips, until a test has run.
+result=4
 for test; do
     number=$((number + 1))
     label=\"selftests: {name}: $test\"
+    if no_program \"$test\"; then
+        echo \"ok $number $label # SKIP {NOT_BUILT}: $why\"
+        continue
+    fi
     echo \"# $label\"
     {{ ./\"$test\" 2>&1; echo $? > ../status; }} | sed 's/^/# /'
     read -r status < ../status
     case $status in
+    4) echo \"ok $number $label # SKIP\"; continue ;;
     0) echo \"ok $number $label\" ;;
     2) echo \"ok $number $label # XFAIL\" ;;
-    4) echo \"ok $number $label # SKIP\" ;;
-    *) echo \"not ok $number $label # exit=$status\"; failed=1 ;;
+    *) echo \"not ok $number $label # exit=$status\"; result=1 ;;
     esac
+    [ $result = 1 ] || result=0
 done
-exit $failed
+exit $result
 "
     )
 }
@@ -190,28 +275,23 @@ impl Make<'_> {
             .timeout(std::time::Duration::from_secs(30 * 60))
     }
 
-    /// Runs make; the inner error is what it says.
-    fn run(&self, dir: &Path, words: &[String]) -> Result<Outcome<(), String>> {
+    /// Runs make; what it says is the inner error if it fails.
+    fn run(&self, dir: &Path, words: &[String]) -> Result<Outcome<String, String>> {
         let finished = self.command(dir, words).run(self.desk.cancel)?;
-        if finished.success() {
-            return Ok(Ok(()));
-        }
         let log = self.work.join("make.log");
         let said = String::from_utf8_lossy(&fs::read(&log).at_path("read", &log)?).into_owned();
-        match our_fault(&finished, &said) {
+        let failed = !finished.success() || said.contains("] Error ");
+        match our_fault(&finished, &said).filter(|_| failed) {
             Some(why) => Err(Error::failure(format!("building kselftests failed: {why}"))
                 .hint("free memory or disk space (`bakeoff cache`)")),
-            None => Ok(Err(first_errors(&said).replace('\n', "; "))),
+            None if finished.success() => Ok(Ok(said)),
+            None => Ok(Err(said)),
         }
     }
 
     /// Runs make for what it prints.
     fn ask(&self, dir: &Path, words: &[String]) -> Result<String> {
-        let words: Vec<String> =
-            ["-s".to_owned()].into_iter().chain(words.iter().cloned()).collect();
-        self.run(dir, &words)?.map_err(Error::failure)?;
-        let log = self.work.join("make.log");
-        Ok(String::from_utf8_lossy(&fs::read(&log).at_path("read", &log)?).into_owned())
+        self.run(dir, words)?.map_err(|said| Error::failure(in_short(&said)))
     }
 }
 
@@ -234,7 +314,9 @@ mod tests {
             fs::write(&test, format!("#!/bin/sh\n{body}\n")).unwrap();
             fs::set_permissions(&test, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let script = runner("futex", &["good", "bad", "no"]);
+        let why = "lost.c:7:24: error: \u{2018}KSFT_SKIP\u{2019} isn't there".to_owned();
+        let unbuilt = BTreeMap::from([("lost".to_owned(), why)]);
+        let script = runner("futex", &["good", "bad", "no"], &unbuilt);
         let script = script.replace("cp -a /workload/kselftest/futex tests &&", "");
         let run = |named: &[&str]| {
             let mut sh = std::process::Command::new("sh");
@@ -256,7 +338,23 @@ mod tests {
             said,
             "TAP version 13\n1..1\n# selftests: futex: no\nok 1 selftests: futex: no # SKIP\n"
         );
-        assert_eq!(status, Some(0));
+        // Nothing ran: that is no pass.
+        assert_eq!(status, Some(4));
+        assert_eq!(run(&["good", "no"]).1, Some(0));
+        // A test that does not build is skipped with its error, and the others run.
+        let (said, status) = run(&["lost", "good"]);
+        assert!(
+            said.starts_with(
+                "TAP version 13\n1..2\nok 1 selftests: futex: lost # SKIP does not build: \
+                 lost.c:7:24: error: \u{2018}KSFT_SKIP\u{2019} isn't there\n# selftests: futex: good\n"
+            ),
+            "{said}"
+        );
+        assert!(said.ends_with("\nok 2 selftests: futex: good\n"), "{said}");
+        assert_eq!(
+            (status, run(&["lost"]).1, run(&["lost", "bad"]).1),
+            (Some(0), Some(4), Some(1))
+        );
         // A test that is not there is no test that fails.
         assert_eq!(run(&["good", "goood"]), (String::new(), Some(127)));
     }
@@ -276,5 +374,37 @@ mod tests {
             .status()
             .unwrap();
         assert!(ran.success() && dir.path().join("to/a b").is_file());
+    }
+
+    /// Each target that make gave up is named, with its own first error; and a test whose
+    /// program was never tried counts as well.
+    #[test]
+    fn what_does_not_build_is_named() {
+        let said = "\
+  CC       khugepaged
+khugepaged.c: In function 'main':
+khugepaged.c:1195:24: error: 'KSFT_SKIP' undeclared (first use in this function)
+khugepaged.c:1195:24: note: each undeclared identifier # is reported only once
+make: *** [../lib.mk:222: /o/objects/khugepaged] Error 1
+  CC       cow
+  CC       wait
+/usr/bin/ld: cannot find -lnuma: No such file or directory
+collect2: error: ld returned 1 exit status
+make[1]: *** [../../lib.mk:222: /o/objects/functional/wait] Error 1
+make: *** [Makefile:9: all] Error 2
+make: Target 'all' not remade because of errors.
+";
+        let failed = failed_targets(said, Path::new("/o/objects"));
+        let names: Vec<&str> = failed.keys().map(String::as_str).collect();
+        assert_eq!(names, ["functional/wait", "khugepaged"]);
+        assert_eq!(
+            failed["functional/wait"],
+            "/usr/bin/ld: cannot find -lnuma: No such file or directory"
+        );
+        let all = unbuilt(&["run.sh", "never"], failed, said, &|test| test == "run.sh");
+        let names: Vec<&str> = all.keys().map(String::as_str).collect();
+        assert_eq!(names, ["functional/wait", "khugepaged", "never"]);
+        assert!(all["khugepaged"].starts_with("khugepaged.c:1195:24: error: 'KSFT_SKIP'"));
+        assert!(all.values().all(|why| !why.contains('#') && !why.contains('\n')), "{all:?}");
     }
 }

@@ -13,22 +13,7 @@ use super::{Found, Means, Order};
 use crate::base::error::{Error, Result};
 use crate::series::fetch::{self, Answer};
 use crate::series::mail;
-
-/// What is used of a series.
-#[derive(Deserialize)]
-struct Listed {
-    #[serde(default)]
-    cover_letter: Option<Item>,
-    #[serde(default)]
-    patches: Vec<Item>,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    mbox: String,
-    #[serde(default)]
-    msgid: String,
-}
+use crate::series::rest::{self, Listed};
 
 /// A patch says which series it belongs to.
 #[derive(Deserialize)]
@@ -156,15 +141,10 @@ fn ours(server: &Url, named: &str) -> Result<Url> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(url: &Url, means: &Means<'_>) -> Result<T> {
-    match fetch::get(url, means.net, means.cancel)? {
-        Answer::Bytes(bytes) => serde_json::from_slice(&bytes).map_err(|cause| {
-            Error::failure(format!("{url} is not what Patchwork's API answers"))
-                .hint("name a Patchwork server with --patchwork URL")
-                .because(cause)
-        }),
-        Answer::NotThere => Err(Error::bad_input(format!("there is no {url}"))
-            .hint("check the series' number, and the server (--patchwork URL)")),
-    }
+    rest::ask(url, means.net, means.cancel)?.ok_or_else(|| {
+        Error::bad_input(format!("there is no {url}"))
+            .hint("check the series' number, and the server (--patchwork URL)")
+    })
 }
 
 #[cfg(test)]

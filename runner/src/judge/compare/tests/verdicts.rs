@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::story::{CLAIM, IDLE, Story, TOP, half};
-use crate::judge::row::{CellEnd, Verdict};
+use crate::base::data::DataDir;
+use crate::judge::row::{CellEnd, GateState, Verdict};
 use crate::keep::store::{BootEnd, KernelOutcome};
+use crate::spec::{FILE_NAME, Spec};
+use crate::words::HEAD;
 
 fn ok() -> Story {
     Story::of(&CLAIM.replace("5 points", "10 points"))
@@ -95,4 +98,124 @@ fn what_was_not_tested_is_listed() {
     assert!(has(Some("naive"), "what comes after it died: panicked"), "{rows:?}");
     assert!(has(Some("mine"), "no call that counts"), "{rows:?}");
     assert!(has(None, "no cell has the profile `production`"), "{rows:?}");
+}
+
+/// What the reference cannot do either is not held against a contender: it is open, with
+/// the reason. What the reference can do is; and patches that do not apply always are.
+#[test]
+fn what_the_reference_cannot_do_either_is_open() {
+    let build = |why: &str| KernelOutcome::DidNotBuild { reason: why.into() };
+    let apply = KernelOutcome::DidNotApply { patch: "0001".into(), reason: "hunk 1".into() };
+    let story = |outcomes: [(&str, Option<&KernelOutcome>); 2]| {
+        let mut story = Story::of(&format!("{CLAIM}gates: [{{gate: verdict-is, is: [ok]}}]\n"));
+        for (who, outcome) in outcomes {
+            let Some(outcome) = outcome else { continue };
+            for seen in story.of_mut(who) {
+                seen.boots.clear();
+                seen.kernel.as_mut().unwrap().outcome = outcome.clone();
+            }
+        }
+        story
+    };
+    let (one, other) = (build("a.c: no such field"), build("b.c: no such field"));
+    for (mine, theirs, verdict, words) in [
+        (
+            Some(&one),
+            Some(&one),
+            Verdict::Open,
+            "production does not build, like the reference landed: a.c: no such field",
+        ),
+        (
+            Some(&one),
+            Some(&other),
+            Verdict::Open,
+            "like the reference landed: a.c: no such field; landed: b.c: no such field",
+        ),
+        (Some(&one), None, Verdict::NotOk, "production does not build: a.c: no such field"),
+        (Some(&apply), Some(&one), Verdict::NotOk, "production does not apply: 0001: hunk 1"),
+    ] {
+        let story = story([("mine", mine), ("landed", theirs)]);
+        let row = story.verdict("mine");
+        assert_eq!(row.verdict, verdict, "{:?}", row.because);
+        assert!(row.because.iter().any(|why| why.ends_with(words)), "{:?}", row.because);
+        let state = match verdict {
+            Verdict::Open => GateState::Undecided,
+            Verdict::NotOk | Verdict::Ok => GateState::Failed,
+        };
+        assert_eq!(story.compare().gates[0].state, state);
+    }
+    // The reference itself is not excused by itself.
+    let story = story([("landed", Some(&one)), ("mine", Some(&one))]);
+    assert_eq!(story.verdict("landed").verdict, Verdict::NotOk);
+}
+
+/// A panic of a contender blames it where the reference lives, not where the reference
+/// panics or does not even build, and it does where the reference hangs.
+#[test]
+fn panics_of_the_reference_excuse() {
+    let panic = || BootEnd::Panicked { line: "Kernel panic".into() };
+    let hang = || BootEnd::Hung { silent_seconds: 60, step: None, report: None };
+    for (theirs, verdict, words) in [
+        (None, Verdict::NotOk, "panicked: 1 of 12 boots"),
+        (Some(panic()), Verdict::Open, "panicked, like the reference landed"),
+        (Some(hang()), Verdict::NotOk, "panicked: 1 of 12 boots"),
+        (
+            Some(BootEnd::DidNotBoot { reason: "nothing".into() }),
+            Verdict::Open,
+            "panicked where the reference landed does not boot",
+        ),
+    ] {
+        let mut story = ok();
+        story.boots("mine")[4].end = panic();
+        if let Some(end) = theirs {
+            story.boots("landed")[4].end = end;
+        }
+        let row = story.verdict("mine");
+        assert_eq!(row.verdict, verdict, "{:?}", row.because);
+        assert!(row.because.iter().any(|why| why.contains(words)), "{:?}", row.because);
+    }
+}
+
+/// Tests that were skipped or do not build are not tested, and named: once if nobody ran
+/// them, and with the candidate if others did.
+#[test]
+fn tests_that_were_not_run_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = HEAD.split_once("probes:").unwrap().0.to_owned()
+        + "probes:\n  - {probe: command, name: mm, run: ./mm, read: ktap}\nprofiles: [production]\n";
+    std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
+    let spec = Spec::load(dir.path(), &DataDir::embedded()).unwrap();
+    let mut story = Story::with(spec, dir);
+    for who in ["landed", "reported", "mine", "naive"] {
+        for visit in story.visits(who, "command/mm") {
+            for block in &mut visit.blocks {
+                block.excluded.insert("not-built/selftests: mm: khugepaged".into(), 1);
+                for n in 0..7 {
+                    block.excluded.insert(format!("skip/huge {n}"), 1);
+                }
+                if who == "mine" {
+                    block.excluded.insert("skip/mine alone".into(), 1);
+                }
+            }
+        }
+    }
+    let found = story.compare();
+    let told: Vec<(Option<&str>, &str, &str)> = found
+        .not_tested
+        .iter()
+        .filter(|row| row.what.starts_with("command/mm: "))
+        .map(|row| (row.candidate.as_deref(), row.what.as_str(), row.reason.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (None, "command/mm: selftests: mm: khugepaged", "the test does not build"),
+            (
+                None,
+                "command/mm: huge 0, huge 1, huge 2, huge 3, huge 4, huge 5 and 1 more",
+                "the test was skipped"
+            ),
+            (Some("mine"), "command/mm: mine alone", "the test was skipped"),
+        ]
+    );
 }

@@ -267,6 +267,29 @@ fn open_never_passes() {
     assert!(ktap.contains("ok 4 lost x86_64 on 6.12 # SKIP"), "{ktap}");
 }
 
+/// A contender that does not build on a base that does not build either fails in no format;
+/// on one that builds, it does.
+#[test]
+fn the_base_excuses() {
+    for (base, state) in [("did-not-build", "warning"), ("ran", "fail")] {
+        let verdict = match state {
+            "fail" => verdict("bad", "not-ok", "lockdep does not build"),
+            _ => verdict("bad", "open", "lockdep does not build, like the reference stock"),
+        };
+        let report = of_a_series(json!({
+            "verdicts": [verdict], "claims": [], "splats": [],
+            "cells": [cell("stock", "reference", base), cell("bad", "contender", "did-not-build")],
+        }));
+        let value: Value = serde_json::from_str(&rendered("patchwork", &report)).unwrap();
+        assert_eq!(value[0]["state"], state, "{value}");
+        let failed = rendered("junit", &report).contains("<failure");
+        assert_eq!(failed, state == "fail", "{}", rendered("junit", &report));
+        let page = rendered("text", &report);
+        let like = "does not build, like the reference stock";
+        assert_eq!(page.contains(like), state == "warning", "{page}");
+    }
+}
+
 /// The mail is narrow, short before its evidence, says how often, and offers no Tested-by.
 #[test]
 fn mail_is_short_and_narrow() {
