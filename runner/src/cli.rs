@@ -18,7 +18,6 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-#[cfg(test)]
 pub use series::{Choice, Ci, Fetch, Series, SeriesCommand, SeriesFormat, Show, Try, Watch};
 
 pub use fuzz::{Distill, Effort, Fuzz, Minimize, Mutants, OnKernel, Replay, Uapi};
