@@ -183,7 +183,7 @@ mod tests {
         let empty = dir.path().display().to_string();
         for (asked, says) in [
             ("no-such-folder", "there is no folder no-such-folder"),
-            (empty.as_str(), "no kernel"),
+            (empty.as_str(), "is not a kernel source tree"),
             ("../patches/hello#5.10", "has no base `5.10`"),
         ] {
             let error = named(asked, &data, &cancel).unwrap_err();
