@@ -243,7 +243,7 @@ pub struct EndJson {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Injected {
-    /// [`Step::id`].
+    /// The step's number in the plan.
     pub step: u32,
     /// Commands that QEMU answered.
     pub nmis: u64,
