@@ -29,7 +29,6 @@ pub(super) struct Row {
 const PROCESS: &str = "{probe: build_id, context: process, quick: true}";
 const UPROBE: &str = "{probe: build_id, context: process, interface: get-stack-uprobe}";
 const STACK_ID: &str = "{probe: build_id, context: process, interface: get-stackid}";
-const TASK_STACK: &str = "{probe: build_id, context: process, interface: get-task-stack}";
 const WRITERS: &str = "{probe: build_id, context: process, stress: mmap-writers, \
                        writer-duty: 25, period-us: 500, quick: true}";
 const CROWD: &str = "{probe: build_id, context: process, stress: oversubscribed, period-us: 500}";
@@ -82,7 +81,7 @@ pub(super) const ROWS: &[Row] = &[
             "arch/*/net/",
         ],
         why: "BPF programs in every context that walk stacks and look up build ids",
-        probes: &[SOFTIRQ, HARDIRQ, NMI, UPROBE, STACK_ID, TASK_STACK, FLIP],
+        probes: &[SOFTIRQ, HARDIRQ, NMI, UPROBE, STACK_ID, FLIP],
         kselftests: &[],
         fuzz: true,
     },
