@@ -48,9 +48,17 @@ fn asked<'a>(claim: &'a PlannedClaim, plan: &'a Plan, group: &[&Observation]) ->
     } else {
         vec![claim.claim.metric.clone()]
     };
+    // A test of a family is asked of the steps that have it, and not of other commands.
+    let has = |planned: &Planned, metric: &String| {
+        *metric == claim.claim.metric
+            || group.iter().any(|seen| !points(seen, planned, metric).is_empty())
+    };
     metrics
         .into_iter()
-        .map(|metric| Asked { claim, steps: steps.clone(), metric, declared })
+        .map(|metric| {
+            let steps = steps.iter().copied().filter(|planned| has(planned, &metric)).collect();
+            Asked { claim, steps, metric, declared }
+        })
         .collect()
 }
 

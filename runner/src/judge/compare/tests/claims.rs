@@ -270,3 +270,29 @@ claims:
     };
     assert_eq!((of("mine"), of("yours"), of("landed")), (6, 0, 0));
 }
+
+/// A test of one command is not missed in the others: only the steps that have it count.
+#[test]
+fn a_test_is_asked_of_its_own_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = crate::words::HEAD.split_once("probes:").unwrap().0.to_owned()
+        + "probes:\n  - {probe: command, name: one, run: ./one, read: ktap}\n  \
+           - {probe: command, name: two, run: ./two, read: ktap}\nprofiles: [production]\n\
+           claims:\n  - {claim: tests, question: Do they pass?, metric: command.test/, \
+           conditions: [command/one, command/two], margin: 25 points}\n";
+    std::fs::write(dir.path().join(crate::spec::FILE_NAME), spec).unwrap();
+    let spec =
+        crate::spec::Spec::load(dir.path(), &crate::base::data::DataDir::embedded()).unwrap();
+    let mut story = Story::with(spec, dir);
+    for who in ["landed", "reported", "mine", "naive"] {
+        story.right(who, "command/one", "command.test/a", &[100]);
+        story.right(who, "command/two", "command.test/b", &[100]);
+    }
+    let rows = story.compare().claims;
+    let mine: Vec<_> = rows.iter().filter(|row| row.place.candidate == "mine").collect();
+    let metrics: Vec<&str> = mine.iter().map(|row| row.metric.as_str()).collect();
+    assert_eq!(metrics, ["command.test/a", "command.test/b"]);
+    for row in mine {
+        assert_ne!(row.reading, ClaimReading::NotReached, "{row:?}");
+    }
+}
