@@ -65,7 +65,7 @@ mod rooms {
         }
     }
 
-    /// Rooms that a text names by `crate::room`, or in a group after `crate::`.
+    /// Rooms that a text names by `crate::room`.
     fn named(text: &str) -> impl Iterator<Item = &'static str> + '_ {
         ROOMS.into_iter().filter(move |room| {
             text.match_indices("crate::").any(|(at, path)| {

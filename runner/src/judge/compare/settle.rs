@@ -2,6 +2,8 @@
 //! Puts the claims of the spec to the visits: the numbers are [`claims`]' business, this
 //! brings together what belongs together.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bakeoff_fuzz::probe::{Better, Metric, MetricKind, OwnMetric};
 
 use super::measure::{self, points, rounded};
@@ -36,30 +38,20 @@ pub(crate) struct Asked<'a> {
 fn asked<'a>(claim: &'a PlannedClaim, plan: &'a Plan, group: &[&Observation]) -> Vec<Asked<'a>> {
     let steps: Vec<&Planned> = claim.steps.iter().filter_map(|id| plan.step(*id)).collect();
     let Some(declared) = declared(&claim.claim.metric) else { return Vec::new() };
-    let metrics: Vec<String> = if claim.claim.metric.ends_with('/') {
-        let mut found = std::collections::BTreeSet::new();
-        for seen in group {
-            for planned in &steps {
-                let names = measure::names(seen, planned).into_iter().map(|(name, _)| name);
-                found.extend(names.filter(|name| name.starts_with(&claim.claim.metric)));
-            }
-        }
-        found.into_iter().collect()
-    } else {
-        vec![claim.claim.metric.clone()]
-    };
+    let asked = |(metric, steps)| Asked { claim, steps, metric, declared };
+    if !claim.claim.metric.ends_with('/') {
+        return vec![asked((claim.claim.metric.clone(), steps))];
+    }
     // A test of a family is asked of the steps that have it, and not of other commands.
-    let has = |planned: &Planned, metric: &String| {
-        *metric == claim.claim.metric
-            || group.iter().any(|seen| !points(seen, planned, metric).is_empty())
-    };
-    metrics
-        .into_iter()
-        .map(|metric| {
-            let steps = steps.iter().copied().filter(|planned| has(planned, &metric)).collect();
-            Asked { claim, steps, metric, declared }
-        })
-        .collect()
+    let mut having: BTreeMap<String, Vec<&Planned>> = BTreeMap::new();
+    for planned in steps {
+        let names = group.iter().flat_map(|seen| measure::names(seen, planned));
+        let own = names.map(|(name, _)| name).filter(|name| name.starts_with(&claim.claim.metric));
+        for name in own.collect::<BTreeSet<String>>() {
+            having.entry(name).or_default().push(planned);
+        }
+    }
+    having.into_iter().map(asked).collect()
 }
 
 impl Asked<'_> {

@@ -253,7 +253,6 @@ fn names_task(text: &[u8]) -> bool {
 }
 
 fn source(report: &Report, head: &[u8], body: &Body<'_>) -> Option<String> {
-    static USAGE: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(" usage!"));
     let captures = &report.captures;
     if let (Some(file), Some(line)) = (captures.get("file", head), captures.get("line", head)) {
         let file = String::from_utf8_lossy(file);
@@ -262,7 +261,7 @@ fn source(report: &Report, head: &[u8], body: &Body<'_>) -> Option<String> {
     }
     // `net/ipv6/route.c:1550 suspicious rcu_dereference_check() usage!`
     body.texts.iter().skip(1).take(8).find_map(|text| {
-        USAGE.find(text)?;
+        lockdep::USAGE.find(text)?;
         let word = text.trim_ascii().split(|b| *b == b' ').next()?;
         let source = crate::see::observe::frame::source(word)?;
         Some(format!("{}:{}", source.file, source.line))

@@ -182,7 +182,7 @@ fn reference() -> String {
          6.1.192, 6.12.117 and 7.2.13), and which fixtures of `runner/tests/fixtures/splats` have \
          it. Boots of ours provoked those that say so; the others were written after the kernel's \
          source. What is in no kernel of today is kept for old logs.\n\n\
-                  | row | title | printed by | words | kernels | fixtures |\n\
+         | row | title | printed by | words | kernels | fixtures |\n\
          |---|---|---|---|---|---|\n",
         // REUSE-IgnoreEnd
     );

@@ -1,6 +1,6 @@
 //! A line of a stack, in the notations of the architectures, becomes a [`Frame`].
 
-use crate::see::observe::line::number;
+use crate::see::observe::line::{alphanumeric_or, number};
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
@@ -72,16 +72,7 @@ pub fn base_name(function: &str) -> &str {
 }
 
 /// Which bytes symbols are made of.
-const IN_SYMBOLS: [bool; 256] = {
-    let mut symbols = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        symbols[byte] =
-            (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'_' | b'.' | b'$' | b'@');
-        byte += 1;
-    }
-    symbols
-};
+const IN_SYMBOLS: [bool; 256] = alphanumeric_or(b"_.$@");
 
 fn symbol_len(text: &[u8]) -> usize {
     text.iter().take_while(|b| IN_SYMBOLS[usize::from(**b)]).count()

@@ -642,16 +642,23 @@ fn syslog(rest: &[u8], head: &mut Head) -> usize {
 }
 
 /// Which bytes the names of hosts, zones and programs are made of.
-const IN_NAMES: [bool; 256] = {
-    let mut names = [false; 256];
+const IN_NAMES: [bool; 256] = alphanumeric_or(b".-_/()@");
+
+/// The letters and digits of ASCII, and these, by byte.
+pub(super) const fn alphanumeric_or(others: &[u8]) -> [bool; 256] {
+    let mut bytes = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        names[byte] = (byte as u8).is_ascii_alphanumeric()
-            || matches!(byte as u8, b'.' | b'-' | b'_' | b'/' | b'(' | b')' | b'@');
+        bytes[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    names
-};
+    let mut at = 0;
+    while at < others.len() {
+        bytes[others[at] as usize] = true;
+        at += 1;
+    }
+    bytes
+}
 
 /// Who speaks, behind a time: `host kernel: `, `kernel: `, `CET host kern.err kernel: `, RFC 5424's
 /// `host kernel - - - `. A program with its number (`host sshd[12]: `) is remembered as one.

@@ -225,11 +225,14 @@ impl LockKind {
     }
 }
 
+/// What RCU's reports of wrong use end with.
+pub(super) static USAGE: LazyLock<memmem::Finder> =
+    LazyLock::new(|| memmem::Finder::new(" usage!"));
+
 /// Reads the report behind `row`; `None` if it is not one of lockdep's and names no locks.
 pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
     static RULE: LazyLock<memmem::Finder> =
         LazyLock::new(|| memmem::Finder::new("suspicious rcu_"));
-    static USAGE: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(" usage!"));
     let kind = LockKind::of(row)?;
     let mut report = LockdepReport {
         kind,

@@ -234,7 +234,6 @@ fn visits_come_in_the_order_of_time() {
 /// as were measured.
 #[test]
 fn members_of_a_family_hold_together_too() {
-    let dir = tempfile::tempdir().unwrap();
     let spec = r#"version: 1
 name: demo
 title: A demonstration
@@ -251,10 +250,7 @@ claims:
   - {claim: ends, question: Does it end well?, metric: command.pass, conditions: [command], margin: 5 points}
   - {claim: tests, question: Do its tests pass?, metric: command.test/, conditions: [command], margin: 5 points}
 "#;
-    std::fs::write(dir.path().join(crate::spec::FILE_NAME), spec).unwrap();
-    let spec =
-        crate::spec::Spec::load(dir.path(), &crate::base::data::DataDir::embedded()).unwrap();
-    let mut story = Story::with(spec, dir);
+    let mut story = Story::of_spec(spec);
     let claims = |story: &Story| looks(&story.plan, &story.seen);
     // Nothing was measured yet: two claims of two contenders on two architectures.
     assert_eq!(claims(&story), Looks::extendable(8));
@@ -274,16 +270,15 @@ claims:
 /// A test of one command is not missed in the others: only the steps that have it count.
 #[test]
 fn a_test_is_asked_of_its_own_command() {
-    let dir = tempfile::tempdir().unwrap();
-    let spec = crate::words::HEAD.split_once("probes:").unwrap().0.to_owned()
-        + "probes:\n  - {probe: command, name: one, run: ./one, read: ktap}\n  \
-           - {probe: command, name: two, run: ./two, read: ktap}\nprofiles: [production]\n\
-           claims:\n  - {claim: tests, question: Do they pass?, metric: command.test/, \
-           conditions: [command/one, command/two], margin: 25 points}\n";
-    std::fs::write(dir.path().join(crate::spec::FILE_NAME), spec).unwrap();
-    let spec =
-        crate::spec::Spec::load(dir.path(), &crate::base::data::DataDir::embedded()).unwrap();
-    let mut story = Story::with(spec, dir);
+    let spec = "\
+probes:
+  - {probe: command, name: one, run: ./one, read: ktap}
+  - {probe: command, name: two, run: ./two, read: ktap}
+profiles: [production]
+claims:
+  - {claim: tests, question: Do they pass?, metric: command.test/, conditions: [command/one, command/two], margin: 25 points}
+";
+    let mut story = Story::of_probes(spec);
     for who in ["landed", "reported", "mine", "naive"] {
         story.right(who, "command/one", "command.test/a", &[100]);
         story.right(who, "command/two", "command.test/b", &[100]);

@@ -45,8 +45,18 @@ impl Story {
     /// All kernels of it were built, and did all there was to do; half of the ids are right
     /// on each of them, and no pair is illegal. `rest` is the rest of the spec.
     pub(crate) fn of(rest: &str) -> Story {
+        Story::of_spec(&format!("{HEAD}{rest}"))
+    }
+
+    /// The same, with probes of its own: `rest` begins with them.
+    pub(crate) fn of_probes(rest: &str) -> Story {
+        let (head, _) = HEAD.split_once("probes:").unwrap();
+        Story::of_spec(&format!("{head}{rest}"))
+    }
+
+    pub(crate) fn of_spec(text: &str) -> Story {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(FILE_NAME), format!("{HEAD}{rest}")).unwrap();
+        fs::write(dir.path().join(FILE_NAME), text).unwrap();
         let spec = Spec::load(dir.path(), &DataDir::embedded()).unwrap();
         Story::with(spec, dir)
     }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::story::{CLAIM, IDLE, Story, TOP, half};
-use crate::base::data::DataDir;
 use crate::judge::row::{CellEnd, GateState, Verdict};
 use crate::keep::store::{BootEnd, KernelOutcome};
-use crate::spec::{FILE_NAME, Spec};
-use crate::words::HEAD;
 
 fn ok() -> Story {
     Story::of(&CLAIM.replace("5 points", "10 points"))
@@ -180,12 +177,9 @@ fn panics_of_the_reference_excuse() {
 /// them, and with the candidate if others did.
 #[test]
 fn tests_that_were_not_run_are_listed() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = HEAD.split_once("probes:").unwrap().0.to_owned()
-        + "probes:\n  - {probe: command, name: mm, run: ./mm, read: ktap}\nprofiles: [production]\n";
-    std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
-    let spec = Spec::load(dir.path(), &DataDir::embedded()).unwrap();
-    let mut story = Story::with(spec, dir);
+    let mut story = Story::of_probes(
+        "probes:\n  - {probe: command, name: mm, run: ./mm, read: ktap}\nprofiles: [production]\n",
+    );
     for who in ["landed", "reported", "mine", "naive"] {
         for visit in story.visits(who, "command/mm") {
             for block in &mut visit.blocks {
