@@ -34,7 +34,7 @@ use crate::make::compile::{self, Build, Compiler, Kernel};
 use crate::make::guest::{GuestBinaries, Origins};
 use crate::make::source::{self, Fetch, Tree};
 use crate::make::workload::{self, Packed};
-use crate::run::schedule::{Steering, Target, cut_steps, next_boot, shuffled};
+use crate::run::schedule::{Steering, Target, cut_steps, first_look, next_boot, shown, shuffled};
 use crate::run::watch::Watch;
 use crate::run::within::Fit;
 use crate::see::assemble;
@@ -388,12 +388,21 @@ fn go_on(
         crew.want_guests();
     }
     let own = |group: &Vec<&Cell>| group.first().is_some_and(|cell| run.does(&cell.id));
-    for group in run.plan.groups().into_iter().filter(own) {
+    let groups: Vec<Vec<&Cell>> = run.plan.groups().into_iter().filter(own).collect();
+    let budget = run.plan.budget_seconds.filter(|_| steering.keeps_to_budget());
+    let ends = match budget {
+        Some(budget) => {
+            let expected = groups.iter().map(|group| expect::first_look(&run.plan, group));
+            shares(budget as f64, &expected.map(|time| time.as_secs_f64()).collect::<Vec<_>>())
+        }
+        None => Vec::new(),
+    };
+    for (at, group) in groups.into_iter().enumerate() {
         for cell in &group {
             crew.kernel_json(cell)?;
         }
-        let planned = |cell: &Cell| run.plan.steps_of(&cell.id).map(Target::from).collect();
-        crew.interleaved(group.iter().map(|cell| (*cell, planned(cell))).collect())?;
+        let targets = group.iter().map(|cell| (*cell, first_look(&run.plan, cell)));
+        crew.interleaved(targets.collect(), ends.get(at).copied())?;
         done += group.len();
         tools.events.send(&Event::CellDone { done, total });
         if done < total {
@@ -413,8 +422,10 @@ fn go_on(
         tools.events.send(&Event::Note(wanted.why.clone()));
         let cell = |id: &CellId| run.plan.cells.iter().find(|cell| cell.id == *id);
         let targets = wanted.targets.iter();
+        let end = budget.filter(|_| wanted.in_budget).map(|budget| budget as f64);
         crew.interleaved(
             targets.filter_map(|(id, targets)| Some((cell(id)?, targets.clone()))).collect(),
+            end,
         )?;
         last = Some(wanted);
     }
@@ -506,10 +517,28 @@ pub fn costs(
             }
             bases_built.insert(group);
         }
-        let targets: Vec<Target> = plan.steps_of(&cell.id).map(Target::from).collect();
-        costs.push(within::Cost { build, boots: expect::boots(plan, &targets, &[]) });
+        let boots = expect::boots(plan, &first_look(plan, cell), &[]);
+        costs.push(within::Cost { build, boots });
     }
     Ok((costs, first))
+}
+
+/// Boots of a cell that no budget takes away: one boot tells nothing about the next.
+const LEAST_BOOTS: usize = 2;
+
+/// When the first look at each group of cells has to be over, in seconds of boots since the
+/// run began, given how long each is expected to take. A budget that suffices is anybody's
+/// whose turn it is, as long as it leaves what those after it need; one that does not is
+/// shared out.
+fn shares(budget: f64, expected: &[f64]) -> Vec<f64> {
+    let all: f64 = expected.iter().sum();
+    let mut before = 0.0;
+    let end = |of: &f64| {
+        before += of;
+        let share = if all > 0.0 { budget * before / all } else { budget };
+        share.max(budget - (all - before))
+    };
+    expected.iter().map(end).collect()
 }
 
 /// How long what is left to do is expected to take.
@@ -531,9 +560,10 @@ impl Crew<'_> {
             if !self.store.kernel_json(&cell.id).is_file() && !self.is_cached(cell)? {
                 total.builds += expect::build(host_cpus(), expect::is_small(&self.patches(cell))?);
             }
-            let targets: Vec<Target> = self.run.plan.steps_of(&cell.id).map(Target::from).collect();
             let plan = &self.run.plan;
-            total.boots += expect::boots(plan, &targets, self.boots_of(&cell.id)?);
+            for targets in [first_look(plan, cell), shown(plan, cell)] {
+                total.boots += expect::boots(plan, &targets, self.boots_of(&cell.id)?);
+            }
         }
         Ok(total)
     }
@@ -550,10 +580,24 @@ impl Crew<'_> {
         Ok(self.boots.get(cell).map(Vec::as_slice).unwrap_or_default())
     }
 
-    /// Boots the cells in turn until all have what they are to have: so a drift of the
-    /// machine favours none of them.
-    fn interleaved(&mut self, mut cells: Vec<(&Cell, Vec<Target>)>) -> Result<()> {
+    /// Boots the cells in turn until all have what they are to have, or all boots of the run
+    /// have taken `end` seconds: so a drift of the machine favours none of them, and none has
+    /// more than others when time is over.
+    fn interleaved(
+        &mut self,
+        mut cells: Vec<(&Cell, Vec<Target>)>,
+        end: Option<f64>,
+    ) -> Result<()> {
         while !cells.is_empty() {
+            if end.is_some_and(|end| self.spent() >= end) {
+                let mut boots = Vec::new();
+                for (cell, _) in &cells {
+                    boots.push(self.boots_of(&cell.id)?.len());
+                }
+                if boots.iter().all(|boots| *boots >= LEAST_BOOTS) {
+                    return Ok(());
+                }
+            }
             let mut going = Vec::new();
             for (cell, targets) in cells {
                 if self.one_boot(cell, &targets)? {
@@ -563,6 +607,11 @@ impl Crew<'_> {
             cells = going;
         }
         Ok(())
+    }
+
+    /// Seconds that the boots of this run have taken.
+    fn spent(&self) -> f64 {
+        self.boots.values().flatten().map(|boot| boot.seconds).sum()
     }
 
     /// The first boot of a cell that is not complete.
@@ -850,5 +899,23 @@ impl Crew<'_> {
             self.guests.insert(name, binaries?);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    /// Time that is enough belongs to whose turn it is, but for what the others need.
+    #[test]
+    fn a_budget_that_suffices_is_anybodys() {
+        assert_eq!(shares(100.0, &[10.0, 20.0, 30.0]), [50.0, 70.0, 100.0]);
+    }
+
+    /// Time that is not enough is shared out by what each would take.
+    #[test]
+    fn a_budget_that_is_short_is_shared_out() {
+        assert_eq!(shares(30.0, &[10.0, 20.0, 30.0]), [5.0, 15.0, 30.0]);
+        assert_eq!(shares(30.0, &[0.0, 0.0]), [30.0, 30.0]);
     }
 }

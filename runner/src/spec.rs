@@ -346,6 +346,24 @@ pub enum Gate {
 }
 
 impl Gate {
+    /// The conditions that it names, by label or by any leading part of it.
+    pub fn conditions(&self) -> impl Iterator<Item = &str> {
+        let named: [Option<&String>; 2] = match self {
+            Gate::AtLeast { condition, .. }
+            | Gate::AtMost { condition, .. }
+            | Gate::Never { condition, .. } => [condition.as_ref(), None],
+            Gate::Falls { condition, from, metric: _ } => [Some(condition), Some(from)],
+            Gate::NoNewSplats
+            | Gate::ControlSplatRemoved
+            | Gate::ClaimIs { .. }
+            | Gate::SplatIs { .. }
+            | Gate::NoSplats { .. }
+            | Gate::WrongIs { .. }
+            | Gate::VerdictIs { .. } => [None, None],
+        };
+        named.into_iter().flatten().map(String::as_str)
+    }
+
     /// A gate as a person names it.
     #[must_use]
     pub fn name(&self) -> String {

@@ -12,17 +12,17 @@ use crate::machine::accel;
 use crate::machine::boot;
 use crate::make::compile;
 use crate::run::expect;
-use crate::run::schedule::Target;
+use crate::run::schedule::{first_look, shown};
 use crate::run::{Machinery, Tools};
 use crate::spec::arch::Arch;
 use crate::spec::guest::{MachineSpec, Pack};
 use crate::spec::plan::fuzz::FuzzPlan;
-use crate::spec::plan::{CellId, Plan, Planned};
+use crate::spec::plan::{CellId, Plan, Planned, Purpose};
 use crate::spec::{Spec, declared, margin_words};
 
 /// How much of a step is done, when it may end, and where.
 fn step_words(planned: &Planned) -> String {
-    let Planned { step, visits, profiles, own_boot, label: _ } = planned;
+    let Planned { step, visits, profiles, own_boot, purpose, label: _ } = planned;
     let mut text = format!(
         "{visits} visits of {} x {} calls, at most {} ms per block",
         step.blocks, step.calls_per_block, step.block_ms
@@ -32,6 +32,9 @@ fn step_words(planned: &Planned) -> String {
     }
     if *own_boot {
         text.push_str("; in boots of its own");
+    }
+    if *purpose == Purpose::Shown {
+        text.push_str("; last, while the budget lasts");
     }
     text
 }
@@ -165,8 +168,8 @@ pub fn expected(plan: &Plan) -> Result<Vec<[Duration; 2]>> {
         if first && !stock {
             build += expect::build(host_cpus(), false);
         }
-        let targets: Vec<Target> = plan.steps_of(&cell.id).map(Target::from).collect();
-        all.push([build, expect::boots(plan, &targets, &[])]);
+        let boots = [first_look(plan, cell), shown(plan, cell)];
+        all.push([build, boots.iter().map(|of| expect::boots(plan, of, &[])).sum()]);
     }
     Ok(all)
 }

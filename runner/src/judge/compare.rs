@@ -24,7 +24,7 @@ mod wrong;
 
 pub use blind::BlindRow;
 pub(crate) use confirm::to_confirm;
-pub(crate) use settle::{looks, open as open_claims, pools};
+pub(crate) use settle::{Open, looks, open as open_claims, pools, smallest_loss};
 pub(crate) use verdict::{end_words as verdict_words, excuse_words};
 
 use crate::judge::row::{

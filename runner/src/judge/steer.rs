@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Decides from what a run has what it should do next: confirm what was seen once, then
-//! give more visits to claims that are open, look by look, while there is time.
+//! give more visits to claims that are open, look by look, then to what is only shown, while
+//! there is time.
 //!
 //! A run that is decided stops by itself; one that cannot be decided within its looks or
 //! its budget says what is open and what it would take.
@@ -10,11 +11,11 @@ use std::collections::BTreeMap;
 use crate::base::data::DataDir;
 use crate::base::error::Result;
 use crate::base::event::Events;
-use crate::judge::compare::{Peers, Subject, groups, looks, open_claims, to_confirm};
+use crate::judge::compare::{Open, Peers, Subject, groups, looks, open_claims, to_confirm};
 use crate::judge::report::FORMATS;
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json};
-use crate::run::schedule::{Steering, Target, Wanted};
+use crate::run::schedule::{Steering, Target, Wanted, next_boot, shown};
 use crate::see::assemble::observe_cell;
 use crate::see::observation::Observation;
 use crate::spec::Role;
@@ -43,6 +44,10 @@ impl Steering for Steer<'_> {
         let seen: Vec<Observation> =
             run.plan.cells.iter().map(|cell| observe_cell(self.store, cell)).collect();
         Ok(wanted(&Subject::new(&spec, &run.plan), &seen, self.decide))
+    }
+
+    fn keeps_to_budget(&self) -> bool {
+        !self.decide
     }
 
     fn interim(&self) -> Result<()> {
@@ -78,12 +83,13 @@ fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<W
         }
     }
     let spent: f64 = seen.iter().flat_map(|seen| &seen.boots).map(|boot| boot.seconds).sum();
-    let in_budget = subject.plan.budget_seconds.is_none_or(|most| spent < most as f64);
-    if titles.is_empty() && (in_budget || decide) {
+    let time_left = subject.plan.budget_seconds.is_none_or(|most| spent < most as f64);
+    let go_on = titles.is_empty() && (time_left || decide);
+    if go_on {
         let looks = looks(subject.plan, seen);
         for group in groups(seen) {
             for claim in open_claims(&group, &Peers::of(&group), subject.plan, looks) {
-                if claim.beyond && !decide {
+                if (claim.beyond && !decide) || !more.can_have(&claim) {
                     continue;
                 }
                 open += 1;
@@ -93,9 +99,13 @@ fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<W
                 }
             }
         }
+        if open == 0 {
+            more.shown(seen);
+        }
     }
     let why = match (titles.as_slice(), open) {
-        ([], 0) => return None,
+        ([], 0) if more.targets.is_empty() => return None,
+        ([], 0) => "conditions that are only shown".to_owned(),
         ([], 1) => "one claim is open: more visits".to_owned(),
         ([], _) => format!("{open} claims are open: more visits"),
         ([one], _) => format!("fresh boots, to confirm: {one}"),
@@ -104,7 +114,7 @@ fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<W
         }
     };
     let targets = more.targets.into_iter().map(|(id, of)| (id, of.into_values().collect()));
-    Some(Wanted { targets: targets.collect(), why })
+    Some(Wanted { targets: targets.collect(), why, in_budget: go_on && !decide })
 }
 
 /// Visits that are asked for, by cell and step.
@@ -114,11 +124,33 @@ struct More<'a> {
 }
 
 impl More<'_> {
-    fn up_to(&mut self, cell: &CellId, step: u32, visits: u32) {
+    fn target(&self, step: u32, visits: u32) -> Target {
         let own_boot = self.plan.step(step).is_some_and(|planned| planned.own_boot);
-        let target = Target { step, visits, own_boot };
+        Target { step, visits, own_boot }
+    }
+
+    /// Whether the visits that a claim wants can be had: a kernel that hangs in its conditions,
+    /// or cannot reach them, gives no more.
+    fn can_have(&self, claim: &Open<'_>) -> bool {
+        let targets: Vec<Target> =
+            claim.steps.iter().map(|step| self.target(*step, claim.visits)).collect();
+        [claim.seen, claim.reference].iter().any(|of| next_boot(&targets, &of.boots).is_some())
+    }
+
+    fn up_to(&mut self, cell: &CellId, step: u32, visits: u32) {
+        let target = self.target(step, visits);
         let known = self.targets.entry(cell.clone()).or_default().entry(step).or_insert(target);
         known.visits = known.visits.max(visits);
+    }
+
+    /// What is only shown, and not there yet.
+    fn shown(&mut self, seen: &[Observation]) {
+        for seen in seen {
+            let targets = shown(self.plan, &seen.cell);
+            if next_boot(&targets, &seen.boots).is_some() {
+                targets.iter().for_each(|of| self.up_to(seen.id(), of.step, of.visits));
+            }
+        }
     }
 
     /// One more visit of each step than there are.
@@ -134,7 +166,8 @@ impl More<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::compare::tests::story::{CLAIM, IDLE, LEGAL, PAIRS, Story};
+    use crate::judge::compare::tests::story::{BUSY, CLAIM, IDLE, LEGAL, PAIRS, Story};
+    use crate::spec::plan::{Purpose, SHOWN_VISITS};
 
     const OPEN: &str = "0.5 points";
 
@@ -157,7 +190,8 @@ mod tests {
     #[test]
     fn open_claims_get_the_next_look() {
         let story = story(OPEN);
-        let Wanted { targets, why } = next(&story, false).unwrap();
+        let Wanted { targets, why, in_budget } = next(&story, false).unwrap();
+        assert!(in_budget);
         assert_eq!(why, "one claim is open: more visits");
         let names: Vec<&str> = targets.iter().map(|(id, _)| id.candidate.as_str()).collect();
         assert_eq!(names, ["landed", "mine"]);
@@ -214,7 +248,8 @@ mod tests {
         boots_of_lockdep(&mut later, 6);
         assert!(next(&later, false).is_none(), "five fresh boots did not show it");
         boots_of_lockdep(&mut story, 2);
-        let Wanted { targets, why } = next(&story, false).unwrap();
+        let Wanted { targets, why, in_budget } = next(&story, false).unwrap();
+        assert!(!in_budget);
         assert_eq!(why, "fresh boots, to confirm: WARNING in new_code");
         let cells: Vec<String> = targets.iter().map(|(id, _)| id.to_string()).collect();
         assert_eq!(cells, ["6.12/landed/x86_64/lockdep", "6.12/mine/x86_64/lockdep"]);
@@ -235,7 +270,7 @@ mod tests {
         assert!(next(&story, false).is_none(), "eleven fresh boots did not show it");
         right[5] = 99;
         story.right("mine", PAIRS, LEGAL, &right);
-        let Wanted { targets, why } = next(&story, false).unwrap();
+        let Wanted { targets, why, .. } = next(&story, false).unwrap();
         assert!(why.starts_with("fresh boots, to confirm: wrong answers ("), "{why}");
         let asked = |targets: &[(CellId, Vec<Target>)]| -> Vec<(String, u32, u32)> {
             let each = |(id, of): &(CellId, Vec<Target>)| {
@@ -249,5 +284,52 @@ mod tests {
         story.right("mine", PAIRS, LEGAL, &[99, 100]);
         let Wanted { targets, .. } = next(&story, false).unwrap();
         assert_eq!(asked(&targets), [("landed".to_owned(), flip, 3), ("mine".to_owned(), flip, 3)]);
+    }
+
+    /// What is only shown comes when no claim is open, as long as there is time; then nothing
+    /// is left.
+    #[test]
+    fn what_is_only_shown_comes_last() {
+        let shown = |story: &mut Story| {
+            let step = story.step(BUSY);
+            let planned = story.plan.steps.iter_mut().find(|p| p.step.id == step).unwrap();
+            (planned.purpose, planned.visits) = (Purpose::Shown, SHOWN_VISITS);
+            for boot in story.seen.iter_mut().flat_map(|seen| &mut seen.boots) {
+                boot.visits.retain(|visit| visit.step != step);
+            }
+            step
+        };
+        let mut open = story(OPEN);
+        let step = shown(&mut open);
+        let Wanted { targets, why, .. } = next(&open, false).unwrap();
+        assert_eq!(why, "one claim is open: more visits");
+        assert!(targets.iter().all(|(_, steps)| steps.iter().all(|t| t.step != step)));
+        let mut settled = story("10 points");
+        shown(&mut settled);
+        let Wanted { targets, why, in_budget } = next(&settled, false).unwrap();
+        assert_eq!(why, "conditions that are only shown");
+        assert!(in_budget && targets.len() == settled.seen.len());
+        let asked = |(_, steps): &(CellId, Vec<Target>)| {
+            steps.iter().all(|t| (t.step, t.visits) == (step, SHOWN_VISITS))
+        };
+        assert!(targets.iter().all(asked));
+        settled.plan.budget_seconds = Some(10);
+        assert!(next(&settled, false).is_none());
+    }
+
+    /// A claim whose visits cannot be had does not keep the run from going on.
+    #[test]
+    fn visits_that_cannot_be_had_are_not_waited_for() {
+        let mut story = story(OPEN);
+        let idle = story.step(IDLE);
+        for visit in story
+            .seen
+            .iter_mut()
+            .flat_map(|seen| &mut seen.boots)
+            .flat_map(|boot| boot.visits.iter_mut().filter(|visit| visit.step == idle).take(1))
+        {
+            visit.outcome = None;
+        }
+        assert!(next(&story, false).is_none(), "its guests die there");
     }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use bakeoff_fuzz::wire::Step;
 
 use crate::base::error::{Context, Result};
-use crate::run::schedule::{Target, next_boot};
+use crate::run::schedule::{self, Target, next_boot};
 use crate::see::observation::BootObservation;
-use crate::spec::plan::Plan;
+use crate::spec::plan::{Cell, Plan};
 
 /// CPU seconds of a cold kernel build (741 objects with lockdep, x86_64).
 const FULL_BUILD_CPU_S: f64 = 400.0;
@@ -27,9 +27,9 @@ const BOOT_S: f64 = 2.5;
 pub const BOOT_SECONDS: f64 = BOOT_S + END_S;
 /// Starting and ending a visit.
 const VISIT_S: f64 = 0.15;
-/// Calls per second where nothing else sets the pace, under TCG on the slower
-/// architecture.
-const CALLS_PER_SECOND: f64 = 1_000.0;
+/// Calls per second where nothing else sets the pace, under TCG: pairs of a mapping that
+/// changes, the calls that a step may have ten thousands of.
+const CALLS_PER_SECOND: f64 = 50_000.0;
 /// A boot's own start and end.
 const END_S: f64 = 0.7;
 
@@ -38,6 +38,13 @@ const END_S: f64 = 0.7;
 pub fn build(cpus: u32, small: bool) -> Duration {
     let cpu_seconds = if small { SMALL_BUILD_CPU_S } else { FULL_BUILD_CPU_S };
     Duration::from_secs_f64(cpu_seconds / f64::from(cpus.max(1)))
+}
+
+/// The boots of these cells before the claims are read for the first time.
+#[must_use]
+pub fn first_look(plan: &Plan, cells: &[&Cell]) -> Duration {
+    let portable = cells.iter().filter(|cell| cell.not_portable.is_none());
+    portable.map(|cell| boots(plan, &schedule::first_look(plan, cell), &[])).sum()
 }
 
 /// All boots that are left until the targets are met, if all goes well.

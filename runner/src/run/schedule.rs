@@ -2,7 +2,8 @@
 //! What the next boot of a cell has to do, from the boots there are. Pure.
 //!
 //! A cell has *targets*: how many visits each step is to have. They are spread over
-//! [`SPREAD`] boots, a visit or two of each step per boot, so that no boot decides. A
+//! [`SPREAD`] boots, a visit or two of each step per boot, so that no boot decides; those of
+//! later looks over [`LATER_SPREAD`] more. A
 //! flood, a panic or a hang ends a boot in the midst of a visit, and a lockdep report
 //! turns lockdep off, so that the visits after it prove nothing: those are made in
 //! another boot. A resumed run asks the same function, so it goes on where the
@@ -21,10 +22,13 @@ use sha2::{Digest, Sha256};
 
 use crate::keep::store::BootEnd;
 use crate::see::observation::BootObservation;
-use crate::spec::plan::{CellId, Planned};
+use crate::spec::plan::{Cell, CellId, Plan, Planned, Purpose};
 
-/// Boots that the visits before a look are spread over.
+/// Boots that the visits before the first look are spread over.
 pub const SPREAD: u32 = 8;
+/// The same for each later one: there are eight boots by then, and a boot costs as much as
+/// some twenty visits.
+pub const LATER_SPREAD: u32 = 4;
 
 /// Boots without a Hello after which a cell counts as one that does not boot.
 const SILENT_BOOTS: usize = 2;
@@ -50,11 +54,26 @@ pub struct Target {
     pub own_boot: bool,
 }
 
-impl From<&Planned> for Target {
-    fn from(planned: &Planned) -> Target {
-        let Planned { step, visits, own_boot, .. } = planned;
-        Target { step: step.id, visits: *visits, own_boot: *own_boot }
-    }
+/// What a cell is to have before the claims are read for the first time. What is only shown
+/// comes later, if there is time ([`shown`]).
+#[must_use]
+pub fn first_look(plan: &Plan, cell: &Cell) -> Vec<Target> {
+    targets(plan, cell, |planned| planned.purpose != Purpose::Shown)
+}
+
+/// What is only shown.
+#[must_use]
+pub fn shown(plan: &Plan, cell: &Cell) -> Vec<Target> {
+    targets(plan, cell, |planned| planned.purpose == Purpose::Shown)
+}
+
+fn targets(plan: &Plan, cell: &Cell, wanted: impl Fn(&Planned) -> bool) -> Vec<Target> {
+    let target = |planned: &Planned| Target {
+        step: planned.step.id,
+        visits: planned.visits_of(cell.role),
+        own_boot: planned.own_boot,
+    };
+    plan.steps_of(&cell.id).filter(|planned| wanted(planned)).map(target).collect()
 }
 
 /// The step of each visit of the next boot; `None` if nothing is left to do.
@@ -88,12 +107,13 @@ pub fn next_boot(targets: &[Target], boots: &[BootObservation]) -> Option<Vec<u3
 }
 
 /// Visits of a step that is to have so many in all, in the boot of that number: those
-/// before a look are spread over [`SPREAD`] boots.
+/// before a look are spread over boots.
 fn in_boot(visits: u32, number: u32) -> u32 {
     // Every look after the first doubles the visits.
-    let before_look = if visits > crate::spec::plan::FIRST_LOOK { visits / 2 } else { visits };
-    let by = |boots: u32| (u64::from(boots) * u64::from(before_look)).div_ceil(u64::from(SPREAD));
-    let at = number % SPREAD;
+    let later = visits > crate::spec::plan::FIRST_LOOK;
+    let (before_look, boots) = if later { (visits / 2, LATER_SPREAD) } else { (visits, SPREAD) };
+    let by = |boot: u32| (u64::from(boot) * u64::from(before_look)).div_ceil(u64::from(boots));
+    let at = number % boots;
     u32::try_from(by(at + 1) - by(at)).unwrap_or(u32::MAX)
 }
 
@@ -167,6 +187,8 @@ pub struct Wanted {
     pub targets: Vec<(CellId, Vec<Target>)>,
     /// What it is for, in words, for the progress display.
     pub why: String,
+    /// It ends when the budget is spent.
+    pub in_budget: bool,
 }
 
 /// Decides from what a run has what it should do next. The run knows how to boot, not what
@@ -177,6 +199,11 @@ pub trait Steering {
     /// # Errors
     /// The run cannot be read.
     fn next(&self) -> crate::base::error::Result<Option<Wanted>>;
+
+    /// Whether measuring ends when the plan's budget is spent.
+    fn keeps_to_budget(&self) -> bool {
+        true
+    }
 
     /// All that a part of the plan can tell is there: shows what is known so far.
     ///
@@ -242,7 +269,9 @@ mod tests {
         assert_eq!(all_boots(&targets(&[(0, 1)])), [[0]]);
         let more = all_boots(&targets(&[(0, 48)]));
         assert_eq!(more.iter().map(Vec::len).sum::<usize>(), 48);
-        assert!(more.iter().all(|b| b.len() <= 3), "{more:?}");
+        assert!(more.iter().all(|b| b.len() <= 6), "{more:?}");
+        let first: Vec<_> = all_boots(&targets(&[(0, 12)])).iter().map(|b| done(b)).collect();
+        assert_eq!(next_boot(&targets(&[(0, 24)]), &first), Some(vec![0; 3]), "four more boots");
     }
 
     /// The visit a flood ended is an answer; those that it cost are made in a fresh boot.

@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bakeoff_fuzz::probe;
 use bakeoff_fuzz::wire::Step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,21 @@ pub struct Planned {
     pub profiles: Vec<String>,
     /// It gets boots of its own.
     pub own_boot: bool,
+    /// What it is measured for.
+    pub purpose: Purpose,
+}
+
+/// What a step is measured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// A claim is about it.
+    Claim,
+    /// Something else is judged by it: reports, answers that must not be wrong, a gate or a
+    /// prediction that names it.
+    Other,
+    /// Nothing is: it comes after all that is, while the budget lasts.
+    Shown,
 }
 
 impl Planned {
@@ -84,6 +100,21 @@ impl Planned {
     #[must_use]
     pub fn is_for(&self, profile: &str) -> bool {
         self.profiles.is_empty() || self.profiles.iter().any(|name| name == profile)
+    }
+
+    /// Visits on a kernel of that role. No claim is asked of the controls: what others would
+    /// be compared with takes a few.
+    #[must_use]
+    pub fn visits_of(&self, role: Role) -> u32 {
+        match (role, self.purpose) {
+            (Role::Control | Role::NegativeControl, Purpose::Claim) => {
+                self.visits.min(SHOWN_VISITS)
+            }
+            (Role::Reference | Role::Contender, _)
+            | (Role::Control | Role::NegativeControl, Purpose::Other | Purpose::Shown) => {
+                self.visits
+            }
+        }
     }
 }
 
@@ -120,7 +151,7 @@ pub struct Plan {
 pub const PRODUCTION: &str = "production";
 
 /// Visits of a condition that no claim is about.
-const SHOWN_VISITS: u32 = 4;
+pub(crate) const SHOWN_VISITS: u32 = 4;
 /// Visits of a condition of a claim before the first look.
 pub const FIRST_LOOK: u32 = 12;
 
@@ -157,8 +188,11 @@ impl Plan {
         };
         let names: Vec<String> = spec.candidates.iter().map(|c| c.name.clone()).collect();
         let wanted = pick("candidate", &names, &selection.candidates)?;
-        let steps = steps(spec, selection, &profiles)?;
+        let mut steps = steps(spec, selection, &profiles)?;
         let claims = claims(spec, &steps, &profiles);
+        for planned in &mut steps {
+            planned.purpose = purpose(planned, spec, selection, &profiles, &claims);
+        }
         let mut cells = Vec::new();
         for base in &spec.bases {
             for arch in &archs {
@@ -253,6 +287,7 @@ fn steps(spec: &Spec, selection: &Selection, profiles: &[String]) -> Result<Vec<
             visits: visits.unwrap_or(usual),
             profiles: only,
             own_boot,
+            purpose: Purpose::Other,
         });
     }
     if selection.quick && !spec.probes.iter().any(|probe| probe.quick) {
@@ -297,6 +332,33 @@ fn claims(spec: &Spec, steps: &[Planned], profiles: &[String]) -> Vec<PlannedCla
         })
     };
     spec.claims.iter().filter_map(planned).collect()
+}
+
+/// A step is only shown if no claim, gate or prediction is about it although its probe has
+/// something to claim, nobody asked for it by name, and the kernels it runs on are those that
+/// claims are judged on: others are there for their reports.
+fn purpose(
+    planned: &Planned,
+    spec: &Spec,
+    selection: &Selection,
+    profiles: &[String],
+    claims: &[PlannedClaim],
+) -> Purpose {
+    let Planned { step, label, .. } = planned;
+    if claims.iter().any(|claim| claim.steps.contains(&step.id)) {
+        return Purpose::Claim;
+    }
+    // A probe that claims nothing is there for what else it judges.
+    let claims_nothing = |probe: &probe::Probe| {
+        probe.metrics.iter().all(|metric| metric.role != probe::MetricRole::Claim)
+    };
+    let mut gates = spec.gates.iter().chain(spec.predictions.iter().map(|told| &told.holds_if));
+    let mut here = profiles.iter().filter(|profile| planned.is_for(profile));
+    let judged = !selection.probes.is_empty()
+        || gates.any(|gate| gate.conditions().any(|named| selects(named, label)))
+        || probe::find(&step.probe).is_some_and(claims_nothing)
+        || !here.all(|profile| claims.iter().any(|claim| claim.profile == *profile));
+    if judged { Purpose::Other } else { Purpose::Shown }
 }
 
 /// Whether a label, or any leading part of it, names a step.

@@ -53,8 +53,9 @@ pub struct RawSpec {
     /// judged, with the probe's own margin.
     #[serde(default)]
     pub claims: Vec<RawClaim>,
-    /// Time that measuring may take, such as `20 min`. Claims that are open by then stay
-    /// open.
+    /// Time that the boots may take, such as `20 min`. What is judged comes first, then more
+    /// visits for claims that are open, then what is only shown. Claims that are open by then
+    /// stay open.
     #[serde(default)]
     pub budget: Option<String>,
     /// What was expected before anything was measured.

@@ -9,18 +9,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use bakeoff_fuzz::probe::MetricKind;
+
 use crate::base::error::{Error, Result, exit_code};
 use crate::base::progress::rough;
 use crate::cli::Check;
 use crate::cli::commands::{Desk, print};
 use crate::cli::dry_run;
+use crate::judge::compare::smallest_loss;
 use crate::judge::compare::words::counted;
 use crate::make::compile::{self, Declared};
 use crate::make::source::{self, series};
-use crate::run;
+use crate::run::{self, expect};
 use crate::spec::arch::Arch;
 use crate::spec::plan::{Plan, Selection};
-use crate::spec::{Base, Series, Spec};
+use crate::spec::{Base, Series, Spec, margin_words};
 
 pub fn check(args: &Check, desk: &Desk) -> Result<u8> {
     let spec = Spec::load(&args.spec, &desk.data)?;
@@ -69,7 +72,9 @@ impl Checked {
         for base in &spec.bases {
             checked.base(spec, base, desk)?;
         }
-        checked.time(spec)?;
+        let plan = Plan::new(spec, &Selection::default(), 1)?;
+        checked.margins(&plan);
+        checked.time(&plan)?;
         Ok(checked)
     }
 
@@ -83,6 +88,10 @@ impl Checked {
         let first = lines.next().unwrap_or_default();
         self.lines.push(format!("WRONG      {what:<24} {first}"));
         self.lines.extend(lines.map(|line| format!("{:<36}{line}", "")));
+    }
+
+    fn doubtful(&mut self, what: &str, says: &str) {
+        self.lines.push(format!("doubtful   {what:<24} {says}"));
     }
 
     fn unchecked(&mut self, what: &str, why: &str) {
@@ -153,10 +162,41 @@ impl Checked {
         Ok(())
     }
 
-    fn time(&mut self, spec: &Spec) -> Result<()> {
-        let plan = Plan::new(spec, &Selection::default(), 1)?;
+    /// Whether the planned visits can show that nothing is lost beyond a margin.
+    fn margins(&mut self, plan: &Plan) {
+        for claim in &plan.claims {
+            let Some(smallest) = smallest_loss(plan, claim) else { continue };
+            let points = |share: f64| margin_words(share, MetricKind::Share);
+            let margin = claim.claim.margin;
+            let what = format!("claim {}", claim.claim.name);
+            if smallest < margin {
+                self.ok(
+                    &what,
+                    &format!(
+                        "its margin of {} can be told: with no failure at all, losses above {} are \
+                     ruled out",
+                        points(margin),
+                        points(smallest)
+                    ),
+                );
+            } else {
+                self.doubtful(
+                    &what,
+                    &format!(
+                        "its margin of {} is too fine: with no failure at all, the planned visits \
+                     rule out losses above {} and no smaller ones; give its conditions more \
+                     `blocks`, or the claim a wider margin",
+                        points(margin),
+                        points(smallest)
+                    ),
+                );
+            }
+        }
+    }
+
+    fn time(&mut self, plan: &Plan) -> Result<()> {
         let mut archs: BTreeMap<&str, [Duration; 2]> = BTreeMap::new();
-        for (cell, [build, boots]) in plan.cells.iter().zip(dry_run::expected(&plan)?) {
+        for (cell, [build, boots]) in plan.cells.iter().zip(dry_run::expected(plan)?) {
             let [builds, all] = archs.entry(&cell.id.arch).or_default();
             *builds += build;
             *all += boots;
@@ -171,6 +211,20 @@ impl Checked {
             ));
         }
         self.lines.push(format!("expected   {:<24} about {}", "all", rough(total)));
+        let first: Duration =
+            plan.groups().iter().map(|group| expect::first_look(plan, group)).sum();
+        let budget = plan.budget_seconds.map(Duration::from_secs);
+        if let Some(budget) = budget.filter(|budget| *budget < first) {
+            self.doubtful(
+                "budget",
+                &format!(
+                    "{} of boots are shorter than the first look at the claims takes (about {}): \
+                 conditions get fewer visits, and more claims stay open",
+                    rough(budget),
+                    rough(first)
+                ),
+            );
+        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 //! the intervals are wrong in at most 5 % of the runs (Bonferroni's inequality; Lan &
 //! DeMets, Biometrika 70 (1983) 659 call it error spending).
 
+use bakeoff_fuzz::stats::exact;
 use bakeoff_fuzz::stats::special::student_t;
 
 use super::{Condition, Question, Reading, Settled, ToDecide, Visit, float};
@@ -118,6 +119,15 @@ impl Looks {
     pub fn last_planned(&self) -> u32 {
         let [.., (visits, _)] = self.plan;
         visits
+    }
+
+    /// The smallest loss of a share that the planned looks can rule out, in so many conditions
+    /// of so many blocks a visit: what is left when not one call fails.
+    #[must_use]
+    pub fn smallest(&self, blocks: u64, conditions: usize) -> f64 {
+        let last = u32::try_from(self.plan.len()).ok().and_then(|number| self.look(number));
+        let all = float(blocks) * f64::from(self.last_planned()) * float(conditions as u64);
+        last.map_or(1.0, |look| 1.0 - exact(all, all, look.alpha / 2.0).low)
     }
 
     /// What an open claim needs, given the error of the look that would decide it.

@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bakeoff_fuzz::probe::{self, Metric, MetricKind, MetricRole, Probe};
-use bakeoff_fuzz::wire::{Share, Summary};
+use bakeoff_fuzz::wire::{Share, Step, Summary};
 
 use super::cell;
 use crate::judge::claims::{self, BLOCK_CALLS, Visit};
 use crate::judge::row::{AxisValue, Direction, MeasureRow, Place, ValueKind};
 use crate::see::observation::Observation;
 use crate::see::records::VisitRecord;
-use crate::spec::plan::{Plan, Planned};
+use crate::spec::plan::{Plan, Planned, Purpose};
 use crate::spec::{CONFIDENCE, own_metric};
 
 /// One visit of one metric, and where it is from.
@@ -64,6 +64,13 @@ fn share(record: &VisitRecord, name: &str, calls_per_block: u32) -> Visit {
         return visit;
     }
     Visit { blocks, failed_blocks, ..visit }
+}
+
+/// Blocks of a visit as the bounds count them.
+pub(super) fn blocks_of(step: &Step) -> u64 {
+    let calls = u64::from(step.calls_per_block);
+    let times = calls.div_ceil(BLOCK_CALLS).max(1);
+    u64::from(step.blocks) * times
 }
 
 fn value(record: &VisitRecord, name: &str) -> Visit {
@@ -120,7 +127,7 @@ pub(super) fn rows(seen: &Observation, plan: &Plan) -> Vec<MeasureRow> {
         return Vec::new();
     }
     let mut rows = Vec::new();
-    for planned in plan.steps_of(seen.id()) {
+    for planned in plan.steps_of(seen.id()).filter(|planned| !is_left(seen, planned)) {
         for (name, metric) in names(seen, planned) {
             if metric.role != MetricRole::NeverWrong {
                 rows.push(row(seen, planned, &name, metric));
@@ -128,6 +135,12 @@ pub(super) fn rows(seen: &Observation, plan: &Plan) -> Vec<MeasureRow> {
         }
     }
     rows
+}
+
+/// Whether a step is one that nothing is judged by, and that there was no time for.
+pub(super) fn is_left(seen: &Observation, planned: &Planned) -> bool {
+    let visits = || seen.boots.iter().flat_map(|boot| &boot.visits);
+    planned.purpose == Purpose::Shown && visits().all(|visit| visit.step != planned.step.id)
 }
 
 fn row(seen: &Observation, planned: &Planned, name: &str, metric: &Metric) -> MeasureRow {

@@ -11,6 +11,7 @@ use super::{Peers, groups};
 use crate::judge::claims::{self, Condition, Looks, Question, Reading, Scale, Settled, Standing};
 use crate::judge::row::{ClaimReading, ClaimRow, Load, MissingBounds, Place, ToDecide, VisitRow};
 use crate::run::expect;
+use crate::run::schedule::LATER_SPREAD;
 use crate::see::observation::Observation;
 use crate::spec::plan::{Plan, Planned, PlannedClaim};
 use crate::spec::{Role, declared, own_metric};
@@ -24,6 +25,27 @@ pub(crate) fn looks(plan: &Plan, observations: &[Observation]) -> Looks {
         contenders * asked.sum::<usize>()
     });
     Looks::extendable(claims.sum())
+}
+
+/// The same before anything was measured: each claim counts once.
+fn looks_ahead(plan: &Plan) -> Looks {
+    let claims = plan.groups().into_iter().map(|group| {
+        let contenders = group.iter().filter(|cell| cell.role == Role::Contender).count();
+        let here = |claim: &&PlannedClaim| {
+            group.first().is_some_and(|cell| cell.id.profile == claim.profile)
+        };
+        contenders * plan.claims.iter().filter(here).count()
+    });
+    Looks::extendable(claims.sum())
+}
+
+/// The smallest loss that a claim about a share can rule out within the planned looks;
+/// `None` for one about a number, whose spread nobody knows beforehand.
+pub(crate) fn smallest_loss(plan: &Plan, claim: &PlannedClaim) -> Option<f64> {
+    declared(&claim.claim.metric).filter(|metric| metric.kind == MetricKind::Share)?;
+    let steps = || claim.steps.iter().filter_map(|id| plan.step(*id));
+    let fewest = steps().map(|planned| measure::blocks_of(&planned.step)).min()?;
+    Some(looks_ahead(plan).smallest(fewest, steps().count()))
 }
 
 /// A claim and one metric of it, on the steps of the plan.
@@ -325,7 +347,7 @@ fn row(seen: &Observation, asked: &Asked<'_>, settled: Settled) -> ClaimRow {
 /// Minutes that so many more visits of a claim take, on both kernels, boots included.
 fn minutes(asked: &Asked<'_>, visits: u32) -> f64 {
     let one: f64 = asked.steps.iter().map(|planned| expect::visit(&planned.step)).sum();
-    let boots = f64::from(visits.min(crate::run::schedule::SPREAD)) * expect::BOOT_SECONDS;
+    let boots = f64::from(visits.min(LATER_SPREAD)) * expect::BOOT_SECONDS;
     2.0 * (one * f64::from(visits) + boots) / 60.0
 }
 

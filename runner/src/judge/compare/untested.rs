@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bakeoff_fuzz::probe::command;
 
 use super::verdict::end_words;
+use super::words::counted;
 use super::{Comparison, Subject};
-use crate::judge::row::{CellEnd, NotTested, WrongReading};
-use crate::spec::plan::CellId;
+use crate::judge::row::{CellEnd, MeasureRow, NotTested, WrongReading};
+use crate::spec::plan::{CellId, Planned, Purpose};
 
 pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTested> {
     let mut all = Vec::new();
@@ -82,6 +83,7 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
             });
         }
     }
+    all.extend(not_shown(subject, found));
     all.extend(skipped(found));
     for claim in subject.not_asked() {
         let reason = "this run has none of its conditions, or not their profile";
@@ -107,6 +109,23 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
         ));
     }
     all
+}
+
+/// Conditions that nothing is judged by, and that some kernel did not get to.
+fn not_shown(subject: &Subject<'_>, found: &Comparison) -> Option<NotTested> {
+    let ran = || found.cells.iter().filter(|cell| cell.end == CellEnd::Ran);
+    let missing = |planned: &&Planned| {
+        ran().filter(|cell| planned.is_for(&cell.place.profile)).any(|cell| {
+            let of_step = |row: &&MeasureRow| row.step == planned.step.id;
+            !found.measures.iter().filter(of_step).any(|row| row.place.same_cell(&cell.place))
+        })
+    };
+    let steps = subject.plan.steps.iter().filter(|planned| planned.purpose == Purpose::Shown);
+    let left = steps.filter(missing).count() as u64;
+    (left > 0).then(|| {
+        let what = format!("{}, for show, on all kernels", counted(left, "condition"));
+        general(&what, "they come last, while the budget lasts: give more with --budget".into())
+    })
 }
 
 /// What `--within` gave no time for, what decides most first.

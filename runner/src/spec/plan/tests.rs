@@ -137,6 +137,45 @@ fn visits_are_those_of_the_first_look() {
     assert_eq!(production("flip/softirq/flip").visits, 2);
 }
 
+/// What a claim, a gate or a prediction is about is measured first, and so is what somebody
+/// asks for by name, and what has answers that must never be wrong. Debug kernels are there
+/// for their reports: all that is done on them is judged.
+#[test]
+fn what_nothing_is_judged_by_comes_last() {
+    let purpose = |probes: &[&str], label: &str| {
+        let plan = Plan::new(&spec(), &select(&[], probes), 1).unwrap();
+        let mut here = plan.steps.iter().filter(|p| p.is_for(PRODUCTION));
+        here.find(|planned| planned.label == label).unwrap().purpose
+    };
+    assert_eq!(purpose(&[], words::IDLE), Purpose::Claim);
+    assert_eq!(purpose(&[], words::SHOWN), Purpose::Other, "a prediction names it");
+    assert_eq!(purpose(&[], "flip/softirq/flip"), Purpose::Other);
+    assert_eq!(purpose(&[], words::FOR_SHOW), Purpose::Shown);
+    assert_eq!(purpose(&[words::FOR_SHOW], words::FOR_SHOW), Purpose::Other, "asked for");
+    let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+    let lockdep = plan.steps.iter().filter(|planned| planned.is_for("lockdep"));
+    assert!(lockdep.clone().count() > 0);
+    assert!(lockdep.clone().all(|planned| planned.purpose == Purpose::Other));
+}
+
+/// No claim is asked of the controls: they take a few visits of what claims are about, and
+/// as many as others of all else, such as the wrong answers that a zero is held against.
+#[test]
+fn controls_take_a_few_visits_of_claims() {
+    let plan = Plan::new(&spec(), &Selection::default(), 1).unwrap();
+    let visits = |label: &str, role| {
+        let mut here = plan.steps.iter().filter(|p| p.is_for(PRODUCTION));
+        here.find(|planned| planned.label == label).unwrap().visits_of(role)
+    };
+    assert_eq!(visits(words::IDLE, Role::Contender), FIRST_LOOK);
+    assert_eq!(visits(words::IDLE, Role::Reference), FIRST_LOOK);
+    assert_eq!(visits(words::IDLE, Role::Control), SHOWN_VISITS);
+    assert_eq!(visits(words::IDLE, Role::NegativeControl), SHOWN_VISITS);
+    let mut flip = plan.steps.iter().find(|p| p.label == "flip/softirq/flip").unwrap().clone();
+    flip.visits = 20;
+    assert_eq!(flip.visits_of(Role::NegativeControl), 20);
+}
+
 /// Claims are judged on the production kernels where their conditions are measured there;
 /// one whose conditions, or whose kernels, are not in this run is not in its plan.
 #[test]
