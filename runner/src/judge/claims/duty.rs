@@ -83,6 +83,11 @@ impl Sums {
     }
 }
 
+/// Whether no visit differs from the others.
+fn is_still(cell: &Cell) -> bool {
+    cell.residuals.iter().all(|(_, residual)| *residual == 0.0)
+}
+
 /// One condition, both kernels at the reference's duty.
 pub(super) fn correct(ours: (&Cell, &[At]), theirs: (&Cell, &[At])) -> Corrected {
     let measured = |(cell, at): (&Cell, &[At])| at.len() == cell.residuals.len();
@@ -104,8 +109,11 @@ pub(super) fn correct(ours: (&Cell, &[At]), theirs: (&Cell, &[At])) -> Corrected
     let own = (a.products / a.squares, b.products / b.squares);
     let own_noise = (a.noise(ours, own.0), b.noise(theirs, own.1));
     let freedom = (many(ours.1) + many(theirs.1) - 4.0).max(1.0);
-    let differ = (own.0 - own.1).abs()
+    let beyond_noise = (own.0 - own.1).abs()
         > student_t(SLOPES_DIFFER, freedom) * (own_noise.0 + own_noise.1).sqrt();
+    // What is right in every visit, or in none, does not depend on the load. Moved by the
+    // other's slope, a share of 0 would have the spread of one that does.
+    let differ = beyond_noise || is_still(ours.0) || is_still(theirs.0);
     let common = (a.products + b.products) / (a.squares + b.squares);
     let weights = (a.squares.powi(2), b.squares.powi(2));
     let common_noise = (weights.0 * a.noise(ours, common) + weights.1 * b.noise(theirs, common))

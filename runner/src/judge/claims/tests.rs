@@ -366,6 +366,28 @@ fn slopes_that_differ_are_not_shared() {
     assert!(near(settled.estimate.unwrap(), 0.051 - 0.46, 0.01), "{settled:?}");
 }
 
+/// What never answers right, or always does, does not depend on the load and is not moved by
+/// the reference's slope, however noisy that is: its interval is no wider than without duties.
+#[test]
+fn what_does_not_vary_has_no_slope() {
+    let noisy = |(at, v): (usize, Visit)| {
+        let right = if at % 2 == 0 { v.right + 300 } else { v.right - 300 };
+        Visit { duty: v.duty, ..Visit::share(v.boot, right, v.calls) }
+    };
+    let theirs: Vec<Visit> = at_duties(350, 650).into_iter().enumerate().map(noisy).collect();
+    let blind = |of: &[Visit]| of.iter().map(|v| Visit { duty: None, ..*v }).collect::<Vec<_>>();
+    for (right, from) in [(0, 360), (1000, 340)] {
+        let still = |v: Visit| Visit { duty: v.duty, ..Visit::share(v.boot, right, v.calls) };
+        let ours: Vec<Visit> = at_duties(from, from + 300).into_iter().map(still).collect();
+        let plain = question(0.05, blind(&ours), blind(&theirs)).settle(0.001);
+        let settled = question(0.05, ours, theirs.clone()).settle(0.001);
+        let bounds = |s: &Settled| (s.low.unwrap(), s.high.unwrap());
+        let ((low, high), (least, most)) = (bounds(&settled), bounds(&plain));
+        assert_eq!(settled.duty.unwrap().corrected, 1);
+        assert!(low >= least - 1e-3 && high <= most + 1e-3, "{settled:?}\n{plain:?}");
+    }
+}
+
 /// A ratio is that of the geometric means, its bounds multiply alike both ways, and
 /// swapping the kernels inverts it.
 #[test]
