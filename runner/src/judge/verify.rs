@@ -90,6 +90,8 @@ struct Counted {
     calls: u64,
     right: u64,
     weighted: f64,
+    /// Right ones and calls of each visit of a share, with its boot.
+    each: Vec<(String, u64, u64)>,
     /// The mean of each visit, of a number.
     means: Vec<f64>,
     visits: u64,
@@ -242,6 +244,7 @@ fn count_visit(cell: &str, boot: &str, blocks: &[Value], counted: &mut BTreeMap<
         all.calls += of;
         all.right += right;
         all.weighted += right as f64;
+        all.each.push((boot.to_owned(), right, of));
         all.visits += 1;
         all.boots.insert(boot.to_owned());
     }
@@ -335,6 +338,7 @@ fn claims(plan: &Value, report: &Value, counted: &BTreeMap<Key, Counted>, checke
             continue;
         };
         let metric = text(&row["metric"]);
+        let look = look_of(number(&row["visits"]));
         let mean = |candidate: &str| -> Option<f64> {
             let cell =
                 [&text(&row["base"]), candidate, &text(&row["arch"]), &text(&row["profile"])]
@@ -343,26 +347,47 @@ fn claims(plan: &Value, report: &Value, counted: &BTreeMap<Key, Counted>, checke
                 .iter()
                 .map(|step| {
                     let key = (cell.clone(), number(step), metric.clone());
-                    counted.get(&key).and_then(own_value)
+                    counted.get(&key).and_then(|found| first_visits(found, look))
                 })
                 .collect();
             let values = values?;
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
-        let (ours, theirs) = (mean(&text(&row["candidate"])), mean(&reference));
-        let share = row["kind"] == "share";
-        // Looks stop at the first visits that decide; only a claim that used all of what was
-        // measured has the means of all.
-        let all_used = row["reading"] == "open";
-        if let (true, true, Some(ours), Some(theirs)) = (share, all_used, ours, theirs)
-            && row["load"].is_null()
-            && !row["estimate"].is_null()
+        let whose = text(&row["candidate"]);
+        if row["kind"] == "share"
+            && !row["value"].is_null()
+            && let (Some(ours), Some(theirs)) = (mean(&whose), mean(&reference))
         {
             checked.same(&at, "value", &row["value"], ours);
-            checked.same(&at, "estimate", &row["estimate"], ours - theirs);
+            checked.same(&at, "reference", &row["reference"], theirs);
+            // What is compared at another load than was measured is not the plain difference.
+            if row["load"].is_null() && !row["estimate"].is_null() {
+                checked.same(&at, "estimate", &row["estimate"], ours - theirs);
+            }
         }
         bounds(row, &at, checked);
     }
+}
+
+/// Visits of the look that so many were read at: 12, and then twice as many each time.
+fn look_of(visits: u64) -> u64 {
+    let mut look = 12;
+    while look < visits {
+        look *= 2;
+    }
+    look
+}
+
+/// A share over the first visits, in the order in which they were made.
+fn first_visits(found: &Counted, visits: u64) -> Option<f64> {
+    let mut each: Vec<&(String, u64, u64)> = found.each.iter().collect();
+    each.sort_by_key(|(boot, _, _)| boot.clone());
+    let (mut right, mut all) = (0, 0);
+    for (_, one, of) in each.into_iter().take(usize::try_from(visits).unwrap_or(usize::MAX)) {
+        right += one;
+        all += of;
+    }
+    (all > 0).then(|| right as f64 / all as f64)
 }
 
 /// Whether a reading follows from its bounds and margin.
@@ -518,7 +543,9 @@ mod tests {
     use bakeoff_fuzz::wire::{End, Record};
 
     use crate::base::data::DataDir;
-    use crate::judge::compare::tests::story::{BUSY, CLAIM, DUTY, LEGAL, PAIRS, Story};
+    use crate::judge::compare::tests::story::{
+        BUSY, CLAIM, DUTY, HALF, IDLE, LEGAL, PAIRS, Story, TOP,
+    };
     use crate::judge::judge;
     use crate::keep::freeze;
     use crate::keep::store::{
@@ -631,5 +658,46 @@ mod tests {
             write_json(&path, &changed).unwrap();
             assert!(!verify(store.root()).unwrap().agrees(), "{table} {key}");
         }
+    }
+
+    /// A claim that was decided at its first look is recounted from the visits of that look,
+    /// in the order of the boots, whatever came after.
+    #[test]
+    fn decided_claims_are_recounted_from_their_look() {
+        let mut story = Story::of(&CLAIM.replace("5 points", "10 points"));
+        for seen in &mut story.seen {
+            let later = seen.boots.clone().into_iter().map(|mut boot| {
+                boot.name = format!("1-{}", boot.name);
+                boot
+            });
+            seen.boots.extend(later.collect::<Vec<_>>());
+        }
+        let right: Vec<u64> = HALF.iter().copied().chain([90; HALF.len()]).collect();
+        story.right("mine", IDLE, TOP, &right);
+        let store = written(&story);
+        let report = judge(&store, &DataDir::embedded()).unwrap();
+        let path = store.derived("report.json");
+        write_json(&path, &report).unwrap();
+        let good = verify(store.root()).unwrap();
+        assert!(good.agrees(), "{good}");
+        let whole: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let claims = list(&whole["claims"]);
+        let mine = claims.iter().position(|row| row["candidate"] == "mine").unwrap();
+        let is = |key: &str| claims[mine][key].as_f64().unwrap();
+        assert_eq!(
+            (is("value"), is("visits"), &claims[mine]["reading"]),
+            (0.5, 12.0, &json!("no-worse"))
+        );
+        for key in ["value", "reference", "estimate"] {
+            let mut changed = whole.clone();
+            changed["claims"][mine][key] = json!(is(key) + 0.001);
+            write_json(&path, &changed).unwrap();
+            assert!(!verify(store.root()).unwrap().agrees(), "{key}");
+        }
+    }
+
+    #[test]
+    fn looks_double() {
+        assert_eq!([1, 12, 13, 24, 25, 49].map(look_of), [12, 12, 24, 24, 48, 96]);
     }
 }
