@@ -11,6 +11,9 @@ use super::{Comparison, Subject};
 use crate::judge::row::{CellEnd, MeasureRow, NotTested, WrongReading};
 use crate::spec::plan::{CellId, Planned, Purpose};
 
+/// Why no wrong answer says nothing.
+pub(crate) const TOO_FEW_WRONG: &str = "the negative control shows too few wrong answers there";
+
 pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTested> {
     let mut all = Vec::new();
     for candidate in &subject.candidates {
@@ -95,10 +98,7 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
             all.push(NotTested {
                 base: Some(row.place.base.clone()),
                 arch: Some(row.place.arch.clone()),
-                ..general(
-                    &format!("{}: {}", row.means, row.condition),
-                    "the negative control shows too few wrong answers there".into(),
-                )
+                ..general(&format!("{}: {}", row.means, row.condition), TOO_FEW_WRONG.into())
             });
         }
     }

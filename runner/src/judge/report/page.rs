@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::matrix::Matrix;
 use super::words::{View, add, against, gravity, interval, mark, of, size, unit_of, wrong_count};
 use super::{CandidateInfo, Report};
+use crate::judge::compare::untested::TOO_FEW_WRONG;
 use crate::judge::compare::words::{count, counted, list, plain};
 use crate::judge::compare::{excuse_words, verdict_words};
 use crate::judge::row::{
@@ -743,18 +744,29 @@ fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Part {
     let expects = told.iter().any(|(_, text)| text.contains("expected"));
     let all = told.into_iter().map(|(names, text)| item(shorten(&names, 3), text)).collect();
     let mut items = at_most(all, squeeze.items.max(2), "candidate");
-    let mut hidden: Vec<String> = Vec::new();
-    for row in &view.report.wrong {
-        if row.reading == WrongReading::NotShown && view.contends(&row.place) {
-            let alike = view.report.wrong.iter().filter(|other| {
-                other.reading == WrongReading::NotShown
-                    && other.condition == row.condition
-                    && view.contends(&other.place)
-            });
-            let mut at = Vec::new();
-            alike.for_each(|other| add(&mut at, view.at(&other.place)));
-            add(&mut hidden, format!("{}{}", plain(&row.condition, 80), view.on(&at)));
+    let not_shown = || {
+        let contending = view.report.wrong.iter().filter(|row| view.contends(&row.place));
+        contending.filter(|row| row.reading == WrongReading::NotShown)
+    };
+    let counts_somewhere = |metric: &str| {
+        let mut of_metric = view.report.wrong.iter().filter(|row| row.metric == metric);
+        of_metric
+            .any(|row| !matches!(row.reading, WrongReading::NotShown | WrongReading::NotReached))
+    };
+    let (mut hidden, mut nowhere) = (Vec::new(), BTreeMap::<String, BTreeSet<&str>>::new());
+    for row in not_shown() {
+        if !counts_somewhere(&row.metric) {
+            nowhere.entry(plain(&row.means, 40)).or_default().insert(&row.condition);
+            continue;
         }
+        let mut at = Vec::new();
+        let alike = not_shown().filter(|other| other.condition == row.condition);
+        alike.for_each(|other| add(&mut at, view.at(&other.place)));
+        add(&mut hidden, format!("{}{}", plain(&row.condition, 80), view.on(&at)));
+    }
+    for (means, conditions) in nowhere {
+        let conditions = counted(conditions.len() as u64, "condition");
+        hidden.insert(0, format!("{means} (in all {conditions})"));
     }
     if !hidden.is_empty() {
         let hidden = shorten(&hidden, squeeze.items);
@@ -999,11 +1011,14 @@ fn predictions(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
 fn not_answered(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     let mut told: Vec<(String, Vec<String>)> = Vec::new();
     let mut hidden = 0;
-    for row in &view.report.not_tested {
+    let contender = |name: &str| {
+        view.report.run.candidates.iter().any(|c| c.name == name && c.role == Role::Contender)
+    };
+    let contenders = view.report.run.candidates.iter().filter(|c| contender(&c.name)).count();
+    let rows = || view.report.not_tested.iter().filter(|row| row.reason != TOO_FEW_WRONG);
+    for row in rows() {
         // What one candidate lacks is in its own lines; wrong answers have theirs.
-        let own = row.candidate.as_ref().is_some_and(|name| {
-            !view.report.run.candidates.iter().any(|c| c.name == *name && c.role == Role::Contender)
-        });
+        let own = row.candidate.as_ref().is_some_and(|name| !contender(name));
         if own || (row.profile.is_some() && view.report.cells.iter().any(|c| c.end != CellEnd::Ran))
         {
             hidden += 1;
@@ -1012,7 +1027,11 @@ fn not_answered(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
         let reason = plain(&row.reason, MOST);
         let mut what = plain(&row.what, MOST);
         if let Some(candidate) = &row.candidate {
-            what = format!("{}: {what}", plain(candidate, 40));
+            let same = rows().filter(|other| other.what == row.what && other.reason == row.reason);
+            let whose: BTreeSet<&String> = same.filter_map(|r| r.candidate.as_ref()).collect();
+            if whose.iter().filter(|name| contender(name)).count() < contenders {
+                what = format!("{}: {what}", plain(candidate, 40));
+            }
         }
         match told.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, whats)) => add(whats, what),
