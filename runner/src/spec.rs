@@ -35,7 +35,7 @@ pub(crate) use resolve::patches_in;
 use crate::base::data::DataDir;
 use crate::base::error::{Error, Result};
 use crate::base::verdict::{ClaimReading, SplatReading, Verdict, WrongReading};
-use crate::base::words::word;
+use crate::base::words::{nearest, word};
 use crate::base::yaml::Document;
 
 /// The file in a bake-off's folder.
@@ -398,6 +398,23 @@ impl Gate {
     }
 }
 
+/// Bake-offs beside the one that is not there, or below patches/ where only a name was given.
+fn near_specs(path: &Path) -> String {
+    const LIKE: &str = "give a folder that holds a bakeoff.yaml, such as patches/find-vma";
+    let beside = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = beside.unwrap_or(Path::new("patches"));
+    let Some(written) = path.file_name().and_then(|name| name.to_str()) else { return LIKE.into() };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let specs = entries.filter(|entry| entry.path().join(FILE_NAME).is_file());
+    let mut names: Vec<String> =
+        specs.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    match nearest(written, names.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean {}?", dir.join(name).display()),
+        None => LIKE.into(),
+    }
+}
+
 /// Whether a bake-off may have this name.
 ///
 /// # Errors
@@ -424,7 +441,7 @@ impl Spec {
         let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
         let text = fs::read_to_string(&file).map_err(|cause| {
             Error::bad_input(format!("cannot read the spec {}", file.display()))
-                .hint("give a folder that holds a bakeoff.yaml, such as patches/find-vma")
+                .hint(near_specs(path))
                 .because(cause)
         })?;
         let (raw, document) = Document::read::<RawSpec>(&text, &file.display().to_string())?;

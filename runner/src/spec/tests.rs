@@ -85,6 +85,18 @@ fn a_missing_spec_has_a_hint() {
     assert!(error.next_step().unwrap().contains("bakeoff.yaml"));
 }
 
+/// A misspelt bake-off gets the nearest one that lies beside it.
+#[test]
+fn a_misspelt_bake_off_has_a_near_one() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches");
+    let next = |name: &str| {
+        let error = Spec::load(&dir.join(name), &DataDir::embedded()).unwrap_err();
+        error.next_step().unwrap().to_owned()
+    };
+    assert_eq!(next("find-vm"), format!("did you mean {}?", dir.join("find-vma").display()));
+    assert!(next("zzz").contains("such as patches/find-vma"));
+}
+
 /// A series from the command line is a contender on every base, and foreign.
 #[test]
 fn added_series_are_foreign() {
