@@ -117,6 +117,10 @@ impl Request {
     /// As [`Plan::new`].
     pub fn plan(&self, spec: &Spec) -> Result<Plan> {
         let mut plan = Plan::new(spec, &self.selection, self.seed)?;
+        // The spec's is for one bake-off, and this is many.
+        if self.against_itself.is_some() {
+            plan.budget_seconds = self.selection.budget.map(|budget| budget.as_secs());
+        }
         if let Some(fit) = &self.fit {
             plan.cells.retain(|cell| fit.cells.contains(&cell.id));
             plan.budget_seconds = Some(fit.budget_seconds);
