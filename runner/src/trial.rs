@@ -24,7 +24,7 @@ use crate::spec::arch::Arch;
 use crate::spec::{BaseSource, FILE_NAME, Spec};
 
 pub(crate) use base::Chosen;
-use table::{ALWAYS, ROWS, Row};
+use table::{Row, table};
 
 /// The reference's name.
 const STOCK: &str = "stock";
@@ -86,7 +86,7 @@ impl Trial {
         let Some(name) = contenders.first().cloned() else {
             return Err(Error::bad_input("there is no series").hint("give at least one SOURCE"));
         };
-        let drives = Drives::of(all.iter().flat_map(|series| &series.paths));
+        let drives = Drives::of(all.iter().flat_map(|series| &series.paths))?;
         let dir = tempfile::tempdir().context(|| "make a temporary folder".into())?;
         let trial = Trial { dir, name, base, drives, contenders };
         for (series, name) in all.iter().zip(&trial.contenders) {
@@ -177,14 +177,14 @@ impl Trial {
         );
         let tests = self.drives.kselftests();
         if !tests.is_empty() {
-            let folders: Vec<&str> = tests.iter().map(|(folder, _)| *folder).collect();
+            let folders: Vec<&str> = tests.iter().map(|(folder, _)| folder.as_str()).collect();
             let _ = writeln!(yaml, "pack:\n  busybox: true\n  kselftest: [{}]", folders.join(", "));
         }
         yaml.push_str("probes:\n");
         let mut given: Vec<&str> = Vec::new();
         for Touched { row, paths } in &self.drives.rows {
-            let fresh: Vec<&str> =
-                row.probes.iter().copied().filter(|probe| !given.contains(probe)).collect();
+            let probes = row.probes.iter().map(String::as_str);
+            let fresh: Vec<&str> = probes.filter(|probe| !given.contains(probe)).collect();
             given.extend(&fresh);
             if !fresh.is_empty() {
                 let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
@@ -279,7 +279,11 @@ struct Drives {
 
 impl Drives {
     /// What the table says of these files.
-    fn of<'a>(paths: impl Iterator<Item = &'a String>) -> Drives {
+    ///
+    /// # Errors
+    /// As [`table`].
+    fn of<'a>(paths: impl Iterator<Item = &'a String>) -> Result<Drives> {
+        let table = table()?;
         let mut all: Vec<String> = paths.cloned().collect();
         all.sort();
         all.dedup();
@@ -292,22 +296,22 @@ impl Drives {
                 .collect(),
         };
         let rows: Vec<Touched> =
-            ROWS.iter().map(about).filter(|touched| !touched.paths.is_empty()).collect();
+            table.rows.iter().map(about).filter(|touched| !touched.paths.is_empty()).collect();
         let undriven = all
             .iter()
             .filter(|path| !rows.iter().any(|touched| touched.paths.contains(path)))
             .cloned()
             .collect();
-        let always = Touched { row: &ALWAYS, paths: vec!["every series".to_owned()] };
-        Drives { rows: std::iter::once(always).chain(rows).collect(), undriven }
+        let always = Touched { row: &table.always, paths: vec!["every series".to_owned()] };
+        Ok(Drives { rows: std::iter::once(always).chain(rows).collect(), undriven })
     }
 
     /// Folders of kselftests, each once.
-    fn kselftests(&self) -> Vec<(&'static str, &'static str)> {
-        let mut all: Vec<(&str, &str)> = Vec::new();
-        for tests in self.rows.iter().flat_map(|touched| touched.row.kselftests) {
-            if !all.contains(tests) {
-                all.push(*tests);
+    fn kselftests(&self) -> Vec<(&'static String, &'static String)> {
+        let mut all = Vec::new();
+        for tests in self.rows.iter().flat_map(|touched| &touched.row.kselftests) {
+            if !all.contains(&tests) {
+                all.push(tests);
             }
         }
         all
@@ -324,10 +328,10 @@ impl Drives {
             let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
             let _ = writeln!(text, "touches    {}\n           by {}", listed(&paths), row.why);
             let mut by: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-            for probe in row.probes {
+            for probe in &row.probes {
                 by.entry("probes").or_default().push(short(probe));
             }
-            for (folder, named) in row.kselftests {
+            for (folder, named) in &row.kselftests {
                 let tests = format!("{folder} {named}");
                 by.entry("kselftests").or_default().push(tests.trim_end().to_owned());
             }
@@ -350,7 +354,7 @@ impl Drives {
     }
 }
 
-/// `{probe: build_id, context: nmi, …}` → `build_id nmi …`.
+/// `{probe: NAME, context: nmi, …}` → `NAME nmi …`.
 fn short(probe: &str) -> String {
     let inner = probe.trim_matches(['{', '}']);
     let words: Vec<&str> = inner
