@@ -147,7 +147,7 @@ pub(super) fn forests(view: &View<'_>) -> Vec<Markup> {
             .filter(|row| view.contends(&row.place))
             .collect();
         let Some(first) = rows.first() else { continue };
-        let left = 150.0;
+        let left = 166.0;
         let height = 24.0 + 17.0 * many(rows.len());
         let scale = claim_scale(&rows, left + 6.0, 332.0);
         let (from, to) = margin_places(first, &scale);
@@ -302,11 +302,16 @@ fn means_by_label<'a>(visits: &[&'a VisitRow]) -> Vec<(&'a str, f64, f64)> {
 /// Loss of a share, or a number, against each numeric parameter, both logarithmic.
 pub(super) fn parameters(view: &View<'_>) -> Vec<Markup> {
     type Key<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
-    let metrics: Vec<&str> = view.report.claims.iter().map(|row| row.metric.as_str()).collect();
+    let claims = || view.report.claims.iter();
+    // Kernels that claims are not judged on would stand in the same line.
+    let is_claimed = |measure: &MeasureRow| {
+        claims()
+            .any(|row| row.metric == measure.metric && row.place.profile == measure.place.profile)
+    };
     let mut groups: indexmap::IndexMap<Key<'_>, Vec<(f64, &MeasureRow)>> =
         indexmap::IndexMap::new();
     for row in &view.report.measures {
-        if !metrics.is_empty() && !metrics.contains(&row.metric.as_str()) {
+        if claims().next().is_some() && !is_claimed(row) {
             continue;
         }
         for axis in row.axes.iter().filter(|axis| axis.measured.is_none() && axis.value > 0.0) {
