@@ -84,7 +84,9 @@ fn wrong_words_are_answered_with_the_right_ones() {
     for (args, answer) in [
         (&["resum", "patches/find-vma"][..], "'resume'"),
         (&["rnu", "patches/find-vma"], "'run'"),
-        (&["run", "patches/find-vmas"], "bakeoff.yaml"),
+        (&["run", "patches/find-vmas"], "did you mean patches/find-vma?"),
+        (&["run", "find-vmas"], "did you mean patches/find-vma?"),
+        (&["run", "nothing/like/it"], "bakeoff.yaml"),
         (&["run", "patches/find-vma", "--arch", "x86-64", "--dry-run"], "did you mean `x86_64`?"),
         (&["run", "patches/find-vma", "--candidate", "peter", "--dry-run"], "peter-removal"),
         (&["run", "patches/find-vma", "--probe", "build-id", "--dry-run"], "build_id"),

@@ -115,14 +115,24 @@ pub fn judge(store: &Store, data: &DataDir) -> Result<Calibration> {
     Ok(Calibration { bakeoffs: bakeoffs(&subject, &all), dealt, run })
 }
 
-/// One bake-off for each pair of copies on each base and architecture.
-fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
+/// Two copies on one base and architecture, as reference and contender.
+pub(crate) struct Pair<'a> {
+    /// On which base and architecture.
+    place: String,
+    /// The copy that is the contender.
+    copy: &'a str,
+    /// Both, with those roles.
+    pub(crate) seen: Vec<Observation>,
+}
+
+/// The bake-offs in a run of copies: each two copies are one.
+pub(crate) fn pairs(all: &[Observation]) -> Vec<Pair<'_>> {
     let mut places: indexmap::IndexMap<(&str, &str), Vec<&Observation>> = indexmap::IndexMap::new();
     for seen in all {
         let id = seen.id();
         places.entry((&id.base, &id.arch)).or_default().push(seen);
     }
-    let mut bakeoffs = Vec::new();
+    let mut pairs = Vec::new();
     for ((base, arch), here) in places {
         let mut names: Vec<&str> = Vec::new();
         for seen in &here {
@@ -141,37 +151,45 @@ fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
                 })
                 .collect::<Vec<_>>()
             };
-            let two = [with(reference, Role::Reference), with(copy, Role::Contender)].concat();
-            let found = compare(subject, &two);
-            let rows = || found.claims.iter().filter(|row| row.place.candidate == **copy);
-            let decided = |reading: ClaimReading| {
-                !matches!(reading, ClaimReading::Open | ClaimReading::NotReached)
-            };
-            let mut blamed: Vec<String> = rows()
-                .filter(|row| {
-                    matches!(
-                        row.reading,
-                        ClaimReading::Gains | ClaimReading::Loses | ClaimReading::LosesLittle
-                    )
-                })
-                .map(|row| format!("{} {}", row.claim, crate::base::words::word(row.reading)))
-                .collect();
-            let verdict = found.verdicts.iter().find(|row| row.place.candidate == **copy);
-            if let Some(verdict) = verdict.filter(|row| row.verdict == Verdict::NotOk)
-                && blamed.is_empty()
-            {
-                blamed.extend(verdict.because.first().cloned());
-            }
-            bakeoffs.push(Bakeoff {
-                copy: (*copy).to_owned(),
-                place: format!("{base}/{arch}"),
-                claims: rows().count(),
-                decided: rows().filter(|row| decided(row.reading)).count(),
-                blamed,
-            });
+            let seen = [with(reference, Role::Reference), with(copy, Role::Contender)].concat();
+            pairs.push(Pair { place: format!("{base}/{arch}"), copy, seen });
         }
     }
-    bakeoffs
+    pairs
+}
+
+/// One bake-off for each pair of copies.
+fn bakeoffs(subject: &Subject<'_>, all: &[Observation]) -> Vec<Bakeoff> {
+    let judged = |Pair { place, copy, seen }: Pair<'_>| {
+        let found = compare(subject, &seen);
+        let rows = || found.claims.iter().filter(|row| row.place.candidate == copy);
+        let decided = |reading: ClaimReading| {
+            !matches!(reading, ClaimReading::Open | ClaimReading::NotReached)
+        };
+        let mut blamed: Vec<String> = rows()
+            .filter(|row| {
+                matches!(
+                    row.reading,
+                    ClaimReading::Gains | ClaimReading::Loses | ClaimReading::LosesLittle
+                )
+            })
+            .map(|row| format!("{} {}", row.claim, crate::base::words::word(row.reading)))
+            .collect();
+        let verdict = found.verdicts.iter().find(|row| row.place.candidate == copy);
+        if let Some(verdict) = verdict.filter(|row| row.verdict == Verdict::NotOk)
+            && blamed.is_empty()
+        {
+            blamed.extend(verdict.because.first().cloned());
+        }
+        Bakeoff {
+            copy: copy.to_owned(),
+            place,
+            claims: rows().count(),
+            decided: rows().filter(|row| decided(row.reading)).count(),
+            blamed,
+        }
+    };
+    pairs(all).into_iter().map(judged).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use crate::base::data::DataDir;
 use crate::base::error::Result;
 use crate::base::event::Events;
+use crate::judge::calibrate;
 use crate::judge::compare::{Open, Peers, Subject, groups, looks, open_claims, to_confirm};
 use crate::judge::report::FORMATS;
 use crate::keep::freeze;
@@ -37,13 +38,14 @@ pub struct Steer<'a> {
 impl Steering for Steer<'_> {
     fn next(&self) -> Result<Option<Wanted>> {
         let run: RunJson = read_json(&self.store.run_json())?;
-        if run.against_itself.is_some() {
-            return Ok(None);
-        }
         let spec = freeze::thaw(self.store, &run, self.data)?;
         let seen: Vec<Observation> =
             run.plan.cells.iter().map(|cell| observe_cell(self.store, cell)).collect();
-        Ok(wanted(&Subject::new(&spec, &run.plan), &seen, self.decide))
+        let subject = Subject::new(&spec, &run.plan);
+        Ok(match run.against_itself {
+            None => wanted(&subject, &seen, self.decide),
+            Some(_) => wanted_by_pairs(&subject, &seen, self.decide),
+        })
     }
 
     fn keeps_to_budget(&self) -> bool {
@@ -117,6 +119,21 @@ fn wanted(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<W
     Some(Wanted { targets: targets.collect(), why, in_budget: go_on && !decide })
 }
 
+/// What the bake-offs of copies want, each by itself.
+fn wanted_by_pairs(subject: &Subject<'_>, seen: &[Observation], decide: bool) -> Option<Wanted> {
+    let pairs = calibrate::pairs(seen);
+    let all: Vec<Wanted> =
+        pairs.iter().filter_map(|pair| wanted(subject, &pair.seen, decide)).collect();
+    let why = match all.as_slice() {
+        [] => return None,
+        [one] => one.why.clone(),
+        many => format!("{} bake-offs want more visits", many.len()),
+    };
+    let in_budget = all.iter().all(|one| one.in_budget);
+    let targets = all.into_iter().flat_map(|one| one.targets).collect();
+    Some(Wanted { targets, why, in_budget })
+}
+
 /// Visits that are asked for, by cell and step.
 struct More<'a> {
     plan: &'a Plan,
@@ -166,7 +183,7 @@ impl More<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::compare::tests::story::{BUSY, CLAIM, IDLE, LEGAL, PAIRS, Story};
+    use crate::judge::compare::tests::story::{BUSY, CALLS, CLAIM, IDLE, LEGAL, PAIRS, Story, TOP};
     use crate::spec::plan::{Purpose, SHOWN_VISITS};
 
     const OPEN: &str = "0.5 points";
@@ -331,5 +348,25 @@ mod tests {
             visit.outcome = None;
         }
         assert!(next(&story, false).is_none(), "its guests die there");
+    }
+
+    /// Of the reference against itself each two copies are a bake-off that goes on until it is
+    /// decided, and asks nothing of the others.
+    #[test]
+    fn copies_go_on_in_pairs() {
+        let Story { mut spec, dir, .. } = story(OPEN);
+        spec.against_itself(3);
+        let mut story = Story::with(spec, dir);
+        let next = |story: &Story| wanted_by_pairs(&story.subject(), &story.seen, false);
+        let names = |wanted: &Wanted| -> Vec<String> {
+            wanted.targets.iter().map(|(id, _)| id.candidate.clone()).collect()
+        };
+        let both = next(&story).unwrap();
+        assert_eq!(both.why, "2 bake-offs want more visits");
+        let all = ["landed", "landed-again-1", "landed-again-2", "landed-again-3"];
+        assert_eq!(names(&both), all);
+        story.right("landed", IDLE, TOP, &[CALLS]);
+        let one = next(&story).unwrap();
+        assert_eq!(names(&one), all[2..]);
     }
 }
