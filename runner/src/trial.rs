@@ -354,13 +354,16 @@ impl Drives {
     }
 }
 
+/// Keys that say how much of a measurement is made, and where.
+const AMOUNTS: [&str; 5] = ["quick", "blocks", "calls-per-block", "profiles", "own-boot"];
+
 /// `{probe: NAME, context: nmi, …}` → `NAME nmi …`.
 fn short(probe: &str) -> String {
     let inner = probe.trim_matches(['{', '}']);
     let words: Vec<&str> = inner
         .split(", ")
         .filter_map(|pair| pair.split_once(": "))
-        .filter(|(key, _)| !["quick", "blocks", "profiles", "own-boot"].contains(key))
+        .filter(|(key, _)| !AMOUNTS.contains(key))
         .map(|(_, value)| value)
         .collect();
     words.join(" ")

@@ -765,8 +765,11 @@ fn wrong(view: &View<'_>, squeeze: &Squeeze) -> Part {
         add(&mut hidden, format!("{}{}", plain(&row.condition, 80), view.on(&at)));
     }
     for (means, conditions) in nowhere {
-        let conditions = counted(conditions.len() as u64, "condition");
-        hidden.insert(0, format!("{means} (in all {conditions})"));
+        let where_asked = match conditions.len() {
+            1 => "in its only condition".to_owned(),
+            many => format!("in all {}", counted(many as u64, "condition")),
+        };
+        hidden.insert(0, format!("{means} ({where_asked})"));
     }
     if !hidden.is_empty() {
         let hidden = shorten(&hidden, squeeze.items);
