@@ -114,7 +114,7 @@ mod tests {
             ("mm/", "arch/x86/mm/fault.c", false),
             ("arch/*/mm/", "arch/x86/mm/fault.c", true),
             ("arch/*/mm/", "arch/mm/fault.c", false),
-            ("include/linux/mm", "include/linux/mmap_lock.h", true),
+            ("include/linux/mm", "include/linux/mm_types.h", true),
             ("", "anything", true),
         ] {
             assert_eq!(begins(pattern, path), is, "{pattern} {path}");
