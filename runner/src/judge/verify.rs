@@ -381,7 +381,7 @@ fn look_of(visits: u64) -> u64 {
 /// A share over the first visits, in the order in which they were made.
 fn first_visits(found: &Counted, visits: u64) -> Option<f64> {
     let mut each: Vec<&(String, u64, u64)> = found.each.iter().collect();
-    each.sort_by_key(|(boot, _, _)| boot.clone());
+    each.sort_by(|a, b| a.0.cmp(&b.0));
     let (mut right, mut all) = (0, 0);
     for (_, one, of) in each.into_iter().take(usize::try_from(visits).unwrap_or(usize::MAX)) {
         right += one;

@@ -173,8 +173,8 @@ impl Checked {
                 self.ok(
                     &what,
                     &format!(
-                        "its margin of {} can be told: with no failure at all, losses above {} are \
-                     ruled out",
+                        "its margin of {} can be met: with no failure at all, losses above {} are \
+                         ruled out",
                         points(margin),
                         points(smallest)
                     ),
@@ -184,8 +184,8 @@ impl Checked {
                     &what,
                     &format!(
                         "its margin of {} is too fine: with no failure at all, the planned visits \
-                     rule out losses above {} and no smaller ones; give its conditions more \
-                     `blocks`, or the claim a wider margin",
+                         rule out losses above {} and no smaller ones; give its conditions more \
+                         `blocks`, or the claim a wider margin",
                         points(margin),
                         points(smallest)
                     ),
@@ -218,10 +218,10 @@ impl Checked {
             self.doubtful(
                 "budget",
                 &format!(
-                    "{} of boots are shorter than the first look at the claims takes (about {}): \
-                 conditions get fewer visits, and more claims stay open",
-                    rough(budget),
-                    rough(first)
+                    "the first look at the claims takes about {}, and the budget is {}: conditions \
+                     get fewer visits, and more claims stay open",
+                    rough(first),
+                    rough(budget)
                 ),
             );
         }

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use bakeoff_fuzz::wire::StepOutcome;
 
+use super::measure;
 use super::words::{count, counted, list};
 use crate::judge::row::{CellEnd, CellRow, CellSeconds, Place};
 use crate::keep::store::{BootEnd, KernelOutcome};
 use crate::see::observation::{BootObservation, Observation};
-use crate::spec::plan::{Plan, Planned, Purpose};
+use crate::spec::plan::{Plan, Planned};
 
 /// All evidence of a cell: its build, then its boots.
 pub(super) fn evidence(seen: &Observation) -> Vec<String> {
@@ -157,12 +158,14 @@ fn join(notes: Vec<String>) -> Option<String> {
 
 /// The step's name, if no boot brought it to an answer.
 fn not_done(seen: &Observation, planned: &Planned) -> Option<String> {
+    // Left to a longer budget, and said once for all of them.
+    if measure::is_left(seen, planned) {
+        return None;
+    }
     let did = exercise(seen, planned.step.id);
     let name = planned.label.clone();
     match did {
         Exercise { done: true, .. } | Exercise { unreachable: Some(_), .. } => None,
-        // Left to a longer budget, and said once for all of them.
-        Exercise { begun: 0, .. } if planned.purpose == Purpose::Shown => None,
         Exercise { failed: Some(why), .. } => Some(format!("{name} ({why})")),
         Exercise { deaths: 0, .. } => Some(name),
         Exercise { deaths, begun, .. } => {

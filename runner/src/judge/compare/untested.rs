@@ -123,8 +123,8 @@ fn not_shown(subject: &Subject<'_>, found: &Comparison) -> Option<NotTested> {
     let steps = subject.plan.steps.iter().filter(|planned| planned.purpose == Purpose::Shown);
     let left = steps.filter(missing).count() as u64;
     (left > 0).then(|| {
-        let what = format!("{}, for show, on all kernels", counted(left, "condition"));
-        general(&what, "they come last, while the budget lasts: give more with --budget".into())
+        let what = format!("{} that nothing is judged by", counted(left, "condition"));
+        general(&what, "measured last, while the budget lasts; --budget gives more time".into())
     })
 }
 

@@ -1014,10 +1014,8 @@ fn predictions(report: &Report, squeeze: &Squeeze) -> Vec<Item> {
 fn not_answered(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     let mut told: Vec<(String, Vec<String>)> = Vec::new();
     let mut hidden = 0;
-    let contender = |name: &str| {
-        view.report.run.candidates.iter().any(|c| c.name == name && c.role == Role::Contender)
-    };
-    let contenders = view.report.run.candidates.iter().filter(|c| contender(&c.name)).count();
+    let contender = |name: &str| view.of_role(Role::Contender).any(|known| known == name);
+    let contenders = view.of_role(Role::Contender).count();
     let rows = || view.report.not_tested.iter().filter(|row| row.reason != TOO_FEW_WRONG);
     for row in rows() {
         // What one candidate lacks is in its own lines; wrong answers have theirs.

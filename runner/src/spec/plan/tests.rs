@@ -138,7 +138,7 @@ fn visits_are_those_of_the_first_look() {
 }
 
 /// What a claim, a gate or a prediction is about is measured first, and so is what somebody
-/// asks for by name, and what has answers that must never be wrong. Debug kernels are there
+/// asks for by name, and probes that claim nothing. Debug kernels are there
 /// for their reports: all that is done on them is judged.
 #[test]
 fn what_nothing_is_judged_by_comes_last() {
