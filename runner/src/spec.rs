@@ -404,15 +404,24 @@ fn near_specs(path: &Path) -> String {
     let beside = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     let dir = beside.unwrap_or(Path::new("patches"));
     let Some(written) = path.file_name().and_then(|name| name.to_str()) else { return LIKE.into() };
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let specs = entries.filter(|entry| entry.path().join(FILE_NAME).is_file());
-    let mut names: Vec<String> =
-        specs.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    match nearest(written, names.iter().map(String::as_str)) {
+    let folders = folders_with(dir, FILE_NAME);
+    let names = folders.iter().filter_map(|folder| folder.file_name()?.to_str());
+    match nearest(written, names) {
         Some(name) => format!("did you mean {}?", dir.join(name).display()),
         None => LIKE.into(),
     }
+}
+
+/// Folders below `dir` (or `dir` itself) that hold `file`, sorted.
+pub(crate) fn folders_with(dir: &Path, file: &str) -> Vec<PathBuf> {
+    if dir.join(file).is_file() {
+        return vec![dir.to_owned()];
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.join(file).is_file()).collect();
+    found.sort();
+    found
 }
 
 /// Whether a bake-off may have this name.

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `bakeoff list`: what there is to run, and what was run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::base::error::Result;
 use crate::base::words::word;
 use crate::keep::store::{RunJson, Store, read_json};
-use crate::spec::{FILE_NAME, Series, Spec};
+use crate::spec::{FILE_NAME, Series, Spec, folders_with};
 
 use crate::cli::commands::{data, print};
 use crate::cli::{Global, List, Listed};
@@ -31,18 +30,6 @@ pub fn list(args: &List, global: &Global) -> Result<u8> {
 
 fn dir(args: &List, default: &str) -> PathBuf {
     args.dir.clone().unwrap_or_else(|| default.into())
-}
-
-/// Folders below `dir` (or `dir` itself) that hold `file`, sorted.
-fn folders_with(dir: &Path, file: &str) -> Vec<PathBuf> {
-    if dir.join(file).is_file() {
-        return vec![dir.to_owned()];
-    }
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.join(file).is_file()).collect();
-    found.sort();
-    found
 }
 
 fn none_in(dir: &Path, what: &str) -> String {
