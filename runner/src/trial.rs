@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A series against its base, without a spec that anybody wrote.
 //!
-//! What a series touches decides what is run ([`table`]), and what is known of its base
+//! What a series touches decides what is run ([`mod@table`]), and what is known of its base
 //! decides on which kernel ([`base`]). Both end in a bake-off's folder like any other:
 //! the stock tree is the reference, each series a contender that is built in the sandbox,
 //! and whoever has the run has the spec that repeats it.
@@ -281,7 +281,7 @@ impl Drives {
     /// What the table says of these files.
     ///
     /// # Errors
-    /// As [`table`].
+    /// As [`table()`].
     fn of<'a>(paths: impl Iterator<Item = &'a String>) -> Result<Drives> {
         let table = table()?;
         let mut all: Vec<String> = paths.cloned().collect();
