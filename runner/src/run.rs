@@ -43,7 +43,7 @@ use crate::spec::Spec;
 use crate::spec::arch::Arch;
 use crate::spec::guest::MachineSpec;
 use crate::spec::plan::fuzz::FuzzPlan;
-use crate::spec::plan::{Cell, CellId, Plan, Selection, boot_seed};
+use crate::spec::plan::{Cell, CellId, Plan, Purpose, Selection, boot_seed};
 
 /// CPUs of a guest: the sampled thread's and everybody else's.
 pub const GUEST_CPUS: u32 = 2;
@@ -117,9 +117,11 @@ impl Request {
     /// As [`Plan::new`].
     pub fn plan(&self, spec: &Spec) -> Result<Plan> {
         let mut plan = Plan::new(spec, &self.selection, self.seed)?;
-        // The spec's is for one bake-off, and this is many.
         if self.against_itself.is_some() {
+            // The spec's is for one bake-off, and this is many.
             plan.budget_seconds = self.selection.budget.map(|budget| budget.as_secs());
+            // What is only shown blames nobody.
+            plan.steps.retain(|planned| planned.purpose != Purpose::Shown);
         }
         if let Some(fit) = &self.fit {
             plan.cells.retain(|cell| fit.cells.contains(&cell.id));
@@ -908,7 +910,25 @@ impl Crew<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::shares;
+    use std::path::Path;
+
+    use super::{Purpose, Request, shares};
+    use crate::base::data::DataDir;
+
+    /// A calibration has no use for what blames nobody, nor for the budget of one bake-off.
+    #[test]
+    fn copies_do_only_what_can_blame_them() {
+        let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("../patches/find-vma");
+        let purposes = |against_itself| {
+            let request = Request { spec: spec.clone(), against_itself, ..Request::default() };
+            let plan = request.plan(&request.spec(&DataDir::embedded()).unwrap()).unwrap();
+            let has = |purpose| plan.steps.iter().any(|planned| planned.purpose == purpose);
+            let all = [Purpose::Claim, Purpose::Other, Purpose::Shown].map(has);
+            (all, plan.budget_seconds.is_some())
+        };
+        assert_eq!(purposes(None), ([true; 3], true));
+        assert_eq!(purposes(Some(3)), ([true, true, false], false));
+    }
 
     /// Time that is enough belongs to whose turn it is, but for what the others need.
     #[test]

@@ -159,7 +159,7 @@ pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
     };
     let machinery = machinery(&args.begin.machinery);
     let spec = request.spec(&desk.data)?;
-    let plan = Plan::new(&spec, &request.selection, request.seed)?;
+    let plan = request.plan(&spec)?;
     if args.dry_run {
         return print(&dry_run::describe(&spec, &plan, None, &machinery, &desk.tools())?);
     }
