@@ -34,7 +34,9 @@ use crate::make::compile::{self, Build, Compiler, Kernel};
 use crate::make::guest::{GuestBinaries, Origins};
 use crate::make::source::{self, Fetch, Tree};
 use crate::make::workload::{self, Packed};
-use crate::run::schedule::{Steering, Target, cut_steps, first_look, next_boot, shown, shuffled};
+use crate::run::schedule::{
+    Steering, Target, cut_steps, first_look, hangs, next_boot, shown, shuffled,
+};
 use crate::run::watch::Watch;
 use crate::run::within::Fit;
 use crate::see::assemble;
@@ -791,7 +793,9 @@ impl Crew<'_> {
     fn boot(&mut self, cell: &Cell, id: &BootId, visits: Vec<u32>) -> Result<()> {
         let known = self.kernel_json(cell)?;
         let kernel = self.kernel(cell, &known)?;
-        let last = cut_steps(self.boots_of(&cell.id)?);
+        let made = self.boots_of(&cell.id)?;
+        let last = cut_steps(made);
+        let hangs = hangs(made);
         self.guest_binaries(&cell.id.arch)?;
         let accel = self.accel(&cell.id.arch, &kernel.image)?;
         let packed = self.packed(cell)?;
@@ -808,7 +812,7 @@ impl Crew<'_> {
             visits: shuffled(visits, &last, seed),
         };
         let expected = expect::boot(&self.run.plan, &workload.visits);
-        let limits = Limits::new(accel, &workload, expected);
+        let limits = Limits::new(accel, &workload, expected).after_hangs(hangs);
         let exercise = Exercise {
             store: self.store,
             id,

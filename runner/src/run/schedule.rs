@@ -136,6 +136,13 @@ pub fn cut_steps(boots: &[BootObservation]) -> BTreeSet<u32> {
     died.filter_map(BootObservation::died_in).collect()
 }
 
+/// Boots of this kernel that hung after it had reported something.
+#[must_use]
+pub fn hangs(boots: &[BootObservation]) -> usize {
+    let hung = |end: &BootEnd| matches!(end, BootEnd::Hung { report: Some(_), .. });
+    boots.iter().filter(|boot| hung(&boot.end)).count()
+}
+
 /// Visits of a step that are still to be made.
 fn left(target: &Target, boots: &[BootObservation]) -> u32 {
     let mut counted = 0;
@@ -229,6 +236,7 @@ impl Steering for AsPlanned {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keep::store::ConsoleReport;
     use crate::see::observation::testing::{boot, visit};
 
     fn targets(steps: &[(u32, u32)]) -> Vec<Target> {
@@ -280,6 +288,16 @@ mod tests {
         let flood = BootEnd::Flood { title: "WARNING".into(), count: 300 };
         let boots = [boot(flood, vec![visit(0, None)])];
         assert_eq!(next_boot(&targets(&[(0, 1), (1, 1)]), &boots), Some(vec![1]));
+    }
+
+    /// What counts as a hang behind a report: not silence, and no other end.
+    #[test]
+    fn hangs_behind_a_report_are_counted() {
+        let report = ConsoleReport { title: "Oops".into(), console_offset: 0 };
+        let hung = |report| BootEnd::Hung { silent_seconds: 31, step: Some(0), report };
+        let ends = [hung(Some(report.clone())), hung(None), BootEnd::Ran, hung(Some(report))];
+        let boots: Vec<_> = ends.map(|end| boot(end, Vec::new())).into();
+        assert_eq!([0, 1, 3, 4].map(|count| hangs(&boots[..count])), [0, 1, 1, 2]);
     }
 
     /// A kernel that floods is known for it after four boots.

@@ -46,6 +46,11 @@ pub struct Limits {
 /// A boot may take this many times what its steps should take.
 const PATIENCE: u32 = 3;
 
+/// Boots of a kernel that hung behind a report, after which it is known for that.
+const KNOWN_HANGS: usize = 2;
+/// [`Limits::after_report`] of such a kernel.
+const AFTER_KNOWN_REPORT: Duration = Duration::from_secs(10);
+
 impl Limits {
     /// The limits for a workload that should take `expected`. What scales is what the
     /// guest has to compute; how long a block or a silence may be, its own clock says,
@@ -77,6 +82,17 @@ impl Limits {
             records_bytes: 256 << 20,
             expected,
         }
+    }
+
+    /// The limits for a kernel of which so many boots hung behind a report: the next one is
+    /// not waited for as long as those.
+    #[must_use]
+    pub fn after_hangs(self, hangs: usize) -> Limits {
+        let after_report = match hangs {
+            0..KNOWN_HANGS => self.after_report,
+            KNOWN_HANGS.. => self.after_report.min(AFTER_KNOWN_REPORT),
+        };
+        Limits { after_report, ..self }
     }
 }
 
@@ -248,6 +264,17 @@ mod tests {
         let limits = Limits::new(Accel::Tcg, &workload(), EXPECTED);
         assert!(limits.silence <= Duration::from_secs(90));
         assert!(limits.printing + limits.after_report <= Duration::from_secs(60));
+    }
+
+    /// Two boots are given half a minute each; by the third their kernel is known.
+    #[test]
+    fn a_kernel_that_hangs_is_known_for_it() {
+        let usual = Limits::new(Accel::Tcg, &workload(), EXPECTED);
+        assert_eq!([0, 1].map(|hangs| usual.after_hangs(hangs)), [usual; 2]);
+        let known = usual.after_hangs(2);
+        assert!(known.after_report < usual.after_report);
+        assert_eq!(Limits { after_report: usual.after_report, ..known }, usual);
+        assert_eq!(usual.after_hangs(9), known);
     }
 
     /// A boot of many steps gets a small multiple of what they should take, not the
