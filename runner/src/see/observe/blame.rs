@@ -8,7 +8,9 @@
 mod dispatch;
 
 use crate::see::observe::frame::{Frame, base_name};
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::Anchored;
+use aho_corasick::automaton::Automaton;
+use aho_corasick::dfa::DFA;
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
@@ -72,7 +74,7 @@ struct Matcher {
     /// By their first byte.
     prefixes: Vec<Vec<&'static str>>,
     suffixes: Vec<&'static str>,
-    infixes: Option<AhoCorasick>,
+    infixes: Option<DFA>,
 }
 
 impl Matcher {
@@ -97,8 +99,7 @@ impl Matcher {
                 (Some(suffix), None) => matcher.suffixes.push(suffix),
             }
         }
-        matcher.infixes =
-            AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(infixes).ok();
+        matcher.infixes = DFA::new(infixes).ok();
         matcher
     }
 
@@ -109,8 +110,18 @@ impl Matcher {
                 prefixes.iter().any(|prefix| name.starts_with(prefix))
             })
             || self.suffixes.iter().any(|suffix| name.ends_with(suffix))
-            || self.infixes.as_ref().is_some_and(|infixes| infixes.is_match(name))
+            || self.infixes.as_ref().is_some_and(|infixes| has_any(infixes, name))
     }
+}
+
+/// Does any of the patterns stand in a name? Names are short: to set a search up takes longer
+/// than to go through one.
+fn has_any(patterns: &DFA, name: &str) -> bool {
+    let Ok(mut state) = patterns.start_state(Anchored::No) else { return false };
+    name.bytes().any(|byte| {
+        state = patterns.next_state(Anchored::No, state, byte);
+        patterns.is_special(state) && patterns.is_match(state)
+    })
 }
 
 struct Families {
@@ -253,7 +264,7 @@ pub fn waiter(frames: &[Frame], ways: &[&str]) -> Option<Frame> {
         let name = frame.name();
         let grace = ["synchronize_rcu", "synchronize_srcu", "synchronize_net", "synchronize_sched"];
         if grace.iter().any(|family| name.contains(family)) {
-            return Some(Frame { function: "synchronize_rcu".to_owned(), ..frame.clone() });
+            return Some(Frame { function: "synchronize_rcu".into(), ..frame.clone() });
         }
         name.contains("rtnl_lock").then(|| frame.clone())
     });
@@ -338,7 +349,7 @@ mod tests {
         names
             .iter()
             .map(|name| Frame {
-                function: (*name).trim_start_matches("? ").to_owned(),
+                function: (*name).trim_start_matches("? ").into(),
                 unreliable: name.starts_with("? "),
                 ..Frame::default()
             })

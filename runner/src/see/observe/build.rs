@@ -21,7 +21,17 @@ use memchr::memmem;
 use std::sync::LazyLock;
 
 /// Makes the splat of a finished report.
-pub(crate) fn build(report: &Report) -> Splat {
+pub(crate) fn build(mut report: Report) -> Splat {
+    let mut splat = read(&report);
+    // Moved, not copied. The check is much faster than the replacement, and most logs are plain.
+    report.raw.shrink_to_fit();
+    splat.raw = String::from_utf8(report.raw)
+        .unwrap_or_else(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned());
+    splat
+}
+
+/// The splat, without the text it was made of.
+fn read(report: &Report) -> Splat {
     let row = report.row;
     let body = take_apart(report);
     let head = report.text(report.head);
@@ -83,11 +93,7 @@ pub(crate) fn build(report: &Report) -> Splat {
         frames,
         stacks: body.stacks.into_iter().map(|placed| placed.stack).collect(),
         lockdep,
-        // The check is much faster than the replacement, and most logs are plain.
-        raw: match std::str::from_utf8(&report.raw) {
-            Ok(text) => text.to_owned(),
-            Err(_) => String::from_utf8_lossy(&report.raw).into_owned(),
-        },
+        raw: String::new(),
     };
     splat.notes =
         crate::see::observe::blind::notes(&splat, row, report.within, report.flooded || flood);

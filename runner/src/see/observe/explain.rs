@@ -171,7 +171,7 @@ fn at(frame: Option<&Frame>) -> String {
     match frame {
         Some(frame) => match &frame.source {
             Some(source) => format!("{} ({}:{})", frame.function, source.file, source.line),
-            None => frame.function.clone(),
+            None => frame.function.to_string(),
         },
         None => "an unknown function".to_owned(),
     }

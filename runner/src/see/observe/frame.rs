@@ -3,13 +3,15 @@
 use crate::see::observe::line::{alphanumeric_or, number};
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
+use smol_str::{SmolStr, format_smolstr};
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// One call on a stack.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Frame {
     /// The function as printed, compiler suffixes included; Rust names are demangled.
-    pub function: String,
+    pub function: SmolStr,
     /// Bytes from the start of the function.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub offset: Option<u64>,
@@ -18,7 +20,7 @@ pub struct Frame {
     pub size: Option<u64>,
     /// The module it lives in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub module: Option<String>,
+    pub module: Option<SmolStr>,
     /// Where in the source it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<Source>,
@@ -57,6 +59,7 @@ pub struct Stack {
 
 /// Strips what compilers append to a function they changed: `.isra.0`, `.constprop.1`, `.cold`,
 /// `.part.3`, `.llvm.1234`.
+#[inline]
 pub fn base_name(function: &str) -> &str {
     // Most names have neither.
     if memchr::memchr2(b'.', b':', function.as_bytes()).is_none() {
@@ -122,23 +125,22 @@ fn skip_address(text: &[u8]) -> &[u8] {
 
 /// The frame on this line, if a frame is all there is on it.
 pub fn parse_frame(text: &[u8]) -> Option<Frame> {
-    // `[<a>] (f) from [<b>] (g+0x1/0x2)`: the 32-bit Arm unwinder names callee and caller.
-    if let Some(at) = from_at(text)
-        && let Some(frame) = from_frame(&text[at + 6..])
-    {
-        return Some(frame);
-    }
     let mut rest = skip_address(text);
     let mut unreliable = false;
     if let Some(after) = rest.strip_prefix(b"? ") {
         unreliable = true;
         rest = skip_address(after);
     }
-    let open = rest.first() == Some(&b'(');
-    if open {
+    // `[<a>] (f+0x1/0x2) from [<b>] (g+0x1/0x2)`, `f from g+0x1/0x2`: the 32-bit Arm unwinder names
+    // callee and caller.
+    let caller = || from_frame(&text[from_at(text)? + 6..]);
+    if rest.first() == Some(&b'(') {
+        if let Some(frame) = caller() {
+            return Some(frame);
+        }
         rest = &rest[1..];
     }
-    let mut frame = symbol(rest).or_else(|| decoded(rest))?;
+    let Some(mut frame) = symbol(rest).or_else(|| decoded(rest)) else { return caller() };
     frame.unreliable |= unreliable;
     Some(frame)
 }
@@ -186,13 +188,13 @@ fn symbol(text: &[u8]) -> Option<Frame> {
             [b'(', ..] | [_, .., b')'] => {}
             [b'[', name @ .., b']'] => {
                 if frame.module.is_none() {
-                    frame.module = Some(lossy(name));
+                    frame.module = Some(lossy(name).into());
                 }
             }
             // `[module 0123…abcd]`: the build id stands inside the brackets.
             [b'[', name @ ..] if exact => {
                 if frame.module.is_none() {
-                    frame.module = Some(lossy(name));
+                    frame.module = Some(lossy(name).into());
                 }
             }
             [hex @ .., b']'] if exact && hex.iter().all(u8::is_ascii_hexdigit) => {}
@@ -222,24 +224,25 @@ fn decoded(text: &[u8]) -> Option<Frame> {
         if module.contains(&b' ') {
             return None;
         }
-        frame.module = Some(lossy(module));
+        frame.module = Some(lossy(module).into());
     }
     Some(frame)
 }
 
 /// Might this line hold a frame? Cheap, because most lines of a report are registers and dumps.
+#[inline]
 pub(crate) fn may_be_frame(text: &[u8]) -> bool {
-    let offset = memchr::memchr_iter(b'+', text).any(|at| text[at..].starts_with(b"+0x"));
-    offset
-        || text.trim_ascii_end().ends_with(b"[inline]")
+    const SOURCES: [&[u8]; 4] = [b".c", b".h", b".S", b".rs"];
+    let told = memchr::memchr2_iter(b'+', b':', text).any(|at| match text[at] {
+        b'+' => text[at..].starts_with(b"+0x"),
         // `(file.c:12`
-        || memchr::memchr_iter(b':', text).any(|at| {
+        _ => {
             text.get(at + 1).is_some_and(u8::is_ascii_digit)
-                && [&b".c"[..], b".h", b".S", b".rs"]
-                    .iter()
-                    .any(|ending| text[..at].ends_with(ending))
+                && SOURCES.iter().any(|ending| text[..at].ends_with(ending))
                 && text[..at].contains(&b'(')
-        })
+        }
+    });
+    told || text.trim_ascii_end().ends_with(b"[inline]")
 }
 
 /// `sym+0x1/0x2` at the start of `text`; the offset and the size may be missing.
@@ -250,7 +253,7 @@ pub fn location(text: &[u8]) -> Option<(Frame, &[u8])> {
     if let Some(rest) = text.strip_prefix(b":") {
         let len = symbol_len(rest);
         if len > 0 && rest.get(len) == Some(&b':') {
-            module = Some(lossy(&rest[..len]));
+            module = Some(lossy(&rest[..len]).into());
             text = &rest[len + 1..];
         }
     }
@@ -296,13 +299,13 @@ pub(crate) fn symbol_in(text: &[u8]) -> Option<Frame> {
     })
 }
 
-fn demangled(name: &str) -> String {
+fn demangled(name: &str) -> SmolStr {
     if !(name.starts_with("_R") || name.starts_with("_ZN")) {
-        return name.to_owned();
+        return name.into();
     }
     match rustc_demangle::try_demangle(name) {
-        Ok(name) => format!("{name:#}"),
-        Err(_) => name.to_owned(),
+        Ok(name) => format_smolstr!("{name:#}"),
+        Err(_) => name.into(),
     }
 }
 
@@ -358,15 +361,15 @@ pub fn relative(path: &str) -> &str {
     path
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn function(line: &str) -> Option<String> {
+    fn function(line: &str) -> Option<SmolStr> {
         parse_frame(line.as_bytes()).map(|f| f.function)
     }
 

@@ -271,8 +271,8 @@ pub(crate) fn read(row: &Row, body: &Body<'_>) -> Option<LockdepReport> {
             || RULE.find(text).is_some()
             || USAGE.find(text).is_some()
             || (kind == LockKind::SuspiciousRcu
-                && memmem::find(text, b"RCU").is_some()
-                && index == 4)
+                && index == 4
+                && memmem::find(text, b"RCU").is_some())
             || starts(text, b"inconsistent {INITIAL USE}")
         {
             report.message.get_or_insert_with(|| String::from_utf8_lossy(text).into_owned());

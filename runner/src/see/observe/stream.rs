@@ -453,8 +453,8 @@ impl Parser {
             start: heard.at,
             end: heard.at,
             origin,
-            raw: Vec::with_capacity(4096),
-            lines: Vec::with_capacity(64),
+            raw: Vec::with_capacity(8192),
+            lines: Vec::with_capacity(128),
             head: 0,
             panicked: row.role == Role::Panic,
             within,
@@ -528,7 +528,7 @@ impl Parser {
         if report.row.role == Role::NeedsStack && !has_stack(&report) && !report.is_kernels() {
             return;
         }
-        let mut splat = build(&report);
+        let mut splat = build(report);
         if !self.lockdep_off && says_off(&splat) {
             splat.notes.push(Note::LockdepOffBefore);
             splat.notes.sort_unstable();

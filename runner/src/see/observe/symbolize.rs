@@ -9,6 +9,7 @@ use crate::see::observe::table::{Blame, Role, rows};
 use crate::see::observe::{LockdepReport, Splat};
 use gimli::{EndianArcSlice, RunTimeEndian};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use smol_str::SmolStr;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -79,7 +80,7 @@ pub struct Symbolizer {
     /// It says which Linux it is.
     kernel: bool,
     /// A flood repeats its frames by the thousand.
-    cache: Mutex<HashMap<(String, u64, u64), Vec<Frame>>>,
+    cache: Mutex<HashMap<(SmolStr, u64, u64), Vec<Frame>>>,
 }
 
 impl fmt::Debug for Symbolizer {
@@ -236,7 +237,7 @@ impl Symbolizer {
                 .as_ref()
                 .and_then(|function| function.demangle().ok().map(Cow::into_owned));
             found.push(Frame {
-                function: name.unwrap_or_default(),
+                function: name.unwrap_or_default().into(),
                 source,
                 inlined: true,
                 ..Frame::default()
@@ -351,7 +352,7 @@ mod tests {
         let (name, symbols) =
             symbolizer.symbols.iter().find(|(name, _)| name.contains("symbolize4tidy")).unwrap();
         let frame = Frame {
-            function: name.clone(),
+            function: name.as_str().into(),
             offset: Some(8),
             size: Some(symbols[0].size),
             ..Frame::default()
@@ -366,7 +367,7 @@ mod tests {
         }
         let other = Frame { size: Some(symbols[0].size + 1), ..frame.clone() };
         assert_eq!(symbolizer.frame(&other), [other]);
-        let in_a_module = Frame { module: Some("m".to_owned()), ..frame };
+        let in_a_module = Frame { module: Some("m".into()), ..frame };
         assert_eq!(symbolizer.frame(&in_a_module), [in_a_module]);
     }
 

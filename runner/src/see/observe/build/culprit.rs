@@ -44,7 +44,7 @@ pub(crate) fn head_frame(report: &Report) -> Option<Frame> {
     let text = report.captures.get("func", head)?;
     parse_frame(text).or_else(|| {
         let name = std::str::from_utf8(text).ok()?;
-        Some(Frame { function: name.to_owned(), ..Frame::default() })
+        Some(Frame { function: name.into(), ..Frame::default() })
     })
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn blamed(
                     parse_name(&text[at + word.len()..])
                 })
             })?;
-            Some(Frame { function: name, ..Frame::default() })
+            Some(Frame { function: name.into(), ..Frame::default() })
         }
         Blame::FirstStack => {
             let stack = body.stacks.first()?;

@@ -67,6 +67,7 @@ pub(crate) struct Line {
 }
 
 impl Report {
+    #[inline]
     pub(crate) fn text(&self, line: usize) -> &[u8] {
         match self.lines.get(line) {
             Some(line) => &self.raw[line.text as usize..line.end as usize],
@@ -74,6 +75,7 @@ impl Report {
         }
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, message: &[u8], text: usize) {
         let at = self.raw.len();
         self.raw.extend_from_slice(message);
@@ -81,6 +83,7 @@ impl Report {
         self.raw.push(b'\n');
     }
 
+    #[inline]
     pub(crate) fn keep(&mut self, end: u64) {
         self.end = end;
         self.foreign = 0;
@@ -88,6 +91,7 @@ impl Report {
     }
 
     /// May a message of this origin be part of it?
+    #[inline]
     pub(crate) fn takes(&self, origin: Option<Origin>) -> bool {
         match (self.origin, origin) {
             (None, _) | (_, None) => true,
@@ -200,6 +204,7 @@ impl Report {
         }
     }
 
+    #[inline]
     pub(crate) fn over(&self) -> bool {
         let patience = if self.ended { PATIENCE_AFTER_END } else { PATIENCE };
         self.foreign > patience || self.age > MAX_AGE || self.flooded
@@ -421,14 +426,24 @@ pub(crate) fn belonging(text: &[u8]) -> Belongs {
         b'-' => text.starts_with(b"--") || text.starts_with(b"-> "),
         b'0'..=b'9' | b'a'..=b'f' => {
             text.iter().take(8).all(u8::is_ascii_hexdigit)
-                || memmem::find(text, b" lock").is_some()
-                || memmem::find(text, b"tainted").is_some()
-                || memmem::find(text, b"ainted:").is_some()
+                || LOCK.find(text).is_some()
+                || says_taint(text)
                 || is_furniture(first, text)
         }
         _ => is_furniture(first, text),
     };
     if known { Belongs::Yes } else { Belongs::No }
+}
+
+static LOCK: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(" lock"));
+
+/// `Not tainted`, `Tainted: G`.
+fn says_taint(text: &[u8]) -> bool {
+    const WORD: &str = "ainted";
+    static TAINT: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(WORD));
+    TAINT
+        .find_iter(text)
+        .any(|at| text[..at].ends_with(b"t") || text.get(at + WORD.len()) == Some(&b':'))
 }
 
 /// [`FURNITURE`] by the first byte: most lines are asked.
