@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The fault campaign: `cargo run --release --example faults -- N [SEED [MINUTES]]`.
+//! The fault campaign: `cargo run --release --example faults -- N [SEED [MINUTES]] [--jobs J]`.
 //!
 //! Each of N times a bake-off of played guests (`tests/support/world.rs`) is disturbed in
 //! one way, at a random moment or place, and then gone on with. It has to end with the
 //! verdicts of an undisturbed one; nothing that was complete may be measured again; no
 //! process, mount, loop device or temporary file may be left; and nothing wrong may be in
-//! the cache. The table says how often each was tried and how often that was not so.
+//! the cache. The table says how often each was tried and how often that was not so. Each
+//! trial has a seed of its own, so that J of them at a time (two for each CPU, unless told
+//! otherwise) are the same trials.
 //!
 //! With `--real SPEC` the same is done to real kernels and QEMU, with the faults that a
 //! real guest can have, as far as the cache has the kernels. Full and read-only disks need
@@ -27,6 +29,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -41,6 +45,16 @@ const PATIENCE: Duration = Duration::from_secs(400);
 struct Dice(u64);
 
 impl Dice {
+    /// That of one trial of a campaign.
+    fn of(seed: u64, number: u64) -> Dice {
+        let mut dice = Dice((seed << 32 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        // Seeds that are alike begin alike.
+        for _ in 0..8 {
+            dice.roll();
+        }
+        dice
+    }
+
     fn roll(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -176,6 +190,10 @@ struct Campaign {
     good: World,
     /// What jumps the clock of whoever loads it.
     clock: Option<PathBuf>,
+    /// That cache as an archive, once somebody has asked.
+    archive: Mutex<Option<PathBuf>>,
+    /// The same as a remote's folder.
+    remote: Mutex<Option<PathBuf>>,
 }
 
 fn main() -> ExitCode {
@@ -184,7 +202,13 @@ fn main() -> ExitCode {
     if std::env::var_os(AS_BAKEOFF).is_some() {
         return bakeoff::cli::main();
     }
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let jobs = words.iter().position(|word| word == "--jobs").map(|at| {
+        let jobs = words.drain(at..(at + 2).min(words.len())).next_back();
+        jobs.and_then(|jobs| jobs.parse().ok()).expect("--jobs J")
+    });
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = jobs.unwrap_or(2 * cpus).max(1);
     let mut numbers = words.iter().filter_map(|word| word.parse::<u64>().ok());
     let count = numbers.next().unwrap_or(100);
     let seed = numbers.next().unwrap_or(1);
@@ -194,7 +218,6 @@ fn main() -> ExitCode {
         return real(spec, count, seed);
     }
     let base = tempfile::Builder::new().prefix("bf").tempdir_in("/tmp").unwrap();
-    let campaign = Campaign::prepare(base.path());
     let root = String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap();
     let root = root.trim() == "0" && can_mount(base.path());
     let faults: Vec<_> = FAULTS.iter().filter(|(fault, ..)| root || !fault.needs_root()).collect();
@@ -202,35 +225,51 @@ fn main() -> ExitCode {
         .iter()
         .flat_map(|(fault, n, ..)| vec![*fault; usize::try_from(*n).unwrap()])
         .collect();
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut table: BTreeMap<usize, (u64, Outcome)> = BTreeMap::new();
+    let campaign = Campaign::prepare(base.path(), jobs);
     let began = Instant::now();
-    for number in 0..count {
-        if began.elapsed().as_secs() >= minutes.saturating_mul(60) {
-            eprintln!("{minutes} min are over after {number} of {count}");
-            break;
+    let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let table: Mutex<BTreeMap<usize, (u64, Outcome)>> = Mutex::default();
+    let work = || {
+        while began.elapsed().as_secs() < minutes.saturating_mul(60) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return;
+            }
+            let mut dice = Dice::of(seed, number);
+            // Each fault once, then by weight.
+            let fault = match faults.get(usize::try_from(number).unwrap()) {
+                Some((fault, ..)) if count >= faults.len() as u64 => *fault,
+                _ => *dice.pick(&bag),
+            };
+            let row = FAULTS.iter().position(|(known, ..)| *known == fault).unwrap();
+            let outcome = campaign.trial(fault, FAULTS[row].3, number, &mut dice);
+            let bad = [&outcome.wrong, &outcome.lost, &outcome.left, &outcome.cache];
+            for text in bad.into_iter().flatten() {
+                eprintln!("{number}: {fault:?}: {text}");
+            }
+            let mut table = table.lock().unwrap();
+            let (tried, all) = table.entry(row).or_default();
+            *tried += 1;
+            all.wrong.extend(outcome.wrong.into_iter().take(1));
+            all.lost.extend(outcome.lost.into_iter().take(1));
+            all.left.extend(outcome.left.into_iter().take(1));
+            all.cache.extend(outcome.cache.into_iter().take(1));
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            if done % 20 == 0 {
+                eprintln!("{done} of {count}, {} s", began.elapsed().as_secs());
+            }
         }
-        // Each fault once, then by weight.
-        let fault = match faults.get(usize::try_from(number).unwrap()) {
-            Some((fault, ..)) if count >= faults.len() as u64 => *fault,
-            _ => *dice.pick(&bag),
-        };
-        let row = FAULTS.iter().position(|(known, ..)| *known == fault).unwrap();
-        let outcome = campaign.trial(fault, FAULTS[row].3, number, &mut dice);
-        let bad = [&outcome.wrong, &outcome.lost, &outcome.left, &outcome.cache];
-        for text in bad.into_iter().flatten() {
-            eprintln!("{number}: {fault:?}: {text}");
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
         }
-        let (tried, all) = table.entry(row).or_default();
-        *tried += 1;
-        all.wrong.extend(outcome.wrong.into_iter().take(1));
-        all.lost.extend(outcome.lost.into_iter().take(1));
-        all.left.extend(outcome.left.into_iter().take(1));
-        all.cache.extend(outcome.cache.into_iter().take(1));
-        if number % 20 == 19 {
-            eprintln!("{} of {count}, {} s", number + 1, began.elapsed().as_secs());
-        }
+    });
+    let done = done.into_inner();
+    if done < count {
+        eprintln!("{minutes} min are over after {done} of {count}");
     }
+    let table = table.into_inner().unwrap();
     print(&table, seed, root)
 }
 
@@ -280,9 +319,15 @@ fn reached(code: Option<i32>) -> bool {
 }
 
 impl Campaign {
-    fn prepare(dir: &Path) -> Campaign {
+    /// Undisturbed runs, as many at a time as there will be disturbed ones.
+    fn prepare(dir: &Path, jobs: usize) -> Campaign {
         let program = std::env::current_exe().unwrap();
-        let good = Self::world(&dir.join("good"), &program);
+        let worlds: Vec<World> = (0..jobs)
+            .map(|job| match job {
+                0 => Self::world(&dir.join("good"), &program),
+                _ => Self::world(&dir.join(format!("good-{job}")), &program),
+            })
+            .collect();
         let mut campaign = Campaign {
             dir: dir.to_owned(),
             program,
@@ -290,20 +335,29 @@ impl Campaign {
             cold: Duration::ZERO,
             warm: Duration::ZERO,
             clock: clock(dir),
-            good: good.clone(),
+            good: worlds[0].clone(),
+            archive: Mutex::default(),
+            remote: Mutex::default(),
         };
         for (name, cold) in [("cold", true), ("warm", false)] {
             let began = Instant::now();
-            let code = wait(&mut campaign.start(&good, name, &[]));
-            assert!(reached(code), "an undisturbed run failed ({code:?}):\n{}", said(&good));
+            let runs: Vec<_> = worlds.iter().map(|w| (w, campaign.start(w, name, &[]))).collect();
+            for (world, mut run) in runs {
+                let code = wait(&mut run);
+                assert!(reached(code), "an undisturbed run failed ({code:?}):\n{}", said(world));
+            }
             let took = began.elapsed();
             *(if cold { &mut campaign.cold } else { &mut campaign.warm }) = took;
-            let verdicts = verdicts(&good.dir.join(name));
-            assert!(cold || verdicts == campaign.verdicts, "two undisturbed runs differ");
-            campaign.verdicts = verdicts;
+            for world in &worlds {
+                let verdicts = verdicts(&world.dir.join(name));
+                let same = campaign.verdicts.is_empty() || verdicts == campaign.verdicts;
+                assert!(same, "two undisturbed runs differ");
+                campaign.verdicts = verdicts;
+            }
         }
         assert!(campaign.verdicts.len() >= 8, "{:?}", campaign.verdicts);
-        eprintln!("undisturbed: cold {:.1?}, cached {:.1?}", campaign.cold, campaign.warm);
+        let (cold, warm) = (campaign.cold, campaign.warm);
+        eprintln!("undisturbed, {jobs} at a time: cold {cold:.1?}, cached {warm:.1?}");
         campaign
     }
 
@@ -501,13 +555,8 @@ impl Campaign {
                 }
             }
             ImportKilled => {
-                let archive = self.dir.join("archive.tar.zst");
+                let archive = self.archive();
                 let archive = archive.to_str().unwrap();
-                if !Path::new(archive).exists() {
-                    let words = ["cache", "export", archive, "kernel", "tree", "build"];
-                    let status = self.bakeoff(&self.good, "cache", &words).status().unwrap();
-                    assert!(status.success(), "{}", said(&self.good));
-                }
                 let _ = fs::remove_dir_all(world.dir.join("cache"));
                 let import = ["cache", "import", archive];
                 let mut child = self.bakeoff(&world, "cache", &import).spawn().unwrap();
@@ -520,18 +569,7 @@ impl Campaign {
                 }
             }
             ServerStalls | ServerCuts | ServerRedirects | ServerLies | ServerFlips => {
-                let remote = self.dir.join("remote");
-                if !remote.exists() {
-                    let to = remote.to_str().unwrap().to_owned();
-                    let maker = Self::world(&self.dir.join("maker"), &self.program);
-                    let push = ["--cache-remote", &to, "--cache-push"];
-                    assert!(
-                        reached(wait(&mut self.start(&maker, "run", &push))),
-                        "{}",
-                        said(&maker)
-                    );
-                }
-                let address = serve(fault, remote, dice.roll());
+                let address = serve(fault, self.remote(), dice.roll());
                 let code = wait(&mut self.start(&world, out, &["--cache-remote", &address]));
                 if !reached(code) {
                     outcome.wrong.push(format!("it ended with {code:?}:\n{}", said(&world)));
@@ -555,6 +593,29 @@ impl Campaign {
         self.check_left(&world, &mut outcome);
         fs::remove_dir_all(&dir).unwrap();
         outcome
+    }
+
+    fn archive(&self) -> PathBuf {
+        let make = || {
+            let archive = self.dir.join("archive.tar.zst");
+            let words = ["cache", "export", archive.to_str().unwrap(), "kernel", "tree", "build"];
+            let status = self.bakeoff(&self.good, "cache", &words).status().unwrap();
+            assert!(status.success(), "{}", said(&self.good));
+            archive
+        };
+        self.archive.lock().unwrap().get_or_insert_with(make).clone()
+    }
+
+    fn remote(&self) -> PathBuf {
+        let make = || {
+            let remote = self.dir.join("remote");
+            let maker = Self::world(&self.dir.join("maker"), &self.program);
+            let push = ["--cache-remote", remote.to_str().unwrap(), "--cache-push"];
+            let code = wait(&mut self.start(&maker, "run", &push));
+            assert!(reached(code), "{}", said(&maker));
+            remote
+        };
+        self.remote.lock().unwrap().get_or_insert_with(make).clone()
     }
 
     /// Verdicts, what was measured again, and the cache.
