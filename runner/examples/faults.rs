@@ -7,7 +7,7 @@
 //! process, mount, loop device or temporary file may be left; and nothing wrong may be in
 //! the cache. The table says how often each was tried and how often that was not so. Each
 //! trial has a seed of its own, so that J of them at a time (two for each CPU, unless told
-//! otherwise) are the same trials.
+//! otherwise) are the same trials; those with disks are made one by one.
 //!
 //! With `--real SPEC` the same is done to real kernels and QEMU, with the faults that a
 //! real guest can have, as far as the cache has the kernels. Full and read-only disks need
@@ -225,11 +225,12 @@ fn main() -> ExitCode {
         .iter()
         .flat_map(|(fault, n, ..)| vec![*fault; usize::try_from(*n).unwrap()])
         .collect();
-    let campaign = Campaign::prepare(base.path(), jobs);
+    let campaign = Campaign::prepare(&base.path().join("many"), jobs);
+    let alone = Campaign::prepare(&base.path().join("one"), 1);
     let began = Instant::now();
-    let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let done = AtomicU64::new(0);
     let table: Mutex<BTreeMap<usize, (u64, Outcome)>> = Mutex::default();
-    let work = || {
+    let work = |campaign: &Campaign, next: &AtomicU64, on_disks: bool| {
         while began.elapsed().as_secs() < minutes.saturating_mul(60) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= count {
@@ -241,6 +242,9 @@ fn main() -> ExitCode {
                 Some((fault, ..)) if count >= faults.len() as u64 => *fault,
                 _ => *dice.pick(&bag),
             };
+            if fault.needs_root() != on_disks {
+                continue;
+            }
             let row = FAULTS.iter().position(|(known, ..)| *known == fault).unwrap();
             let outcome = campaign.trial(fault, FAULTS[row].3, number, &mut dice);
             let bad = [&outcome.wrong, &outcome.lost, &outcome.left, &outcome.cache];
@@ -260,11 +264,16 @@ fn main() -> ExitCode {
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(work);
-        }
-    });
+    // A sandbox of another trial has a copy of every mount there is, and a disk that is to be
+    // mended would stay mounted there: disks have their turn when all others are done.
+    for (campaign, jobs, on_disks) in [(&campaign, jobs, false), (&alone, 1, true)] {
+        let next = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(|| work(campaign, &next, on_disks));
+            }
+        });
+    }
     let done = done.into_inner();
     if done < count {
         eprintln!("{minutes} min are over after {done} of {count}");
@@ -321,6 +330,7 @@ fn reached(code: Option<i32>) -> bool {
 impl Campaign {
     /// Undisturbed runs, as many at a time as there will be disturbed ones.
     fn prepare(dir: &Path, jobs: usize) -> Campaign {
+        fs::create_dir_all(dir).unwrap();
         let program = std::env::current_exe().unwrap();
         let worlds: Vec<World> = (0..jobs)
             .map(|job| match job {
@@ -672,23 +682,16 @@ impl Campaign {
     fn check_left(&self, world: &World, outcome: &mut Outcome) {
         let dir = world.dir.to_str().unwrap();
         let until = Instant::now() + Duration::from_secs(5);
-        loop {
-            let left = processes(dir);
-            if left.is_empty() {
-                break;
-            }
-            if Instant::now() > until {
-                outcome.left.push(format!("processes: {left:?}"));
-                break;
+        // The kernel takes a loop device away when the last one who looks at it has gone,
+        // and another trial may be looking.
+        let held = loop {
+            let held = [processes(dir), mounts(dir), loop_devices(dir)].concat();
+            if held.is_empty() || Instant::now() > until {
+                break held;
             }
             std::thread::sleep(Duration::from_millis(50));
-        }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        outcome.left.extend(mounts.lines().filter(|l| l.contains(dir)).map(str::to_owned));
-        if let Ok(output) = Command::new("losetup").arg("-a").output() {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            outcome.left.extend(text.lines().filter(|l| l.contains(dir)).map(str::to_owned));
-        }
+        };
+        outcome.left.extend(held);
         let mut files = Vec::new();
         entries_below(&world.dir.join("tmp"), &mut files);
         entries_below(&world.dir.join("cache/work"), &mut files);
@@ -805,6 +808,19 @@ fn processes(dir: &str) -> Vec<String> {
         }
     }
     left
+}
+
+/// Mounts in a folder.
+fn mounts(dir: &str) -> Vec<String> {
+    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    all.lines().filter(|line| line.contains(&format!("{dir}/"))).map(str::to_owned).collect()
+}
+
+/// Loop devices on a file in a folder.
+fn loop_devices(dir: &str) -> Vec<String> {
+    let Ok(output) = Command::new("losetup").arg("-a").output() else { return Vec::new() };
+    let all = String::from_utf8_lossy(&output.stdout).into_owned();
+    all.lines().filter(|line| line.contains(&format!("{dir}/"))).map(str::to_owned).collect()
 }
 
 /// A library that makes the clock of whoever loads it jump, once, after a time.

@@ -254,6 +254,8 @@ fn boot_once(
             Err(Fault::Agent(error)) => return Err(error),
         },
     };
+    // A runner that is killed once the boot is complete leaves nothing else in its folder.
+    drop(initramfs);
     session.complete(end).map(|run| Boot::Done(Box::new(run)))
 }
 
