@@ -356,10 +356,10 @@ impl Guest {
                 Some(finished) => Err(start_failure(&machine.arch.qemu.program, &finished)),
             }
         };
-        let until = power_on + START;
-        let console = qmp::accept(&console, until, &mut alive)?;
-        let records = qmp::accept(&records, until, &mut alive)?;
-        let control = qmp::accept(&control, until, &mut alive)?;
+        let mut patience = START;
+        let console = qmp::accept(&console, &mut patience, &mut alive)?;
+        let records = qmp::accept(&records, &mut patience, &mut alive)?;
+        let control = qmp::accept(&control, &mut patience, &mut alive)?;
         let begin = |control| {
             let qmp = Qmp::connect(control, tell)?;
             qmp.cont()?;

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -203,13 +203,17 @@ fn read_line(from: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
     Ok(if line.is_empty() { None } else { Some(line) })
 }
 
-/// Accepts one connection within a time, unless `gone` says nobody will come.
+/// How long between two looks whether QEMU has connected.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Accepts one connection, unless `gone` says nobody will come. What it waited is taken from
+/// `patience`: looks are counted, because the clock jumps for whoever was stopped.
 ///
 /// # Errors
-/// Time is up, or what `gone` gives.
+/// The patience is spent, or what `gone` gives.
 pub(crate) fn accept(
     listener: &std::os::unix::net::UnixListener,
-    until: Instant,
+    patience: &mut Duration,
     gone: &mut dyn FnMut() -> Result<()>,
 ) -> Result<UnixStream> {
     let doing = || "wait for QEMU to connect".to_owned();
@@ -222,10 +226,11 @@ pub(crate) fn accept(
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                 gone()?;
-                if Instant::now() >= until {
+                if patience.is_zero() {
                     return Err(Error::failure("QEMU started but did not connect in time"));
                 }
-                std::thread::sleep(Duration::from_millis(2));
+                *patience = patience.saturating_sub(LOOK);
+                std::thread::sleep(LOOK);
             }
             Err(e) => return Err(e).context(doing),
         }
@@ -235,6 +240,26 @@ pub(crate) fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::time::Instant;
+
+    /// Who waits for QEMU waits as often as its patience has looks, and takes what comes.
+    #[test]
+    fn patience_is_spent_by_looking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (mut patience, mut looks) = (LOOK * 3, 0);
+        let mut count = || {
+            looks += 1;
+            Ok(())
+        };
+        let error = accept(&listener, &mut patience, &mut count).unwrap_err();
+        assert!(error.message().contains("did not connect"), "{error}");
+        assert_eq!((patience, looks), (Duration::ZERO, 4));
+        let _qemu = UnixStream::connect(&path).unwrap();
+        accept(&listener, &mut patience, &mut || Ok(())).unwrap();
+    }
 
     /// Plays QEMU: sends `script` line by line, one after each line received,
     /// and the first at once.
