@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use super::work::code;
+use super::work::{calibrated, code};
 use super::{data, print, series as sources};
 use crate::base::command::Cancel;
 use crate::base::data::DataDir;
@@ -15,8 +15,8 @@ use crate::base::error::{Context, Error, Result, exit_code};
 use crate::cli;
 use crate::judge;
 use crate::judge::report::formats::patchwork::patch_checks;
-use crate::judge::report::{CandidateInfo, How, Pick, Report};
-use crate::keep::store::Store;
+use crate::judge::report::{CandidateInfo, FORMATS, How, Pick, Report};
+use crate::keep::store::{RunJson, Store, read_json};
 use crate::series::checks::{Check, Patchwork};
 use crate::series::{LONGEST_MAIL, message_id_of};
 use crate::spec::Role;
@@ -45,6 +45,11 @@ pub fn report(args: &cli::Report, global: &cli::Global) -> Result<u8> {
         return b4(args, &mail, &data);
     }
     let store = Store::open(&args.run)?;
+    let run: RunJson = read_json(&store.run_json())?;
+    // Many bake-offs have no page: who wants their rows asks for them.
+    if run.against_itself.is_some() && args.format.name == FORMATS[0].name && !args.full {
+        return calibrated(&store, &data);
+    }
     let report = judge::judge(&store, &data)?;
     let picked = args.pick.of(&report)?;
     if args.send {

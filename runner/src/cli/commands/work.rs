@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::base::data::DataDir;
 use crate::base::error::{Result, exit_code};
 use crate::base::event::Stage;
 use crate::cli::{bench, dry_run};
@@ -166,13 +167,13 @@ pub fn calibrate(args: &cli::Calibrate, desk: &Desk) -> Result<u8> {
     ensure_for(&plan, None, &args.begin.machinery, desk)?;
     let store = run::begin(&request, &machinery, &desk.tools())?;
     carry_out(&store, &machinery, false, desk)?;
-    calibrated(&store, desk)
+    calibrated(&store, &desk.data)
 }
 
 /// How often the reference was blamed for being itself; a run of `calibrate`
 /// that is resumed or reported answers the same.
-fn calibrated(store: &Store, desk: &Desk) -> Result<u8> {
-    let calibration = crate::judge::calibrate::judge(store, &desk.data)?;
+pub(super) fn calibrated(store: &Store, data: &DataDir) -> Result<u8> {
+    let calibration = crate::judge::calibrate::judge(store, data)?;
     print(&calibration.to_string())?;
     Ok(if calibration.blamed() == 0 { exit_code::OK } else { exit_code::GATE_FAILED })
 }
@@ -200,7 +201,7 @@ pub fn resume(args: &cli::Resume, desk: &Desk) -> Result<u8> {
     let machinery = machinery(&args.machinery);
     if run.against_itself.is_some() {
         carry_out(&store, &machinery, false, desk)?;
-        return calibrated(&store, desk);
+        return calibrated(&store, &desk.data);
     }
     finish(&store, &machinery, args.decide, args.gate, args.format, desk)
 }
