@@ -259,7 +259,7 @@ fn main() -> ExitCode {
             all.left.extend(outcome.left.into_iter().take(1));
             all.cache.extend(outcome.cache.into_iter().take(1));
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if done % 20 == 0 {
+            if done.is_multiple_of(20) {
                 eprintln!("{done} of {count}, {} s", began.elapsed().as_secs());
             }
         }
