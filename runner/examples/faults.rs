@@ -332,12 +332,8 @@ impl Campaign {
     fn prepare(dir: &Path, jobs: usize) -> Campaign {
         fs::create_dir_all(dir).unwrap();
         let program = std::env::current_exe().unwrap();
-        let worlds: Vec<World> = (0..jobs)
-            .map(|job| match job {
-                0 => Self::world(&dir.join("good"), &program),
-                _ => Self::world(&dir.join(format!("good-{job}")), &program),
-            })
-            .collect();
+        let worlds: Vec<World> =
+            (0..jobs).map(|job| Self::world(&dir.join(format!("good-{job}")), &program)).collect();
         let mut campaign = Campaign {
             dir: dir.to_owned(),
             program,
@@ -812,15 +808,18 @@ fn processes(dir: &str) -> Vec<String> {
 
 /// Mounts in a folder.
 fn mounts(dir: &str) -> Vec<String> {
-    let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    all.lines().filter(|line| line.contains(&format!("{dir}/"))).map(str::to_owned).collect()
+    lines_about(dir, &fs::read_to_string("/proc/self/mountinfo").unwrap())
 }
 
 /// Loop devices on a file in a folder.
 fn loop_devices(dir: &str) -> Vec<String> {
     let Ok(output) = Command::new("losetup").arg("-a").output() else { return Vec::new() };
-    let all = String::from_utf8_lossy(&output.stdout).into_owned();
-    all.lines().filter(|line| line.contains(&format!("{dir}/"))).map(str::to_owned).collect()
+    lines_about(dir, &String::from_utf8_lossy(&output.stdout))
+}
+
+fn lines_about(dir: &str, text: &str) -> Vec<String> {
+    let inside = format!("{dir}/");
+    text.lines().filter(|line| line.contains(&inside)).map(str::to_owned).collect()
 }
 
 /// A library that makes the clock of whoever loads it jump, once, after a time.
