@@ -305,7 +305,7 @@ pub fn wanted(
     names.push(format!("{profile}.config"));
     let mut wanted = Wanted::read(data, &names)?;
     for Fragment { name, text } in fragments {
-        wanted.add(name, text)?;
+        wanted.add(name, text, data)?;
     }
     Ok(wanted)
 }
@@ -341,6 +341,9 @@ impl Job<'_> {
         }
         add("config");
         add(&self.wanted.text);
+        for patch in &self.wanted.patches {
+            add(&patch.sha256);
+        }
         add("make");
         for word in self.toolchain.identity(self.request.arch) {
             add(&word);
@@ -525,6 +528,15 @@ impl Job<'_> {
             .hint("it is made again when the run goes on"));
         }
         link_tree(&self.request.tree.dir, tree, cancel)?;
+        if let Applied::Rejected { patch, reason } =
+            series::apply(tree, &self.wanted.patches, cancel)?
+        {
+            return Err(Error::bad_input(format!(
+                "{}: {patch}, which profile {} has in every kernel, does not apply to {}: {reason}",
+                self.request.what, self.request.profile, self.request.tree.label
+            ))
+            .hint("rewrite the patch for this base, or leave the profile out for it"));
+        }
         if let Applied::Rejected { patch, reason } = series::apply(tree, self.patches, cancel)? {
             seconds.copy = copying.elapsed().as_secs_f64();
             return Ok(Outcome::DidNotApply { patch, reason });

@@ -14,6 +14,7 @@ use std::path::Path;
 use crate::base::command::Cancel;
 use crate::base::data::DataDir;
 use crate::base::error::{Context, Error, Result};
+use crate::make::source::series::Patch;
 
 /// A comment that begins so names an option that the fragment takes over from one
 /// before it; of two values Kconfig takes the last.
@@ -22,6 +23,10 @@ const OVERRIDES: &str = "# overrides ";
 /// A comment that begins so names the folders of the kernel whose coverage is wanted;
 /// without one it is all of it.
 const INSTRUMENTS: &str = "# instruments ";
+
+/// A comment that begins so names a patch of `kconfigs/` that every kernel of the profile
+/// gets, whatever its series.
+const PATCH: &str = "# patch ";
 
 /// One line of a fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub struct Wanted {
     pub requested: Vec<Requested>,
     /// Folders that are compiled for coverage, where it is not the whole kernel.
     pub instruments: Vec<String>,
+    /// Patches that all kernels of the profile get, alike.
+    pub patches: Vec<Patch>,
 }
 
 impl Wanted {
@@ -58,16 +65,17 @@ impl Wanted {
                 Error::bad_input(format!("there is no kconfig fragment {}", data.describe(&file)))
                     .hint("`bakeoff list` shows the profiles there are")
             })?;
-            wanted.add(&file, &text)?;
+            wanted.add(&file, &text, data)?;
         }
         Ok(wanted)
     }
 
-    /// Adds a fragment, which is called `file` in errors.
+    /// Adds a fragment, which is called `file` in errors; patches that it names are of
+    /// the project's `kconfigs/`.
     ///
     /// # Errors
     /// As [`Wanted::read`].
-    pub(super) fn add(&mut self, file: &str, text: &str) -> Result<()> {
+    pub(super) fn add(&mut self, file: &str, text: &str, data: &DataDir) -> Result<()> {
         for (n, line) in text.lines().enumerate() {
             let place = format!("{file}:{}", n + 1);
             if let Some(option) = line.trim().strip_prefix(OVERRIDES) {
@@ -91,6 +99,15 @@ impl Wanted {
                     }
                     self.instruments.push(folder.to_owned());
                 }
+                continue;
+            }
+            if let Some(name) = line.trim().strip_prefix(PATCH) {
+                let file = format!("kconfigs/{}", name.trim());
+                let text = data.read(&file)?.ok_or_else(|| {
+                    Error::bad_input(format!("{place}: there is no {}", data.describe(&file)))
+                        .hint("a patch that a fragment names lies beside it")
+                })?;
+                self.patches.push(Patch::of_ours(file, &text));
                 continue;
             }
             let Some((option, value)) = parse_line(line).map_err(|why| {
@@ -294,9 +311,20 @@ mod tests {
         }
     }
 
+    /// A patch of the profile's is read with it; one that is not there is named.
+    #[test]
+    fn patches_of_a_profile_are_read() {
+        let read = wanted("# patch kcov.patch\nCONFIG_KCOV=y\n").unwrap();
+        let [patch] = read.patches.as_slice() else { panic!("{:?}", read.patches) };
+        assert_eq!(patch.name, "kconfigs/kcov.patch");
+        assert_eq!(patch.sha256.len(), 64);
+        let error = wanted("\n# patch gone.patch\n").unwrap_err().to_string();
+        assert!(error.contains("t.config:2") && error.contains("kconfigs/gone.patch"), "{error}");
+    }
+
     fn wanted(text: &str) -> Result<Wanted> {
         let mut wanted = Wanted::default();
-        wanted.add("kconfigs/t.config", text)?;
+        wanted.add("kconfigs/t.config", text, &DataDir::embedded())?;
         Ok(wanted)
     }
 
@@ -322,13 +350,14 @@ mod tests {
     #[test]
     fn overriding_is_said() {
         let mut wanted = wanted("CONFIG_A=y\nCONFIG_B=y\n").unwrap();
-        wanted.add("p.config", "# overrides CONFIG_A\n# CONFIG_A is not set\n").unwrap();
+        let data = DataDir::embedded();
+        wanted.add("p.config", "# overrides CONFIG_A\n# CONFIG_A is not set\n", &data).unwrap();
         assert_eq!(wanted.dropped("CONFIG_B=y\n"), Vec::<String>::new());
         assert_eq!(
             wanted.dropped("CONFIG_A=y\nCONFIG_B=y\n"),
             ["CONFIG_A (p.config:2) is to be not set, but is y"]
         );
-        assert!(wanted.add("p.config", "# overrides CONFIG_C\n").is_err());
+        assert!(wanted.add("p.config", "# overrides CONFIG_C\n", &data).is_err());
     }
 
     /// A line that is neither option nor comment is an error at its place.

@@ -38,6 +38,13 @@ pub struct Patch {
     diff: Vec<u8>,
 }
 
+impl Patch {
+    /// A patch of the project's own.
+    pub(crate) fn of_ours(name: String, text: &[u8]) -> Patch {
+        Patch { subject: name.clone(), name, sha256: sha256(text), diff: text.to_vec() }
+    }
+}
+
 /// How applying a series ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
