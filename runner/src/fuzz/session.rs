@@ -105,6 +105,15 @@ pub enum Until<'a> {
 /// are noted.
 const ALARMS: [&str; 6] = ["WARNING:", "BUG:", "INFO:", "cut here", "Oops", "panic"];
 
+/// Rows of the log reader's that say no more than that memory was not to be had, of which
+/// programs see to themselves: `fail-nth`.
+const NO_MEMORY: [&str; 4] =
+    ["page-allocation", "page-allocation-stall", "vmalloc-error", "percpu-allocation"];
+
+fn is_of_interest(splat: &Splat) -> bool {
+    !NO_MEMORY.contains(&splat.row.as_str())
+}
+
 /// Boots once. `take` gets each record, with the seconds since power-on.
 ///
 /// # Errors
@@ -166,7 +175,7 @@ pub fn boot(
         return Err(Error::failure(why));
     }
     let mut splats = listening.splats;
-    splats.extend(listening.parser.finish());
+    splats.extend(listening.parser.finish().into_iter().filter(is_of_interest));
     let stale = match bench.accel {
         Accel::Tcg => listening.console.stale_breakpoint(),
         Accel::Kvm => None,
@@ -299,7 +308,7 @@ impl Listening<'_> {
         if self.alarmed.is_some_and(|at| at.elapsed() > AFTER_REPORT) {
             self.alarmed = None;
             let splats = self.parser.flush();
-            self.splats.extend(splats);
+            self.splats.extend(splats.into_iter().filter(is_of_interest));
             if !self.splats.is_empty() {
                 self.reported = self.reported.or_else(|| Some(Instant::now()));
             }
@@ -329,7 +338,8 @@ impl Listening<'_> {
                     self.alarmed = self.alarmed.or_else(|| Some(Instant::now()));
                     self.note_suspects()?;
                 }
-                self.splats.extend(self.parser.push(&bytes));
+                let splats = self.parser.push(&bytes);
+                self.splats.extend(splats.into_iter().filter(is_of_interest));
                 self.console.push(&bytes);
             }
             Happening::Records { bytes, at } => {

@@ -11,7 +11,7 @@ use crate::op::value::{Dice, Seeded};
 use crate::op::{MapFlags, MapKind};
 use crate::sys::call::{self, Answer, Attributes, Region};
 use crate::sys::puppet::fork_in_vain;
-use crate::sys::yard::Stretch;
+use crate::sys::yard::{PAGES, Stretch};
 
 /// What two threads do; each side is called again and again.
 type Side = Box<dyn FnMut(&mut Seeded) + Send>;
@@ -43,7 +43,10 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
         6 => map(stage)?,
         _ => mappings(stage),
     };
-    race(stage, one, other)
+    let answer = race(stage, one, other);
+    // Whatever is locked there by now.
+    let _ = Stretch::yard(0, PAGES).unmap();
+    answer
 }
 
 /// Runs both sides for a while, the second in a thread of its own.
