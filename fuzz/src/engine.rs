@@ -38,7 +38,7 @@ use crate::oracle::lookups::Code;
 use crate::program::Program;
 use crate::sys;
 use crate::sys::call::{self, Answer, Attributes, Part};
-use crate::sys::kcov::Kcov;
+use crate::sys::kcov::{Delays, Kcov};
 use crate::sys::memory::Mapping;
 use crate::sys::trigger;
 use aside::{Helper, Reaper};
@@ -122,6 +122,7 @@ pub(crate) struct Tables {
     pub(crate) lookup: Option<Lookup>,
     events_off: bool,
     moved: bool,
+    delayed: bool,
 }
 
 /// Runs programs, one after the other, in the thread that made it.
@@ -150,6 +151,8 @@ pub struct Executor {
     failing: Option<std::fs::File>,
     /// Whether the next operation is to have one fail.
     fails: bool,
+    /// Where the kernel is told at which points it is held up, if it can be.
+    delays: Option<Delays>,
     /// Whether the helper did not come back from the last program's tasks.
     stuck: bool,
     // Held, not used: see the module's description.
@@ -242,6 +245,7 @@ impl Executor {
             times: FxHashMap::default(),
             failing: std::fs::File::options().write(true).open(FAIL_NTH).ok(),
             fails: false,
+            delays: Delays::open(),
             stuck: false,
             _keepers: keepers,
         })
@@ -353,8 +357,9 @@ impl Executor {
 
     /// Releases what the program made.
     fn release(&mut self) {
-        let Tables { events, maps, progs, links, armed, filled, events_off, moved, .. } =
-            std::mem::take(&mut self.tables);
+        let Tables {
+            events, maps, progs, links, armed, filled, events_off, moved, delayed, ..
+        } = std::mem::take(&mut self.tables);
         // A map that stays would keep what was put into it.
         for (map, key) in filled {
             let key = key.to_ne_bytes();
@@ -382,6 +387,16 @@ impl Executor {
         if moved {
             let _ = call::affinity(1 << self.cpu);
         }
+        if delayed && let Some(delays) = &self.delays {
+            let _ = delays.seed(0);
+        }
+    }
+
+    /// Has CPUs held up until the program ends.
+    pub(crate) fn delay(&mut self, seed: u64) -> Answer<()> {
+        let delays = self.delays.as_ref().ok_or(libc::ENOENT)?;
+        self.tables.delayed = true;
+        delays.seed(seed).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
     }
 
     /// Has the n-th allocation of the next operation fail.

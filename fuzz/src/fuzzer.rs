@@ -22,7 +22,7 @@ use crate::wire::Hello;
 pub use pid1::main;
 
 /// Version of [`Orders`] and [`Told`]; a change of meaning raises it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Where the fuzzer finds its [`Orders`] inside the initramfs.
 pub const ORDERS_PATH: &str = "/bakeoff/fuzz.json";
@@ -51,6 +51,9 @@ pub struct Orders {
     /// Checks ([`crate::oracle`]) that are about what a patch changes, by their words: they
     /// are played more often.
     pub favour: Vec<String>,
+    /// Points of the kernel's code at which programs may have a CPU held up: what KCOV says
+    /// of them, in ascending order.
+    pub points: Vec<u64>,
     /// A leak check after this many programs of a worker; 0: none. After a replay,
     /// if not 0.
     pub leak_check_every: u32,
@@ -78,6 +81,10 @@ pub enum Told {
         hello: Box<Hello>,
         /// Whether this kernel has KCOV.
         coverage: bool,
+        /// Whether what interrupts a traced thread is traced, too.
+        interrupts: bool,
+        /// Whether programs can have a CPU held up at the points of the orders.
+        delays: bool,
     },
     /// A program that ran through code no program of this worker had run
     /// through before.

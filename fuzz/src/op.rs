@@ -309,6 +309,12 @@ operations! {
             /// Which, from 0.
             nth: Upto<31>,
         }
+        /// Holds CPUs up for some microseconds at points of the code that patches change,
+        /// by a seed; until the program ends.
+        Delays "delays" weight 3 {
+            /// Which points, and how long.
+            seed: Upto<255>,
+        }
         /// Plays a check, by a seed: `seed` and `more` are its halves.
         Check "check" weight 3 {
             /// Which.
@@ -323,6 +329,14 @@ operations! {
             /// Which.
             cpu: Upto<2>,
         }
+    }
+}
+
+impl Check {
+    /// Whether it knows what calls have to answer; if not, the kernel's own checks judge.
+    #[must_use]
+    pub fn judges(self) -> bool {
+        !matches!(self, Self::Lives | Self::Races)
     }
 }
 

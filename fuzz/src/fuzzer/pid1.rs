@@ -22,7 +22,7 @@ use crate::op::{Check, Op};
 use crate::oracle::ORACLES;
 use crate::program::{Program, text};
 use crate::sys::child::ENDS;
-use crate::sys::puppet;
+use crate::sys::{kcov, puppet};
 use crate::{kernel, sys};
 
 /// First argument of a worker's process; its number follows.
@@ -81,7 +81,9 @@ fn serve() -> ExitCode {
         let orders = orders()?;
         let hello = Box::new(kernel::hello(&orders.boot)?);
         let coverage = fs::exists("/sys/kernel/debug/kcov")?;
-        port.send(&Told::Hello { version: VERSION, hello, coverage })?;
+        let interrupts = kcov::trace_interrupts()?;
+        let delays = kcov::delay_at(&orders.points)?;
+        port.send(&Told::Hello { version: VERSION, hello, coverage, interrupts, delays })?;
         begin_corpus(&orders, &mut port)?;
         // Once, before there are workers: a file that runs cannot be written to.
         let ends = Path::new(OsStr::from_bytes(ENDS.to_bytes()));
@@ -138,7 +140,8 @@ fn begin_corpus(orders: &Orders, port: &mut Port) -> io::Result<()> {
     }
     fs::create_dir_all(CORPUS)?;
     fs::write(format!("{CORPUS}/empty"), text::write(&Program::default()))?;
-    for (index, written) in (0_u32..).zip(checks(&orders.favour)) {
+    let slow = !orders.points.is_empty();
+    for (index, written) in (0_u32..).zip(checks(&orders.favour, slow)) {
         fs::write(format!("{CORPUS}/check-{index}"), text::write(&written))?;
     }
     for (index, written) in (0_u32..).zip(&orders.programs) {
@@ -151,13 +154,15 @@ fn begin_corpus(orders: &Orders, port: &mut Port) -> io::Result<()> {
 }
 
 /// Programs of one check each, by some seeds: all there are, and those that are about what
-/// a patch changes with more of them.
-fn checks(favour: &[String]) -> Vec<Program> {
+/// a patch changes with more of them, every other one with delays where that is possible.
+fn checks(favour: &[String], delays: bool) -> Vec<Program> {
     let of = |check: Check| {
-        let count = if favour.iter().any(|word| word == check.word()) { FAVOURED } else { FEW };
-        (0..count).map(move |seed| Program {
-            ops: vec![Op::Check { what: check, seed: Upto(seed), more: Upto(0) }],
-            ..Program::default()
+        let favoured = favour.iter().any(|word| word == check.word());
+        (0..if favoured { FAVOURED } else { FEW }).map(move |seed| {
+            let delay =
+                (delays && favoured && seed % 2 == 1).then_some(Op::Delays { seed: Upto(seed) });
+            let check = Op::Check { what: check, seed: Upto(seed), more: Upto(0) };
+            Program { ops: delay.into_iter().chain([check]).collect(), ..Program::default() }
         })
     };
     ORACLES.iter().filter_map(|row| row.check).flat_map(of).collect()

@@ -382,6 +382,10 @@ impl Program {
             let at = pick(dice, self.ops.len() + 1);
             let (seed, more) = (Upto::roll(dice), Upto::roll(dice));
             self.ops.insert(at, Op::Check { what, seed, more });
+            // What two threads do at the same time is seldom done at the wrong moment.
+            if dice.below(3) == 0 {
+                self.ops.insert(at, Op::Delays { seed: Upto::roll(dice) });
+            }
         }
         // What was set up costs most; what is asked of it costs little.
         while self.ops.len() < ROOMY && dice.below(4) > 0 {

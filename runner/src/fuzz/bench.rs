@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use super::coverage::{Map, Sites};
 use crate::base::error::{Context, Error, Result};
 use crate::keep::store::KernelOutcome;
 use crate::machine::accel::{self, Accel};
@@ -53,6 +55,10 @@ pub struct Bench {
     pub patched_files: Vec<String>,
     /// The C files that this kernel's own patches change.
     pub own_files: Vec<String>,
+    /// Functions in which programs may have a CPU held up: those of `patched`, unless this
+    /// is a reference that is held against another kernel.
+    pub held_up: Vec<String>,
+    sites: OnceLock<Sites>,
 }
 
 impl Bench {
@@ -186,7 +192,36 @@ impl Bench {
             list.sort();
             list.dedup();
         }
-        Ok(Ok(Bench { cell, kernel, binaries, arch, accel, patched, patched_files, own_files }))
+        Ok(Ok(Bench {
+            cell,
+            kernel,
+            binaries,
+            arch,
+            accel,
+            held_up: patched.clone(),
+            patched,
+            patched_files,
+            own_files,
+            sites: OnceLock::new(),
+        }))
+    }
+
+    /// The points of the kernel's code at which programs may have a CPU held up.
+    ///
+    /// # Errors
+    /// The kernel's vmlinux cannot be read.
+    pub fn points(&self) -> Result<Vec<u64>> {
+        if self.held_up.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sites = match self.sites.get() {
+            Some(sites) => sites,
+            None => {
+                let sites = Map::open(&self.kernel.vmlinux)?.sites();
+                self.sites.get_or_init(|| sites)
+            }
+        };
+        Ok(sites.of(&self.held_up))
     }
 
     /// The virtual machine.

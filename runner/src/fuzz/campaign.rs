@@ -64,6 +64,10 @@ struct Known {
     /// Leaks whose programs are not written down yet.
     leaking: Vec<(usize, String, Vec<String>)>,
     skipped: Vec<String>,
+    /// Whether interrupts show in the coverage.
+    interrupts: bool,
+    /// Points at which programs may hold a CPU up.
+    points: usize,
     times: BTreeMap<String, Times>,
     /// Wrong answers of stack lookups, and the programs that got them.
     wrong: Vec<(String, String)>,
@@ -165,6 +169,7 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             } else {
                 &bench.own_files
             }),
+            points: bench.points()?,
             leak_check_every: LEAK_CHECK_EVERY,
         };
         let told_before = known.total.seconds;
@@ -289,7 +294,11 @@ fn one_boot(
                     sum.ns += ns;
                 }
             }
-            Told::Hello { .. } | Told::Replayed { .. } | Told::End { .. } => {}
+            Told::Hello { interrupts, delays, .. } => {
+                known.interrupts = interrupts;
+                known.points = if delays { orders.points.len() } else { 0 };
+            }
+            Told::Replayed { .. } | Told::End { .. } => {}
         });
     known.total = before.with(&workers);
     known.steady = known.steady.with(&steady_from, &workers);
@@ -412,6 +421,8 @@ fn summarize(
         leaks: known.leaks.clone(),
         hello_seconds,
         did_not_boot: None,
+        interrupts: known.interrupts,
+        points: known.points,
         times: known.times.clone(),
     }
 }

@@ -35,6 +35,8 @@ pub struct Place {
 /// A vmlinux, ready to look addresses up in.
 pub struct Map {
     dwarf: addr2line::Context<Reader>,
+    /// Where the compiler put a call of KCOV's: its return addresses.
+    calls: Vec<u64>,
     symbols: BTreeMap<u64, String>,
     names: BTreeSet<String>,
 }
@@ -77,7 +79,23 @@ impl Map {
                 names.insert(name.to_owned());
             }
         }
-        Ok(Map { dwarf, symbols, names })
+        let calls = calls_of_kcov(&file, &symbols);
+        Ok(Map { dwarf, calls, symbols, names })
+    }
+
+    /// The calls of KCOV's in each function of [`FOLDERS`], inlined or not.
+    #[must_use]
+    pub fn sites(&self) -> Sites {
+        let mut sites = Sites::default();
+        for call in &self.calls {
+            let Place { unit, functions, line: _ } = self.place(*call);
+            if unit.is_some_and(|unit| FOLDERS.iter().any(|folder| unit.starts_with(folder))) {
+                for function in functions {
+                    sites.0.entry(function).or_default().push(*call);
+                }
+            }
+        }
+        sites
     }
 
     /// Whether the kernel has a function of this name, inlined or not.
@@ -118,6 +136,61 @@ impl Map {
         }
         place
     }
+}
+
+/// Where each function calls KCOV: at the beginning of each of its basic blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Sites(BTreeMap<String, Vec<u64>>);
+
+/// Points that a kernel takes at most: `KCOV_DELAY_POINTS` of `kconfigs/kcov.patch`.
+const MOST_POINTS: usize = 1024;
+
+impl Sites {
+    /// The sites in some functions, in ascending order. Of more than a kernel takes every
+    /// second, third and so on.
+    #[must_use]
+    pub fn of(&self, functions: &[String]) -> Vec<u64> {
+        let all: BTreeSet<u64> =
+            functions.iter().filter_map(|name| self.0.get(name)).flatten().copied().collect();
+        let step = all.len().div_ceil(MOST_POINTS).max(1);
+        all.into_iter().step_by(step).collect()
+    }
+}
+
+/// The function that the compiler calls at the beginning of each basic block.
+const KCOV: &str = "__sanitizer_cov_trace_pc";
+
+/// The return addresses of KCOV's calls, from the code itself.
+fn calls_of_kcov(file: &object::File<'_>, symbols: &BTreeMap<u64, String>) -> Vec<u64> {
+    let Some((to, _)) = symbols.iter().find(|(_, name)| *name == KCOV) else { return Vec::new() };
+    let arm = file.architecture() == object::Architecture::Aarch64;
+    let mut calls = Vec::new();
+    let code = file.sections().filter(|section| section.kind() == object::SectionKind::Text);
+    for section in code {
+        let Ok(bytes) = section.data() else { continue };
+        let at = section.address();
+        if arm {
+            // bl: 100101 and a distance in words.
+            for (nth, word) in (0_u64..).zip(bytes.chunks_exact(4)) {
+                let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+                let from = at + 4 * nth;
+                let words = i64::from((word << 6).cast_signed() >> 6);
+                if word >> 26 == 0b10_0101 && from.wrapping_add_signed(4 * words) == *to {
+                    calls.push(from + 4);
+                }
+            }
+            continue;
+        }
+        // call: e8 and a distance from behind it.
+        for (nth, five) in (0_u64..).zip(bytes.windows(5)) {
+            let after = at + nth + 5;
+            let distance = i32::from_le_bytes([five[1], five[2], five[3], five[4]]);
+            if five[0] == 0xe8 && after.wrapping_add_signed(distance.into()) == *to {
+                calls.push(after);
+            }
+        }
+    }
+    calls
 }
 
 /// A path within the tree: builds are done in a folder of the tree, so names
@@ -168,6 +241,22 @@ pub fn count(map: &Map, pcs: impl Iterator<Item = u64>) -> Covered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Sites are in order, each once, and no more than a kernel takes.
+    #[test]
+    fn sites_are_in_order_and_not_too_many() {
+        let sites = Sites(BTreeMap::from([
+            ("a".to_owned(), vec![9, 3]),
+            ("b".to_owned(), vec![5, 3]),
+            ("c".to_owned(), (0..3000).collect()),
+        ]));
+        let of =
+            |names: &[&str]| sites.of(&names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["a", "b", "gone"]), [3, 5, 9]);
+        let many = of(&["c"]);
+        assert_eq!((many.len(), many[1]), (1000, 3));
+        assert!(of(&[]).is_empty());
+    }
 
     /// However the compiler was called, a name is one within the tree.
     #[test]

@@ -74,6 +74,7 @@ pub fn distill(
             mode: Mode::Replay,
             programs: rest.to_vec(),
             favour: Vec::new(),
+            points: Vec::new(),
             leak_check_every: 0,
         };
         let task = tools.events.start(Stage::Boot, format!("{} distill", bench.cell), None);

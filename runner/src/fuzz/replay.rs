@@ -130,6 +130,7 @@ pub fn once(
         mode: Mode::Replay,
         programs: programs.to_vec(),
         favour: Vec::new(),
+        points: bench.points()?,
         // At the end only; a boot that ends with the first report has no time for it.
         leak_check_every: if until == Until::End { u32::MAX } else { 0 },
     };

@@ -43,6 +43,8 @@ pub struct About {
     pub processes: u32,
     /// Whether its kernel tells its types, without which some helpers do not exist.
     pub btf: bool,
+    /// Points of its kernel's code at which CPUs are held up, where the program wants that.
+    pub points: Vec<u64>,
 }
 
 /// The C file of a program.
@@ -56,7 +58,7 @@ pub fn c_file(program: &Program, about: &About) -> String {
         writer.op(op, number);
     }
     writer.release();
-    let About { title, cell, times, processes, btf: _ } = about;
+    let About { title, cell, times, processes, btf: _, points } = about;
     // The written file's licence, not a second one of this file.
     let license = concat!("SPDX-License", "-Identifier: MIT OR Apache-2.0");
     let mut out = format!(
@@ -69,6 +71,12 @@ pub fn c_file(program: &Program, about: &About) -> String {
     out.push_str(&types());
     out.push_str(&body(RUNTIME));
     let _ = writeln!(out, "\n#define TIMES {times}\n#define PROCESSES {processes}");
+    if writer.delayed {
+        let points: Vec<String> = points.iter().map(|point| format!("{point:x}")).collect();
+        let lines: Vec<String> =
+            points.chunks(5).map(|line| format!("\t\"{} \"", line.join(" "))).collect();
+        let _ = writeln!(out, "#define POINTS \\\n\t\"\" \\\n{}", lines.join(" \\\n"));
+    }
     out.push_str(&writer.tables());
     out.push_str(&writer.functions);
     let _ = write!(out, "\nstatic void once(void)\n{{{}}}\n", writer.body);
@@ -107,6 +115,8 @@ struct Writer {
     events_off: bool,
     /// The operation of which an allocation fails.
     fails: usize,
+    /// CPUs are held up.
+    delayed: bool,
     btf: bool,
 }
 
@@ -344,6 +354,9 @@ impl Writer {
         if self.events_off {
             self.line("prctl(PR_TASK_PERF_EVENTS_ENABLE, 0, 0, 0, 0);");
         }
+        if self.delayed {
+            self.line("delays(0, 0);");
+        }
         if self.moved {
             self.line("affinity(1);");
         }
@@ -406,6 +419,7 @@ mod tests {
             times: 10,
             processes: 1,
             btf: true,
+            points: (0..7).map(|nth| 0xffff_ffff_8100_0000 + 5 * nth).collect(),
         }
     }
 

@@ -441,6 +441,7 @@ fn as_c(
         times: C_TIMES,
         processes: C_PROCESSES,
         btf: bench.kernel.has_btf()?,
+        points: bench.points()?,
     };
     let path: PathBuf = dir.join("repro.c");
     fs::write(&path, c_file(program, &about)).at_path("write", &path)?;

@@ -56,6 +56,13 @@ pub struct Summary {
     /// What the guest said last, if no boot brought it up: a result.
     #[serde(default)]
     pub did_not_boot: Option<String>,
+    /// Whether what interrupts a program shows in the coverage.
+    #[serde(default)]
+    pub interrupts: bool,
+    /// Points of the kernel's code, in the functions that patches change, at which programs
+    /// can have a CPU held up; 0: it cannot be.
+    #[serde(default)]
+    pub points: usize,
     /// Where the time went, of workers that came to their end: by operation; in
     /// parentheses what is none.
     pub times: BTreeMap<String, Times>,
@@ -83,6 +90,16 @@ impl Summary {
             out.push_str(&format!(", {folder} {count}"));
         }
         out.push_str(&format!("; corpus {}\n", self.corpus));
+        out.push_str(if self.interrupts {
+            "interrupts of programs show in the coverage; kernel threads, and interrupts of \
+             other tasks, do not\n"
+        } else {
+            "interrupts do not show in the coverage, nor do kernel threads\n"
+        });
+        out.push_str(&match self.points {
+            0 => "no point at which a CPU can be held up\n".to_owned(),
+            points => format!("delays at {points} points in patched functions\n"),
+        });
         for (function, reached) in &self.patched_functions_reached {
             out.push_str(&match reached {
                 Some(seconds) => format!("  reached after {seconds:.1} s: {function}\n"),

@@ -264,7 +264,7 @@ pub fn run(
                 rows.push(row);
                 stocks.insert(profile, stock);
             }
-            let stock = stocks.get(profile).map_or(&NOTHING, |stock| stock);
+            let stock = stocks.entry(profile).or_default();
             let subject = Subject {
                 profile: profile.into(),
                 extra: vec![mutant.patch.clone()],
@@ -315,15 +315,6 @@ pub fn run_probes(
     }
     Ok(())
 }
-
-/// A stock kernel of which nothing is known.
-static NOTHING: Stock = Stock {
-    bench: None,
-    reports: BTreeSet::new(),
-    leaks: BTreeSet::new(),
-    corpus: Vec::new(),
-    replayed: None,
-};
 
 /// What all kernels are fuzzed with.
 struct Lab<'a> {
@@ -380,12 +371,16 @@ impl Lab<'_> {
         &self,
         subject: &Subject,
         campaign: &Campaign,
-        stock: &Stock,
+        stock: &mut Stock,
         row: &mut Row,
     ) -> Result<()> {
         let Some(bench) = self.prepare(subject, &campaign.out, row)? else {
             return Ok(());
         };
+        // The same programs are held up in the same functions.
+        if let Some(reference) = &mut stock.bench {
+            reference.held_up.clone_from(&bench.held_up);
+        }
         let began = Instant::now();
         // What was found by chance is no reason to stop: the rest of the time is used.
         let mut left = f64::from(campaign.seconds);

@@ -132,6 +132,11 @@ impl Writer {
                 self.line(format!("fail_nth({});", nth.0 + 1));
                 self.fails = number + 1;
             }
+            Op::Delays { seed } => {
+                let points = if self.delayed { "0" } else { "POINTS" };
+                self.line(format!("delays({points}, {});", u32::from(seed.0) + 1));
+                self.delayed = true;
+            }
             // Only the guest's fuzzer plays checks: see `CFile::Check`.
             Op::Check { .. } => {}
             Op::Affinity { cpu } => {

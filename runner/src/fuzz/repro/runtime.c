@@ -462,6 +462,30 @@ static void fail_nth(unsigned n)
 	close(fd);
 }
 
+/*
+ * CPUs wait at some of these points of the kernel's code, by a seed; 0: at none.
+ * Needs a kernel with bakeoff's kconfigs/kcov.patch, and of the very build that the
+ * points are of.
+ */
+static void delays(const char *points, unsigned seed)
+{
+	char text[16];
+	int fd = points ? open("/sys/kernel/debug/kcov_delay_points", O_WRONLY | O_CLOEXEC) : -1;
+
+	if (fd >= 0) {
+		if (write(fd, points, strlen(points)) < 0)
+			perror("kcov_delay_points");
+		close(fd);
+	}
+	fd = open("/sys/kernel/debug/kcov_delay_seed", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	snprintf(text, sizeof(text), "%u", seed);
+	if (write(fd, text, strlen(text)) < 0)
+		perror("kcov_delay_seed");
+	close(fd);
+}
+
 static void *help(void *unused)
 {
 	struct task task;
