@@ -42,6 +42,23 @@ pub enum Task {
 }
 
 impl Task {
+    /// A word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Calls(_) => "calls",
+            Self::Faults(_) => "faults",
+            Self::Fork => "fork",
+            Self::Kill => "kill a child",
+            Self::Errand(_) => "a child's errand",
+            Self::Thread(_) => "thread",
+            Self::Exec => "exec",
+            Self::Open(_) => "own event",
+            Self::FailFork(_) => "fork in vain",
+            Self::Sleep(_) => "sleep",
+        }
+    }
+
     fn words(self) -> [u32; 2] {
         match self {
             Self::Calls(n) => [1, n],

@@ -15,13 +15,25 @@ use crate::base::error::{Context, Result};
 use crate::keep::store::write_json;
 use crate::see::observe::{Note, fingerprint};
 
-/// Fingerprint and title of an answer that an oracle calls wrong: one for each oracle, for
-/// what two answers of one oracle have to do with each other nobody knows.
+/// Fingerprint and title of an answer that an oracle calls wrong: the oracle, and the first
+/// words of what it says, up to what is different each time.
 #[must_use]
 pub fn wrong(what: &str) -> (String, String) {
     let oracle = oracle::name_of(what);
-    (format!("{WRONG}{oracle}"), format!("a wrong answer, by the oracle `{oracle}`"))
+    let rest = what.strip_prefix(oracle).unwrap_or(what);
+    let words = rest
+        .split(|c: char| c.is_ascii_digit() || "([{\"`".contains(c))
+        .next()
+        .unwrap_or_default()
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .take(WORDS)
+        .fold(String::new(), |words, word| words + "-" + &word.to_ascii_lowercase());
+    (format!("{WRONG}{oracle}{words}"), format!("a wrong answer, by the oracle `{oracle}`"))
 }
+
+/// Words of a wrong answer that make its fingerprint.
+const WORDS: usize = 8;
 
 /// What fingerprints of wrong answers begin with.
 pub const WRONG: &str = "wrong-";

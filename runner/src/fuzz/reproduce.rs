@@ -10,7 +10,7 @@ use bakeoff_fuzz::op::Op;
 use bakeoff_fuzz::program::{Program, text};
 
 use super::bench::Bench;
-use super::finding::{self, CFile, Finding};
+use super::finding::{self, CFile, Finding, LEAK, WRONG};
 use super::native;
 use super::replay::{self, Boot, Reproduced};
 use super::repro::{About, c_file};
@@ -125,9 +125,15 @@ struct Again<'a> {
 }
 
 impl Again<'_> {
-    /// Boots in which the programs bring about the finding, or anything else that is not
-    /// background: a bug may show in more than one way.
-    fn boots(&self, bench: &Bench, programs: &[String]) -> Result<(u64, u64)> {
+    /// Boots in which the programs bring about something that `counts`, and what that was,
+    /// by fingerprint.
+    fn boots(
+        &self,
+        bench: &Bench,
+        programs: &[String],
+        counts: impl Fn(&str) -> bool,
+    ) -> Result<((u64, u64), BTreeSet<String>)> {
+        let mut seen = BTreeSet::new();
         let list: Vec<String> = programs
             .iter()
             .flat_map(|program| vec![program.clone(); self.effort.repeat.max(1)])
@@ -147,11 +153,12 @@ impl Again<'_> {
                 continue;
             }
             of += 1;
-            let comes =
-                |report: &String| report == self.wanted || !self.background.contains(report);
-            came += u64::from(boot.reports.keys().any(comes));
+            let of_interest: Vec<&String> =
+                boot.reports.keys().filter(|report| counts(report)).collect();
+            came += u64::from(!of_interest.is_empty());
+            seen.extend(of_interest.into_iter().cloned());
         }
-        Ok((came, of))
+        Ok(((came, of), seen))
     }
 }
 
@@ -175,15 +182,31 @@ pub fn confirm(
     let wanted = finding.fingerprint.as_str();
     let task = tools.events.start(Stage::Boot, format!("{} confirm {wanted}", bench.cell), None);
     let again = Again { wanted, background, effort, root, tools };
-    let here = again.boots(bench, &finding.suspects)?;
+    // A bug may show in more than one way.
+    let (here, seen) = again.boots(bench, &finding.suspects, |report| {
+        report == wanted || !background.contains(report)
+    })?;
+    let mut said = String::new();
     let there = match reference {
         // What does not come again here says nothing there.
         Some(_) if here.0 == 0 => Some((0, 0)),
-        Some(reference) => Some(again.boots(reference, &finding.suspects)?),
+        Some(reference) => {
+            // There it has to be the same, but a report of the kernel's may have another
+            // name: whichever comes counts.
+            let is_splat = |report: &str| !report.starts_with(WRONG) && report != LEAK.0;
+            let splats = seen.iter().any(|report| is_splat(report));
+            let (there, what) = again.boots(reference, &finding.suspects, |report| {
+                seen.contains(report) || splats && is_splat(report) && !background.contains(report)
+            })?;
+            if !what.is_empty() {
+                said = format!(": {}", what.into_iter().collect::<Vec<_>>().join(", "));
+            }
+            Some(there)
+        }
         None => None,
     };
     let confirmed = Confirmed { again: here, reference: there, by_fuzzing: false };
-    task.finish(confirmed.text());
+    task.finish(confirmed.text() + &said);
     Ok(confirmed)
 }
 

@@ -23,6 +23,17 @@ const ROOM: usize = 12 << 10;
 /// What a puppet does besides what it is told, in calls and faults.
 const SLACK: u64 = 400;
 
+impl Member {
+    /// What it is when it leaves its group: a group's times are its leader's, and now they
+    /// are its own.
+    fn alone(mut self, murky: bool) -> Group {
+        if let Some([_, enabled, running]) = &mut self.last {
+            (*enabled, *running) = (0, 0);
+        }
+        Group { members: vec![self], murky, ..Group::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Calls,
@@ -83,6 +94,8 @@ struct Play<'a, 'b> {
     /// shows nowhere but in what an exec removes.
     forked: bool,
     exited: bool,
+    /// What was done so far, in a word each: part of what a wrong answer says.
+    steps: Vec<&'static str>,
 }
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
@@ -97,6 +110,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
         children: 0,
         forked: false,
         exited: false,
+        steps: Vec::new(),
     };
     let answer = if many { play.crowd() } else { play.act() };
     let Play { stage, puppet, mut groups, .. } = play;
@@ -129,7 +143,17 @@ impl Play<'_, '_> {
     fn tell(&mut self, task: Task) -> bool {
         self.forked |=
             matches!(task, Task::Fork | Task::Errand(_) | Task::Thread(_) | Task::FailFork(_));
-        matches!(self.puppet.tell(task), Ok(0))
+        self.steps.push(task.word());
+        let done = matches!(self.puppet.tell(task), Ok(0));
+        if !done {
+            self.steps.push("in vain");
+        }
+        done
+    }
+
+    fn wrong(&mut self, what: &str) {
+        let steps = self.steps.join(", ");
+        self.stage.wrong(format!("{what}; after {steps}"));
     }
 
     fn format(&mut self) -> u64 {
@@ -193,6 +217,7 @@ impl Play<'_, '_> {
         if let Some(group) = self.groups.get_mut(group) {
             group.members.push(member);
             group.grown |= group.copies > 0 && children > 0;
+            self.steps.push("join");
         }
         Ok(())
     }
@@ -201,6 +226,7 @@ impl Play<'_, '_> {
         let format = self.format();
         let leader = self.open(None, format)?;
         self.groups.push(Group { members: vec![leader], ..Group::default() });
+        self.steps.push("open");
         Ok(())
     }
 
@@ -237,7 +263,7 @@ impl Play<'_, '_> {
             let count = members.len() as u64;
             let most = members.iter().map(|member| words(member.format, count) * 8).max();
             if most.is_some_and(|bytes| bytes > MOST_BYTES) {
-                self.stage.wrong(format!(
+                self.wrong(&format!(
                     "a group of {count} events was let grow to {} bytes of read(2)",
                     most.unwrap_or(0)
                 ));
@@ -267,6 +293,7 @@ impl Play<'_, '_> {
             let new = Puppet::start().map_err(|_| libc::ECHILD)?;
             std::mem::replace(&mut self.puppet, new).end(false);
             self.exited = true;
+            self.steps.push("exit");
             self.children = 0;
             for group in &mut self.groups {
                 group.murky = true;
@@ -298,9 +325,12 @@ impl Play<'_, '_> {
             8 => {
                 if self.children > 0 && self.tell(Task::Kill) {
                     self.children -= 1;
-                    if self.children == 0 {
-                        for group in &mut self.groups {
+                    for group in &mut self.groups {
+                        if self.children == 0 {
                             (group.copies, group.grown, group.murky) = (0, false, false);
+                        } else if group.grown {
+                            // It may have been the one whose copy is smaller.
+                            (group.grown, group.murky) = (false, true);
                         }
                     }
                 }
@@ -364,7 +394,7 @@ impl Play<'_, '_> {
             let several = members.len() > 1;
             for member in members {
                 if several && (member.removed || leader_removed) {
-                    alone.push(Group { members: vec![member], murky: true, ..Group::default() });
+                    alone.push(member.alone(true));
                 } else {
                     group.members.push(member);
                 }
@@ -386,16 +416,12 @@ impl Play<'_, '_> {
             (group.murky, group.grown) = (true, false);
         }
         drop(group.members.remove(which));
+        self.steps.push(if which == 0 { "close a leader" } else { "close a member" });
         if which == 0 {
             let murky = group.murky;
             let rest = std::mem::take(&mut group.members);
             self.groups.remove(at);
-            let alone = rest.into_iter().map(|member| Group {
-                members: vec![member],
-                murky,
-                ..Group::default()
-            });
-            self.groups.extend(alone);
+            self.groups.extend(rest.into_iter().map(|member| member.alone(murky)));
         }
     }
 
@@ -409,6 +435,7 @@ impl Play<'_, '_> {
             let request = if on { super::IOC_ENABLE } else { super::IOC_DISABLE };
             if call::ioctl(member.fd.as_fd(), request, 0).is_ok() {
                 member.enabled = on;
+                self.steps.push(if on { "enable" } else { "disable" });
             }
         }
     }
@@ -448,7 +475,12 @@ impl Play<'_, '_> {
                         wrong = Some(format!("a count went from {last} back to {now}"));
                     }
                     if enabled < was_enabled || running < was_running {
-                        wrong = Some("a time went back".to_owned());
+                        wrong = Some(format!(
+                            "a time went back: enabled {was_enabled} to {enabled} ns, running \
+                             {was_running} to {running} ns (format {:#x}, {count} members, inherit \
+                             {}, {} children, exited {})",
+                            member.format, self.inherit, self.children, self.exited
+                        ));
                     }
                 }
                 let known = |counts: &[(u64, u64)]| {
@@ -480,7 +512,7 @@ impl Play<'_, '_> {
                     }
                 }
                 if let Some(wrong) = wrong {
-                    self.stage.wrong(wrong);
+                    self.wrong(&wrong);
                 }
             }
         }
@@ -506,21 +538,21 @@ impl Play<'_, '_> {
                 return None;
             }
             Err(errno) => {
-                self.stage.wrong(format!(
+                self.wrong(&format!(
                     "read of an event (format {format:#x}, {count} members): errno {errno}"
                 ));
                 return None;
             }
         };
         if copied && group.grown && !group.murky && !self.exited {
-            self.stage.wrong(format!(
+            self.wrong(&format!(
                 "read of a group of {count} whose copy in a child has fewer members: {bytes} \
                  bytes and not ECHILD"
             ));
             return None;
         }
         if bytes != expected {
-            self.stage.wrong(format!(
+            self.wrong(&format!(
                 "read of an event (format {format:#x}, {count} members): {bytes} bytes and not \
                  {expected}"
             ));
@@ -536,7 +568,7 @@ impl Play<'_, '_> {
         let mut value = if grouped { None } else { take() };
         if grouped && take() != Some(count) {
             let said = word(0).unwrap_or(0);
-            self.stage.wrong(format!("a group of {count} says that it is {said}"));
+            self.wrong(&format!("a group of {count} says that it is {said}"));
             return None;
         }
         let enabled = if format & ENABLED != 0 { take()? } else { 0 };
@@ -566,7 +598,7 @@ impl Play<'_, '_> {
                 vec![member.id]
             };
             if right != ids && count < 64 {
-                self.stage.wrong(format!("a group of {right:?} says that it is {ids:?}"));
+                self.wrong(&format!("a group of {right:?} says that it is {ids:?}"));
                 return None;
             }
         }
