@@ -336,7 +336,7 @@ impl Check {
     /// Whether it knows what calls have to answer; if not, the kernel's own checks judge.
     #[must_use]
     pub fn judges(self) -> bool {
-        !matches!(self, Self::Lives | Self::Races)
+        !matches!(self, Self::Lives | Self::Races | Self::MapRaces | Self::MemoryRaces)
     }
 }
 
@@ -392,7 +392,11 @@ impl Op {
             Self::PerfOpen { event: EventKind::Uprobe | EventKind::UprobeElf, .. } => Some(4),
             Self::Fork { child: Child::Map } | Self::Trigger { how: How::Sleep, .. } => Some(8),
             // Starting a process takes as long as ten programs.
-            Self::Check { what: Check::Counts | Check::Lives | Check::Races, .. } => Some(4),
+            Self::Check {
+                what:
+                    Check::Counts | Check::Lives | Check::Races | Check::MapRaces | Check::MemoryRaces,
+                ..
+            } => Some(4),
             _ => None,
         }
     }

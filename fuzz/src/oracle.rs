@@ -184,10 +184,24 @@ pub const ORACLES: &[Oracle] = &[
     Oracle {
         name: "races",
         check: Some(Check::Races),
-        judges: "nothing by itself: two threads that make calls on the same events, maps or \
-                 mappings; the kernel's own checks are the judge",
+        judges: "nothing by itself: two threads that make calls on the same events; the \
+                 kernel's own checks are the judge",
         cannot: "orders of two calls that did not happen",
-        files: &["kernel/events", "kernel/bpf", "mm"],
+        files: &["kernel/events", "kernel/fork.c"],
+    },
+    Oracle {
+        name: "map-races",
+        check: Some(Check::MapRaces),
+        judges: "the same of two threads that make calls on one BPF map",
+        cannot: "orders of two calls that did not happen",
+        files: &["kernel/bpf"],
+    },
+    Oracle {
+        name: "memory-races",
+        check: Some(Check::MemoryRaces),
+        judges: "the same of two threads that change the same mappings",
+        cannot: "orders of two calls that did not happen",
+        files: &["mm"],
     },
 ];
 
@@ -226,7 +240,7 @@ mod tests {
     #[test]
     fn files_lead_to_checks() {
         let of = |file: &str| checks_of(file).collect::<Vec<_>>();
-        assert_eq!(of("kernel/bpf/ringbuf.c"), [Check::Promises, Check::Ring, Check::Races]);
+        assert_eq!(of("kernel/bpf/ringbuf.c"), [Check::Promises, Check::Ring, Check::MapRaces]);
         assert!(of("mm/mlock.c").contains(&Check::Memory));
         assert!(of("kernel/bpfilter/x.c").is_empty());
     }

@@ -318,8 +318,12 @@ words! {
         Hits "hits",
         /// Tasks with events of their own.
         Lives "lives",
-        /// Two threads at the same things.
+        /// Two threads at the same events.
         Races "races",
+        /// Two threads at the same map.
+        MapRaces "map-races",
+        /// Two threads at the same mappings.
+        MemoryRaces "memory-races",
     }
     /// Operations on a map's elements.
     MapCall {

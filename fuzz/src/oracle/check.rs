@@ -61,7 +61,9 @@ pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Op
         Check::Memory => memory::run(&mut stage),
         Check::Hits => hits::run(&mut stage),
         Check::Lives => lives::run(&mut stage),
-        Check::Races => races::run(&mut stage),
+        Check::Races => races::events(&mut stage),
+        Check::MapRaces => races::maps(&mut stage),
+        Check::MemoryRaces => races::memory(&mut stage),
     };
     (answer, stage.wrong)
 }

@@ -341,3 +341,22 @@ pub fn suspects(session: &Session, at: u64) -> Vec<String> {
     }
     programs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two answers of one oracle are two findings, and numbers make none of their own.
+    #[test]
+    fn wrong_answers_have_names() {
+        let name = |what: &str| wrong(what).0;
+        let (one, other) = ("counts: a time went back: 7 to 3", "counts: a time went back: 9 to 0");
+        assert_eq!(name(one), "wrong-counts-a-time-went-back");
+        assert_eq!(name(one), name(other));
+        assert_ne!(name(one), name("counts: read of a group of 4: 48 bytes"));
+        let long = "maps: one two three four five six seven eight nine ten";
+        assert_eq!(name(long), "wrong-maps-one-two-three-four-five-six-seven-eight");
+        assert_eq!(name("../../etc"), "wrong-stack-lookup-etc");
+        assert!(wrong(one).1.contains("`counts`"));
+    }
+}

@@ -77,6 +77,15 @@ struct Done {
     counted: bool,
 }
 
+/// Steps in words; one that is done again and again is told once.
+fn told(steps: &[&str]) -> String {
+    let runs = steps.chunk_by(|a, b| a == b).map(|run| match run {
+        [step] => (*step).to_owned(),
+        _ => format!("{} {} times", run.first().unwrap_or(&""), run.len()),
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
+
 /// Words of a read.
 fn words(format: u64, members: u64) -> u64 {
     let times = u64::from(format & ENABLED != 0) + u64::from(format & RUNNING != 0);
@@ -152,8 +161,7 @@ impl Play<'_, '_> {
     }
 
     fn wrong(&mut self, what: &str) {
-        let steps = self.steps.join(", ");
-        self.stage.wrong(format!("{what}; after {steps}"));
+        self.stage.wrong(format!("{what}; after {}", told(&self.steps)));
     }
 
     fn format(&mut self) -> u64 {
@@ -603,5 +611,25 @@ impl Play<'_, '_> {
             }
         }
         Some([value?, enabled, running])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crowd of events is told in a line, too.
+    #[test]
+    fn steps_are_told_once() {
+        assert_eq!(told(&["open", "join", "join", "fork"]), "open, join 2 times, fork");
+        assert_eq!(told(&[]), "");
+    }
+
+    /// How many words a read is: `struct read_format` in perf_event.h.
+    #[test]
+    fn reads_have_their_words() {
+        assert_eq!(words(0, 1), 1);
+        assert_eq!(words(ENABLED | RUNNING | ID | LOST, 1), 5);
+        assert_eq!(words(GROUP | ENABLED | ID, 4), 2 + 2 * 4);
     }
 }

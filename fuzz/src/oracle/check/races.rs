@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::Stage;
-use crate::op::value::{Dice, Seeded};
-use crate::op::{MapFlags, MapKind};
+use crate::engine::pool::Map;
+use crate::op::step::{Body, Flaw, Step};
+use crate::op::value::{Dice, Seeded, Upto, Value};
+use crate::op::{MapFlags, MapKind, ProgKind};
 use crate::sys::call::{self, Answer, Attributes, Region};
 use crate::sys::puppet::fork_in_vain;
 use crate::sys::yard::{PAGES, Stretch};
@@ -23,8 +25,12 @@ fn software(config: u64) -> Attributes<'static> {
     Attributes::default().word(0, 1).word(4, 136).double(8, config)
 }
 
-pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    let (one, other): (Side, Side) = match stage.dice.below(8) {
+/// Turns of the first side between which CPUs are held up by another seed.
+const SEEDED: u32 = 16;
+
+/// Two threads at perf events.
+pub(super) fn events(stage: &mut Stage<'_>) -> Answer<()> {
+    let (one, other): (Side, Side) = match stage.dice.below(6) {
         0 | 1 => {
             let cpu = stage.dice.below(2).cast_signed();
             (opens(cpu), opens(cpu))
@@ -39,10 +45,57 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
             (inherited(forks), forking)
         }
         4 => group()?,
-        5 => buffer()?,
-        6 => map(stage)?,
-        _ => mappings(stage),
+        _ => buffer()?,
     };
+    race(stage, one, other)
+}
+
+/// Two threads at a BPF map.
+pub(super) fn maps(stage: &mut Stage<'_>) -> Answer<()> {
+    let kinds = [MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash, MapKind::Queue];
+    let kind = kinds[stage.dice.below(4) as usize];
+    let flags = MapFlags {
+        no_prealloc: kind == MapKind::Hash && stage.dice.below(2) == 0,
+        ..MapFlags::default()
+    };
+    // One bucket, of which an element is not taken from a list with a lock of its own: with
+    // more of either a program inside could take locks in the wrong order, and lockdep says
+    // so on a kernel without a bug.
+    let inside = kind == MapKind::Hash && flags.no_prealloc && stage.dice.below(4) > 0;
+    let order = if inside { 0 } else { u8::try_from(stage.dice.below(5)).unwrap_or(0) };
+    let fd = Arc::new(stage.executor.pool.create(kind, flags, order)?);
+    let map = Map { fd: fd.clone(), kind, pooled: false };
+    let inside = if inside { Some(at_locks(stage, map)?) } else { None };
+    let answer = race(stage, elements(fd.clone()), elements(fd));
+    if let Some(link) = inside {
+        stage.executor.reap(link);
+    }
+    answer
+}
+
+/// Has a program change the map whenever a lock is about to be let go, those of the map among
+/// them: the kernel has to notice that this CPU is at work there already. Without the lock
+/// validator there are no such tracepoints, but one where a CPU begins to wait for a lock.
+fn at_locks(stage: &mut Stage<'_>, map: Map) -> Answer<OwnedFd> {
+    let mut steps = Vec::new();
+    for _ in 0..=stage.dice.below(3) {
+        let key = Upto::roll(&mut stage.dice);
+        steps.push(match stage.dice.below(3) {
+            0 => Step::Delete { map: Upto(0), key },
+            _ => Step::Update { map: Upto(0), key, how: Upto(0) },
+        });
+    }
+    let program = stage.executor.load(ProgKind::RawTp, Flaw::Sound, vec![map], &Body(steps))?;
+    let at = |place: &std::ffi::CStr| {
+        let attributes = Attributes::default().input(0, place.to_bytes_with_nul());
+        call::bpf_fd(17, attributes.fd(8, program.as_fd()), 16)
+    };
+    at(c"lock_release").or_else(|_| at(c"contention_begin"))
+}
+
+/// Two threads at the same mappings.
+pub(super) fn memory(stage: &mut Stage<'_>) -> Answer<()> {
+    let (one, other) = mappings(stage);
     let answer = race(stage, one, other);
     // Whatever is locked there by now.
     let _ = Stretch::yard(0, PAGES).unmap();
@@ -63,7 +116,13 @@ fn race(stage: &mut Stage<'_>, mut one: Side, mut other: Side) -> Answer<()> {
     });
     let Ok(thread) = thread else { return Err(libc::EAGAIN) };
     let until = crate::sys::monotonic_ns() + TAKES;
+    let mut turns = 0_u32;
     while crate::sys::monotonic_ns() < until {
+        if turns.is_multiple_of(SEEDED) {
+            // Where the kernel can be held up; the same points for a while.
+            let _ = stage.executor.delay(1 + u64::from(ours.below(255)));
+        }
+        turns = turns.wrapping_add(1);
         one(&mut ours);
     }
     end.store(true, Ordering::Relaxed);
@@ -142,30 +201,19 @@ fn buffer() -> Answer<(Side, Side)> {
 }
 
 /// Changes elements of one map.
-fn map(stage: &mut Stage<'_>) -> Answer<(Side, Side)> {
-    let kinds = [MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash, MapKind::Queue];
-    let kind = kinds[stage.dice.below(4) as usize];
-    let flags = MapFlags {
-        no_prealloc: kind == MapKind::Hash && stage.dice.below(2) == 0,
-        ..MapFlags::default()
-    };
-    let order = u8::try_from(stage.dice.below(5)).unwrap_or(0);
-    let map = Arc::new(stage.executor.pool.create(kind, flags, order)?);
-    let side = |map: Arc<OwnedFd>| -> Side {
-        Box::new(move |dice| {
-            let key = u64::from(dice.below(12)).to_ne_bytes();
-            let (mut out, value) = ([0; 512], [7; 512]);
-            let attributes = Attributes::default().fd(0, map.as_fd());
-            let _ = match dice.below(6) {
-                0 | 1 => call::bpf(2, attributes.input(8, &key).input(16, &value), 32),
-                2 => call::bpf(3, attributes.input(8, &key), 32),
-                3 => call::bpf(1, attributes.input(8, &key).output(16, &mut out), 32),
-                4 => call::bpf(4, attributes.input(8, &key).output(16, &mut out), 32),
-                _ => call::bpf(21, attributes.input(8, &key).output(16, &mut out), 32),
-            };
-        })
-    };
-    Ok((side(map.clone()), side(map)))
+fn elements(map: Arc<OwnedFd>) -> Side {
+    Box::new(move |dice| {
+        let key = u64::from(dice.below(12)).to_ne_bytes();
+        let (mut out, value) = ([0; 512], [7; 512]);
+        let attributes = Attributes::default().fd(0, map.as_fd());
+        let _ = match dice.below(6) {
+            0 | 1 => call::bpf(2, attributes.input(8, &key).input(16, &value), 32),
+            2 => call::bpf(3, attributes.input(8, &key), 32),
+            3 => call::bpf(1, attributes.input(8, &key).output(16, &mut out), 32),
+            4 => call::bpf(4, attributes.input(8, &key).output(16, &mut out), 32),
+            _ => call::bpf(21, attributes.input(8, &key).output(16, &mut out), 32),
+        };
+    })
 }
 
 /// Changes mappings of the same pages.

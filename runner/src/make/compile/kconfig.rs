@@ -382,7 +382,7 @@ mod tests {
         let data = DataDir::embedded();
         for arch in Arch::names(&data).unwrap() {
             let arch = Arch::load(&data, &arch).unwrap();
-            for profile in ["lockdep", "production", "kcov", "kasan", "kasan-rcu"] {
+            for profile in ["lockdep", "production", "kcov", "kasan", "kasan-rcu", "kcsan"] {
                 let mut names = arch.kernel.kconfig.clone();
                 names.push(format!("{profile}.config"));
                 let wanted = Wanted::read(&data, &names).unwrap();
