@@ -107,10 +107,12 @@ fn idle_events(program: RawFd) -> Vec<OwnedFd> {
         .collect()
 }
 
-/// The function kprobes are on: on the way of a signal, which programs send themselves, and
-/// of nothing else. Not `group_send_sig_info()`: gcc puts that into its callers where a
-/// kernel has KASAN, and no probe is hit then.
-pub const PROBED: &std::ffi::CStr = c"do_send_sig_info";
+/// The function kprobes are on: on the way of a signal to a process, which programs send
+/// themselves. It is in another file than its caller: `group_send_sig_info()` and
+/// `do_send_sig_info()`, of which one calls the other, gcc puts into their callers as it
+/// likes (the first where there is KASAN, the second where there is not), and no probe is
+/// hit then.
+pub const PROBED: &std::ffi::CStr = c"pid_task";
 
 /// Tracepoints that have an idle event. The one of a single system call is the
 /// second of `sys_enter`, and costs next to nothing there: a program, even one

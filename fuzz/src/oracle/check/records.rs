@@ -498,7 +498,9 @@ fn judge(stage: &mut Stage<'_>, events: &[Event], triggers: u64) {
         let mut memory = [0_u64; 16];
         let Ok(_) = call::read_words(event.fd.as_fd(), &mut memory) else { continue };
         let count = memory[0];
-        if count != triggers {
+        // Fewer may be: where any program is attached to the tracepoint, a hit on a CPU whose
+        // bpf(2) call was preempted is passed over (`bpf_prog_active`).
+        if count > triggers {
             stage.wrong(format!("a tracepoint was hit {triggers} times and counted {count}"));
         }
         // What writes over what is there says nothing of its samples, and who lost one in
@@ -507,13 +509,13 @@ fn judge(stage: &mut Stage<'_>, events: &[Event], triggers: u64) {
         if event.buffer.is_none() || event.overwrite || !alone {
             continue;
         }
-        if event.samples > triggers {
-            stage.wrong(format!("{} samples of {triggers} hits", event.samples));
+        if event.samples > count {
+            stage.wrong(format!("{} samples of {count} hits", event.samples));
         }
         // Other records may be among those that were lost.
         let lost = memory.get(lost_at(event.read_format)).copied().unwrap_or(0);
-        if event.read_format & 16 != 0 && event.samples + lost < triggers {
-            stage.wrong(format!("{} samples and {lost} lost of {triggers} hits", event.samples));
+        if event.read_format & 16 != 0 && event.samples + lost < count {
+            stage.wrong(format!("{} samples and {lost} lost of {count} hits", event.samples));
         }
     }
 }
