@@ -458,6 +458,36 @@ impl Executor {
         loaded
     }
 
+    /// Has a program called at another raw tracepoint than the usual ones, for this process
+    /// only, until [`Executor::detach`].
+    pub(crate) fn attach(&self, name: &std::ffi::CStr, prog: BorrowedFd<'_>) -> Answer<OwnedFd> {
+        let index = PLACES.len();
+        self.counters.store(scratch::INDICES + 8 * index, index as u64);
+        let key = u32::try_from(index).unwrap_or(0).to_ne_bytes();
+        let value = prog.as_raw_fd().to_ne_bytes();
+        let attributes = Attributes::default().fd(0, self.places.as_fd());
+        call::bpf(2, attributes.input(8, &key).input(16, &value), 32)?;
+        let insns = assemble::dispatcher(
+            std::process::id(),
+            self.places.as_raw_fd(),
+            self.scratch.as_raw_fd(),
+            index,
+        );
+        let dispatcher = pool::load(ProgKind::RawTp, &insns, None)?;
+        let attributes =
+            Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, dispatcher.as_fd());
+        call::bpf_fd(17, attributes, 16)
+    }
+
+    /// Ends what [`Executor::attach`] began, or failed to.
+    pub(crate) fn detach(&self, link: Option<OwnedFd>) {
+        let key = u32::try_from(PLACES.len()).unwrap_or(0).to_ne_bytes();
+        let _ = call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32);
+        if let Some(link) = link {
+            self.reap(link);
+        }
+    }
+
     pub(crate) fn disarm(&self, place: Place) -> Answer<i64> {
         let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
         call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32)

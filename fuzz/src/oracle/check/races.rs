@@ -65,17 +65,18 @@ pub(super) fn maps(stage: &mut Stage<'_>) -> Answer<()> {
     let order = if inside { 0 } else { u8::try_from(stage.dice.below(5)).unwrap_or(0) };
     let fd = Arc::new(stage.executor.pool.create(kind, flags, order)?);
     let map = Map { fd: fd.clone(), kind, pooled: false };
-    let inside = if inside { Some(at_locks(stage, map)?) } else { None };
+    let link = if inside { at_locks(stage, map).ok() } else { None };
     let answer = race(stage, elements(fd.clone()), elements(fd));
-    if let Some(link) = inside {
-        stage.executor.reap(link);
-    }
+    stage.executor.detach(link);
     answer
 }
 
 /// Has a program change the map whenever a lock is about to be let go, those of the map among
 /// them: the kernel has to notice that this CPU is at work there already. Without the lock
 /// validator there are no such tracepoints, but one where a CPU begins to wait for a lock.
+///
+/// In this process only: of two workers with a map each, either would take its map's lock
+/// while it holds the other's, which is a deadlock on any kernel.
 fn at_locks(stage: &mut Stage<'_>, map: Map) -> Answer<OwnedFd> {
     let mut steps = Vec::new();
     for _ in 0..=stage.dice.below(3) {
@@ -86,10 +87,7 @@ fn at_locks(stage: &mut Stage<'_>, map: Map) -> Answer<OwnedFd> {
         });
     }
     let program = stage.executor.load(ProgKind::RawTp, Flaw::Sound, vec![map], &Body(steps))?;
-    let at = |place: &std::ffi::CStr| {
-        let attributes = Attributes::default().input(0, place.to_bytes_with_nul());
-        call::bpf_fd(17, attributes.fd(8, program.as_fd()), 16)
-    };
+    let at = |place| stage.executor.attach(place, program.as_fd());
     at(c"lock_release").or_else(|_| at(c"contention_begin"))
 }
 
