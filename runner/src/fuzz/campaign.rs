@@ -164,11 +164,8 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             workers: GUEST_CPUS,
             mode: Mode::Fuzz,
             programs: corpus.programs(),
-            favour: favour(if bench.own_files.is_empty() {
-                &bench.patched_files
-            } else {
-                &bench.own_files
-            }),
+            // A kernel without patches of its own has nothing to be looked at first.
+            favour: favour(&bench.own_files),
             points: bench.points()?,
             leak_check_every: LEAK_CHECK_EVERY,
         };
