@@ -171,6 +171,25 @@ fn place_index(place: Place) -> usize {
     PLACES.iter().position(|row| row.0 == place).unwrap_or(0)
 }
 
+/// Attaches a program at a raw tracepoint.
+fn at_tracepoint(name: &std::ffi::CStr, program: BorrowedFd<'_>) -> Answer<OwnedFd> {
+    let attributes = Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, program);
+    call::bpf_fd(17, attributes, 16)
+}
+
+/// Attaches a dispatcher: it calls what the map of places has at `index`, in this process
+/// only.
+fn dispatch(
+    name: &std::ffi::CStr,
+    index: usize,
+    (counters, scratch, places): (&Mapping, &OwnedFd, &OwnedFd),
+) -> Answer<OwnedFd> {
+    counters.store(scratch::INDICES + 8 * index, index as u64);
+    let process = std::process::id();
+    let insns = assemble::dispatcher(process, places.as_raw_fd(), scratch.as_raw_fd(), index);
+    at_tracepoint(name, pool::load(ProgKind::RawTp, &insns, None)?.as_fd())
+}
+
 fn failed(what: &str) -> impl Fn(i32) -> io::Error + '_ {
     move |errno| io::Error::other(format!("{what}: {}", io::Error::from_raw_os_error(errno)))
 }
@@ -199,25 +218,13 @@ impl Executor {
                 .map_err(failed("the map of places"))?;
         let mut keepers = Vec::new();
         for (index, (_, name)) in PLACES.iter().enumerate() {
-            counters.store(scratch::INDICES + 8 * index, index as u64);
-            let insns = assemble::dispatcher(
-                std::process::id(),
-                places.as_raw_fd(),
-                scratch.as_raw_fd(),
-                index,
-            );
-            let program =
-                pool::load(ProgKind::RawTp, &insns, None).map_err(failed("a dispatcher"))?;
-            let attributes =
-                Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, program.as_fd());
-            keepers.push(call::bpf_fd(17, attributes, 16).map_err(failed("a raw tracepoint"))?);
+            let link = dispatch(name, index, (&counters, &scratch, &places));
+            keepers.push(link.map_err(failed("a dispatcher"))?);
         }
         let nothing = pool::load(ProgKind::RawTp, &assemble::nothing(0), None)
             .map_err(failed("the empty program"))?;
         for name in events::ALONE {
-            let attributes =
-                Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, nothing.as_fd());
-            keepers.extend(call::bpf_fd(17, attributes, 16).ok());
+            keepers.extend(at_tracepoint(name, nothing.as_fd()).ok());
         }
         // One more at a tracepoint where programs are attached to events, which does not
         // keep samples from being taken: the first one is attached in another way.
@@ -431,10 +438,21 @@ impl Executor {
     }
 
     pub(crate) fn arm(&self, place: Place, prog: BorrowedFd<'_>) -> Answer<i64> {
-        let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
+        self.occupy(place_index(place), prog)
+    }
+
+    /// Has the dispatcher of a place call a program.
+    fn occupy(&self, index: usize, prog: BorrowedFd<'_>) -> Answer<i64> {
+        let key = u32::try_from(index).unwrap_or(0).to_ne_bytes();
         let value = prog.as_raw_fd().to_ne_bytes();
         let attributes = Attributes::default().fd(0, self.places.as_fd());
         call::bpf(2, attributes.input(8, &key).input(16, &value), 32)
+    }
+
+    /// No longer.
+    fn vacate(&self, index: usize) -> Answer<i64> {
+        let key = u32::try_from(index).unwrap_or(0).to_ne_bytes();
+        call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32)
     }
 
     /// A loaded program of these steps, from the pool if all its maps are.
@@ -461,36 +479,20 @@ impl Executor {
     /// Has a program called at another raw tracepoint than the usual ones, for this process
     /// only, until [`Executor::detach`].
     pub(crate) fn attach(&self, name: &std::ffi::CStr, prog: BorrowedFd<'_>) -> Answer<OwnedFd> {
-        let index = PLACES.len();
-        self.counters.store(scratch::INDICES + 8 * index, index as u64);
-        let key = u32::try_from(index).unwrap_or(0).to_ne_bytes();
-        let value = prog.as_raw_fd().to_ne_bytes();
-        let attributes = Attributes::default().fd(0, self.places.as_fd());
-        call::bpf(2, attributes.input(8, &key).input(16, &value), 32)?;
-        let insns = assemble::dispatcher(
-            std::process::id(),
-            self.places.as_raw_fd(),
-            self.scratch.as_raw_fd(),
-            index,
-        );
-        let dispatcher = pool::load(ProgKind::RawTp, &insns, None)?;
-        let attributes =
-            Attributes::default().input(0, name.to_bytes_with_nul()).fd(8, dispatcher.as_fd());
-        call::bpf_fd(17, attributes, 16)
+        self.occupy(PLACES.len(), prog)?;
+        dispatch(name, PLACES.len(), (&self.counters, &self.scratch, &self.places))
     }
 
     /// Ends what [`Executor::attach`] began, or failed to.
     pub(crate) fn detach(&self, link: Option<OwnedFd>) {
-        let key = u32::try_from(PLACES.len()).unwrap_or(0).to_ne_bytes();
-        let _ = call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32);
+        let _ = self.vacate(PLACES.len());
         if let Some(link) = link {
             self.reap(link);
         }
     }
 
     pub(crate) fn disarm(&self, place: Place) -> Answer<i64> {
-        let key = u32::try_from(place_index(place)).unwrap_or(0).to_ne_bytes();
-        call::bpf(3, Attributes::default().fd(0, self.places.as_fd()).input(8, &key), 32)
+        self.vacate(place_index(place))
     }
 
     fn event(&self, event: crate::op::value::EventRef) -> Answer<BorrowedFd<'_>> {

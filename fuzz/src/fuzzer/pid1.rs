@@ -130,8 +130,8 @@ fn prepare() {
             say(format_args!("{path} = {value}: {error}"));
         }
     }
-    // Only a kernel with KCSAN has it. One in 4,000 accesses is watched by default, of
-    // programs of a few milliseconds.
+    // Only a kernel with KCSAN has it. By default it watches one access in 4,000: next to
+    // nothing of a program that takes milliseconds.
     if let Err(error) = fs::write(KCSAN_SKIP, "500")
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -150,8 +150,8 @@ fn begin_corpus(orders: &Orders, port: &mut Port) -> io::Result<()> {
     }
     fs::create_dir_all(CORPUS)?;
     fs::write(format!("{CORPUS}/empty"), text::write(&Program::default()))?;
-    let slow = !orders.points.is_empty();
-    for (index, written) in (0_u32..).zip(checks(&orders.favour, slow)) {
+    let delays = !orders.points.is_empty();
+    for (index, written) in (0_u32..).zip(checks(&orders.favour, delays)) {
         fs::write(format!("{CORPUS}/check-{index}"), text::write(&written))?;
     }
     for (index, written) in (0_u32..).zip(&orders.programs) {

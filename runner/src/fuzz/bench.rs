@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::coverage::{Map, Sites};
+use super::coverage::Sites;
 use crate::base::error::{Context, Error, Result};
 use crate::keep::store::KernelOutcome;
 use crate::machine::accel::{self, Accel};
@@ -217,7 +217,7 @@ impl Bench {
         let sites = match self.sites.get() {
             Some(sites) => sites,
             None => {
-                let sites = Map::open(&self.kernel.vmlinux)?.sites();
+                let sites = Sites::open(&self.kernel.vmlinux)?;
                 self.sites.get_or_init(|| sites)
             }
         };

@@ -35,8 +35,6 @@ pub struct Place {
 /// A vmlinux, ready to look addresses up in.
 pub struct Map {
     dwarf: addr2line::Context<Reader>,
-    /// Where the compiler put a call of KCOV's: its return addresses.
-    calls: Vec<u64>,
     symbols: BTreeMap<u64, String>,
     names: BTreeSet<String>,
 }
@@ -53,6 +51,11 @@ impl Map {
     /// # Errors
     /// It cannot be read, or is none.
     pub fn open(path: &Path) -> Result<Map> {
+        Map::read(path, false).map(|(map, _)| map)
+    }
+
+    /// The same, and if `kcov` is wanted the return addresses of its calls.
+    fn read(path: &Path, kcov: bool) -> Result<(Map, Vec<u64>)> {
         let bytes = std::fs::read(path).at_path("read", path)?;
         let wrong = |cause: Box<dyn std::error::Error + Send + Sync>| {
             Error::failure(format!("{} is not a vmlinux", path.display())).because(cause)
@@ -79,23 +82,8 @@ impl Map {
                 names.insert(name.to_owned());
             }
         }
-        let calls = calls_of_kcov(&file, &symbols);
-        Ok(Map { dwarf, calls, symbols, names })
-    }
-
-    /// The calls of KCOV's in each function of [`FOLDERS`], inlined or not.
-    #[must_use]
-    pub fn sites(&self) -> Sites {
-        let mut sites = Sites::default();
-        for call in &self.calls {
-            let Place { unit, functions, line: _ } = self.place(*call);
-            if unit.is_some_and(|unit| FOLDERS.iter().any(|folder| unit.starts_with(folder))) {
-                for function in functions {
-                    sites.0.entry(function).or_default().push(*call);
-                }
-            }
-        }
-        sites
+        let calls = if kcov { calls_of_kcov(&file) } else { Vec::new() };
+        Ok((Map { dwarf, symbols, names }, calls))
     }
 
     /// Whether the kernel has a function of this name, inlined or not.
@@ -146,6 +134,24 @@ pub struct Sites(BTreeMap<String, Vec<u64>>);
 const MOST_POINTS: usize = 1024;
 
 impl Sites {
+    /// The calls in each function of [`FOLDERS`] of a vmlinux, inlined or not.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn open(vmlinux: &Path) -> Result<Sites> {
+        let (map, calls) = Map::read(vmlinux, true)?;
+        let mut sites = Sites::default();
+        for call in calls {
+            let Place { unit, functions, line: _ } = map.place(call);
+            if unit.is_some_and(|unit| FOLDERS.iter().any(|folder| unit.starts_with(folder))) {
+                for function in functions {
+                    sites.0.entry(function).or_default().push(call);
+                }
+            }
+        }
+        Ok(sites)
+    }
+
     /// The sites in some functions, in ascending order. Of more than a kernel takes every
     /// second, third and so on.
     #[must_use]
@@ -161,8 +167,10 @@ impl Sites {
 const KCOV: &str = "__sanitizer_cov_trace_pc";
 
 /// The return addresses of KCOV's calls, from the code itself.
-fn calls_of_kcov(file: &object::File<'_>, symbols: &BTreeMap<u64, String>) -> Vec<u64> {
-    let Some((to, _)) = symbols.iter().find(|(_, name)| *name == KCOV) else { return Vec::new() };
+fn calls_of_kcov(file: &object::File<'_>) -> Vec<u64> {
+    let Some(to) = file.symbol_by_name(KCOV).map(|symbol| symbol.address()) else {
+        return Vec::new();
+    };
     let arm = file.architecture() == object::Architecture::Aarch64;
     let mut calls = Vec::new();
     let code = file.sections().filter(|section| section.kind() == object::SectionKind::Text);
@@ -175,7 +183,7 @@ fn calls_of_kcov(file: &object::File<'_>, symbols: &BTreeMap<u64, String>) -> Ve
                 let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
                 let from = at + 4 * nth;
                 let words = i64::from((word << 6).cast_signed() >> 6);
-                if word >> 26 == 0b10_0101 && from.wrapping_add_signed(4 * words) == *to {
+                if word >> 26 == 0b10_0101 && from.wrapping_add_signed(4 * words) == to {
                     calls.push(from + 4);
                 }
             }
@@ -185,7 +193,7 @@ fn calls_of_kcov(file: &object::File<'_>, symbols: &BTreeMap<u64, String>) -> Ve
         for (nth, five) in (0_u64..).zip(bytes.windows(5)) {
             let after = at + nth + 5;
             let distance = i32::from_le_bytes([five[1], five[2], five[3], five[4]]);
-            if five[0] == 0xe8 && after.wrapping_add_signed(distance.into()) == *to {
+            if five[0] == 0xe8 && after.wrapping_add_signed(distance.into()) == to {
                 calls.push(after);
             }
         }

@@ -91,13 +91,13 @@ impl Summary {
         }
         out.push_str(&format!("; corpus {}\n", self.corpus));
         out.push_str(if self.interrupts {
-            "interrupts of programs show in the coverage; kernel threads, and interrupts of \
-             other tasks, do not\n"
+            "coverage includes interrupts taken while a program runs; kernel threads and other \
+             tasks' interrupts are not covered\n"
         } else {
-            "interrupts do not show in the coverage, nor do kernel threads\n"
+            "coverage does not include interrupts or kernel threads\n"
         });
         out.push_str(&match self.points {
-            0 => "no point at which a CPU can be held up\n".to_owned(),
+            0 => "no delays: no points in patched functions\n".to_owned(),
             points => format!("delays at {points} points in patched functions\n"),
         });
         for (function, reached) in &self.patched_functions_reached {

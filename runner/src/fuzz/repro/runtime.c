@@ -447,19 +447,26 @@ static void affinity(unsigned long mask)
 	syscall(__NR_sched_setaffinity, 0, sizeof(mask), &mask);
 }
 
+/* Writes to a file of the kernel's, where it has that. */
+static void tell_kernel(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, text, strlen(text)) < 0)
+		perror(path);
+	close(fd);
+}
+
 /* The n-th allocation of what this thread does next fails; 0: none. */
 static void fail_nth(unsigned n)
 {
 	char text[16];
-	int fd = open("/proc/thread-self/fail-nth", O_WRONLY | O_CLOEXEC);
 
-	if (fd < 0)
-		return;
 	snprintf(text, sizeof(text), "%u", n);
-	if (write(fd, text, strlen(text)) < 0)
-		perror("fail-nth");
-	/* Closing it allocates nothing. */
-	close(fd);
+	/* What follows the write, closing the file, allocates nothing. */
+	tell_kernel("/proc/thread-self/fail-nth", text);
 }
 
 /*
@@ -470,20 +477,11 @@ static void fail_nth(unsigned n)
 static void delays(const char *points, unsigned seed)
 {
 	char text[16];
-	int fd = points ? open("/sys/kernel/debug/kcov_delay_points", O_WRONLY | O_CLOEXEC) : -1;
 
-	if (fd >= 0) {
-		if (write(fd, points, strlen(points)) < 0)
-			perror("kcov_delay_points");
-		close(fd);
-	}
-	fd = open("/sys/kernel/debug/kcov_delay_seed", O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
+	if (points)
+		tell_kernel("/sys/kernel/debug/kcov_delay_points", points);
 	snprintf(text, sizeof(text), "%u", seed);
-	if (write(fd, text, strlen(text)) < 0)
-		perror("kcov_delay_seed");
-	close(fd);
+	tell_kernel("/sys/kernel/debug/kcov_delay_seed", text);
 }
 
 static void *help(void *unused)
