@@ -23,7 +23,7 @@ const COUNTERS: usize = 1 << 16;
 
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static EXTRA: [AtomicU8; COUNTERS] = [const { AtomicU8::new(0) }; COUNTERS];
-/// The counter for the next new address.
+/// The counter for the next new feature.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -95,9 +95,9 @@ fn one(data: &[u8]) -> c_int {
     let Ok(written) = std::str::from_utf8(data) else { return -1 };
     let ran = WORKER.with_borrow_mut(|worker| {
         let worker = worker.as_mut()?;
-        // A counter for each address, as long as there are any: only a new one
+        // A counter for each feature, as long as there are any: only a new one
         // tells libFuzzer anything, and it goes through all it is shown.
-        let ran = worker.run(&program, written, |_| {
+        let ran = worker.run(&program, written, || {
             let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNTERS;
             EXTRA[next].store(1, Ordering::Relaxed);
         });

@@ -10,6 +10,7 @@
 pub mod flight;
 mod leaks;
 mod pid1;
+mod seen;
 pub mod worker;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use crate::wire::Hello;
 pub use pid1::main;
 
 /// Version of [`Orders`] and [`Told`]; a change of meaning raises it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Where the fuzzer finds its [`Orders`] inside the initramfs.
 pub const ORDERS_PATH: &str = "/bakeoff/fuzz.json";
@@ -54,6 +55,8 @@ pub struct Orders {
     /// Points of the kernel's code at which programs may have a CPU held up: what KCOV says
     /// of them, in ascending order.
     pub points: Vec<u64>,
+    /// Basic blocks that weigh more: those of what patches change and of what that calls.
+    pub heavy: Vec<u64>,
     /// A leak check after this many programs of a worker; 0: none. After a replay,
     /// if not 0.
     pub leak_check_every: u32,
@@ -183,6 +186,8 @@ pub struct Stats {
     pub pooled: u64,
     /// Distinct addresses.
     pub pcs: u64,
+    /// New ways through the basic blocks that weigh more.
+    pub ways: u64,
     /// Lockdep's `debug_locks`.
     pub debug_locks: Option<bool>,
     /// Nanoseconds since the worker began to run programs.

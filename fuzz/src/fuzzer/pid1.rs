@@ -275,7 +275,7 @@ fn work(number: &str, engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
         let number = number.parse().map_err(io::Error::other)?;
         let orders = orders()?;
         let worker = Worker::new(number, orders.seconds, orders.leak_check_every)?;
-        Ok((worker.favouring(&orders.favour), orders, number))
+        Ok((worker.favouring(&orders.favour).weighing(&orders.heavy), orders, number))
     };
     match begun() {
         Err(error) => {

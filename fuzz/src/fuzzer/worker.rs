@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::flight::Slot;
 use super::leaks::{self, Held};
+use super::seen::Seen;
 use super::{STATS_SECONDS, Stats, Told};
 use crate::engine::{Executor, LOST_BUCKETS, Ran, Spent};
 use crate::kernel;
@@ -28,68 +29,6 @@ const PASS_KIB: u64 = 256;
 /// may leak all the time.
 const HUNTS: u32 = 3;
 const NOT_RELEASED: &str = "what a program made is not released after 30 s";
-
-/// Bits of the index into [`Seen`].
-const SEEN_BITS: u32 = 18;
-
-/// The kernel addresses seen, as a hash set without deletion. It is asked tens
-/// of thousands of times a program, so the question has to cost a few
-/// instructions: no growth, no bounds to check, and of an address the lower half,
-/// which no two addresses of a kernel's text share.
-#[derive(Debug)]
-struct Seen {
-    slots: Box<[u32; 1 << SEEN_BITS]>,
-    used: usize,
-}
-
-impl Seen {
-    /// Further addresses count as seen: four times what was ever reached.
-    const ROOM: usize = (1 << SEEN_BITS) / 4 * 3;
-
-    fn new() -> Self {
-        let slots = vec![0; 1 << SEEN_BITS].into_boxed_slice();
-        // Its length is what the array's type says.
-        let slots = slots.try_into().unwrap_or_else(|_| Box::new([0; 1 << SEEN_BITS]));
-        Self { slots, used: 0 }
-    }
-
-    /// Adds the addresses of a trace; each new one is handed out.
-    fn add_all(&mut self, trace: &[AtomicU64], mut new: impl FnMut(u64)) {
-        for word in trace {
-            let pc = word.load(Ordering::Relaxed);
-            #[allow(clippy::cast_possible_truncation)] // the lower half, see above
-            let low = pc as u32;
-            if self.slots[Self::index(low)] != low && self.add(low) {
-                new(pc);
-            }
-        }
-    }
-
-    fn index(low: u32) -> usize {
-        (low.wrapping_mul(0x9e37_79b1) >> (u32::BITS - SEEN_BITS)) as usize
-    }
-
-    /// Adds the lower half of an address; true if it is new.
-    #[inline(never)]
-    fn add(&mut self, low: u32) -> bool {
-        let mut at = Self::index(low);
-        loop {
-            match self.slots.get(at).copied() {
-                Some(found) if found == low => return false,
-                Some(0) => break,
-                _ => at = (at + 1) % (1 << SEEN_BITS),
-            }
-        }
-        if low == 0 || self.used >= Self::ROOM {
-            return false;
-        }
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = low;
-        }
-        self.used += 1;
-        true
-    }
-}
 
 /// A worker in its process.
 #[derive(Debug)]
@@ -123,7 +62,7 @@ impl Worker {
             number,
             executor,
             slot,
-            seen: Seen::new(),
+            seen: Seen::new(&[]),
             stats: Stats { worker: number, ..Stats::default() },
             began_ns: now,
             told_ns: now,
@@ -146,6 +85,13 @@ impl Worker {
         self
     }
 
+    /// Has some basic blocks of the kernel weigh more, by what KCOV says of them.
+    #[must_use]
+    pub fn weighing(mut self, heavy: &[u64]) -> Self {
+        self.seen = Seen::new(heavy);
+        self
+    }
+
     /// Checks that are played more often.
     #[must_use]
     pub fn favour(&self) -> &[Check] {
@@ -158,13 +104,13 @@ impl Worker {
         sys::monotonic_ns() >= self.until_ns
     }
 
-    /// Runs a program; `feature` gets each address that no program of this worker
-    /// ran through before, once. What is new is told.
+    /// Runs a program; `feature` is called for each thing that it did and that no program of
+    /// this worker did before, see [`super::seen`]. What is new is told.
     pub fn run(
         &mut self,
         program: &Program,
         written: &str,
-        mut feature: impl FnMut(u64),
+        mut feature: impl FnMut(),
     ) -> io::Result<Ran> {
         let began = sys::monotonic_ns();
         if let Some(before) = self.ran_ns {
@@ -177,16 +123,19 @@ impl Worker {
         let mut new = Vec::new();
         let ran = self.executor.run(program);
         let ended = sys::monotonic_ns();
+        let mut ways = 0;
         for trace in self.executor.traces() {
-            self.seen.add_all(trace, |pc| new.push(pc));
+            ways += self.seen.add_all(trace, |pc| new.push(pc));
         }
-        new.iter().copied().for_each(&mut feature);
+        ways += self.seen.end();
+        (0..new.len() + ways).for_each(|_| feature());
         self.executor.spent("(coverage)", sys::monotonic_ns() - ended);
         self.stats.execs += 1;
         self.stats.calls += ran.calls;
         self.stats.ops += program.ops.len() as u64;
         self.stats.bpf_run += u64::from(ran.bpf_runs > 0);
         self.stats.pcs += new.len() as u64;
+        self.stats.ways += ways as u64;
         let now = sys::monotonic_ns();
         if !new.is_empty() {
             tell(&Told::Entry {
@@ -350,7 +299,7 @@ impl Worker {
         for _ in 0..PASSES {
             for written in programs {
                 let Ok(program) = text::read(written.as_bytes()) else { continue };
-                self.run(&program, written, |_| {})?;
+                self.run(&program, written, || {})?;
             }
             self.check_release()?;
             self.executor.empty_pool();
@@ -426,7 +375,7 @@ pub fn replay(worker: &mut Worker, programs: &[String]) -> io::Result<()> {
         match text::read(written.as_bytes()) {
             Err(error) => tell(&Told::Skipped { index, why: error.to_string() })?,
             Ok(program) => {
-                let ran = worker.run(&program, written, |_| {})?;
+                let ran = worker.run(&program, written, || {})?;
                 let mut pcs = worker.last_pcs();
                 pcs.sort_unstable();
                 pcs.dedup();
@@ -446,36 +395,11 @@ pub fn replay(worker: &mut Worker, programs: &[String]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Each address is new once, however many there are.
-    #[test]
-    fn addresses_are_new_once() {
-        let mut seen = Seen::new();
-        let trace: Vec<AtomicU64> = (1..100_000)
-            .flat_map(|n| [n, n])
-            .map(|n| AtomicU64::new(0xffff_ffff_8100_0000 + n * 5))
-            .collect();
-        let mut new = 0;
-        seen.add_all(&trace, |_| new += 1);
-        assert_eq!(new, trace.len() / 2);
-        seen.add_all(&trace, |_| new += 1);
-        assert_eq!(new, trace.len() / 2);
-    }
-
     /// Only a slab that never shrinks is suspected, and only if it grows much.
     #[test]
     fn growing_slabs_are_suspected() {
         assert!(grows(&[1000, 4000, 8000, 12_000]));
         assert!(!grows(&[1000, 4000, 3999, 12_000]));
         assert!(!grows(&[1000, 1001, 1002, 1003]));
-    }
-
-    /// A table that is full ends the search, too.
-    #[test]
-    fn a_full_table_takes_no_more() {
-        let mut seen = Seen::new();
-        let trace: Vec<AtomicU64> = (1..1 << SEEN_BITS).map(AtomicU64::new).collect();
-        let mut new = 0;
-        seen.add_all(&trace, |_| new += 1);
-        assert_eq!(new, Seen::ROOM);
     }
 }

@@ -253,8 +253,8 @@ fn obey(what: u32, n: u32, children: &mut Vec<i32>) -> u32 {
         }
         8 => return own_event(n),
         9 => {
-            for _ in 0..n {
-                fork_in_vain();
+            for turn in 0..n {
+                fork_in_vain(turn % 2 == 0);
             }
         }
         10 => {
@@ -268,15 +268,20 @@ fn obey(what: u32, n: u32, children: &mut Vec<i32>) -> u32 {
 }
 
 /// `clone3(2)` of a child whose number is taken: the call fails when all of the child's
-/// state, its inherited events among it, was made already.
-pub fn fork_in_vain() {
+/// state, its inherited events among it, was made already. With `shared`, memory and files
+/// are not copied, which leaves little but the events to be made and unmade.
+pub fn fork_in_vain(shared: bool) {
+    const SHARED: libc::c_int =
+        libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
     let own = i32::try_from(std::process::id()).unwrap_or(1);
     let mut arguments = [0_u64; 11];
+    arguments[0] = if shared { SHARED.unsigned_abs().into() } else { 0 };
     arguments[4] = libc::SIGCHLD.unsigned_abs().into();
     arguments[8] = (&raw const own) as u64;
     arguments[9] = 1;
     // SAFETY: `struct clone_args` of 88 bytes; the number in `set_tid` is this process's,
-    // which exists, so there is no child. Were there one it would end at once.
+    // which exists and whose PID namespace is that of its children, so there is no child. One
+    // with memory of its own would end at once.
     unsafe {
         let child = libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments));
         if child == 0 {

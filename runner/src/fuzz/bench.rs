@@ -211,8 +211,21 @@ impl Bench {
     /// # Errors
     /// The kernel's vmlinux cannot be read.
     pub fn points(&self) -> Result<Vec<u64>> {
+        Ok(self.sites()?.map(|sites| sites.of(&self.held_up)).unwrap_or_default())
+    }
+
+    /// What weighs more: the basic blocks of what the patches change and of what that calls.
+    ///
+    /// # Errors
+    /// The kernel's vmlinux cannot be read.
+    pub fn heavy(&self) -> Result<Vec<u64>> {
+        Ok(self.sites()?.map(|sites| sites.with_called(&self.held_up)).unwrap_or_default())
+    }
+
+    /// The sites of this kernel, if its patches change a function.
+    fn sites(&self) -> Result<Option<&Sites>> {
         if self.held_up.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let sites = match self.sites.get() {
             Some(sites) => sites,
@@ -221,7 +234,7 @@ impl Bench {
                 self.sites.get_or_init(|| sites)
             }
         };
-        Ok(sites.of(&self.held_up))
+        Ok(Some(sites))
     }
 
     /// The virtual machine.

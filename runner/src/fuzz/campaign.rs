@@ -80,6 +80,7 @@ struct Totals {
     calls: u64,
     bpf_run: u64,
     loaded: u64,
+    ways: u64,
     seconds: f64,
 }
 
@@ -91,6 +92,7 @@ impl Totals {
             self.calls += stats.calls;
             self.bpf_run += stats.bpf_run;
             self.loaded += stats.loaded;
+            self.ways += stats.ways;
         }
         let longest = workers.values().map(|stats| stats.run_ns).max().unwrap_or(0);
         self.seconds += longest as f64 / 1e9;
@@ -167,6 +169,7 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             // A kernel without patches of its own has nothing to be looked at first.
             favour: favour(&bench.own_files),
             points: bench.points()?,
+            heavy: bench.heavy()?,
             leak_check_every: LEAK_CHECK_EVERY,
         };
         let told_before = known.total.seconds;
@@ -394,7 +397,7 @@ fn summarize(
             }
         }
     }
-    let Totals { execs, calls, bpf_run, loaded, seconds } = known.total;
+    let Totals { execs, calls, bpf_run, loaded, ways, seconds } = known.total;
     let per = |count: u64, of: f64| if of > 0.0 { round(count as f64 / of) } else { 0.0 };
     Summary {
         cell: bench.cell.to_string(),
@@ -420,6 +423,7 @@ fn summarize(
         did_not_boot: None,
         interrupts: known.interrupts,
         points: known.points,
+        ways,
         times: known.times.clone(),
     }
 }

@@ -54,8 +54,8 @@ impl Map {
         Map::read(path, false).map(|(map, _)| map)
     }
 
-    /// The same, and if `kcov` is wanted the return addresses of its calls.
-    fn read(path: &Path, kcov: bool) -> Result<(Map, Vec<u64>)> {
+    /// The same, and if they are wanted all calls of functions by their names.
+    fn read(path: &Path, with_calls: bool) -> Result<(Map, Vec<Call>)> {
         let bytes = std::fs::read(path).at_path("read", path)?;
         let wrong = |cause: Box<dyn std::error::Error + Send + Sync>| {
             Error::failure(format!("{} is not a vmlinux", path.display())).because(cause)
@@ -82,7 +82,7 @@ impl Map {
                 names.insert(name.to_owned());
             }
         }
-        let calls = if kcov { calls_of_kcov(&file) } else { Vec::new() };
+        let calls = if with_calls { calls(&file, &symbols) } else { Vec::new() };
         Ok((Map { dwarf, symbols, names }, calls))
     }
 
@@ -90,6 +90,11 @@ impl Map {
     #[must_use]
     pub fn has_symbol(&self, name: &str) -> bool {
         self.names.contains(name)
+    }
+
+    /// The name of the function in which the code before a return address is.
+    fn symbol(&self, return_address: u64) -> Option<&String> {
+        self.symbols.range(..return_address).next_back().map(|(_, name)| name)
     }
 
     /// Where the code before a return address is.
@@ -117,7 +122,7 @@ impl Map {
         {
             place.unit = Some(tidy(&String::from_utf8_lossy(name.bytes())).to_owned());
         }
-        if let Some((_, name)) = self.symbols.range(..=at).next_back()
+        if let Some(name) = self.symbol(return_address)
             && !place.functions.contains(name)
         {
             place.functions.push(name.clone());
@@ -126,12 +131,28 @@ impl Map {
     }
 }
 
-/// Where each function calls KCOV: at the beginning of each of its basic blocks.
+/// A call in a kernel's code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Call {
+    /// The address of the instruction behind it.
+    returns_to: u64,
+    /// The function that is called.
+    function: String,
+}
+
+/// Where each function calls KCOV, which is at the beginning of each of its basic blocks, and
+/// what else it calls.
 #[derive(Clone, Debug, Default)]
-pub struct Sites(BTreeMap<String, Vec<u64>>);
+pub struct Sites {
+    of: BTreeMap<String, Vec<u64>>,
+    calls: BTreeMap<String, BTreeSet<String>>,
+}
 
 /// Points that a kernel takes at most: `KCOV_DELAY_POINTS` of `kconfigs/kcov.patch`.
 const MOST_POINTS: usize = 1024;
+
+/// Sites that weigh more, at most.
+const MOST_HEAVY: usize = 4096;
 
 impl Sites {
     /// The calls in each function of [`FOLDERS`] of a vmlinux, inlined or not.
@@ -141,11 +162,25 @@ impl Sites {
     pub fn open(vmlinux: &Path) -> Result<Sites> {
         let (map, calls) = Map::read(vmlinux, true)?;
         let mut sites = Sites::default();
-        for call in calls {
-            let Place { unit, functions, line: _ } = map.place(call);
+        let (kcov, others): (Vec<Call>, Vec<Call>) =
+            calls.into_iter().partition(|call| call.function == KCOV);
+        let mut instrumented: BTreeSet<&String> = BTreeSet::new();
+        for Call { returns_to, .. } in kcov {
+            let Place { unit, functions, line: _ } = map.place(returns_to);
             if unit.is_some_and(|unit| FOLDERS.iter().any(|folder| unit.starts_with(folder))) {
+                instrumented.extend(map.symbol(returns_to));
                 for function in functions {
-                    sites.0.entry(function).or_default().push(call);
+                    sites.of.entry(function).or_default().push(returns_to);
+                }
+            }
+        }
+        for Call { returns_to, function } in others {
+            // Only functions that have sites themselves: the line tables are slow to ask.
+            let wanted = sites.of.contains_key(&function)
+                && map.symbol(returns_to).is_some_and(|symbol| instrumented.contains(symbol));
+            if wanted {
+                for caller in map.place(returns_to).functions {
+                    sites.calls.entry(caller).or_default().insert(function.clone());
                 }
             }
         }
@@ -156,9 +191,20 @@ impl Sites {
     /// second, third and so on.
     #[must_use]
     pub fn of(&self, functions: &[String]) -> Vec<u64> {
+        self.some_of(functions.iter(), MOST_POINTS)
+    }
+
+    /// The sites in some functions and in those that they call, in ascending order.
+    #[must_use]
+    pub fn with_called(&self, functions: &[String]) -> Vec<u64> {
+        let called = functions.iter().filter_map(|name| self.calls.get(name)).flatten();
+        self.some_of(functions.iter().chain(called), MOST_HEAVY)
+    }
+
+    fn some_of<'a>(&self, functions: impl Iterator<Item = &'a String>, most: usize) -> Vec<u64> {
         let all: BTreeSet<u64> =
-            functions.iter().filter_map(|name| self.0.get(name)).flatten().copied().collect();
-        let step = all.len().div_ceil(MOST_POINTS).max(1);
+            functions.filter_map(|name| self.of.get(name)).flatten().copied().collect();
+        let step = all.len().div_ceil(most).max(1);
         all.into_iter().step_by(step).collect()
     }
 }
@@ -166,13 +212,15 @@ impl Sites {
 /// The function that the compiler calls at the beginning of each basic block.
 const KCOV: &str = "__sanitizer_cov_trace_pc";
 
-/// The return addresses of KCOV's calls, from the code itself.
-fn calls_of_kcov(file: &object::File<'_>) -> Vec<u64> {
-    let Some(to) = file.symbol_by_name(KCOV).map(|symbol| symbol.address()) else {
-        return Vec::new();
-    };
+/// All calls of functions by their names, from the code itself.
+fn calls(file: &object::File<'_>, symbols: &BTreeMap<u64, String>) -> Vec<Call> {
     let arm = file.architecture() == object::Architecture::Aarch64;
     let mut calls = Vec::new();
+    let mut add = |returns_to: u64, to: u64| {
+        if let Some(function) = symbols.get(&to) {
+            calls.push(Call { returns_to, function: function.clone() });
+        }
+    };
     let code = file.sections().filter(|section| section.kind() == object::SectionKind::Text);
     for section in code {
         let Ok(bytes) = section.data() else { continue };
@@ -183,8 +231,8 @@ fn calls_of_kcov(file: &object::File<'_>) -> Vec<u64> {
                 let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
                 let from = at + 4 * nth;
                 let words = i64::from((word << 6).cast_signed() >> 6);
-                if word >> 26 == 0b10_0101 && from.wrapping_add_signed(4 * words) == to {
-                    calls.push(from + 4);
+                if word >> 26 == 0b10_0101 {
+                    add(from + 4, from.wrapping_add_signed(4 * words));
                 }
             }
             continue;
@@ -193,8 +241,8 @@ fn calls_of_kcov(file: &object::File<'_>) -> Vec<u64> {
         for (nth, five) in (0_u64..).zip(bytes.windows(5)) {
             let after = at + nth + 5;
             let distance = i32::from_le_bytes([five[1], five[2], five[3], five[4]]);
-            if five[0] == 0xe8 && after.wrapping_add_signed(distance.into()) == to {
-                calls.push(after);
+            if five[0] == 0xe8 {
+                add(after, after.wrapping_add_signed(distance.into()));
             }
         }
     }
@@ -253,17 +301,22 @@ mod tests {
     /// Sites are in order, each once, and no more than a kernel takes.
     #[test]
     fn sites_are_in_order_and_not_too_many() {
-        let sites = Sites(BTreeMap::from([
-            ("a".to_owned(), vec![9, 3]),
-            ("b".to_owned(), vec![5, 3]),
-            ("c".to_owned(), (0..3000).collect()),
-        ]));
+        let sites = Sites {
+            of: BTreeMap::from([
+                ("a".to_owned(), vec![9, 3]),
+                ("b".to_owned(), vec![5, 3]),
+                ("c".to_owned(), (0..3000).collect()),
+            ]),
+            calls: BTreeMap::from([("a".to_owned(), BTreeSet::from(["b".to_owned()]))]),
+        };
         let of =
             |names: &[&str]| sites.of(&names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>());
         assert_eq!(of(&["a", "b", "gone"]), [3, 5, 9]);
         let many = of(&["c"]);
         assert_eq!((many.len(), many[1]), (1000, 3));
         assert!(of(&[]).is_empty());
+        assert_eq!(sites.of(&["a".to_owned()]), [3, 9]);
+        assert_eq!(sites.with_called(&["a".to_owned()]), [3, 5, 9], "and what a calls");
     }
 
     /// However the compiler was called, a name is one within the tree.

@@ -75,6 +75,7 @@ pub fn distill(
             programs: rest.to_vec(),
             favour: Vec::new(),
             points: Vec::new(),
+            heavy: Vec::new(),
             leak_check_every: 0,
         };
         let task = tools.events.start(Stage::Boot, format!("{} distill", bench.cell), None);

@@ -131,6 +131,7 @@ pub fn once(
         programs: programs.to_vec(),
         favour: Vec::new(),
         points: bench.points()?,
+        heavy: Vec::new(),
         // At the end only; a boot that ends with the first report has no time for it.
         leak_check_every: if until == Until::End { u32::MAX } else { 0 },
     };

@@ -63,6 +63,10 @@ pub struct Summary {
     /// can have a CPU held up; 0: it cannot be.
     #[serde(default)]
     pub points: usize,
+    /// New ways through what patches change and what that calls, by each worker: which basic
+    /// block came before, and how often it ran.
+    #[serde(default)]
+    pub ways: u64,
     /// Where the time went, of workers that came to their end: by operation; in
     /// parentheses what is none.
     pub times: BTreeMap<String, Times>,
@@ -100,6 +104,12 @@ impl Summary {
             0 => "no delays: no points in patched functions\n".to_owned(),
             points => format!("delays at {points} points in patched functions\n"),
         });
+        if self.ways > 0 {
+            out.push_str(&format!(
+                "{} ways through patched functions and what they call\n",
+                self.ways
+            ));
+        }
         for (function, reached) in &self.patched_functions_reached {
             out.push_str(&match reached {
                 Some(seconds) => format!("  reached after {seconds:.1} s: {function}\n"),

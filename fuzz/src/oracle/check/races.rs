@@ -38,9 +38,9 @@ pub(super) fn events(stage: &mut Stage<'_>) -> Answer<()> {
         2 | 3 => {
             let forks = Arc::new(AtomicU32::new(0));
             let own = forks.clone();
-            let forking = Box::new(move |_: &mut Seeded| {
+            let forking = Box::new(move |dice: &mut Seeded| {
                 own.store(crate::sys::thread_id(), Ordering::Relaxed);
-                fork_in_vain();
+                fork_in_vain(dice.below(8) > 0);
             });
             (inherited(forks), forking)
         }
