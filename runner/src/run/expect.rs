@@ -85,7 +85,7 @@ pub fn visit(step: &Step) -> f64 {
     VISIT_S + f64::from(step.blocks) * block.min(f64::from(step.block_ms) / 1e3)
 }
 
-/// Whether little is rebuilt for a series of these files: it touches nothing but
+/// Whether little is rebuilt for a series of these files: it changes nothing but
 /// .c files. The stock tree is a full build.
 ///
 /// # Errors
@@ -93,31 +93,37 @@ pub fn visit(step: &Step) -> f64 {
 pub fn is_small(patches: &[PathBuf]) -> Result<bool> {
     for path in patches {
         let bytes = std::fs::read(path).at_path("read", path)?;
-        if !touches_only_c_files(&String::from_utf8_lossy(&bytes)) {
+        if !changes_only_c_files(&String::from_utf8_lossy(&bytes)) {
             return Ok(false);
         }
     }
     Ok(!patches.is_empty())
 }
 
-/// Whether a series touches nothing but .c files: then little is rebuilt.
-/// A header that half the kernel includes makes it nearly a full build.
-fn touches_only_c_files(patch: &str) -> bool {
-    patch
-        .lines()
-        .filter_map(|line| line.strip_prefix("+++ "))
-        .all(|path| path.split_whitespace().next().is_some_and(|path| path.ends_with(".c")))
+/// Whether a series changes nothing but .c files, and adds what it likes: then little is
+/// rebuilt. A header that half the kernel includes makes it nearly a full build.
+fn changes_only_c_files(patch: &str) -> bool {
+    let mut added = false;
+    patch.lines().all(|line| {
+        if let Some(before) = line.strip_prefix("--- ") {
+            added = before.split_whitespace().next() == Some("/dev/null");
+        }
+        let Some(path) = line.strip_prefix("+++ ") else { return true };
+        added || path.split_whitespace().next().is_some_and(|path| path.ends_with(".c"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A header in a series makes it a large build.
+    /// A header that a series changes makes it a large build; one that it adds does not.
     #[test]
-    fn headers_make_large_builds() {
-        let diff = |file: &str| format!("--- a/{file}\n+++ b/{file}\n@@ -1 +1 @@\n");
-        assert!(touches_only_c_files(&diff("kernel/bpf/syscall.c")));
-        assert!(!touches_only_c_files(&(diff("a.c") + &diff("include/linux/mm.h"))));
+    fn changed_headers_make_large_builds() {
+        let diff = |from: &str, file: &str| format!("--- {from}\n+++ b/{file}\n@@ -1 +1 @@\n");
+        let c = diff("a/kernel/bpf/syscall.c", "kernel/bpf/syscall.c");
+        assert!(changes_only_c_files(&diff("a/a.c", "a.c")));
+        assert!(!changes_only_c_files(&(c.clone() + &diff("a/mm.h", "mm.h"))));
+        assert!(changes_only_c_files(&(c.clone() + &diff("/dev/null", "include/new.h") + &c)));
     }
 }
