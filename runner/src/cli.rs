@@ -684,8 +684,11 @@ pub struct Calibrate {
 #[derive(Args, Clone, Debug)]
 pub struct Bench {
     /// Folder of a bake-off, its bakeoff.yaml, or its name below patches/
-    #[arg(value_parser = bake_off)]
-    pub spec: PathBuf,
+    #[arg(value_parser = bake_off, required_unless_present = "of")]
+    pub spec: Option<PathBuf>,
+    /// Measure nothing: say where the time of this run went (repeatable)
+    #[arg(long, value_name = "RUN", conflicts_with = "spec")]
+    pub of: Vec<PathBuf>,
     /// Selection.
     #[command(flatten)]
     pub selection: Selection,

@@ -79,6 +79,8 @@ pub struct Spec {
     pub claims: Vec<Claim>,
     /// Time the measuring may take.
     pub budget: Option<Duration>,
+    /// The same for `--quick`.
+    pub quick_budget: Option<Duration>,
     /// What `--gate` insists on.
     pub gates: Vec<Gate>,
     /// What was expected before anything was measured.
@@ -210,6 +212,14 @@ pub enum Role {
     /// It answers without checking: where answers must never be wrong, how often it is
     /// wrong says what another candidate's zero is worth.
     NegativeControl,
+}
+
+impl Role {
+    /// Whether nothing is asked of it, and others are held against it.
+    #[must_use]
+    pub fn is_control(self) -> bool {
+        matches!(self, Role::Control | Role::NegativeControl)
+    }
 }
 
 /// A patch series on a base, or the stock tree.

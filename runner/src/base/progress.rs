@@ -173,6 +173,41 @@ impl Sink for Log {
     }
 }
 
+/// What begins the note that there is a page before the run is over.
+pub const INTERIM: &str = "interim page: ";
+
+/// How long a run took, by its log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spent {
+    /// Seconds, of all calls that worked on it.
+    pub seconds: f64,
+    /// Seconds after which there was a page, before the last one.
+    pub pages: Vec<f64>,
+}
+
+impl Spent {
+    /// Reads a log. Each call that works on a run begins anew to count.
+    #[must_use]
+    pub fn read(log: &str) -> Spent {
+        let mut spent = Spent::default();
+        let (mut before, mut last) = (0.0, 0.0);
+        for line in log.lines() {
+            let line = line.trim_start();
+            let Some((at, what)) = line.split_once(' ') else { continue };
+            let Ok(at) = at.parse::<f64>() else { continue };
+            if at < last {
+                before += last;
+            }
+            last = at;
+            if what.trim_start().starts_with(INTERIM) {
+                spent.pages.push(before + at);
+            }
+        }
+        spent.seconds = before + last;
+        spent
+    }
+}
+
 fn line(event: &Event) -> Option<String> {
     match event {
         Event::RunStarted { cells, expected } => {
@@ -187,7 +222,8 @@ fn line(event: &Event) -> Option<String> {
         Event::Note(text) => Some(text.clone()),
         Event::Warning(text) => Some(format!("warning: {text}")),
         Event::CellDone { done, total } => Some(format!("run     {done}/{total} cells")),
-        Event::Progress { .. } | Event::RunFinished => None,
+        Event::RunFinished => Some("run     over".to_owned()),
+        Event::Progress { .. } => None,
     }
 }
 
@@ -222,6 +258,17 @@ pub fn rough(time: Duration) -> String {
 mod tests {
     use super::*;
     use crate::base::event::{Events, Stage};
+
+    /// Time is added up over the calls that worked on a run, and what is not of the log's form
+    /// (a line that a full disk cut) is passed over.
+    #[test]
+    fn a_log_tells_how_long_a_run_took() {
+        let log = "    0.618 fetch   a ...\n   40.000 interim page: x (open)\n   50.500 boot\n\
+                   no time\n    0.100 boot    b\n   10.000 interim page: x\n   20.000 run     over\n   7";
+        let spent = Spent { seconds: 70.5, pages: vec![40.0, 60.5] };
+        assert_eq!(Spent::read(log), spent);
+        assert_eq!(Spent::read(""), Spent::default());
+    }
 
     /// A task shows as one line when it begins and one with its result; one that is
     /// dropped on the way says so, so that no log ends in the air.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use crate::base::data::DataDir;
 use crate::base::error::Result;
 use crate::base::event::Events;
+use crate::base::progress::INTERIM;
 use crate::judge::calibrate;
 use crate::judge::compare::{Open, Peers, Subject, groups, looks, open_claims, to_confirm};
 use crate::judge::report::FORMATS;
@@ -57,7 +58,7 @@ impl Steering for Steer<'_> {
         super::write(self.store, &report)?;
         let open = super::open_words(&report);
         let page = self.store.derived(FORMATS[0].file);
-        self.events.note(format!("interim page: {} ({open})", page.display()));
+        self.events.note(format!("{INTERIM}{} ({open})", page.display()));
         Ok(())
     }
 }
@@ -143,7 +144,7 @@ struct More<'a> {
 impl More<'_> {
     fn target(&self, step: u32, visits: u32) -> Target {
         let own_boot = self.plan.step(step).is_some_and(|planned| planned.own_boot);
-        Target { step, visits, own_boot }
+        Target { step, visits, own_boot, spread: self.plan.spread }
     }
 
     /// Whether the visits that a claim wants can be had: a kernel that hangs in its conditions,
@@ -325,7 +326,10 @@ mod tests {
         shown(&mut settled);
         let Wanted { targets, why, in_budget } = next(&settled, false).unwrap();
         assert_eq!(why, "conditions that are only shown");
-        assert!(in_budget && targets.len() == settled.seen.len());
+        assert!(in_budget);
+        let cells: Vec<&CellId> = targets.iter().map(|(id, _)| id).collect();
+        let uncontrolled = settled.seen.iter().filter(|seen| !seen.cell.role.is_control());
+        assert!(cells.into_iter().eq(uncontrolled.map(|seen| &seen.cell.id)), "{targets:?}");
         let asked = |(_, steps): &(CellId, Vec<Target>)| {
             steps.iter().all(|t| (t.step, t.visits) == (step, SHOWN_VISITS))
         };

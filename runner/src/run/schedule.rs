@@ -2,7 +2,7 @@
 //! What the next boot of a cell has to do, from the boots there are. Pure.
 //!
 //! A cell has *targets*: how many visits each step is to have. They are spread over
-//! [`SPREAD`] boots, a visit or two of each step per boot, so that no boot decides; those of
+//! [some](Plan::spread) boots, a visit or two of each step per boot, so that no boot decides; those of
 //! later looks over [`LATER_SPREAD`] more. A
 //! flood, a panic or a hang ends a boot in the midst of a visit, and a lockdep report
 //! turns lockdep off, so that the visits after it prove nothing: those are made in
@@ -24,10 +24,8 @@ use crate::keep::store::BootEnd;
 use crate::see::observation::BootObservation;
 use crate::spec::plan::{Cell, CellId, Plan, Planned, Purpose};
 
-/// Boots that the visits before the first look are spread over.
-pub const SPREAD: u32 = 8;
-/// The same for each later one: there are eight boots by then, and a boot costs as much as
-/// some twenty visits.
+/// Boots that the visits of each look after the first are spread over: there are some by then,
+/// and a boot costs as much as some ten visits.
 pub const LATER_SPREAD: u32 = 4;
 
 /// Boots without a Hello after which a cell counts as one that does not boot.
@@ -52,6 +50,8 @@ pub struct Target {
     pub visits: u32,
     /// It gets boots of its own.
     pub own_boot: bool,
+    /// Boots that its visits before the first look are spread over.
+    pub spread: u32,
 }
 
 /// What a cell is to have before the claims are read for the first time. What is only shown
@@ -61,9 +61,12 @@ pub fn first_look(plan: &Plan, cell: &Cell) -> Vec<Target> {
     targets(plan, cell, |planned| planned.purpose != Purpose::Shown)
 }
 
-/// What is only shown.
+/// What is only shown. Not of the controls: they are there for what is judged.
 #[must_use]
 pub fn shown(plan: &Plan, cell: &Cell) -> Vec<Target> {
+    if cell.role.is_control() {
+        return Vec::new();
+    }
     targets(plan, cell, |planned| planned.purpose == Purpose::Shown)
 }
 
@@ -72,6 +75,7 @@ fn targets(plan: &Plan, cell: &Cell, wanted: impl Fn(&Planned) -> bool) -> Vec<T
         step: planned.step.id,
         visits: planned.visits_of(cell.role),
         own_boot: planned.own_boot,
+        spread: plan.spread,
     };
     plan.steps_of(&cell.id).filter(|planned| wanted(planned)).map(target).collect()
 }
@@ -92,7 +96,7 @@ pub fn next_boot(targets: &[Target], boots: &[BootObservation]) -> Option<Vec<u3
         .collect();
     let number = u32::try_from(boots.len()).unwrap_or(u32::MAX);
     let make = |(target, left): &(&Target, u32), at_least: u32| {
-        let visits = in_boot(target.visits, number).max(at_least).min(*left);
+        let visits = in_boot(target, number).max(at_least).min(*left);
         std::iter::repeat_n(target.step, visits as usize)
     };
     let together: Vec<_> = left.iter().filter(|(target, _)| !target.own_boot).collect();
@@ -108,10 +112,12 @@ pub fn next_boot(targets: &[Target], boots: &[BootObservation]) -> Option<Vec<u3
 
 /// Visits of a step that is to have so many in all, in the boot of that number: those
 /// before a look are spread over boots.
-fn in_boot(visits: u32, number: u32) -> u32 {
+fn in_boot(target: &Target, number: u32) -> u32 {
+    let Target { visits, spread, .. } = *target;
     // Every look after the first doubles the visits.
     let later = visits > crate::spec::plan::FIRST_LOOK;
-    let (before_look, boots) = if later { (visits / 2, LATER_SPREAD) } else { (visits, SPREAD) };
+    let (before_look, boots) =
+        if later { (visits / 2, LATER_SPREAD) } else { (visits, spread.max(1)) };
     let by = |boot: u32| (u64::from(boot) * u64::from(before_look)).div_ceil(u64::from(boots));
     let at = number % boots;
     u32::try_from(by(at + 1) - by(at)).unwrap_or(u32::MAX)
@@ -219,30 +225,22 @@ pub trait Steering {
     fn interim(&self) -> crate::base::error::Result<()>;
 }
 
-/// Carries out the plan and nothing more.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AsPlanned;
-
-impl Steering for AsPlanned {
-    fn next(&self) -> crate::base::error::Result<Option<Wanted>> {
-        Ok(None)
-    }
-
-    fn interim(&self) -> crate::base::error::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::keep::store::ConsoleReport;
     use crate::see::observation::testing::{boot, visit};
+    use crate::spec::plan::SPREAD;
 
     fn targets(steps: &[(u32, u32)]) -> Vec<Target> {
         steps
             .iter()
-            .map(|(step, visits)| Target { step: *step, visits: *visits, own_boot: false })
+            .map(|(step, visits)| Target {
+                step: *step,
+                visits: *visits,
+                own_boot: false,
+                spread: SPREAD,
+            })
             .collect()
     }
 
@@ -261,6 +259,14 @@ mod tests {
             assert!(asked.len() < 100);
         }
         asked
+    }
+
+    /// A quick run has fewer boots, each with more visits.
+    #[test]
+    fn fewer_boots_have_more_visits_each() {
+        let mut quick = targets(&[(0, 12)]);
+        quick[0].spread = 4;
+        assert_eq!(all_boots(&quick), vec![vec![0; 3]; 4]);
     }
 
     /// Twelve visits lie in eight boots, four in four, one in one: no boot decides.

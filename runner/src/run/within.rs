@@ -224,8 +224,14 @@ mod tests {
                 }
             }
         }
-        let plan =
-            Plan { seed: 1, cells, steps: vec![], claims: vec![], budget_seconds: Some(600) };
+        let plan = Plan {
+            seed: 1,
+            cells,
+            steps: vec![],
+            claims: vec![],
+            budget_seconds: Some(600),
+            spread: 8,
+        };
         (plan, costs)
     }
 

@@ -106,14 +106,10 @@ impl Planned {
     /// be compared with takes a few.
     #[must_use]
     pub fn visits_of(&self, role: Role) -> u32 {
-        match (role, self.purpose) {
-            (Role::Control | Role::NegativeControl, Purpose::Claim) => {
-                self.visits.min(SHOWN_VISITS)
-            }
-            (Role::Reference | Role::Contender, _)
-            | (Role::Control | Role::NegativeControl, Purpose::Other | Purpose::Shown) => {
-                self.visits
-            }
+        if role.is_control() && self.purpose == Purpose::Claim {
+            self.visits.min(SHOWN_VISITS)
+        } else {
+            self.visits
         }
     }
 }
@@ -144,7 +140,19 @@ pub struct Plan {
     pub claims: Vec<PlannedClaim>,
     /// Seconds that the measuring may take; `None`: no limit but the looks.
     pub budget_seconds: Option<u64>,
+    /// Boots that the visits before the first look are spread over.
+    #[serde(default = "usual_spread")]
+    pub spread: u32,
 }
+
+fn usual_spread() -> u32 {
+    SPREAD
+}
+
+/// Boots that the visits before the first look are spread over.
+pub const SPREAD: u32 = 8;
+/// The same in a run that is to be quick: with short visits, a boot costs as much as ten.
+pub const QUICK_SPREAD: u32 = 4;
 
 /// The profile whose kernels claims are judged on, where a run has it: debug options
 /// distort them.
@@ -225,8 +233,10 @@ impl Plan {
                 }
             }
         }
-        let budget_seconds = selection.budget.or(spec.budget).map(|budget| budget.as_secs());
-        Ok(Plan { seed, cells, steps, claims, budget_seconds })
+        let of_spec = if selection.quick { spec.quick_budget } else { spec.budget };
+        let budget_seconds = selection.budget.or(of_spec).map(|budget| budget.as_secs());
+        let spread = if selection.quick { QUICK_SPREAD } else { SPREAD };
+        Ok(Plan { seed, cells, steps, claims, budget_seconds, spread })
     }
 
     /// The steps that a cell does.

@@ -58,6 +58,8 @@ pub struct RawSpec {
     /// stay open.
     #[serde(default)]
     pub budget: Option<String>,
+    /// The same for `--quick`; without it that of all.
+    pub quick_budget: Option<String>,
     /// What was expected before anything was measured.
     #[serde(default)]
     pub predictions: Vec<Prediction>,

@@ -40,6 +40,7 @@ pub(super) fn resolve(
         machine,
         claims,
         budget,
+        quick_budget,
         gates,
         predictions,
         known_splats,
@@ -107,8 +108,12 @@ pub(super) fn resolve(
     if resolved_claims.is_empty() {
         resolved_claims = super::claims::by_default(&resolved_probes, &profiles);
     }
-    let budget = budget.as_deref().map(super::claims::parse_budget).transpose();
-    let budget = budget.map_err(|why| Wrong::value(&top("budget"), why))?;
+    let time = |key: &str, text: Option<&str>| {
+        let time = text.map(super::claims::parse_budget).transpose();
+        time.map_err(|why| Wrong::value(&top(key), why))
+    };
+    let budget = time("budget", budget.as_deref())?;
+    let quick_budget = time("quick-budget", quick_budget.as_deref())?.or(budget);
     let nameable = Known { probes: &resolved_probes, claims: &resolved_claims };
     for (index, Prediction { candidate, holds_if, .. }) in predictions.iter().enumerate() {
         let at = top("predictions").index(index);
@@ -158,6 +163,7 @@ pub(super) fn resolve(
         machine,
         claims: resolved_claims,
         budget,
+        quick_budget,
         gates,
         known_splats,
         fuzz,

@@ -268,15 +268,11 @@ pub(super) fn code(report: &Report, gate: bool) -> u8 {
 }
 
 pub fn bench(args: &cli::Bench, desk: &Desk) -> Result<u8> {
-    let request = Request {
-        spec: args.spec.clone(),
-        selection: selection(&args.selection),
-        seed: 1,
-        ..Request::default()
-    };
+    let Some(spec) = args.spec.clone() else { return print(&bench::of(&args.of)?) };
+    let request =
+        Request { spec, selection: selection(&args.selection), seed: 1, ..Request::default() };
     let spec = request.spec(&desk.data)?;
     let plan = Plan::new(&spec, &request.selection, request.seed)?;
     ensure_for(&plan, None, &args.machinery, desk)?;
-    print(&bench::run(&request, &machinery(&args.machinery), &desk.tools())?)?;
-    Ok(exit_code::OK)
+    print(&bench::measure(&request, &machinery(&args.machinery), &desk.tools())?)
 }

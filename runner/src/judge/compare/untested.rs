@@ -113,7 +113,16 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
 
 /// Conditions that nothing is judged by, and that some kernel did not get to.
 fn not_shown(subject: &Subject<'_>, found: &Comparison) -> Option<NotTested> {
-    let ran = || found.cells.iter().filter(|cell| cell.end == CellEnd::Ran);
+    let controls: BTreeSet<&str> = subject
+        .candidates
+        .iter()
+        .filter(|candidate| candidate.role.is_control())
+        .map(|candidate| candidate.name.as_str())
+        .collect();
+    let ran = || {
+        let ran = found.cells.iter().filter(|cell| cell.end == CellEnd::Ran);
+        ran.filter(|cell| !controls.contains(cell.place.candidate.as_str()))
+    };
     let missing = |planned: &&Planned| {
         ran().filter(|cell| planned.is_for(&cell.place.profile)).any(|cell| {
             let of_step = |row: &&MeasureRow| row.step == planned.step.id;

@@ -209,15 +209,22 @@ fn claims_by_default_are_the_probes() {
     assert_eq!(plan.steps[0].visits, FIRST_LOOK);
 }
 
-/// The budget is the spec's, unless the command line has another.
+/// The budget is the spec's, which has one of its own for `--quick`, unless the command line
+/// has another. A quick run has fewer boots.
 #[test]
 fn a_budget_is_given_or_the_spec_s() {
-    let seconds = |budget: Option<u64>| {
+    let spec = spec();
+    let plan = |budget: Option<u64>, quick| {
         let budget = budget.map(Duration::from_secs);
-        let selection = Selection { budget, ..Selection::default() };
-        Plan::new(&spec(), &selection, 1).unwrap().budget_seconds
+        let selection = Selection { budget, quick, ..Selection::default() };
+        let plan = Plan::new(&spec, &selection, 1).unwrap();
+        (plan.budget_seconds, plan.spread)
     };
-    assert_eq!((seconds(None), seconds(Some(60))), (Some(1200), Some(60)));
+    let seconds = |budget: Option<Duration>| budget.map(|budget| budget.as_secs());
+    assert_ne!(spec.budget, spec.quick_budget);
+    assert_eq!(plan(None, false), (seconds(spec.budget), SPREAD));
+    assert_eq!(plan(None, true), (seconds(spec.quick_budget), QUICK_SPREAD));
+    assert_eq!(plan(Some(60), true), (Some(60), QUICK_SPREAD));
 }
 
 /// A step is done in the profiles it names; where none of them is selected, not
