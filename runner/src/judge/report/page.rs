@@ -443,6 +443,15 @@ fn waits(view: &View<'_>, place: &Place) -> bool {
     cells.any(|cell| cell.end == CellEnd::Waiting && cell.place.same_cell(place))
 }
 
+/// Whether all kernels of a candidate on one architecture are waited for.
+fn nothing_is_done(view: &View<'_>, place: &Place) -> bool {
+    let here = |at: &Place| {
+        (&at.base, &at.candidate, &at.arch) == (&place.base, &place.candidate, &place.arch)
+    };
+    let mut cells = view.report.cells.iter().filter(|cell| here(&cell.place));
+    cells.all(|cell| cell.end == CellEnd::Waiting)
+}
+
 /// Claims of a candidate that read so, each with its rows.
 fn by_claim<'a>(
     view: &View<'a>,
@@ -601,6 +610,8 @@ fn open(view: &View<'_>, name: &str) -> Vec<String> {
     let unclear = view.report.verdicts.iter().filter(|row| row.place.candidate == name);
     let at: Vec<String> = unclear
         .filter(|row| row.control_splat == Some(ControlSplat::Unclear))
+        // Of what is not done yet that has been said.
+        .filter(|row| !nothing_is_done(view, &row.place))
         .map(|row| view.at(&row.place))
         .collect();
     if !at.is_empty() {
@@ -819,6 +830,7 @@ fn splats(view: &View<'_>, squeeze: &Squeeze) -> Vec<Item> {
     let mut quiet: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut rows: Vec<&SplatRow> =
         view.report.splats.iter().filter(|row| view.contends(&row.place)).collect();
+    rows.retain(|row| !waits(view, &row.place));
     rows.sort_by_key(|row| row.reading);
     for row in &rows {
         let title = plain(&row.title, 100);
