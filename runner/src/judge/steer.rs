@@ -17,7 +17,7 @@ use crate::judge::compare::{Open, Peers, Subject, groups, looks, open_claims, to
 use crate::judge::report::FORMATS;
 use crate::keep::freeze;
 use crate::keep::store::{RunJson, Store, read_json};
-use crate::run::schedule::{Steering, Target, Wanted, next_boot, shown};
+use crate::run::schedule::{Steering, Target, Wanted, answers, next_boot, shown};
 use crate::see::assemble::observe_cell;
 use crate::see::observation::Observation;
 use crate::spec::Role;
@@ -144,7 +144,7 @@ struct More<'a> {
 impl More<'_> {
     fn target(&self, step: u32, visits: u32) -> Target {
         let own_boot = self.plan.step(step).is_some_and(|planned| planned.own_boot);
-        Target { step, visits, own_boot, spread: self.plan.spread }
+        Target { step, visits, own_boot, spread: self.plan.spread, again: false }
     }
 
     /// Whether the visits that a claim wants can be had: a kernel that hangs in its conditions,
@@ -171,12 +171,12 @@ impl More<'_> {
         }
     }
 
-    /// One more visit of each step than there are.
+    /// One more visit of each step than gave an answer, for that to come again.
     fn once(&mut self, seen: &Observation, steps: impl Iterator<Item = u32>) {
         for step in steps {
-            let visits = seen.boots.iter().flat_map(|boot| &boot.visits);
-            let made = visits.filter(|visit| visit.step == step && visit.counts()).count();
-            self.up_to(seen.id(), step, u32::try_from(made).unwrap_or(u32::MAX).saturating_add(1));
+            self.up_to(seen.id(), step, answers(step, &seen.boots).saturating_add(1));
+            let targets = self.targets.entry(seen.id().clone()).or_default();
+            targets.entry(step).and_modify(|target| target.again = true);
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Target {
     pub own_boot: bool,
     /// Boots that its visits before the first look are spread over.
     pub spread: u32,
+    /// It is to be seen whether a report comes again: a flood of it does not end the step.
+    pub again: bool,
 }
 
 /// What a cell is to have before the claims are read for the first time. What is only shown
@@ -76,6 +78,7 @@ fn targets(plan: &Plan, cell: &Cell, wanted: impl Fn(&Planned) -> bool) -> Vec<T
         visits: planned.visits_of(cell.role),
         own_boot: planned.own_boot,
         spread: plan.spread,
+        again: false,
     };
     plan.steps_of(&cell.id).filter(|planned| wanted(planned)).map(target).collect()
 }
@@ -135,6 +138,17 @@ fn was_in_vain(boot: &BootObservation) -> bool {
         && boot.visits.iter().all(|visit| visit.outcome.is_none())
 }
 
+/// Visits of a step that gave an answer, be it a flood of reports.
+#[must_use]
+pub fn answers(step: u32, boots: &[BootObservation]) -> u32 {
+    let of = |boot: &BootObservation| {
+        let visits = boot.visits.iter().filter(|visit| visit.step == step);
+        let flood = flooded(boot);
+        visits.filter(|visit| visit.counts() || flood && visit.outcome.is_none()).count()
+    };
+    u32::try_from(boots.iter().map(of).sum::<usize>()).unwrap_or(u32::MAX)
+}
+
 /// Steps in which a guest of this kernel died: they are tried again after all others.
 #[must_use]
 pub fn cut_steps(boots: &[BootObservation]) -> BTreeSet<u32> {
@@ -162,7 +176,9 @@ fn left(target: &Target, boots: &[BootObservation]) -> u32 {
                 Some(StepOutcome::Done | StepOutcome::Failed { .. }) => {
                     counted += u32::from(visit.counts());
                 }
-                // A flood of reports is an answer, and the next visit gives the same.
+                // A flood of reports is an answer, and the next visit gives the same: which is
+                // of use only where that is what somebody wants to know.
+                None if flooded(boot) && target.again => counted += 1,
                 None if flooded(boot) => return 0,
                 None => deaths += 1,
             }
@@ -240,6 +256,7 @@ mod tests {
                 visits: *visits,
                 own_boot: false,
                 spread: SPREAD,
+                again: false,
             })
             .collect()
     }
@@ -294,6 +311,22 @@ mod tests {
         let flood = BootEnd::Flood { title: "WARNING".into(), count: 300 };
         let boots = [boot(flood, vec![visit(0, None)])];
         assert_eq!(next_boot(&targets(&[(0, 1), (1, 1)]), &boots), Some(vec![1]));
+    }
+
+    /// A step that flooded is visited again where it is to be seen whether that comes again.
+    #[test]
+    fn what_is_to_be_confirmed_is_visited_after_a_flood() {
+        let flood = BootEnd::Flood { title: "WARNING".into(), count: 300 };
+        let boots = [boot(flood.clone(), vec![visit(0, None)]), boot(flood, vec![visit(0, None)])];
+        assert_eq!(answers(0, &boots), 2);
+        assert_eq!(answers(1, &boots), 0);
+        let mut again = targets(&[(0, 3)]);
+        assert_eq!(next_boot(&again, &boots), None);
+        again[0].again = true;
+        assert_eq!(next_boot(&again, &boots), Some(vec![0]));
+        again[0].visits = 2;
+        assert_eq!(next_boot(&again, &boots), None);
+        assert_eq!(answers(0, &[done(&[0, 0])]), 2);
     }
 
     /// What counts as a hang behind a report: not silence, and no other end.

@@ -256,7 +256,7 @@ fn a_step_that_hangs_twice_is_left() {
     let mut trial = Trial::new();
     trial.limits.printing = SOON;
     trial.limits.after_report = SOON;
-    let targets = [Target { step: 4, visits: 1, own_boot: false, spread: 8 }];
+    let targets = [Target { step: 4, visits: 1, own_boot: false, spread: 8, again: false }];
     let mut boots = Vec::new();
     while let Some(asked) = next_boot(&targets, &boots) {
         assert_eq!(asked, [4]);

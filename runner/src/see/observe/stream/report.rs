@@ -349,8 +349,8 @@ fn is_body(text: &[u8]) -> bool {
         b"Mem abort info",
     ];
     let text = text.trim_ascii_start();
-    WORDS.iter().any(|word| text.starts_with(word))
-        || memmem::find(text, b"/0x").is_some() && may_be_frame(text)
+    WORDS.iter().any(|word| word.first() == text.first() && text.starts_with(word))
+        || may_be_frame(text) && SIZE.find(text).is_some()
 }
 
 /// Takes in the lines that introduce a head: `cut here`, and what WARN() printed behind it.
@@ -435,6 +435,8 @@ pub(crate) fn belonging(text: &[u8]) -> Belongs {
     if known { Belongs::Yes } else { Belongs::No }
 }
 
+/// What stands before the size of a function.
+static SIZE: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new("/0x"));
 static LOCK: LazyLock<memmem::Finder> = LazyLock::new(|| memmem::Finder::new(" lock"));
 
 /// `Not tainted`, `Tainted: G`.
