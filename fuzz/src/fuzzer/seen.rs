@@ -59,8 +59,8 @@ impl Seen {
         Self { slots, used: 0, heavy, pairs: FxHashSet::default(), last: 0, touched: Vec::new() }
     }
 
-    /// Adds the addresses of a trace; each new one is handed out. True if the trace has a pair
-    /// of heavy blocks that is new.
+    /// Adds the addresses of a trace; each new one is handed out. The answer is how many pairs
+    /// of heavy blocks were new.
     pub(super) fn add_all(&mut self, trace: &[AtomicU64], mut new: impl FnMut(u64)) -> usize {
         let pairs = self.pairs.len();
         self.last = 0;

@@ -132,12 +132,12 @@ impl Map {
 }
 
 /// A call in a kernel's code.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Call {
     /// The address of the instruction behind it.
     returns_to: u64,
-    /// The function that is called.
-    function: String,
+    /// The address of the function that is called.
+    to: u64,
 }
 
 /// Where each function calls KCOV, which is at the beginning of each of its basic blocks, and
@@ -162,8 +162,9 @@ impl Sites {
     pub fn open(vmlinux: &Path) -> Result<Sites> {
         let (map, calls) = Map::read(vmlinux, true)?;
         let mut sites = Sites::default();
-        let (kcov, others): (Vec<Call>, Vec<Call>) =
-            calls.into_iter().partition(|call| call.function == KCOV);
+        let (kcov, others): (Vec<Call>, Vec<Call>) = calls
+            .into_iter()
+            .partition(|call| map.symbols.get(&call.to).is_some_and(|name| name == KCOV));
         let mut instrumented: BTreeSet<&String> = BTreeSet::new();
         for Call { returns_to, .. } in kcov {
             let Place { unit, functions, line: _ } = map.place(returns_to);
@@ -174,9 +175,10 @@ impl Sites {
                 }
             }
         }
-        for Call { returns_to, function } in others {
+        for Call { returns_to, to } in others {
             // Only functions that have sites themselves: the line tables are slow to ask.
-            let wanted = sites.of.contains_key(&function)
+            let Some(function) = map.symbols.get(&to) else { continue };
+            let wanted = sites.of.contains_key(function)
                 && map.symbol(returns_to).is_some_and(|symbol| instrumented.contains(symbol));
             if wanted {
                 for caller in map.place(returns_to).functions {
@@ -217,8 +219,8 @@ fn calls(file: &object::File<'_>, symbols: &BTreeMap<u64, String>) -> Vec<Call> 
     let arm = file.architecture() == object::Architecture::Aarch64;
     let mut calls = Vec::new();
     let mut add = |returns_to: u64, to: u64| {
-        if let Some(function) = symbols.get(&to) {
-            calls.push(Call { returns_to, function: function.clone() });
+        if symbols.contains_key(&to) {
+            calls.push(Call { returns_to, to });
         }
     };
     let code = file.sections().filter(|section| section.kind() == object::SectionKind::Text);

@@ -155,10 +155,11 @@ impl More<'_> {
         [claim.seen, claim.reference].iter().any(|of| next_boot(&targets, &of.boots).is_some())
     }
 
-    fn up_to(&mut self, cell: &CellId, step: u32, visits: u32) {
+    fn up_to(&mut self, cell: &CellId, step: u32, visits: u32) -> &mut Target {
         let target = self.target(step, visits);
         let known = self.targets.entry(cell.clone()).or_default().entry(step).or_insert(target);
         known.visits = known.visits.max(visits);
+        known
     }
 
     /// What is only shown, and not there yet.
@@ -166,7 +167,9 @@ impl More<'_> {
         for seen in seen {
             let targets = shown(self.plan, &seen.cell);
             if next_boot(&targets, &seen.boots).is_some() {
-                targets.iter().for_each(|of| self.up_to(seen.id(), of.step, of.visits));
+                for of in targets {
+                    self.up_to(seen.id(), of.step, of.visits);
+                }
             }
         }
     }
@@ -174,9 +177,8 @@ impl More<'_> {
     /// One more visit of each step than gave an answer, for that to come again.
     fn once(&mut self, seen: &Observation, steps: impl Iterator<Item = u32>) {
         for step in steps {
-            self.up_to(seen.id(), step, answers(step, &seen.boots).saturating_add(1));
-            let targets = self.targets.entry(seen.id().clone()).or_default();
-            targets.entry(step).and_modify(|target| target.again = true);
+            let visits = answers(step, &seen.boots).saturating_add(1);
+            self.up_to(seen.id(), step, visits).again = true;
         }
     }
 }

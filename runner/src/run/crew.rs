@@ -282,7 +282,7 @@ impl Crew<'_> {
 
     /// The cells of a group in the order in which they are built: in that of the plan, but of
     /// the contenders those first for which little is rebuilt.
-    fn quickest_first<'a>(&mut self, mut group: Vec<&'a Cell>) -> Result<Vec<&'a Cell>> {
+    fn quickest_first<'a>(&self, mut group: Vec<&'a Cell>) -> Result<Vec<&'a Cell>> {
         let mut slow = BTreeSet::new();
         for cell in &group {
             if cell.role == Role::Contender && !expect::is_small(&self.patches(cell))? {

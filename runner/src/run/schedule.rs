@@ -63,12 +63,9 @@ pub fn first_look(plan: &Plan, cell: &Cell) -> Vec<Target> {
     targets(plan, cell, |planned| planned.purpose != Purpose::Shown)
 }
 
-/// What is only shown. Not of the controls: they are there for what is judged.
+/// What is only shown.
 #[must_use]
 pub fn shown(plan: &Plan, cell: &Cell) -> Vec<Target> {
-    if cell.role.is_control() {
-        return Vec::new();
-    }
     targets(plan, cell, |planned| planned.purpose == Purpose::Shown)
 }
 

@@ -103,13 +103,13 @@ impl Planned {
     }
 
     /// Visits on a kernel of that role. No claim is asked of the controls: what others would
-    /// be compared with takes a few.
+    /// be compared with takes a few, and what is only shown none.
     #[must_use]
     pub fn visits_of(&self, role: Role) -> u32 {
-        if role.is_control() && self.purpose == Purpose::Claim {
-            self.visits.min(SHOWN_VISITS)
-        } else {
-            self.visits
+        match self.purpose {
+            Purpose::Claim if role.is_control() => self.visits.min(SHOWN_VISITS),
+            Purpose::Shown if role.is_control() => 0,
+            Purpose::Claim | Purpose::Other | Purpose::Shown => self.visits,
         }
     }
 }

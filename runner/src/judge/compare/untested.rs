@@ -8,7 +8,7 @@ use bakeoff_fuzz::probe::command;
 use super::verdict::end_words;
 use super::words::counted;
 use super::{Comparison, Subject};
-use crate::judge::row::{CellEnd, MeasureRow, NotTested, WrongReading};
+use crate::judge::row::{CellEnd, CellRow, MeasureRow, NotTested, WrongReading};
 use crate::spec::plan::{CellId, Planned, Purpose};
 
 /// Why no wrong answer says nothing.
@@ -113,18 +113,17 @@ pub(super) fn list_all(subject: &Subject<'_>, found: &Comparison) -> Vec<NotTest
 
 /// Conditions that nothing is judged by, and that some kernel did not get to.
 fn not_shown(subject: &Subject<'_>, found: &Comparison) -> Option<NotTested> {
-    let controls: BTreeSet<&str> = subject
-        .candidates
-        .iter()
-        .filter(|candidate| candidate.role.is_control())
-        .map(|candidate| candidate.name.as_str())
-        .collect();
-    let ran = || {
-        let ran = found.cells.iter().filter(|cell| cell.end == CellEnd::Ran);
-        ran.filter(|cell| !controls.contains(cell.place.candidate.as_str()))
+    let ran = || found.cells.iter().filter(|cell| cell.end == CellEnd::Ran);
+    let role = |cell: &CellRow| {
+        let mut candidates = subject.candidates.iter();
+        candidates.find(|candidate| candidate.name == cell.place.candidate).map(|found| found.role)
     };
     let missing = |planned: &&Planned| {
-        ran().filter(|cell| planned.is_for(&cell.place.profile)).any(|cell| {
+        let wanted = |cell: &&CellRow| {
+            planned.is_for(&cell.place.profile)
+                && role(cell).is_none_or(|role| planned.visits_of(role) > 0)
+        };
+        ran().filter(wanted).any(|cell| {
             let of_step = |row: &&MeasureRow| row.step == planned.step.id;
             !found.measures.iter().filter(of_step).any(|row| row.place.same_cell(&cell.place))
         })

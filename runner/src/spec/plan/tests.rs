@@ -174,6 +174,8 @@ fn controls_take_a_few_visits_of_claims() {
     let mut flip = plan.steps.iter().find(|p| p.label == "flip/softirq/flip").unwrap().clone();
     flip.visits = 20;
     assert_eq!(flip.visits_of(Role::NegativeControl), 20);
+    assert_eq!(visits(words::FOR_SHOW, Role::Control), 0);
+    assert_ne!(visits(words::FOR_SHOW, Role::Contender), 0);
 }
 
 /// Claims are judged on the production kernels where their conditions are measured there;
