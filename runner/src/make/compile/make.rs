@@ -90,11 +90,15 @@ impl Toolchain {
     }
 }
 
+/// What `kconfigs/kcov.patch` has instrumented files begin with.
+const KCOV_INLINE: &str = "include/linux/kcov_inline.h";
+
 /// The variable that has coverage compiled into these folders, and into these files
 /// outside of them, only: what `CONFIG_KCOV_INSTRUMENT_ALL` would pass to all of the
 /// kernel, for Kbuild expands it for each object (`scripts/Makefile.lib`; Makefiles that
 /// say `KCOV_INSTRUMENT := n` still have their way). The help of that option is for
-/// selecting, too, where not the whole kernel is of interest. `None`: no folders, all of it.
+/// selecting, too, where not the whole kernel is of interest. A header that our patch of
+/// KCOV brings, if it does, goes before each such file. `None`: no folders, all of it.
 pub(super) fn instrumented(folders: &[String], files: &[String]) -> Option<String> {
     if folders.is_empty() {
         return None;
@@ -109,7 +113,8 @@ pub(super) fn instrumented(folders: &[String], files: &[String]) -> Option<Strin
     patterns.dedup();
     let patterns = patterns.join(" ");
     Some(format!(
-        "CFLAGS_KCOV=$(if $(filter {patterns},$(basename $@)),-fsanitize-coverage=trace-pc)"
+        "CFLAGS_KCOV=$(if $(filter {patterns},$(basename $@)),-fsanitize-coverage=trace-pc \
+         $(addprefix -include ,$(wildcard $(srctree)/{KCOV_INLINE})))"
     ))
 }
 
@@ -340,7 +345,8 @@ mod tests {
         assert_eq!(
             instrumented(&folders, &files).unwrap(),
             "CFLAGS_KCOV=$(if $(filter kernel/bpf/% lib/buildid mm/%,$(basename $@)),\
-             -fsanitize-coverage=trace-pc)"
+             -fsanitize-coverage=trace-pc \
+             $(addprefix -include ,$(wildcard $(srctree)/include/linux/kcov_inline.h)))"
         );
         assert_eq!(instrumented(&[], &files), None);
     }
