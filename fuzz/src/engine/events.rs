@@ -319,6 +319,9 @@ fn flag_bits(flags: EventFlags) -> u64 {
     .fold(0, |bits, (set, bit)| bits | u64::from(set) << bit)
 }
 
+/// `PERF_EVENT_IOC_SET_OUTPUT`.
+pub(crate) const SET_OUTPUT: u32 = 0x2405;
+
 /// An ioctl of an event.
 pub fn ioctl(fd: BorrowedFd<'_>, which: EventIoctl) -> Answer<i64> {
     let mut memory = [0_u64; 16];

@@ -16,10 +16,9 @@ use crate::op::Check;
 use crate::op::value::Seeded;
 use crate::sys::call::Answer;
 
-/// `PERF_EVENT_IOC_ENABLE`, `DISABLE`, `ID`, `SET_OUTPUT`.
+/// `PERF_EVENT_IOC_ENABLE`, `DISABLE`, `ID`.
 const IOC_ENABLE: u32 = 0x2400;
 const IOC_DISABLE: u32 = 0x2401;
-const IOC_SET_OUTPUT: u32 = 0x2405;
 const IOC_ID: u32 = 0x8008_2407;
 
 /// What a check is played on.

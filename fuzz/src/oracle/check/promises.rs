@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use super::Stage;
 use crate::engine::assemble::nothing;
+use crate::engine::events::SET_OUTPUT;
 use crate::engine::pool::{BPF_TRACE_UPROBE_MULTI, load};
 use crate::op::ProgKind;
 use crate::op::step::{Body, Flaw};
@@ -279,17 +280,17 @@ fn outputs(stage: &mut Stage<'_>) -> Answer<()> {
     let buffer = call::Region::map(a.as_fd(), 4096 * 2, true)?;
     // The same CPU; where that is any, the same task.
     let fits = first.1 == second.1 && (first.1 != -1 || first.0 == second.0);
-    let answer = call::ioctl(b.as_fd(), super::IOC_SET_OUTPUT, a.as_raw_fd().into());
+    let answer = call::ioctl(b.as_fd(), SET_OUTPUT, a.as_raw_fd().into());
     let what = format!("output of {second:?} (task, CPU) to the buffer of {first:?}");
     let promised: &[i32] = if fits { &[0] } else { &[libc::EINVAL] };
     expect(stage, &what, promised, &answer);
-    let itself = call::ioctl(a.as_fd(), super::IOC_SET_OUTPUT, a.as_raw_fd().into());
+    let itself = call::ioctl(a.as_fd(), SET_OUTPUT, a.as_raw_fd().into());
     expect(stage, "output of an event to its own buffer", &[libc::EINVAL], &itself);
     if answer.is_ok() {
         let mapped = call::Region::map(b.as_fd(), 4096 * 2, true);
         // It has the other's buffer, and may map that.
         expect(stage, "a mapping of the other's buffer", &[0, libc::EINVAL], &mapped);
-        let back = call::ioctl(b.as_fd(), super::IOC_SET_OUTPUT, -1);
+        let back = call::ioctl(b.as_fd(), SET_OUTPUT, -1);
         expect(stage, "output to nowhere", &[0, libc::EINVAL], &back);
     }
     drop(buffer);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::Stage;
+use crate::engine::events::SET_OUTPUT;
 use crate::engine::pool::Map;
 use crate::op::step::{Body, Flaw, Step};
 use crate::op::value::{Dice, Seeded, Upto, Value};
@@ -192,7 +193,7 @@ fn buffer() -> Answer<(Side, Side)> {
         }),
         Box::new(move |dice| {
             let into = if dice.below(3) == 0 { -1 } else { other.as_raw_fd().into() };
-            let _ = call::ioctl(b.as_fd(), super::IOC_SET_OUTPUT, into);
+            let _ = call::ioctl(b.as_fd(), SET_OUTPUT, into);
             if dice.below(4) == 0 {
                 let _ = Region::map(b.as_fd(), 4096 * 2, true);
             }

@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Stage;
+use crate::engine::events::SET_OUTPUT;
 use crate::op::value::Dice;
 use crate::sys::call::{self, Answer, Attributes, Region};
 use crate::sys::trigger::Stack;
@@ -219,7 +220,7 @@ fn open(
     } else if let (Some(first), None) = (first, by_flag) {
         use std::os::fd::AsRawFd;
         let into = i64::from(first.fd.as_raw_fd());
-        if let Err(errno) = call::ioctl(event.fd.as_fd(), super::IOC_SET_OUTPUT, into) {
+        if let Err(errno) = call::ioctl(event.fd.as_fd(), SET_OUTPUT, into) {
             stage.wrong(format!(
                 "an event of the same task and CPU is not let write to another's buffer: errno \
                  {errno}"
