@@ -15,15 +15,22 @@ use bakeoff_fuzz::program::{Program, text};
 
 // Linked for its archive: libFuzzer itself.
 use libfuzzer_sys as _;
+use rustc_hash::FxHashMap;
 
 mod shim;
 
-/// Counters that libFuzzer looks at after each run.
-const COUNTERS: usize = 1 << 16;
+/// Counters that libFuzzer looks at after each run, all of them.
+const COUNTERS: usize = 1 << 13;
+/// What a counter can say: each of these is a feature of its own to libFuzzer
+/// (`CounterToFeature` in FuzzerTracePC.h).
+const LEVELS: [u8; 8] = [1, 2, 3, 4, 8, 16, 32, 128];
 
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static EXTRA: [AtomicU8; COUNTERS] = [const { AtomicU8::new(0) }; COUNTERS];
-/// The counter for the next new feature.
+/// Programs that are known by their text at most.
+const MOST_KNOWN: usize = 4096;
+
+/// How many features there were.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -32,6 +39,9 @@ thread_local! {
     static FAVOUR: RefCell<Vec<Check>> = const { RefCell::new(Vec::new()) };
     /// The last program made, beside its text: it is mostly run next.
     static LAST: RefCell<(Vec<u8>, Program)> = RefCell::default();
+    /// Programs that were read, by their text: those of the corpus are changed again and
+    /// again, and to read one takes longer than to change it.
+    static KNOWN: RefCell<FxHashMap<Vec<u8>, Program>> = RefCell::default();
 }
 
 unsafe extern "C" {
@@ -98,8 +108,9 @@ fn one(data: &[u8]) -> c_int {
         // A counter for each feature, as long as there are any: only a new one
         // tells libFuzzer anything, and it goes through all it is shown.
         let ran = worker.run(&program, written, || {
-            let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNTERS;
-            EXTRA[next].store(1, Ordering::Relaxed);
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let level = LEVELS[next / COUNTERS % LEVELS.len()];
+            EXTRA[next % COUNTERS].store(level, Ordering::Relaxed);
         });
         let ended = worker.is_done() || ran.is_err();
         if ended {
@@ -124,13 +135,14 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, room: usize, s
     let buffer = unsafe { std::slice::from_raw_parts_mut(data, room) };
     let began = bakeoff_fuzz::sys::monotonic_ns();
     let mut dice = Seeded(seed.into());
-    let program = match read(buffer.get(..size).unwrap_or_default()) {
+    let mut program = match read(buffer.get(..size).unwrap_or_default()) {
         Ok(mut program) if !program.ops.is_empty() => {
             FAVOUR.with_borrow(|favour| program.mutate_for(&mut dice, favour));
             program
         }
         _ => Program::roll(&mut dice),
     };
+    leave_out(&mut program);
     let written = put(program, buffer).unwrap_or(size);
     WORKER.with_borrow_mut(|worker| {
         if let Some(worker) = worker {
@@ -161,15 +173,37 @@ extern "C" fn LLVMFuzzerCustomCrossOver(
     };
     let (Ok(mut program), Ok(other)) = (read(first), read(second)) else { return 0 };
     program.splice(&other, &mut Seeded(seed.into()));
+    leave_out(&mut program);
     put(program, out).unwrap_or(0)
 }
 
-/// Reads a program, which mostly is the last one made.
+/// Slow operations that had their share of the time are in no program that is made now.
+fn leave_out(program: &mut Program) {
+    let allowed = WORKER.with_borrow(|worker| worker.as_ref().map(Worker::allowed));
+    if let Some(allowed) = allowed {
+        program.leave_out(allowed);
+    }
+}
+
+/// Reads a program, which mostly is the last one made, or one of the corpus.
 fn read(data: &[u8]) -> Result<Program, text::TextError> {
-    let known = LAST.with_borrow(|(bytes, program)| {
+    let last = LAST.with_borrow(|(bytes, program)| {
         (!data.is_empty() && bytes == data).then(|| program.clone())
     });
-    known.map_or_else(|| text::read(data), Ok)
+    if let Some(last) = last {
+        return Ok(last);
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(program) = known.get(data) {
+            return Ok(program.clone());
+        }
+        let program = text::read(data)?;
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(data.to_vec(), program.clone());
+        Ok(program)
+    })
 }
 
 /// Writes a program into a buffer, and remembers it.

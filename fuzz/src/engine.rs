@@ -16,6 +16,7 @@
 
 pub mod aside;
 pub mod assemble;
+mod beside;
 pub(crate) mod events;
 pub mod files;
 pub mod pool;
@@ -31,7 +32,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::op::step::{Body, Flaw};
-use crate::op::{Place, ProgKind};
+use crate::op::{Op, Place, ProgKind};
 pub use crate::oracle::buckets::LOST_BUCKETS;
 use crate::oracle::legal::Model;
 use crate::oracle::lookups::Code;
@@ -41,7 +42,8 @@ use crate::sys::call::{self, Answer, Attributes, Part};
 use crate::sys::kcov::{Delays, Kcov};
 use crate::sys::memory::Mapping;
 use crate::sys::trigger;
-use aside::{Helper, Reaper};
+use aside::{Helper, Reaper, Task};
+use beside::Meeting;
 pub use events::{PROBED, SHORTEST, uprobe_in_elf};
 use files::Files;
 use pool::{Around, Map, Pool};
@@ -94,6 +96,15 @@ pub struct Times {
     pub ns: u64,
 }
 
+/// What operations took that each take as long as several programs, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlowTime {
+    /// Checks.
+    pub checks_ns: u64,
+    /// Others that wait: see [`Op::waits`].
+    pub waits_ns: u64,
+}
+
 /// What time was spent on: an operation's word and, where kinds differ much, its
 /// kind's; in parentheses what is no operation.
 pub type Spent = (&'static str, &'static str);
@@ -105,6 +116,15 @@ pub(crate) struct Event {
     /// Closing it waits for RCU.
     slow: bool,
     buffer: Option<call::Region>,
+}
+
+/// What comes of [`Op::Beside`].
+#[derive(Debug)]
+enum Beside {
+    /// The next operation is the helper's, with this skew.
+    Next(u8),
+    /// The helper waits for the next operation to begin.
+    Meet(Meeting),
 }
 
 /// What the running program has made.
@@ -140,17 +160,20 @@ pub struct Executor {
     /// Where this program's own code lies.
     pub(crate) code: Vec<Code>,
     /// This process, for maps whose keys are processes.
-    process: Option<OwnedFd>,
+    process: Option<Arc<OwnedFd>>,
     pub(crate) kprobes: Option<u32>,
     pub(crate) uprobes: Option<u32>,
     pub(crate) uprobe_at: u64,
     pub(crate) tracepoints: events::Tracepoints,
     cpu: u32,
     times: FxHashMap<Spent, Times>,
+    slow: SlowTime,
     /// Where the kernel is told which allocation of this thread fails, if it can be.
     failing: Option<std::fs::File>,
     /// Whether the next operation is to have one fail.
     fails: bool,
+    /// What the next operation is done beside of.
+    beside: Option<Beside>,
     /// Where the kernel is told at which points it is held up, if it can be.
     delays: Option<Delays>,
     /// Whether the helper did not come back from the last program's tasks.
@@ -235,7 +258,7 @@ impl Executor {
         Ok(Self {
             tables: Tables::default(),
             pool: Pool::of(pool::types()),
-            helper: Helper::start()?,
+            helper: Helper::start(cpu)?,
             reaper: Reaper::start()?,
             files: Files::make()?,
             coverage: Kcov::of_this_thread().ok(),
@@ -243,15 +266,17 @@ impl Executor {
             counters,
             places,
             code: Code::of_this_program(),
-            process: call::this_process().ok(),
+            process: call::this_process().ok().map(Arc::new),
             kprobes: events::pmu("kprobe"),
             uprobes: events::pmu("uprobe"),
             uprobe_at: events::uprobe_at(),
             tracepoints: events::Tracepoints::read(),
             cpu,
             times: FxHashMap::default(),
+            slow: SlowTime::default(),
             failing: std::fs::File::options().write(true).open(FAIL_NTH).ok(),
             fails: false,
+            beside: None,
             delays: Delays::open(),
             stuck: false,
             _keepers: keepers,
@@ -286,6 +311,12 @@ impl Executor {
     #[must_use]
     pub fn times(&self) -> &FxHashMap<Spent, Times> {
         &self.times
+    }
+
+    /// What slow operations took.
+    #[must_use]
+    pub fn slow_time(&self) -> SlowTime {
+        self.slow
     }
 
     /// Notes time spent on something that is no operation.
@@ -327,7 +358,7 @@ impl Executor {
         let mut lookups = Vec::new();
         for (at, op) in (0..).zip(&program.ops) {
             let failing = std::mem::take(&mut self.fails);
-            let answer = self.op(op);
+            let answer = self.op_or_beside(op);
             if failing {
                 self.tell_failing(0);
             }
@@ -335,10 +366,17 @@ impl Executor {
                 Ok(()) => 0,
                 Err(errno) => errno,
             };
-            clock = self.timed((op.word(), op.detail()), clock, errno != 0);
+            let began = clock;
+            clock = self.timed((op.word(), op.detail()), began, errno != 0);
+            if matches!(op, Op::Check { .. }) {
+                self.slow.checks_ns += clock - began;
+            } else if op.waits() {
+                self.slow.waits_ns += clock - began;
+            }
             errnos.push(errno);
             lookups.extend(self.tables.lookup.take().map(|lookup| Lookup { op: at, ..lookup }));
         }
+        self.beside = None;
         let settled = self.helper.settle();
         self.stuck = !settled;
         clock = self.timed(("(settle)", ""), clock, !settled);
@@ -360,6 +398,31 @@ impl Executor {
             lost_buckets: self.lost_buckets(),
             lookups,
         }
+    }
+
+    /// Does an operation: by itself, by the helper, or while the helper does the one before.
+    fn op_or_beside(&mut self, op: &Op) -> Answer<()> {
+        match self.beside.take() {
+            None => {}
+            Some(Beside::Next(skew)) => {
+                if let Some(call) = self.elsewhere(op) {
+                    let meeting = Meeting::new(skew);
+                    self.helper.give(Task::Beside { meeting: meeting.clone(), call });
+                    self.beside = Some(Beside::Meet(meeting));
+                    return Ok(());
+                }
+            }
+            // A check knows what happens while it plays: nothing.
+            Some(Beside::Meet(_)) if matches!(op, Op::Check { .. }) => {
+                self.stuck |= !self.helper.settle();
+            }
+            Some(Beside::Meet(meeting)) => {
+                let began = sys::monotonic_ns();
+                let met = meeting.here();
+                self.timed(("(meet)", ""), began, !met);
+            }
+        }
+        self.op(op)
     }
 
     /// Releases what the program made.

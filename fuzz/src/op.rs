@@ -315,6 +315,13 @@ operations! {
             /// Which points, and how long.
             seed: Upto<255>,
         }
+        /// Has the helper do the next operation while the one after it is done here. Both
+        /// wait for each other; a lower skew than 128 has the helper begin so many
+        /// microseconds later, a higher one the program so many less 128.
+        Beside "beside" weight 2 {
+            /// Who is how much later.
+            skew: Upto<255>,
+        }
         /// Plays a check, by a seed: `seed` and `more` are its halves.
         Check "check" weight 3 {
             /// Which.
@@ -415,6 +422,11 @@ impl Op {
     /// Whether it is one of those.
     pub fn waits(&self) -> bool {
         self.rarity().is_some()
+    }
+
+    /// Whether it makes other operations wait.
+    pub(crate) fn holds_up(&self) -> bool {
+        matches!(self, Self::Beside { .. } | Self::Delays { .. })
     }
 
     /// Has such an operation do something alike that does not take as long.

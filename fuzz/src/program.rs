@@ -34,6 +34,15 @@ impl Default for Limits {
     }
 }
 
+/// Which operations that take as long as several programs may be in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// Checks.
+    pub checks: bool,
+    /// Others that wait ([`Op::waits`]).
+    pub waits: bool,
+}
+
 /// A fuzz program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Two threads beside the one that runs the program: a helper that does things
-//! to the arena meanwhile, and a reaper that closes what waits for RCU.
+//! meanwhile, and a reaper that closes what waits for RCU.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,23 +9,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::beside::{Call, Meeting};
 use crate::op::Aside;
 use crate::sys;
-use crate::sys::call::{Part, affinity};
+use crate::sys::call::{self, Part, affinity};
 use crate::sys::kcov::Kcov;
 use crate::sys::trigger::Stack;
 
 /// What the helper is to do.
-#[derive(Debug)]
-pub struct Task {
-    /// What.
-    pub what: Aside,
-    /// First page.
-    pub page: u8,
-    /// How often.
-    pub times: u8,
-    /// A file to map.
-    pub file: Arc<OwnedFd>,
+pub(super) enum Task {
+    /// Something to the arena.
+    Arena {
+        /// What.
+        what: Aside,
+        /// First page.
+        page: u8,
+        /// How often.
+        times: u8,
+        /// A file to map.
+        file: Arc<OwnedFd>,
+    },
+    /// One of two operations at the same time.
+    Beside {
+        /// Where it waits for the other.
+        meeting: Meeting,
+        /// The call.
+        call: Call,
+    },
 }
 
 /// How long one of its tasks may take.
@@ -44,17 +54,21 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts it.
-    pub fn start() -> io::Result<Self> {
+    /// Starts it, on other CPUs than this one if there are any, and before all that runs there:
+    /// what it does is to happen now, not when that one has had its turn.
+    pub(super) fn start(cpu: u32) -> io::Result<Self> {
         let (tasks, to_do) = channel::<Task>();
         let (ready, told) = channel();
         let (finished, done) = channel();
         std::thread::Builder::new().name("helper".into()).spawn(move || {
-            let _ = affinity(u64::MAX);
+            if affinity(!(1 << cpu)).is_err() {
+                let _ = affinity(u64::MAX);
+            }
+            let _ = call::come_first();
             let coverage = Kcov::of_this_thread().ok().map(Arc::new);
             let _ = ready.send((sys::thread_id().cast_signed(), coverage));
             while let Ok(task) = to_do.recv() {
-                run(&task);
+                run(task);
                 let _ = finished.send(());
             }
         })?;
@@ -63,7 +77,7 @@ impl Helper {
     }
 
     /// Gives it something to do.
-    pub fn give(&mut self, task: Task) {
+    pub(super) fn give(&mut self, task: Task) {
         if self.tasks.send(task).is_ok() {
             self.given += 1;
         }
@@ -81,14 +95,21 @@ impl Helper {
     }
 }
 
-fn run(task: &Task) {
-    let part = Part::new(task.page, 2);
+fn run(task: Task) {
+    let (what, page, times, file) = match task {
+        Task::Arena { what, page, times, file } => (what, page, times, file),
+        Task::Beside { meeting, call } => {
+            meeting.elsewhere();
+            return call();
+        }
+    };
+    let part = Part::new(page, 2);
     let stack = Stack::new(&[part.address(), part.address() + 8]);
-    for turn in 0..task.times {
+    for turn in 0..times {
         // Failures are part of it.
-        match task.what {
+        match what {
             Aside::Map => {
-                let _ = part.map(Some(task.file.as_fd()), libc::PROT_READ, false, turn % 4);
+                let _ = part.map(Some(file.as_fd()), libc::PROT_READ, false, turn % 4);
             }
             Aside::Protect => {
                 let protection = if turn % 2 == 0 { libc::PROT_NONE } else { libc::PROT_READ };
@@ -96,7 +117,7 @@ fn run(task: &Task) {
             }
             Aside::Load => stack.load(part.address()),
             Aside::Syscall => {
-                let _ = stack.file_lock(task.file.as_fd());
+                let _ = stack.file_lock(file.as_fd());
             }
             Aside::Drop => {
                 let _ = part.advise(libc::MADV_DONTNEED);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::aside::Task;
 use super::events::{self, Open};
 use super::pool::{BPF_TRACE_UPROBE_MULTI, Map, OWN_ORDER};
-use super::{Event, Executor, GONE};
+use super::{Beside, Event, Executor, GONE};
 use crate::op::value::{EventRef, LinkRef, MapRef, ProgRef, Upto};
 use crate::op::{
     Advice, Ask, Backing, Child, How, MapCall, MapFlags, MapKind, Op, Page, Protection, RawTp,
@@ -45,7 +45,7 @@ fn freeze(map: BorrowedFd<'_>, how: u8) -> Answer<i64> {
     first
 }
 
-fn protection(word: Protection) -> i32 {
+pub(super) fn protection(word: Protection) -> i32 {
     match word {
         Protection::None => libc::PROT_NONE,
         Protection::Read => libc::PROT_READ,
@@ -80,7 +80,19 @@ impl Executor {
                 };
                 keep(&mut self.tables.maps, map)
             }
-            Op::MapElement { map, call, key, how } => self.element(*map, *call, key.0, how.0),
+            Op::MapElement { map, call: MapCall::Freeze, how, .. } => {
+                let map = self.map(*map)?;
+                if map.pooled {
+                    // It would stay frozen in the pool: another one is.
+                    let own = self.pool.create(map.kind, MapFlags::default(), OWN_ORDER)?;
+                    freeze(own.as_fd(), how.0).map(drop)
+                } else {
+                    freeze(map.fd.as_fd(), how.0).map(drop)
+                }
+            }
+            Op::MapElement { map, call, key, how } => {
+                element(self.map(*map)?, self.process.as_deref(), *call, key.0, how.0)
+            }
             Op::MapEvent { map, event } => {
                 let value = self.event(*event)?.as_raw_fd();
                 self.fill(*map, 0, value)
@@ -153,7 +165,7 @@ impl Executor {
             Op::Aside { what, page, again } => {
                 self.tables.arena.share(page.0, 2);
                 let file = if again.0 % 2 == 0 { &self.files.a } else { &self.files.b };
-                self.helper.give(Task {
+                self.helper.give(Task::Arena {
                     what: *what,
                     page: page.0,
                     times: again.0 + 1,
@@ -175,6 +187,10 @@ impl Executor {
             }
             Op::FailNth { nth } => {
                 self.fail_nth(u32::from(nth.0) + 1);
+                Ok(())
+            }
+            Op::Beside { skew } => {
+                self.beside = Some(Beside::Next(skew.0));
                 Ok(())
             }
             Op::Delays { seed } => self.delay(u64::from(seed.0) + 1),
@@ -225,7 +241,7 @@ impl Executor {
                     Some(into) => self.event(*into)?.as_raw_fd(),
                     None => -1,
                 };
-                call::ioctl(self.event(*event)?, 0x2405, into.into()).map(drop)
+                call::ioctl(self.event(*event)?, events::SET_OUTPUT, into.into()).map(drop)
             }
             Op::PerfBpf { event, prog } => {
                 let prog = self.prog(*prog)?.as_raw_fd();
@@ -280,45 +296,6 @@ impl Executor {
         let map = self.map(map)?.clone();
         self.tables.filled.push((map, key));
         Ok(())
-    }
-
-    fn element(&self, map: MapRef, which: MapCall, key: u8, how: u8) -> Answer<()> {
-        let map = self.map(map)?;
-        let fd = map.fd.as_fd();
-        // Keys of a task's storage are processes: this one, or none.
-        let process = self.process.as_ref().filter(|_| map.kind == MapKind::TaskStorage && key < 4);
-        let key = process.map_or(u64::from(key), |process| process.as_raw_fd() as u64);
-        let key = key.to_ne_bytes();
-        let mut out = [0; 4096];
-        let attributes = Attributes::default().fd(0, fd);
-        let asked = match which {
-            MapCall::Lookup => call::bpf(1, attributes.input(8, &key).output(16, &mut out), 32),
-            MapCall::Update => call::bpf(
-                2,
-                attributes.input(8, &key).input(16, &out).double(24, u64::from(how)),
-                32,
-            ),
-            MapCall::Delete => call::bpf(3, attributes.input(8, &key), 32),
-            MapCall::Next => call::bpf(4, attributes.input(8, &key).output(16, &mut out), 32),
-            MapCall::Take => call::bpf(21, attributes.input(8, &key).output(16, &mut out), 32),
-            // A frozen map would stay frozen in the pool: another one is.
-            MapCall::Freeze if map.pooled => {
-                let own = self.pool.create(map.kind, MapFlags::default(), OWN_ORDER)?;
-                freeze(own.as_fd(), how)
-            }
-            MapCall::Freeze => freeze(fd, how),
-            MapCall::Batch => {
-                let (mut position, mut keys) = ([0; 16], [0; 64]);
-                let attributes = Attributes::default()
-                    .output(8, &mut position)
-                    .output(16, &mut keys)
-                    .output(24, &mut out)
-                    .word(32, 4)
-                    .fd(36, fd);
-                call::bpf(24, attributes, 56)
-            }
-        };
-        asked.map(drop)
     }
 
     fn ask_program(&self, prog: ProgRef, what: Ask) -> Answer<()> {
@@ -482,13 +459,51 @@ impl Executor {
     }
 }
 
+/// A call about an element of a map, but for [`MapCall::Freeze`].
+pub(super) fn element(
+    map: &Map,
+    process: Option<&OwnedFd>,
+    which: MapCall,
+    key: u8,
+    how: u8,
+) -> Answer<()> {
+    let fd = map.fd.as_fd();
+    // Keys of a task's storage are processes: this one, or none.
+    let process = process.filter(|_| map.kind == MapKind::TaskStorage && key < 4);
+    let key = process.map_or(u64::from(key), |process| process.as_raw_fd() as u64);
+    let key = key.to_ne_bytes();
+    let mut out = [0; 4096];
+    let attributes = Attributes::default().fd(0, fd);
+    let asked = match which {
+        MapCall::Lookup => call::bpf(1, attributes.input(8, &key).output(16, &mut out), 32),
+        MapCall::Update => {
+            call::bpf(2, attributes.input(8, &key).input(16, &out).double(24, u64::from(how)), 32)
+        }
+        MapCall::Delete => call::bpf(3, attributes.input(8, &key), 32),
+        MapCall::Next => call::bpf(4, attributes.input(8, &key).output(16, &mut out), 32),
+        MapCall::Take => call::bpf(21, attributes.input(8, &key).output(16, &mut out), 32),
+        MapCall::Freeze => return Err(GONE),
+        MapCall::Batch => {
+            let (mut position, mut keys) = ([0; 16], [0; 64]);
+            let attributes = Attributes::default()
+                .output(8, &mut position)
+                .output(16, &mut keys)
+                .output(24, &mut out)
+                .word(32, 4)
+                .fd(36, fd);
+            call::bpf(24, attributes, 56)
+        }
+    };
+    asked.map(drop)
+}
+
 fn ask(fd: BorrowedFd<'_>) -> Answer<()> {
     let mut info = [0; 256];
     let attributes = Attributes::default().fd(0, fd).word(4, 256).output(8, &mut info);
     call::bpf(15, attributes, 16).map(drop)
 }
 
-fn advice_number(advice: Advice) -> i32 {
+pub(super) fn advice_number(advice: Advice) -> i32 {
     match advice {
         Advice::DontNeed => libc::MADV_DONTNEED,
         Advice::WillNeed => libc::MADV_WILLNEED,

@@ -15,6 +15,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 /// Bits of the index into [`Seen`].
 const SEEN_BITS: u32 = 18;
 
+/// Runs of a heavy block in one program that are told apart at most: who goes on and on is no
+/// news, and only takes its time.
+const MOST_RUNS: u32 = 128;
+
 /// Pairs of heavy blocks that count at most.
 const MOST_PAIRS: usize = 1 << 14;
 
@@ -80,7 +84,7 @@ impl Seen {
         let mut new = 0;
         for low in self.touched.drain(..) {
             let Some(heavy) = self.heavy.get_mut(&low) else { continue };
-            let power = 1 << std::mem::take(&mut heavy.runs).ilog2();
+            let power = 1 << std::mem::take(&mut heavy.runs).min(MOST_RUNS).ilog2();
             // Once is no news: the address is.
             new += usize::from(power > 1 && heavy.powers & power == 0);
             heavy.powers |= power;
@@ -176,5 +180,7 @@ mod tests {
         assert_eq!(one(&[a, a, a]), (vec![], 0, 0), "three times is the same power");
         assert_eq!(one(&[a, a, a, a]), (vec![], 0, 1));
         assert_eq!(one(&[light; 9]), (vec![], 0, 0));
+        assert_eq!(one(&[b; 130]), (vec![], 1, 1));
+        assert_eq!(one(&[b; 600]), (vec![], 0, 0), "very often is very often");
     }
 }

@@ -9,11 +9,11 @@ use super::flight::Slot;
 use super::leaks::{self, Held};
 use super::seen::Seen;
 use super::{STATS_SECONDS, Stats, Told};
-use crate::engine::{Executor, LOST_BUCKETS, Ran, Spent};
+use crate::engine::{Executor, LOST_BUCKETS, Ran, SlowTime, Spent};
 use crate::kernel;
 use crate::op::Check;
 use crate::op::value::Value;
-use crate::program::{Program, text};
+use crate::program::{Program, Slow, text};
 use crate::sys;
 
 /// Programs kept for a leak's report: as many as run from check to check.
@@ -28,6 +28,13 @@ const PASS_KIB: u64 = 256;
 /// Leaks whose programs are searched for: it takes seconds, and who leaks once
 /// may leak all the time.
 const HUNTS: u32 = 3;
+/// Checks get one part in so many of a worker's time, and more of it if some are about what
+/// is patched.
+const CHECKS_SHARE: u64 = 10;
+const FAVOURED_SHARE: u64 = 3;
+/// The same of other operations that wait. While one opens a uprobe, tens of milliseconds, the
+/// other worker cannot open a tracepoint either (`event_mutex`).
+const WAITS_SHARE: u64 = 25;
 const NOT_RELEASED: &str = "what a program made is not released after 30 s";
 
 /// A worker in its process.
@@ -96,6 +103,13 @@ impl Worker {
     #[must_use]
     pub fn favour(&self) -> &[Check] {
         &self.favour
+    }
+
+    /// What slow operations there may be in what is made next.
+    #[must_use]
+    pub fn allowed(&self) -> Slow {
+        let all = sys::monotonic_ns() - self.began_ns;
+        allowed(self.executor.slow_time(), all, !self.favour.is_empty())
     }
 
     /// Whether its time is up.
@@ -353,6 +367,17 @@ impl Worker {
     }
 }
 
+/// Slow operations that had their share of so many nanoseconds are not to be in what is made
+/// next; `favoured` is whether some checks are.
+///
+/// Only the clock can tell, for one check takes as long as two programs and another one as
+/// long as thirty, and what the corpus is full of depends on the kernel.
+fn allowed(slow: SlowTime, all: u64, favoured: bool) -> Slow {
+    let SlowTime { checks_ns, waits_ns } = slow;
+    let checks = if favoured { FAVOURED_SHARE } else { CHECKS_SHARE };
+    Slow { checks: checks_ns <= all / checks, waits: waits_ns <= all / WAITS_SHARE }
+}
+
 /// Whether the slab became more from each check to the next, and much more in all.
 fn grows(kib: &[u64]) -> bool {
     let always = kib.windows(2).all(|pair| pair.first() < pair.last());
@@ -394,6 +419,22 @@ pub fn replay(worker: &mut Worker, programs: &[String]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What took its share waits until the rest has caught up.
+    #[test]
+    fn slow_operations_have_their_share() {
+        let slow = |checks_ns, waits_ns| SlowTime { checks_ns, waits_ns };
+        let of = |slow, favoured| {
+            let Slow { checks, waits } = allowed(slow, 3000, favoured);
+            (checks, waits)
+        };
+        assert_eq!(of(slow(0, 0), false), (true, true));
+        assert_eq!(of(slow(300, 120), false), (true, true));
+        assert_eq!(of(slow(301, 0), false), (false, true));
+        assert_eq!(of(slow(0, 121), false), (true, false));
+        assert_eq!(of(slow(1000, 0), true), (true, true), "more if a patch is about them");
+        assert_eq!(of(slow(1001, 121), true), (false, false));
+    }
 
     /// Only a slab that never shrinks is suspected, and only if it grows much.
     #[test]

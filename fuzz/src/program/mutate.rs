@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Changes of programs: on operations, never on bytes.
 
-use super::Program;
+use super::{Program, Slow};
 use crate::op::Op;
 use crate::op::step::{Body, Flaw, MaybeFlaw, Size, StackFlags, Step};
 use crate::op::value::{Dice, EventRef, MapRef, ProgRef, Seeded, Upto, Value};
@@ -321,6 +321,56 @@ impl Program {
         self.ops.push(Op::Trigger { how: How::Syscall, page: Upto(0), frames, again });
     }
 
+    /// Adds two operations at the same time, about the same thing: that is where races are.
+    fn pair(&mut self, dice: &mut dyn Dice) {
+        let event = EventRef::roll(dice);
+        let of_event = |dice: &mut dyn Dice, event: EventRef| match dice.below(7) {
+            0 => Op::PerfOutput { event, into: Some(EventRef::roll(dice)) },
+            1 => Op::PerfClose { event },
+            2 => Op::PerfRead { event },
+            3 => Op::PerfBpf { event, prog: ProgRef::roll(dice) },
+            _ => Op::PerfIoctl { event, call: Value::roll(dice) },
+        };
+        let (map, key) = (MapRef::roll(dice), Upto::roll(dice));
+        let of_map = |dice: &mut dyn Dice| Op::MapElement {
+            map,
+            call: Value::roll(dice),
+            key,
+            how: Upto::roll(dice),
+        };
+        let (page, more) = (Upto::roll(dice), Upto::roll(dice));
+        let (first, second) = match dice.below(8) {
+            0 | 1 => (of_event(dice, event), of_event(dice, event)),
+            // A group, or a buffer that two share.
+            2 | 3 => {
+                let other = EventRef(event.0.wrapping_add(1));
+                (of_event(dice, event), of_event(dice, other))
+            }
+            4 | 5 => (of_map(dice), of_map(dice)),
+            _ => {
+                let first = match dice.below(3) {
+                    0 => Op::Munmap { page, more },
+                    1 => Op::Mprotect { page, more, protection: Value::roll(dice) },
+                    _ => Op::Madvise { page, more, advice: Value::roll(dice) },
+                };
+                let second = match dice.below(3) {
+                    0 => mapping(dice),
+                    1 => Op::Mremap { page, more, to: Upto::roll(dice), then: more },
+                    _ => Op::Trigger {
+                        how: Value::roll(dice),
+                        page,
+                        frames: vec![page],
+                        again: Upto(0),
+                    },
+                };
+                (first, second)
+            }
+        };
+        // What comes last would be cut off.
+        self.ops.truncate(ROOMY - 3);
+        self.ops.extend([Op::Beside { skew: Upto::roll(dice) }, first, second]);
+    }
+
     /// Adds what makes a BPF program run at uprobes: by a link to several, or by the
     /// event of one, where a program may sleep.
     fn probe_user(&mut self, dice: &mut dyn Dice) {
@@ -398,6 +448,8 @@ impl Program {
                 op.hasten();
             }
         }
+        // The same of what has two CPUs wait for each other, or one for a while.
+        self.ops.retain(|op| !op.holds_up() || dice.below(2) == 0);
         self.fixup();
         // Now and then as chance has it, for the kernel has to refuse that too.
         if dice.below(5) > 0 {
@@ -406,11 +458,25 @@ impl Program {
         }
     }
 
+    /// The same without the slow operations that may not be in it: checks are left out, what
+    /// waits does something alike that does not.
+    pub fn leave_out(&mut self, allowed: Slow) {
+        if !allowed.checks {
+            self.ops.retain(|op| !matches!(op, Op::Check { .. }));
+        }
+        if !allowed.waits {
+            let waiting = |op: &&mut Op| op.waits() && !matches!(op, Op::Check { .. });
+            self.ops.iter_mut().filter(waiting).for_each(Op::hasten);
+        }
+        self.fixup();
+    }
+
     fn change(&mut self, dice: &mut dyn Dice) {
         let ops = &mut self.ops;
         let at = pick(dice, ops.len());
-        match dice.below(18) {
+        match dice.below(19) {
             16 | 17 => self.run_bpf(dice),
+            18 => self.pair(dice),
             0..=3 => ops.insert(at, any(dice)),
             // The end is where things are set up already.
             4 => ops.push(cheap(dice)),
@@ -469,5 +535,52 @@ mod tests {
             changed += u32::from(program != before);
         }
         assert!(changed > 1600, "{changed} of 2000 changes changed anything");
+    }
+
+    /// What may not be in a program is not, and what it refers to still is before it.
+    #[test]
+    fn slow_operations_are_left_out() {
+        let mut dice = Seeded(2);
+        let (mut checks, mut waits) = (0, 0);
+        for _ in 0..3000 {
+            let mut program = Program::roll(&mut dice);
+            program.mutate(&mut dice);
+            let count = |program: &Program, wanted: fn(&Op) -> bool| {
+                program.ops.iter().filter(|op| wanted(op)).count()
+            };
+            let check = |op: &Op| matches!(op, Op::Check { .. });
+            let wait = |op: &Op| op.waits() && !matches!(op, Op::Check { .. });
+            checks += count(&program, check);
+            waits += count(&program, wait);
+            let mut less = program.clone();
+            less.leave_out(Slow { checks: true, waits: true });
+            assert_eq!(less, program);
+            less.leave_out(Slow { checks: false, waits: true });
+            assert_eq!((count(&less, check), count(&less, wait)), (0, count(&program, wait)));
+            less.leave_out(Slow { checks: false, waits: false });
+            assert_eq!(count(&less, Op::waits), 0);
+            let mut fixed = less.clone();
+            fixed.fixup();
+            assert_eq!(less, fixed);
+        }
+        assert!(checks > 30 && waits > 30, "{checks} checks, {waits} others");
+    }
+
+    /// Two operations at the same time are made, with the first one that another thread can do.
+    #[test]
+    fn pairs_are_made() {
+        let mut dice = Seeded(4);
+        let mut pairs = 0;
+        for _ in 0..500 {
+            let mut program = Program::roll(&mut dice);
+            program.pair(&mut dice);
+            program.fixup();
+            let pair = program
+                .ops
+                .windows(3)
+                .any(|ops| matches!(ops, [Op::Beside { .. }, first, _] if first.goes_elsewhere()));
+            pairs += usize::from(pair);
+        }
+        assert!(pairs > 300, "{pairs} of 500");
     }
 }

@@ -91,6 +91,14 @@ struct KnownMap {
     pooled: bool,
 }
 
+/// What comes of an operation that has the next one done by the helper; with its skew.
+enum Beside {
+    /// The next operation is the helper's.
+    Next(u8),
+    /// The helper waits for the next operation to begin.
+    Meet(u8),
+}
+
 #[derive(Default)]
 struct Writer {
     /// Before `once`: BPF programs.
@@ -115,6 +123,8 @@ struct Writer {
     events_off: bool,
     /// The operation of which an allocation fails.
     fails: usize,
+    /// What the next operation is done beside of.
+    beside: Option<Beside>,
     /// CPUs are held up.
     delayed: bool,
     btf: bool,
@@ -452,6 +462,37 @@ mod tests {
         }
         assert_eq!(seen.len(), Op::TABLE.len());
         assert!(written > 3);
+    }
+
+    /// Two operations at the same time: the first one is another thread's.
+    #[test]
+    fn pairs_are_of_two_threads() {
+        let text = "bakeoff program 1\nlimits ops=20 slow=1\n\
+            perf-open event=dummy period=1 target=self flags=- sample=- group=- page=0\n\
+            beside skew=200\nperf-ioctl event=0 call=enable\nperf-read event=0\n\
+            beside skew=3\nsignal which=0\nperf-read event=0\n";
+        let program = bakeoff_fuzz::program::text::read(text.as_bytes()).unwrap();
+        assert_eq!(program.ops.len(), 7);
+        let c = c_file(&program, &about());
+        let elsewhere =
+            "static void beside_2(void)\n{\n\tioctl(event[0], PERF_EVENT_IOC_ENABLE, 0);\n}";
+        assert!(c.contains(elsewhere), "{c}");
+        let once = c.split("static void once").nth(1).unwrap();
+        assert!(!once.contains("IOC_ENABLE"), "{once}");
+        let [given, met, read] = ["beside(beside_2, 200);", "meet(200);", "read(event[0]"]
+            .map(|part| once.find(part).unwrap_or_else(|| panic!("{part}: {once}")));
+        assert!(given < met && met < read);
+        // To send a signal is of this thread.
+        assert!(!once.contains("meet(3)") && once.contains("__NR_tgkill"));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("repro.c");
+        std::fs::write(&file, &c).unwrap();
+        let built = std::process::Command::new("gcc")
+            .args(["-static", "-Wall", "-Werror", "-o"])
+            .args([&dir.path().join("repro"), &file])
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     }
 
     /// References are to the tables that the operations before have filled, and

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Each operation's calls, in C.
 
+use std::fmt::Write as _;
+
 use bakeoff_fuzz::engine::SHORTEST;
 use bakeoff_fuzz::engine::assemble::assemble;
 use bakeoff_fuzz::engine::pool::OWN_ORDER;
@@ -11,7 +13,7 @@ use bakeoff_fuzz::op::{
 };
 
 use super::attributes::attributes;
-use super::{KnownMap, Writer, create, place};
+use super::{Beside, KnownMap, Writer, create, place};
 
 fn protection(word: Protection) -> &'static str {
     match word {
@@ -26,7 +28,24 @@ impl Writer {
     /// Writes what an operation does; the allocation that fails is of one operation.
     pub(super) fn op(&mut self, op: &Op, number: usize) {
         let fails = self.fails == number && number > 0;
-        self.calls_of(op, number);
+        match self.beside.take() {
+            Some(Beside::Next(skew)) if op.goes_elsewhere() => {
+                let here = std::mem::take(&mut self.body);
+                self.calls_of(op, number);
+                let elsewhere = std::mem::replace(&mut self.body, here);
+                let _ = write!(
+                    self.functions,
+                    "\nstatic void beside_{number}(void)\n{{\n{elsewhere}}}\n"
+                );
+                self.line(format!("beside(beside_{number}, {skew});"));
+                self.beside = Some(Beside::Meet(skew));
+            }
+            Some(Beside::Meet(skew)) => {
+                self.line(format!("meet({skew});"));
+                self.calls_of(op, number);
+            }
+            Some(Beside::Next(_)) | None => self.calls_of(op, number),
+        }
         if fails {
             self.line("fail_nth(0);");
         }
@@ -132,6 +151,7 @@ impl Writer {
                 self.line(format!("fail_nth({});", nth.0 + 1));
                 self.fails = number + 1;
             }
+            Op::Beside { skew } => self.beside = Some(Beside::Next(skew.0)),
             Op::Delays { seed } => {
                 let points = if self.delayed { "0" } else { "POINTS" };
                 self.line(format!("delays({points}, {});", u32::from(seed.0) + 1));

@@ -25,6 +25,7 @@ static void prepare(unsigned cpu)
 	sigaction(SIGBUS, &faults, 0);
 	for (unsigned n = 0; n < sizeof(harmless_ones) / sizeof(*harmless_ones); n++)
 		sigaction(harmless_ones[n], &harmless, 0);
+	own_cpu = cpu;
 	affinity(1UL << cpu);
 	zero_fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
 	elf_a = elf_file("elf-a", 0xaa, 20, a_path);

@@ -436,10 +436,11 @@ static void map_fresh(unsigned page, unsigned count, int protection, unsigned fi
 	close(fd);
 }
 
-/* A thread that does something to the arena meanwhile. */
-enum aside { ASIDE_MAP, ASIDE_PROTECT, ASIDE_LOAD, ASIDE_SYSCALL, ASIDE_DROP };
-struct task { enum aside what; unsigned page; int times, file; };
+/* A thread that does something meanwhile. */
+enum aside { ASIDE_MAP, ASIDE_PROTECT, ASIDE_LOAD, ASIDE_SYSCALL, ASIDE_DROP, ASIDE_CALL };
+struct task { enum aside what; unsigned page; int times, file; void (*call)(void); };
 static int tasks[2];
+static unsigned own_cpu;
 static unsigned given, done;
 
 static void affinity(unsigned long mask)
@@ -484,6 +485,34 @@ static void delays(const char *points, unsigned seed)
 	tell_kernel("/sys/kernel/debug/kcov_delay_seed", text);
 }
 
+static long microseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* Two threads wait for each other, 1 ms at most, and then this one for some more. */
+static unsigned arrived;
+
+static void meet_and_wait(int wait)
+{
+	long began = microseconds();
+
+	__atomic_fetch_add(&arrived, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(&arrived, __ATOMIC_ACQUIRE) < 2 && microseconds() - began < 1000)
+		;
+	for (began = microseconds(); microseconds() - began < wait;)
+		;
+}
+
+/* What comes next begins with what beside() was told of; above 128 it is the later one. */
+static void meet(int skew)
+{
+	meet_and_wait(skew > 128 ? skew - 128 : 0);
+}
+
 static void *help(void *unused)
 {
 	struct task task;
@@ -500,6 +529,12 @@ static void *help(void *unused)
 			case ASIDE_PROTECT:
 				mprotect(at(page), pages(page, 2), turn % 2 ? PROT_READ : PROT_NONE);
 				break;
+			case ASIDE_CALL:
+				affinity(~(1UL << own_cpu));
+				meet_and_wait(task.file < 128 ? task.file : 0);
+				task.call();
+				affinity(~0UL);
+				break;
 			case ASIDE_LOAD: trigger(BY_LOAD, page, &page, 1, 1); break;
 			case ASIDE_SYSCALL: trigger(BY_SYSCALL, page, &page, 1, 1); break;
 			case ASIDE_DROP:
@@ -514,7 +549,17 @@ static void *help(void *unused)
 
 static void aside(enum aside what, unsigned page, int times, int file)
 {
-	struct task task = { what, page, times, file };
+	struct task task = { what, page, times, file, 0 };
+	if (write(tasks[1], &task, sizeof(task)) == sizeof(task))
+		given++;
+}
+
+/* The other thread calls this while what follows meet() is done here. */
+static void beside(void (*call)(void), int skew)
+{
+	struct task task = { ASIDE_CALL, 0, 1, skew, call };
+
+	arrived = 0;
 	if (write(tasks[1], &task, sizeof(task)) == sizeof(task))
 		given++;
 }
