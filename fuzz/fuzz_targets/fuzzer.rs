@@ -9,9 +9,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use bakeoff_fuzz::fuzzer::worker::Worker;
-use bakeoff_fuzz::op::Check;
 use bakeoff_fuzz::op::value::Seeded;
-use bakeoff_fuzz::program::{Program, text};
+use bakeoff_fuzz::program::{Favour, Program, text};
 
 // Linked for its archive: libFuzzer itself.
 use libfuzzer_sys as _;
@@ -35,8 +34,8 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
-    /// Checks that are played more often.
-    static FAVOUR: RefCell<Vec<Check>> = const { RefCell::new(Vec::new()) };
+    /// What is done more often.
+    static FAVOUR: RefCell<Favour> = RefCell::default();
     /// The last program made, beside its text: it is mostly run next.
     static LAST: RefCell<(Vec<u8>, Program)> = RefCell::default();
     /// Programs that were read, by their text: those of the corpus are changed again and
@@ -57,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn fuzz(worker: Worker, seed: u32) -> ExitCode {
-    FAVOUR.with_borrow_mut(|favour| *favour = worker.favour().to_vec());
+    FAVOUR.with_borrow_mut(|favour| *favour = worker.favour().clone());
     WORKER.with_borrow_mut(|place| *place = Some(worker));
     let seed = format!("-seed={}", seed.max(1));
     let words = [

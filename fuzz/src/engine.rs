@@ -72,6 +72,8 @@ pub struct Ran {
     pub lost_buckets: bool,
     /// What the last lookup of each operation's forged stacks answered.
     pub lookups: Vec<Lookup>,
+    /// How many addresses of this thread were traced at each operation's end.
+    pub traced: Vec<usize>,
 }
 
 /// The answer of a lookup of a stack by build ids.
@@ -355,7 +357,7 @@ impl Executor {
         }
         let mut clock = sys::monotonic_ns();
         let mut errnos = Vec::with_capacity(program.ops.len());
-        let mut lookups = Vec::new();
+        let (mut lookups, mut traced) = (Vec::new(), Vec::new());
         for (at, op) in (0..).zip(&program.ops) {
             let failing = std::mem::take(&mut self.fails);
             let answer = self.op_or_beside(op);
@@ -374,6 +376,7 @@ impl Executor {
                 self.slow.waits_ns += clock - began;
             }
             errnos.push(errno);
+            traced.push(self.coverage.as_ref().map_or(0, Kcov::count));
             lookups.extend(self.tables.lookup.take().map(|lookup| Lookup { op: at, ..lookup }));
         }
         self.beside = None;
@@ -397,6 +400,7 @@ impl Executor {
             wrong,
             lost_buckets: self.lost_buckets(),
             lookups,
+            traced,
         }
     }
 

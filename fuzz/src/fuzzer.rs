@@ -23,7 +23,7 @@ use crate::wire::Hello;
 pub use pid1::main;
 
 /// Version of [`Orders`] and [`Told`]; a change of meaning raises it.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Where the fuzzer finds its [`Orders`] inside the initramfs.
 pub const ORDERS_PATH: &str = "/bakeoff/fuzz.json";
@@ -52,6 +52,9 @@ pub struct Orders {
     /// Checks ([`crate::oracle`]) that are about what a patch changes, by their words: they
     /// are played more often.
     pub favour: Vec<String>,
+    /// Operations that reach the files that a patch changes, by their words: they are done
+    /// more often.
+    pub ops: Vec<String>,
     /// Points of the kernel's code at which programs may have a CPU held up: what KCOV says
     /// of them, in ascending order.
     pub points: Vec<u64>,
@@ -118,8 +121,9 @@ pub enum Told {
         errnos: Vec<i32>,
         /// Runs of BPF programs.
         bpf_runs: u64,
-        /// Distinct addresses it ran through.
-        pcs: Vec<u64>,
+        /// Distinct addresses that each operation ran through; then those of the release and
+        /// of the helper.
+        pcs: Vec<Vec<u64>>,
         /// What lookups of stacks by build ids answered.
         lookups: Vec<Lookup>,
     },

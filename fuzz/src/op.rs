@@ -408,6 +408,23 @@ impl Op {
         op
     }
 
+    /// The number of the operation with this word, in [`Self::TABLE`].
+    #[must_use]
+    pub fn number(word: &str) -> Option<usize> {
+        Self::TABLE.iter().position(|row| row.0 == word)
+    }
+
+    /// One of these operations, by their numbers.
+    pub fn one_of(numbers: &[usize], dice: &mut dyn value::Dice) -> Option<Self> {
+        let chosen = dice.below(u32::try_from(numbers.len()).ok().filter(|n| *n > 0)?);
+        let number = numbers.get(chosen as usize)?;
+        let mut op = Self::roll_nth(*number, dice);
+        if op.rarity().is_some_and(|rarity| dice.below(rarity) > 0) {
+            op.hasten();
+        }
+        Some(op)
+    }
+
     /// Of how many such operations one is left, because each takes as long as several
     /// programs, or the processor does nothing meanwhile.
     fn rarity(&self) -> Option<u32> {

@@ -11,8 +11,8 @@ pub mod text;
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use crate::op::Op;
 use crate::op::value::{Dice, Input, Made, Value};
+use crate::op::{Check, Op};
 
 /// Operations of a program at most.
 pub const MOST_OPS: u8 = 40;
@@ -41,6 +41,26 @@ pub struct Slow {
     pub checks: bool,
     /// Others that wait ([`Op::waits`]).
     pub waits: bool,
+}
+
+/// What is in more programs than chance would have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Favour {
+    /// Checks.
+    pub checks: Vec<Check>,
+    /// Operations, by their numbers in [`Op::TABLE`].
+    pub ops: Vec<usize>,
+}
+
+impl Favour {
+    /// By their words; unknown ones say nothing.
+    #[must_use]
+    pub fn of(checks: &[String], ops: &[String]) -> Self {
+        Self {
+            checks: checks.iter().filter_map(|word| Check::parse(word)).collect(),
+            ops: ops.iter().filter_map(|word| Op::number(word)).collect(),
+        }
+    }
 }
 
 /// A fuzz program.
@@ -78,6 +98,22 @@ impl Program {
             kept += 1;
             true
         });
+    }
+
+    /// A program by chance, every other operation of which is a favoured one.
+    pub fn about(favour: &Favour, dice: &mut dyn Dice) -> Self {
+        let mut program = Self::roll(dice);
+        for at in (0..program.ops.len()).rev().step_by(2) {
+            if let (Some(op), Some(place)) =
+                (Op::one_of(&favour.ops, dice), program.ops.get_mut(at))
+            {
+                *place = op;
+            }
+        }
+        program.fixup();
+        program.aim();
+        program.fixup();
+        program
     }
 
     /// A program by chance.

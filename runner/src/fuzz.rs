@@ -13,6 +13,7 @@
 //! - [`distill`]: the fewest programs that cover what all do.
 //! - [`finding`]: splats with the programs that may have caused them, kept in a
 //!   folder each.
+//! - [`reach`]: which operations run through which files of the kernel.
 //! - [`replay`]: programs run again, in order, in fresh boots.
 //! - [`smaller`]: programs made smaller.
 //! - [`repro`]: a program as one C file; [`native`]: that file in a guest.
@@ -29,6 +30,7 @@ pub mod coverage;
 pub mod distill;
 pub mod finding;
 pub mod native;
+pub mod reach;
 pub mod replay;
 pub mod repro;
 pub mod reproduce;

@@ -17,10 +17,10 @@ use super::worker::{Worker, replay};
 use super::{Mode, ORDERS_PATH, Orders, Told, VERSION};
 use crate::engine::files;
 use crate::guest::{self, EXIT_NOT_A_GUEST, EXIT_STEP_LOST, EXIT_STEP_REPORTED, Port, say};
-use crate::op::value::Upto;
+use crate::op::value::{Seeded, Upto};
 use crate::op::{Check, Op};
 use crate::oracle::ORACLES;
-use crate::program::{Program, text};
+use crate::program::{Favour, Program, text};
 use crate::sys::child::ENDS;
 use crate::sys::{kcov, puppet};
 use crate::{kernel, sys};
@@ -154,6 +154,9 @@ fn begin_corpus(orders: &Orders, port: &mut Port) -> io::Result<()> {
     for (index, written) in (0_u32..).zip(checks(&orders.favour, delays)) {
         fs::write(format!("{CORPUS}/check-{index}"), text::write(&written))?;
     }
+    for (index, written) in (0_u32..).zip(about(&Favour::of(&[], &orders.ops))) {
+        fs::write(format!("{CORPUS}/about-{index}"), text::write(&written))?;
+    }
     for (index, written) in (0_u32..).zip(&orders.programs) {
         match text::read(written.as_bytes()) {
             Ok(_) => fs::write(format!("{CORPUS}/{index}"), written)?,
@@ -177,6 +180,15 @@ fn checks(favour: &[String], delays: bool) -> Vec<Program> {
     };
     ORACLES.iter().filter_map(|row| row.check).flat_map(of).collect()
 }
+
+/// Programs of the operations that reach what a patch changes.
+fn about(favour: &Favour) -> Vec<Program> {
+    let programs = if favour.ops.is_empty() { 0 } else { ABOUT };
+    (0..programs).map(|seed| Program::about(favour, &mut Seeded(seed))).collect()
+}
+
+/// How many of these fuzzing begins with.
+const ABOUT: u64 = 32;
 
 /// Seeds of a check that fuzzing begins with, and of one that is favoured.
 const FEW: u8 = 4;
@@ -275,7 +287,7 @@ fn work(number: &str, engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
         let number = number.parse().map_err(io::Error::other)?;
         let orders = orders()?;
         let worker = Worker::new(number, orders.seconds, orders.leak_check_every)?;
-        Ok((worker.favouring(&orders.favour).weighing(&orders.heavy), orders, number))
+        Ok((worker.favouring(&orders.favour, &orders.ops).weighing(&orders.heavy), orders, number))
     };
     match begun() {
         Err(error) => {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::flight::Slot;
 use super::leaks::{self, Held};
@@ -11,9 +11,7 @@ use super::seen::Seen;
 use super::{STATS_SECONDS, Stats, Told};
 use crate::engine::{Executor, LOST_BUCKETS, Ran, SlowTime, Spent};
 use crate::kernel;
-use crate::op::Check;
-use crate::op::value::Value;
-use crate::program::{Program, Slow, text};
+use crate::program::{Favour, Program, Slow, text};
 use crate::sys;
 
 /// Programs kept for a leak's report: as many as run from check to check.
@@ -56,7 +54,7 @@ pub struct Worker {
     /// Whether lost buckets were told with all programs before.
     told_lost: bool,
     ran_ns: Option<u64>,
-    favour: Vec<Check>,
+    favour: Favour,
 }
 
 impl Worker {
@@ -81,14 +79,14 @@ impl Worker {
             recent: VecDeque::new(),
             told_lost: false,
             ran_ns: None,
-            favour: Vec::new(),
+            favour: Favour::default(),
         })
     }
 
-    /// Has checks played more often, by their words; unknown ones say nothing.
+    /// Has checks and operations done more often, by their words; unknown ones say nothing.
     #[must_use]
-    pub fn favouring(mut self, words: &[String]) -> Self {
-        self.favour = words.iter().filter_map(|word| Check::parse(word)).collect();
+    pub fn favouring(mut self, checks: &[String], ops: &[String]) -> Self {
+        self.favour = Favour::of(checks, ops);
         self
     }
 
@@ -99,9 +97,9 @@ impl Worker {
         self
     }
 
-    /// Checks that are played more often.
+    /// What is done more often.
     #[must_use]
-    pub fn favour(&self) -> &[Check] {
+    pub fn favour(&self) -> &Favour {
         &self.favour
     }
 
@@ -109,7 +107,7 @@ impl Worker {
     #[must_use]
     pub fn allowed(&self) -> Slow {
         let all = sys::monotonic_ns() - self.began_ns;
-        allowed(self.executor.slow_time(), all, !self.favour.is_empty())
+        allowed(self.executor.slow_time(), all, !self.favour.checks.is_empty())
     }
 
     /// Whether its time is up.
@@ -200,11 +198,28 @@ impl Worker {
         Ok(ran)
     }
 
-    /// The addresses the last program ran through, repeats included.
+    /// The addresses that each operation of the last program ran through, by where the trace
+    /// was at the end of each; then those of the release and of the helper.
     #[must_use]
-    pub fn last_pcs(&self) -> Vec<u64> {
-        let words = self.executor.traces().flatten();
-        words.map(|word| word.load(Ordering::Relaxed)).collect()
+    fn last_pcs(&self, ends: &[usize]) -> Vec<Vec<u64>> {
+        let mut traces = self.executor.traces();
+        let own = traces.next().unwrap_or_default();
+        let distinct = |words: &mut dyn Iterator<Item = &AtomicU64>| {
+            let mut pcs: Vec<u64> = words.map(|word| word.load(Ordering::Relaxed)).collect();
+            pcs.sort_unstable();
+            pcs.dedup();
+            pcs
+        };
+        let mut from = 0;
+        let mut pcs: Vec<Vec<u64>> = Vec::with_capacity(ends.len() + 1);
+        for end in ends {
+            let end = (*end).clamp(from, own.len());
+            pcs.push(distinct(&mut own.get(from..end).unwrap_or_default().iter()));
+            from = end;
+        }
+        let rest = own.get(from..).unwrap_or_default();
+        pcs.push(distinct(&mut rest.iter().chain(traces.flatten())));
+        pcs
     }
 
     /// Notes time spent on changing programs, which is part of the engine's.
@@ -401,9 +416,7 @@ pub fn replay(worker: &mut Worker, programs: &[String]) -> io::Result<()> {
             Err(error) => tell(&Told::Skipped { index, why: error.to_string() })?,
             Ok(program) => {
                 let ran = worker.run(&program, written, || {})?;
-                let mut pcs = worker.last_pcs();
-                pcs.sort_unstable();
-                pcs.dedup();
+                let pcs = worker.last_pcs(&ran.traced);
                 let Ran { errnos, bpf_runs, lookups, .. } = ran;
                 tell(&Told::Replayed { index, errnos, bpf_runs, pcs, lookups })?;
             }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Changes of programs: on operations, never on bytes.
 
-use super::{Program, Slow};
+use super::{Favour, Program, Slow};
 use crate::op::Op;
 use crate::op::step::{Body, Flaw, MaybeFlaw, Size, StackFlags, Step};
 use crate::op::value::{Dice, EventRef, MapRef, ProgRef, Seeded, Upto, Value};
 use crate::op::{
-    ARENA_PAGES, Backing, Check, EventFlags, EventKind, How, MapFlags, MapKind, Period, Place,
-    ProgKind, Protection, SampleFlags, Target,
+    ARENA_PAGES, Backing, EventFlags, EventKind, How, MapFlags, MapKind, Period, Place, ProgKind,
+    Protection, SampleFlags, Target,
 };
 
 fn pick(dice: &mut dyn Dice, length: usize) -> usize {
@@ -416,15 +416,20 @@ impl Program {
 
     /// Another program, a few changes away, that runs as it is.
     pub fn mutate(&mut self, dice: &mut dyn Dice) {
-        self.mutate_for(dice, &[]);
+        self.mutate_for(dice, &Favour::default());
     }
 
-    /// The same; now and then it plays one of these checks.
-    pub fn mutate_for(&mut self, dice: &mut dyn Dice, favour: &[Check]) {
+    /// The same; now and then it plays a favoured check or does a favoured operation.
+    pub fn mutate_for(&mut self, dice: &mut dyn Dice, favour: &Favour) {
         for _ in 0..=dice.below(3) {
             self.change(dice);
         }
-        let favoured = favour.get(pick(dice, favour.len())).copied();
+        if !favour.ops.is_empty() && dice.below(2) == 0 {
+            let at = pick(dice, self.ops.len() + 1);
+            let op = Op::one_of(&favour.ops, dice);
+            self.ops.splice(at..at, op);
+        }
+        let favoured = favour.checks.get(pick(dice, favour.checks.len())).copied();
         if let Some(what) = favoured.filter(|_| dice.below(FAVOURED) == 0) {
             // One slow operation is enough, and what comes last would be cut off.
             self.ops.retain(|op| !op.is_slow());
@@ -515,6 +520,7 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::Check;
 
     /// Mutants and splices run as they are, and are mostly something new.
     #[test]
@@ -564,6 +570,34 @@ mod tests {
             assert_eq!(less, fixed);
         }
         assert!(checks > 30 && waits > 30, "{checks} checks, {waits} others");
+    }
+
+    /// What reaches a patch's files is in most programs, and what plays a check in some.
+    #[test]
+    fn favoured_operations_are_done_more() {
+        let favour = Favour::of(&["ring".into()], &["mremap".into(), "no-such".into()]);
+        assert_eq!((favour.checks.len(), favour.ops.len()), (1, 1));
+        let count = |favour: &Favour| {
+            let mut dice = Seeded(6);
+            let (mut moves, mut rings) = (0, 0);
+            for _ in 0..1000 {
+                let mut program = Program::roll(&mut dice);
+                program.mutate_for(&mut dice, favour);
+                let has = |wanted: fn(&Op) -> bool| usize::from(program.ops.iter().any(wanted));
+                moves += has(|op| matches!(op, Op::Mremap { .. }));
+                rings += has(|op| matches!(op, Op::Check { what: Check::Ring, .. }));
+            }
+            (moves, rings)
+        };
+        let (plain, favoured) = (count(&Favour::default()), count(&favour));
+        assert!(favoured.0 > plain.0 + 200, "{plain:?} {favoured:?}");
+        assert!(favoured.1 > plain.1 + 40, "{plain:?} {favoured:?}");
+        let mut dice = Seeded(7);
+        let about = (0..200).map(|_| Program::about(&favour, &mut dice));
+        let moving = |program: &Program| {
+            program.ops.iter().filter(|op| matches!(op, Op::Mremap { .. })).count() > 2
+        };
+        assert!(about.filter(moving).count() > 150);
     }
 
     /// Two operations at the same time are made, with the first one that another thread can do.

@@ -51,12 +51,18 @@ impl Kcov {
         self.memory.store(0, 0);
     }
 
+    /// How many addresses were traced since the last reset.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let count = self.memory.words().first().map_or(0, |count| count.load(Ordering::Acquire));
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
     /// The addresses traced since the last reset, in order, repeats included.
     #[must_use]
     pub fn traced(&self) -> &[AtomicU64] {
         let words = self.memory.words();
-        let count = words.first().map_or(0, |count| count.load(Ordering::Acquire));
-        let end = usize::try_from(count).unwrap_or(usize::MAX).saturating_add(1);
+        let end = self.count().saturating_add(1);
         words.get(1..end.min(words.len())).unwrap_or_default()
     }
 }

@@ -159,6 +159,9 @@ pub struct Replay {
     /// Replay on this candidate too, and say what differs from it
     #[arg(long, value_name = "NAME")]
     pub against: Option<String>,
+    /// Print which operations ran through much of which files, a file a line
+    #[arg(long, conflicts_with_all = ["against", "format"])]
+    pub operations: bool,
     /// The kernel.
     #[command(flatten)]
     pub on: OnKernel,

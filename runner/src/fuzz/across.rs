@@ -344,6 +344,7 @@ mod tests {
             not_reached: Vec::new(),
             functions: BTreeMap::new(),
             files: BTreeMap::new(),
+            operations: BTreeMap::new(),
         }
     }
 

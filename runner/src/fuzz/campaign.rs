@@ -15,6 +15,7 @@ use super::bench::Bench;
 use super::corpus::{self, Corpus};
 use super::coverage::{self, FOLDERS, Map};
 use super::finding::Findings;
+use super::reach;
 use super::session::{self, End, Session, Until};
 use super::summary::Summary;
 use crate::base::error::{Context, Error, Result};
@@ -168,6 +169,7 @@ pub fn fuzz(bench: &Bench, campaign: &Campaign, tools: &Tools<'_>) -> Result<Sum
             programs: corpus.programs(),
             // A kernel without patches of its own has nothing to be looked at first.
             favour: favour(&bench.own_files),
+            ops: reach::operations(&bench.own_files),
             points: bench.points()?,
             heavy: bench.heavy()?,
             leak_check_every: LEAK_CHECK_EVERY,

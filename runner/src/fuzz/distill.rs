@@ -74,6 +74,7 @@ pub fn distill(
             mode: Mode::Replay,
             programs: rest.to_vec(),
             favour: Vec::new(),
+            ops: Vec::new(),
             points: Vec::new(),
             heavy: Vec::new(),
             leak_check_every: 0,
@@ -86,7 +87,9 @@ pub fn distill(
                 if let Told::Replayed { index, pcs, .. } = told {
                     done = index as usize + 1;
                     if let Some(trace) = traces.get_mut(from + index as usize) {
-                        *trace = pcs;
+                        *trace = pcs.concat();
+                        trace.sort_unstable();
+                        trace.dedup();
                     }
                     task.progress(done as u64, Some(rest.len() as u64), "programs");
                 }

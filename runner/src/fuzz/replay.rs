@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bench::Bench;
 use super::coverage::{self, Map};
 use super::finding::{self, LEAK, Report, reports};
+use super::reach::{Reach, Traced};
 use super::session::{self, End, Session, Until};
 use crate::base::error::{Error, Result};
 use crate::base::event::Stage;
@@ -80,6 +81,9 @@ pub struct Replay {
     pub functions: BTreeMap<String, u64>,
     /// Distinct addresses of each file with patched functions.
     pub files: BTreeMap<String, u64>,
+    /// Distinct addresses of each file by operation.
+    #[serde(default)]
+    pub operations: Reach,
 }
 
 /// An operation that cannot be compared.
@@ -108,6 +112,15 @@ pub struct Reproduced {
     pub interval: Option<(f64, f64)>,
 }
 
+/// What programs ran through.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    /// All of it.
+    pub all: BTreeSet<u64>,
+    /// Of each operation.
+    pub by_op: Traced,
+}
+
 /// Boots once and runs the programs in order; adds the addresses that were run
 /// through. The boot as it was listened to is the second half of the answer.
 ///
@@ -119,7 +132,7 @@ pub fn once(
     until: Until<'_>,
     dir: &Path,
     tools: &Tools<'_>,
-    traced: &mut BTreeSet<u64>,
+    traced: &mut Addresses,
 ) -> Result<(Boot, Session)> {
     let orders = Orders {
         version: VERSION,
@@ -130,6 +143,7 @@ pub fn once(
         mode: Mode::Replay,
         programs: programs.to_vec(),
         favour: Vec::new(),
+        ops: Vec::new(),
         points: bench.points()?,
         heavy: Vec::new(),
         // At the end only; a boot that ends with the first report has no time for it.
@@ -140,8 +154,12 @@ pub fn once(
     let mut leaks = BTreeSet::new();
     let listened = |told, _| match told {
         Told::Replayed { index, errnos, bpf_runs, pcs, lookups } => {
-            replayed.insert(index, Replayed { errnos, bpf_runs, pcs: pcs.len(), lookups });
-            traced.extend(pcs);
+            let distinct: BTreeSet<u64> = pcs.iter().flatten().copied().collect();
+            replayed.insert(index, Replayed { errnos, bpf_runs, pcs: distinct.len(), lookups });
+            traced.all.extend(distinct);
+            if let Some(program) = programs.get(index as usize) {
+                traced.by_op.add(program, &pcs);
+            }
             came_to = index + 1;
         }
         Told::End { debug_locks: locks, .. } => debug_locks = locks,
@@ -208,7 +226,7 @@ fn pass(
     programs: &[String],
     dir: &Path,
     tools: &Tools<'_>,
-    traced: &mut BTreeSet<u64>,
+    traced: &mut Addresses,
 ) -> Result<Result<Boot, String>> {
     let (mut boot, session) = once(bench, programs, Until::End, dir, tools, traced)?;
     if let End::Emulator(why) = session.end {
@@ -244,7 +262,7 @@ pub fn replay(
     tools: &Tools<'_>,
 ) -> Result<Replay> {
     let task = tools.events.start(Stage::Boot, format!("{} replay", bench.cell), None);
-    let (mut done, mut traced) = (Vec::new(), BTreeSet::new());
+    let (mut done, mut traced) = (Vec::new(), Addresses::default());
     let mut lost = 0;
     while done.len() < boots as usize {
         let dir = out.join("boots").join(format!("replay-{:03}", done.len()));
@@ -262,7 +280,7 @@ pub fn replay(
     }
     task.finish(format!("{} boots", done.len()));
     let map = Map::open(&bench.kernel.vmlinux)?;
-    let covered = coverage::count(&map, traced.into_iter());
+    let covered = coverage::count(&map, traced.all.iter().copied());
     let patched = bench.patched.iter().filter(|name| map.has_symbol(name)).cloned();
     let (reached, not_reached): (Vec<String>, Vec<String>) =
         patched.partition(|name| covered.by_function.contains_key(name));
@@ -274,6 +292,7 @@ pub fn replay(
         cell: bench.cell.to_string(),
         functions: of(&covered.by_function, &[reached.clone(), not_reached.clone()].concat()),
         files: of(&covered.by_file, &bench.patched_files),
+        operations: traced.by_op.by_file(&map),
         reached,
         not_reached,
         reproduced: reproduced(&done),

@@ -12,7 +12,7 @@ use bakeoff_fuzz::program::{Program, text};
 use super::bench::Bench;
 use super::finding::{self, CFile, Finding, LEAK, WRONG};
 use super::native;
-use super::replay::{self, Boot, Reproduced};
+use super::replay::{self, Addresses, Boot, Reproduced};
 use super::repro::{About, c_file};
 use super::session::{End, Session, Until};
 use serde::{Deserialize, Serialize};
@@ -143,7 +143,8 @@ impl Again<'_> {
             let dir = self.root.join("boots").join(format!("again-{}-{of}", self.wanted));
             let until =
                 if self.background.is_empty() { Until::Report } else { Until::Wanted(self.wanted) };
-            let asked = replay::once(bench, &list, until, &dir, self.tools, &mut BTreeSet::new());
+            let asked =
+                replay::once(bench, &list, until, &dir, self.tools, &mut Addresses::default());
             if dir.is_dir() {
                 fs::remove_dir_all(&dir).at_path("remove", &dir)?;
             }
@@ -232,7 +233,8 @@ impl Asking<'_> {
             ANY => Until::Report,
             wanted => Until::Wanted(wanted),
         };
-        let asked = replay::once(self.bench, &list, until, &dir, self.tools, &mut BTreeSet::new());
+        let asked =
+            replay::once(self.bench, &list, until, &dir, self.tools, &mut Addresses::default());
         // Dozens of consoles of the same report are of no use to anybody.
         if dir.is_dir() {
             fs::remove_dir_all(&dir).at_path("remove", &dir)?;

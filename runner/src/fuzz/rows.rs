@@ -547,6 +547,7 @@ mod tests {
             not_reached: Vec::new(),
             functions: BTreeMap::from([("old_lookup".into(), 3)]),
             files: BTreeMap::new(),
+            operations: BTreeMap::new(),
         }
     }
 

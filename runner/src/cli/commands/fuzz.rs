@@ -8,7 +8,9 @@ use crate::base::error::{Context, Error, Result};
 use crate::base::words::did_you_mean;
 use crate::fuzz::bench::{Bench, Subject};
 use crate::fuzz::reproduce::{self, Effort};
-use crate::fuzz::{self, Campaign, across, campaign, corpus, distill, replay as again, uapi};
+use crate::fuzz::{
+    self, Campaign, across, campaign, corpus, distill, reach, replay as again, uapi,
+};
 use crate::judge::mutants;
 use crate::keep::store::write_json;
 use crate::make::source::{self, Fetch};
@@ -194,6 +196,9 @@ pub fn replay(args: &cli::Replay, desk: &Desk) -> Result<u8> {
             SplatFormat::Json => json_line(&across)?,
             SplatFormat::Text => across.text(),
         });
+    }
+    if args.operations {
+        return print(&reach::table(&replay.operations, &replay.cell));
     }
     print(&match args.format {
         SplatFormat::Json => json_line(&replay)?,
