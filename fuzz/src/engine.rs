@@ -32,7 +32,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::op::step::{Body, Flaw};
-use crate::op::{Op, Place, ProgKind};
+use crate::op::{Check, Op, Place, ProgKind};
 pub use crate::oracle::buckets::LOST_BUCKETS;
 use crate::oracle::legal::Model;
 use crate::oracle::lookups::Code;
@@ -101,8 +101,8 @@ pub struct Times {
 /// What operations took that each take as long as several programs, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowTime {
-    /// Checks.
-    pub checks_ns: u64,
+    /// Each check, in the order of [`Check::ALL`].
+    pub checks_ns: [u64; Check::ALL.len()],
     /// Others that wait: see [`Op::waits`].
     pub waits_ns: u64,
 }
@@ -370,8 +370,10 @@ impl Executor {
             };
             let began = clock;
             clock = self.timed((op.word(), op.detail()), began, errno != 0);
-            if matches!(op, Op::Check { .. }) {
-                self.slow.checks_ns += clock - began;
+            if let Op::Check { what, .. } = op {
+                if let Some(spent) = self.slow.checks_ns.get_mut(what.nth()) {
+                    *spent += clock - began;
+                }
             } else if op.waits() {
                 self.slow.waits_ns += clock - began;
             }

@@ -346,6 +346,12 @@ impl Check {
         !matches!(self, Self::Lives | Self::Races | Self::MapRaces | Self::MemoryRaces)
     }
 
+    /// Its place in [`Check::ALL`].
+    #[must_use]
+    pub fn nth(self) -> usize {
+        Self::ALL.iter().position(|check| *check == self).unwrap_or(0)
+    }
+
     /// A check of something alike that does not take as long; `None` if none is needed. To
     /// start a process takes as long as ten programs, and a race its milliseconds.
     fn quicker(self) -> Option<Self> {
@@ -486,5 +492,21 @@ mod tests {
         for check in Check::ALL.iter().filter(|check| !check.judges()) {
             assert!(Op::Check { what: *check, seed: Upto(0), more: Upto(0) }.waits(), "{check:?}");
         }
+    }
+
+    /// One of given operations is one of them, and seldom what waits.
+    #[test]
+    fn one_of_some_is_one_of_them() {
+        let mut dice = Seeded(3);
+        assert_eq!(Op::one_of(&[], &mut dice), None);
+        let numbers = ["fork", "munmap"].map(|word| Op::number(word).unwrap());
+        let mut waiting = 0;
+        for _ in 0..4000 {
+            let op = Op::one_of(&numbers, &mut dice).unwrap();
+            assert!(matches!(op, Op::Fork { .. } | Op::Munmap { .. }), "{op:?}");
+            waiting += u32::from(op.waits());
+        }
+        // A fifth of the children copy memory, of which one in eight is left.
+        assert!((20..120).contains(&waiting), "{waiting} of 4000");
     }
 }

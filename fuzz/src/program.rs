@@ -37,8 +37,8 @@ impl Default for Limits {
 /// Which operations that take as long as several programs may be in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slow {
-    /// Checks.
-    pub checks: bool,
+    /// Each check, in the order of [`Check::ALL`].
+    pub checks: [bool; Check::ALL.len()],
     /// Others that wait ([`Op::waits`]).
     pub waits: bool,
 }

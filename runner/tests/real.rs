@@ -701,6 +701,10 @@ fn fuzzing_runs_on_arm64() {
     assert!(summary["bpf_run_share"].as_f64().unwrap() > 0.1, "{summary}");
     let reached = &summary["patched_functions_reached"]["stack_map_get_build_id_offset"];
     assert!(reached.is_number(), "{summary}");
+    // Two threads did something at the same time, and mostly did meet.
+    let meetings = &summary["times"]["(meet)"];
+    let of = |what: &str| meetings[what].as_u64().unwrap_or_else(|| panic!("{summary}"));
+    assert!(of("count") > 10 && of("failures") * 2 < of("count"), "{meetings}");
     operations_reach_their_files(dir.path());
 }
 

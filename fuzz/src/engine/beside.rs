@@ -39,14 +39,23 @@ impl Meeting {
     /// The helper's side.
     pub(super) fn elsewhere(&self) {
         self.meet();
-        wait(Duration::from_micros(if self.skew < HELPER_FIRST { self.skew.into() } else { 0 }));
+        wait(self.late().0);
     }
 
     /// The program's side: whether they met.
     pub(super) fn here(&self) -> bool {
         let met = self.meet();
-        wait(Duration::from_micros(self.skew.saturating_sub(HELPER_FIRST).into()));
+        wait(self.late().1);
         met
+    }
+
+    /// How much later the helper is, and how much the program.
+    fn late(&self) -> (Duration, Duration) {
+        let micros = |n: u8| Duration::from_micros(n.into());
+        match self.skew.checked_sub(HELPER_FIRST) {
+            None => (micros(self.skew), Duration::ZERO),
+            Some(late) => (Duration::ZERO, micros(late)),
+        }
     }
 
     /// Who comes when the other one has given up waits for nobody.
@@ -178,6 +187,20 @@ impl Op {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
+
+    /// One of them is late, and waits that long.
+    #[test]
+    fn one_is_late() {
+        let late = |skew| {
+            let (helper, program) = Meeting::new(skew).late();
+            (helper.as_micros(), program.as_micros())
+        };
+        assert_eq!([0, 1, 127].map(late), [(0, 0), (1, 0), (127, 0)]);
+        assert_eq!([128, 129, 255].map(late), [(0, 0), (0, 1), (0, 127)]);
+        let began = sys::monotonic_ns();
+        wait(Duration::from_micros(50));
+        assert!(sys::monotonic_ns() - began >= 50_000);
+    }
 
     /// Each waits for the other, and for no longer than its patience.
     #[test]

@@ -11,6 +11,7 @@ use super::seen::Seen;
 use super::{STATS_SECONDS, Stats, Told};
 use crate::engine::{Executor, LOST_BUCKETS, Ran, SlowTime, Spent};
 use crate::kernel;
+use crate::op::Check;
 use crate::program::{Favour, Program, Slow, text};
 use crate::sys;
 
@@ -26,10 +27,13 @@ const PASS_KIB: u64 = 256;
 /// Leaks whose programs are searched for: it takes seconds, and who leaks once
 /// may leak all the time.
 const HUNTS: u32 = 3;
-/// Checks get one part in so many of a worker's time, and more of it if some are about what
-/// is patched.
+/// Checks together get one part in so many of a worker's time, and those that are about what
+/// is patched another one.
 const CHECKS_SHARE: u64 = 10;
 const FAVOURED_SHARE: u64 = 3;
+/// What a check that is a race has of it, for each of another's: a model has seen all after
+/// some hundred plays, a race may come in one of a thousand.
+const RACES_WEIGHT: u64 = 4;
 /// The same of other operations that wait. While one opens a uprobe, tens of milliseconds, the
 /// other worker cannot open a tracepoint either (`event_mutex`).
 const WAITS_SHARE: u64 = 25;
@@ -107,7 +111,7 @@ impl Worker {
     #[must_use]
     pub fn allowed(&self) -> Slow {
         let all = sys::monotonic_ns() - self.began_ns;
-        allowed(self.executor.slow_time(), all, !self.favour.checks.is_empty())
+        allowed(self.executor.slow_time(), all, &self.favour.checks)
     }
 
     /// Whether its time is up.
@@ -383,14 +387,24 @@ impl Worker {
 }
 
 /// Slow operations that had their share of so many nanoseconds are not to be in what is made
-/// next; `favoured` is whether some checks are.
+/// next. Each check that judges has the same share, however long one play takes, and one that
+/// leaves that to the kernel several of these.
 ///
 /// Only the clock can tell, for one check takes as long as two programs and another one as
 /// long as thirty, and what the corpus is full of depends on the kernel.
-fn allowed(slow: SlowTime, all: u64, favoured: bool) -> Slow {
+fn allowed(slow: SlowTime, all: u64, favoured: &[Check]) -> Slow {
     let SlowTime { checks_ns, waits_ns } = slow;
-    let checks = if favoured { FAVOURED_SHARE } else { CHECKS_SHARE };
-    Slow { checks: checks_ns <= all / checks, waits: waits_ns <= all / WAITS_SHARE }
+    let is_favoured = |check: &Check| favoured.contains(check);
+    let weight = |check: &Check| if check.judges() { 1 } else { RACES_WEIGHT };
+    let weights = |wanted: bool| -> u64 {
+        Check::ALL.iter().filter(|check| is_favoured(check) == wanted).map(weight).sum()
+    };
+    let mut checks = [false; Check::ALL.len()];
+    for ((check, spent), may) in Check::ALL.iter().zip(checks_ns).zip(&mut checks) {
+        let share = if is_favoured(check) { FAVOURED_SHARE } else { CHECKS_SHARE };
+        *may = spent <= all * weight(check) / (share * weights(is_favoured(check)));
+    }
+    Slow { checks, waits: waits_ns <= all / WAITS_SHARE }
 }
 
 /// Whether the slab became more from each check to the next, and much more in all.
@@ -436,17 +450,28 @@ mod tests {
     /// What took its share waits until the rest has caught up.
     #[test]
     fn slow_operations_have_their_share() {
-        let slow = |checks_ns, waits_ns| SlowTime { checks_ns, waits_ns };
-        let of = |slow, favoured| {
-            let Slow { checks, waits } = allowed(slow, 3000, favoured);
-            (checks, waits)
+        const ALL: u64 = 276_000;
+        let of = |check: Check, spent, favoured: &[Check]| {
+            let mut slow = SlowTime::default();
+            slow.checks_ns[check.nth()] = spent;
+            let Slow { checks, waits } = allowed(slow, ALL, favoured);
+            assert!(waits && checks.iter().filter(|may| !**may).count() <= 1);
+            checks[check.nth()]
         };
-        assert_eq!(of(slow(0, 0), false), (true, true));
-        assert_eq!(of(slow(300, 120), false), (true, true));
-        assert_eq!(of(slow(301, 0), false), (false, true));
-        assert_eq!(of(slow(0, 121), false), (true, false));
-        assert_eq!(of(slow(1000, 0), true), (true, true), "more if a patch is about them");
-        assert_eq!(of(slow(1001, 121), true), (false, false));
+        // A tenth of all, for seven checks and four races.
+        assert_eq!(Check::ALL.iter().filter(|check| check.judges()).count(), 7);
+        assert!(of(Check::Counts, 1200, &[]) && !of(Check::Counts, 1201, &[]));
+        assert!(of(Check::Races, 4800, &[]) && !of(Check::Races, 4801, &[]));
+        // A third if a patch is about it, and a part of that if about another one, too.
+        let one = [Check::Ring];
+        assert!(of(Check::Ring, 92_000, &one) && !of(Check::Ring, 92_001, &one));
+        let two = [Check::Races, Check::Counts];
+        assert!(of(Check::Counts, 18_400, &two) && !of(Check::Counts, 18_401, &two));
+        assert!(of(Check::Races, 73_600, &two) && !of(Check::Races, 73_601, &two));
+        assert!(of(Check::Hits, 1254, &one) && !of(Check::Hits, 1255, &one));
+        let waits =
+            |waits_ns| allowed(SlowTime { waits_ns, ..SlowTime::default() }, ALL, &[]).waits;
+        assert!(waits(11_040) && !waits(11_041));
     }
 
     /// Only a slab that never shrinks is suspected, and only if it grows much.
