@@ -381,7 +381,12 @@ impl Executor {
             traced.push(self.coverage.as_ref().map_or(0, Kcov::count));
             lookups.extend(self.tables.lookup.take().map(|lookup| Lookup { op: at, ..lookup }));
         }
+        // What the last operation asked of one that does not follow is asked no more: the next
+        // allocation would be the engine's.
         self.beside = None;
+        if std::mem::take(&mut self.fails) {
+            self.tell_failing(0);
+        }
         let settled = self.helper.settle();
         self.stuck = !settled;
         clock = self.timed(("(settle)", ""), clock, !settled);
