@@ -518,6 +518,8 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// Mutants and splices run as they are, and are mostly something new.
@@ -621,14 +623,27 @@ mod tests {
         assert!((300..700).contains(&left), "{left} of 1000");
     }
 
-    /// Two operations at the same time are made, with the first one that another thread can do.
+    /// Pairs are made of all that another thread can do, in many ways, about the same thing.
     #[test]
     fn pairs_are_made() {
         let mut dice = Seeded(4);
-        let mut pairs = 0;
-        for _ in 0..500 {
+        let (mut firsts, mut seconds) = (BTreeSet::new(), BTreeSet::new());
+        let (mut pairs, mut alike) = (0, 0);
+        for _ in 0..1000 {
             let mut program = Program::roll(&mut dice);
             program.pair(&mut dice);
+            assert!(program.ops.len() <= ROOMY, "the rest would be cut off");
+            let Some([Op::Beside { .. }, first, second]) = program.ops.last_chunk() else {
+                panic!("{program:?}");
+            };
+            firsts.insert(first.word());
+            seconds.insert(second.word());
+            alike += usize::from(match (first, second) {
+                (Op::PerfIoctl { event: a, .. }, Op::PerfIoctl { event: b, .. }) => a == b,
+                (Op::MapElement { map: a, .. }, Op::MapElement { map: b, .. }) => a == b,
+                (Op::Munmap { page: a, .. }, Op::Trigger { page: b, .. }) => a == b,
+                _ => false,
+            });
             program.fixup();
             let pair = program
                 .ops
@@ -636,6 +651,12 @@ mod tests {
                 .any(|ops| matches!(ops, [Op::Beside { .. }, first, _] if first.goes_elsewhere()));
             pairs += usize::from(pair);
         }
-        assert!(pairs > 300, "{pairs} of 500");
+        let of_both = ["map-element", "perf-bpf", "perf-close", "perf-ioctl", "perf-output"];
+        let all = |more: &[&'static str]| -> BTreeSet<&str> {
+            of_both.iter().chain(&["perf-read"]).chain(more).copied().collect()
+        };
+        assert_eq!(firsts, all(&["munmap", "mprotect", "madvise"]));
+        assert_eq!(seconds, all(&["mmap", "mremap", "trigger"]));
+        assert!(pairs > 600 && alike > 200, "{pairs} of 1000 run, {alike} alike");
     }
 }

@@ -124,6 +124,10 @@ pub(crate) struct Console {
     panic: Option<String>,
     gave_up: Option<String>,
     breakpoint: Breakpoint,
+    /// Where the line before this one begins.
+    before_at: u64,
+    /// Where the kernel began to say that NMIs are nested too deep.
+    nested_at: Option<u64>,
 }
 
 /// What is known of a breakpoint trap that no handler of the kernel's wanted.
@@ -141,6 +145,10 @@ enum Breakpoint {
 
 /// How x86 reports such a trap.
 const INT3: &str = "int3: 0000 [#";
+/// What it says when its handler runs into it again and again (`irqentry_nmi_enter()`).
+const NESTED: &str = "kernel BUG at kernel/entry/common.c:";
+/// A trap in a call trace: its registers and the instruction bytes follow.
+const INT3_TRACED: &str = "asm_exc_int3+";
 /// The instruction.
 const INT3_BYTE: &str = "cc";
 
@@ -163,6 +171,7 @@ impl Console {
             self.bytes += part.len() as u64;
             if part.ends_with(b"\n") {
                 self.end_of_line();
+                self.before_at = self.line_at;
                 self.line_at = self.bytes;
             }
         }
@@ -197,13 +206,22 @@ impl Console {
     /// A kernel that patches its text puts breakpoints into it for a moment. TCG's
     /// translated code can still run into one after it was taken away, and the kernel,
     /// which knows of none there, dies. The report betrays it: the byte just before
-    /// the saved instruction pointer, as it is in memory, is not the breakpoint's.
+    /// the saved instruction pointer, as it is in memory, is not the breakpoint's. Where
+    /// the trap's own handler comes there (it lets go of locks), it traps until NMIs are
+    /// nested too deep.
     fn look_for_stale_breakpoint(&mut self, line: &str) {
-        match &self.breakpoint {
-            Breakpoint::None if line.contains(INT3) => {
+        if line.contains(NESTED) {
+            // The line before it is where that report begins.
+            self.nested_at.get_or_insert(self.before_at);
+        }
+        match (&self.breakpoint, self.nested_at) {
+            (Breakpoint::None, Some(at)) if line.contains(INT3_TRACED) => {
+                self.breakpoint = Breakpoint::Reported(at);
+            }
+            (Breakpoint::None, _) if line.contains(INT3) => {
                 self.breakpoint = Breakpoint::Reported(self.line_at);
             }
-            Breakpoint::Reported(at) => {
+            (Breakpoint::Reported(at), _) => {
                 let Some((_, code)) = line.split_once("Code: ") else { return };
                 let mut before = None;
                 for byte in code.split_whitespace() {
@@ -217,7 +235,7 @@ impl Console {
                     Some(byte) => Breakpoint::Stale(byte.to_owned(), *at),
                 };
             }
-            Breakpoint::None | Breakpoint::Stale(..) => {}
+            (Breakpoint::None | Breakpoint::Stale(..), _) => {}
         }
     }
 
@@ -277,6 +295,32 @@ mod tests {
         assert!(why.contains("there is 0f") && from == 15, "{why} {from}");
         assert_eq!(console("a6 02 00 00 0f 1f 44 00 00 cc <1f>").stale_breakpoint(), None);
         assert_eq!(console("<1f>").stale_breakpoint(), None);
+    }
+
+    /// The same where the trap's handler runs into it again; a breakpoint in the trace of
+    /// another report is nothing of that kind.
+    #[test]
+    fn a_breakpoint_in_its_own_handler_is_stale() {
+        let console = |bug: &str, code: &str| {
+            let mut console = Console::default();
+            let text = format!(
+                "[    4.0] fine\n[    4.490164] ------------[ cut here ]------------\n\
+                 [    4.490270] kernel BUG at {bug}!\n\
+                 [    4.490400] ------------[ cut here ]------------\n\
+                 [    4.490500] kernel BUG at {bug}!\n\
+                 [    4.493806] Code: b8 01 00 cc <0f> 0b\n\
+                 [    4.493976]  asm_exc_int3+0x35/0x40\n\
+                 [    4.493982] RIP: 0010:lock_release+0x202/0x240\n\
+                 [    4.493992] Code: {code} 52 ff ff\n"
+            );
+            console.push(text.as_bytes());
+            console.stale_breakpoint()
+        };
+        let nested = "kernel/entry/common.c:378";
+        let (why, from) = console(nested, "48 89 de e8 <0a>").unwrap();
+        assert!(why.contains("there is e8") && from == 15, "{why} {from}");
+        assert_eq!(console(nested, "48 89 de cc <0a>"), None);
+        assert_eq!(console("mm/mmap.c:378", "48 89 de e8 <0a>"), None);
     }
 
     use super::*;
