@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use bakeoff_fuzz::fuzzer::worker::Worker;
 use bakeoff_fuzz::op::value::Seeded;
-use bakeoff_fuzz::program::{Favour, Program, text};
+use bakeoff_fuzz::program::{Program, text};
 
 // Linked for its archive: libFuzzer itself.
 use libfuzzer_sys as _;
@@ -24,18 +24,16 @@ const COUNTERS: usize = 1 << 13;
 /// (`CounterToFeature` in FuzzerTracePC.h).
 const LEVELS: [u8; 8] = [1, 2, 3, 4, 8, 16, 32, 128];
 
-#[unsafe(link_section = "__libfuzzer_extra_counters")]
-static EXTRA: [AtomicU8; COUNTERS] = [const { AtomicU8::new(0) }; COUNTERS];
 /// Programs that are known by their text at most.
 const MOST_KNOWN: usize = 4096;
 
+#[unsafe(link_section = "__libfuzzer_extra_counters")]
+static EXTRA: [AtomicU8; COUNTERS] = [const { AtomicU8::new(0) }; COUNTERS];
 /// How many features there were.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
-    /// What is done more often.
-    static FAVOUR: RefCell<Favour> = RefCell::default();
     /// The last program made, beside its text: it is mostly run next.
     static LAST: RefCell<(Vec<u8>, Program)> = RefCell::default();
     /// Programs that were read, by their text: those of the corpus are changed again and
@@ -56,7 +54,6 @@ fn main() -> ExitCode {
 }
 
 fn fuzz(worker: Worker, seed: u32) -> ExitCode {
-    FAVOUR.with_borrow_mut(|favour| *favour = worker.favour().clone());
     WORKER.with_borrow_mut(|place| *place = Some(worker));
     let seed = format!("-seed={}", seed.max(1));
     let words = [
@@ -136,7 +133,10 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, room: usize, s
     let mut dice = Seeded(seed.into());
     let mut program = match read(buffer.get(..size).unwrap_or_default()) {
         Ok(mut program) if !program.ops.is_empty() => {
-            FAVOUR.with_borrow(|favour| program.mutate_for(&mut dice, favour));
+            WORKER.with_borrow(|worker| match worker {
+                Some(worker) => program.mutate_for(&mut dice, worker.favour()),
+                None => program.mutate(&mut dice),
+            });
             program
         }
         _ => Program::roll(&mut dice),

@@ -408,9 +408,7 @@ impl Op {
         if op.is_slow() && dice.below(3) > 0 {
             return Self::roll(dice);
         }
-        if op.rarity().is_some_and(|rarity| dice.below(rarity) > 0) {
-            op.hasten();
-        }
+        op.hasten_mostly(dice);
         op
     }
 
@@ -425,10 +423,15 @@ impl Op {
         let chosen = dice.below(u32::try_from(numbers.len()).ok().filter(|n| *n > 0)?);
         let number = numbers.get(chosen as usize)?;
         let mut op = Self::roll_nth(*number, dice);
-        if op.rarity().is_some_and(|rarity| dice.below(rarity) > 0) {
-            op.hasten();
-        }
+        op.hasten_mostly(dice);
         Some(op)
+    }
+
+    /// Leaves one of many operations that wait as it is.
+    fn hasten_mostly(&mut self, dice: &mut dyn value::Dice) {
+        if self.rarity().is_some_and(|rarity| dice.below(rarity) > 0) {
+            self.hasten();
+        }
     }
 
     /// Of how many such operations one is left, because each takes as long as several

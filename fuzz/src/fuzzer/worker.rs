@@ -399,10 +399,11 @@ fn allowed(slow: SlowTime, all: u64, favoured: &[Check]) -> Slow {
     let weights = |wanted: bool| -> u64 {
         Check::ALL.iter().filter(|check| is_favoured(check) == wanted).map(weight).sum()
     };
+    let (favoured_parts, parts) = (FAVOURED_SHARE * weights(true), CHECKS_SHARE * weights(false));
     let mut checks = [false; Check::ALL.len()];
     for ((check, spent), may) in Check::ALL.iter().zip(checks_ns).zip(&mut checks) {
-        let share = if is_favoured(check) { FAVOURED_SHARE } else { CHECKS_SHARE };
-        *may = spent <= all * weight(check) / (share * weights(is_favoured(check)));
+        let parts = if is_favoured(check) { favoured_parts } else { parts };
+        *may = spent <= all * weight(check) / parts;
     }
     Slow { checks, waits: waits_ns <= all / WAITS_SHARE }
 }

@@ -21,6 +21,11 @@ const IOC_ENABLE: u32 = 0x2400;
 const IOC_DISABLE: u32 = 0x2401;
 const IOC_ID: u32 = 0x8008_2407;
 
+/// Rounds in a row in which a probe counts too little before that is wrong: where any program
+/// is attached to a tracepoint, a hit on a CPU whose bpf(2) call was preempted is passed over
+/// (`bpf_prog_active`).
+const SHORT_ROUNDS: u32 = 4;
+
 /// What a check is played on.
 struct Stage<'a> {
     dice: Seeded,

@@ -464,7 +464,8 @@ impl Program {
     }
 
     /// The same without the slow operations that may not be in it: checks are left out, what
-    /// waits does something alike that does not.
+    /// waits does something alike that does not. Nothing refers to either, so a program that
+    /// was runnable is.
     pub fn leave_out(&mut self, allowed: Slow) {
         let may = |what: Check| allowed.checks.get(what.nth()).copied().unwrap_or(false);
         self.ops.retain(|op| !matches!(op, Op::Check { what, .. } if !may(*what)));
@@ -472,7 +473,6 @@ impl Program {
             let waiting = |op: &&mut Op| op.waits() && !matches!(op, Op::Check { .. });
             self.ops.iter_mut().filter(waiting).for_each(Op::hasten);
         }
-        self.fixup();
     }
 
     fn change(&mut self, dice: &mut dyn Dice) {

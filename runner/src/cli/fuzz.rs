@@ -159,7 +159,7 @@ pub struct Replay {
     /// Replay on this candidate too, and say what differs from it
     #[arg(long, value_name = "NAME")]
     pub against: Option<String>,
-    /// Print which operations ran through much of which files, a file a line
+    /// Print the files of the kernel, one per line, with the operations that run through much of each
     #[arg(long, conflicts_with_all = ["against", "format"])]
     pub operations: bool,
     /// The kernel.

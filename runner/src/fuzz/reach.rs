@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bakeoff_fuzz::op::Op;
-use bakeoff_fuzz::op::value::Value;
+use bakeoff_fuzz::program::text;
 
 use super::coverage::Map;
 
@@ -72,8 +72,9 @@ pub struct Traced(BTreeMap<String, BTreeSet<u64>>);
 impl Traced {
     /// Adds what a program did, given by operation.
     pub fn add(&mut self, program: &str, pcs: &[Vec<u64>]) {
-        let words = program.lines().filter_map(Op::parse).map(|op| op.word());
-        for (word, pcs) in words.zip(pcs) {
+        // As the guest reads it: what it leaves out was not run.
+        let Ok(program) = text::read(program.as_bytes()) else { return };
+        for (word, pcs) in program.ops.iter().map(Op::word).zip(pcs) {
             // A check has rows of its own ([`bakeoff_fuzz::oracle::ORACLES`]).
             if word != "check" {
                 self.0.entry(word.to_owned()).or_default().extend(pcs);

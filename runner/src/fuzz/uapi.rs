@@ -269,7 +269,7 @@ mod tests {
         for row in rows().iter().filter(|row| row.verdict == Verdict::Made) {
             let mut words = row.why.split([' ', ':']);
             let op = words.next().unwrap();
-            assert!(Op::TABLE.iter().any(|(word, _)| *word == op), "{}: {op}", row.name);
+            assert!(Op::number(op).is_some(), "{}: {op}", row.name);
             if op == "check" {
                 let what = words.next().unwrap().strip_prefix("what=").unwrap();
                 assert!(ORACLES.iter().any(|oracle| oracle.name == what), "{}", row.name);

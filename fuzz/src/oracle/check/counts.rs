@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::Stage;
+use super::{SHORT_ROUNDS, Stage};
 use crate::op::value::Dice;
 use crate::sys::call::{self, Answer, Attributes};
 use crate::sys::puppet::{Puppet, Task};
@@ -75,13 +75,9 @@ struct Done {
     n: u32,
     /// Whether its events see it: what a child does only those that are inherited.
     counted: bool,
-    /// Whether too few calls are wrong, or to be done again.
-    last: bool,
+    /// Whether too few are wrong; if not, it is to be done again.
+    judged: bool,
 }
-
-/// Times in a row that too few calls are counted before that is wrong, as in the check of
-/// hits: a tracepoint that any program is attached to passes over them (`bpf_prog_active`).
-const SHORT_ROUNDS: u32 = 4;
 
 /// Steps in words; one that is done again and again is told once.
 fn told(steps: &[&str]) -> String {
@@ -372,8 +368,8 @@ impl Play<'_, '_> {
             if self.exited || !self.tell(task) {
                 return;
             }
-            let last = round == SHORT_ROUNDS || what != What::Calls;
-            if !self.read_all(Some(Done { before, what, n, counted, last })) {
+            let judged = round == SHORT_ROUNDS || what != What::Calls;
+            if !self.read_all(Some(Done { before, what, n, counted, judged })) {
                 return;
             }
         }
@@ -510,7 +506,7 @@ impl Play<'_, '_> {
                 if times == ENABLED | RUNNING && running > enabled {
                     wrong = Some(format!("{running} ns running of {enabled} ns enabled"));
                 }
-                if let Some(Done { before: counts, what, n, counted, last: judged }) = &done
+                if let Some(Done { before: counts, what, n, counted, judged }) = &done
                     && let Some(last) = known(counts)
                     && member.what == *what
                 {

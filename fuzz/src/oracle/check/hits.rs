@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::Stage;
+use super::{SHORT_ROUNDS, Stage};
 use crate::engine::events::PROBED;
 use crate::engine::pool::BPF_TRACE_UPROBE_MULTI;
 use crate::engine::scratch::RUNS;
@@ -40,11 +40,6 @@ fn hit(stage: &mut Stage<'_>, what: u32, times: u32) -> Answer<()> {
     }
     Ok(())
 }
-
-/// Rounds in a row in which a probe counts too little before that is wrong: where any program
-/// is attached to a tracepoint, a hit on a CPU whose bpf(2) call was preempted is passed over
-/// (`bpf_prog_active`).
-const SHORT_ROUNDS: u32 = 4;
 
 fn events(stage: &mut Stage<'_>) -> Answer<()> {
     let what = stage.dice.below(3);
