@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::beside::{Call, Meeting};
 use crate::op::Aside;
 use crate::sys;
-use crate::sys::call::{self, Part, affinity};
+use crate::sys::call::{Part, affinity};
 use crate::sys::kcov::Kcov;
 use crate::sys::trigger::Stack;
 
@@ -64,7 +64,7 @@ impl Helper {
             if affinity(!(1 << cpu)).is_err() {
                 let _ = affinity(u64::MAX);
             }
-            let _ = call::come_first();
+            let _ = sys::process::run_first();
             let coverage = Kcov::of_this_thread().ok().map(Arc::new);
             let _ = ready.send((sys::thread_id().cast_signed(), coverage));
             while let Ok(task) = to_do.recv() {

@@ -178,15 +178,6 @@ pub fn perf_event_open_with(
     .and_then(descriptor)
 }
 
-/// Has the calling thread run before all that are not like it (`SCHED_FIFO`).
-pub fn come_first() -> Answer<i64> {
-    let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the parameters live through the call.
-    answer(libc::c_long::from(unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters)
-    }))
-}
-
 /// An `ioctl(2)` whose argument is a number.
 pub fn ioctl(fd: BorrowedFd<'_>, request: u32, argument: i64) -> Answer<i64> {
     // SAFETY: callers pass requests that take a number, or are unknown.

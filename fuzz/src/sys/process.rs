@@ -59,12 +59,12 @@ pub fn kill_group(leader: u32) {
 
 /// Has the calling thread run before all ordinary ones; children do not inherit it.
 pub fn run_first() -> io::Result<()> {
-    // SAFETY: an all-zero `sched_param` is a valid value; musl's has more fields than glibc's.
-    let mut priority: libc::sched_param = unsafe { std::mem::zeroed() };
-    priority.sched_priority = 1;
+    // The kernel's `struct sched_param`. The system call itself: musl's `sched_setscheduler`
+    // answers ENOSYS and does nothing.
+    let priority: libc::c_int = 1;
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     // SAFETY: `priority` is valid for reads; 0 is the calling thread.
-    check(libc::c_long::from(unsafe { libc::sched_setscheduler(0, policy, &raw const priority) }))?;
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) })?;
     Ok(())
 }
 
