@@ -32,7 +32,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::op::step::{Body, Flaw};
-use crate::op::{Check, Op, Place, ProgKind};
+use crate::op::{Check, EventKind, Op, Place, ProgKind};
 pub use crate::oracle::buckets::LOST_BUCKETS;
 use crate::oracle::legal::Model;
 use crate::oracle::lookups::Code;
@@ -103,7 +103,7 @@ pub struct Times {
 pub struct SlowTime {
     /// Each check, in the order of [`Check::ALL`].
     pub checks_ns: [u64; Check::ALL.len()],
-    /// Others that wait: see [`Op::waits`].
+    /// Others that wait, see [`Op::waits`], and the closing of uprobes.
     pub waits_ns: u64,
 }
 
@@ -115,8 +115,7 @@ pub type Spent = (&'static str, &'static str);
 #[derive(Debug)]
 pub(crate) struct Event {
     fd: OwnedFd,
-    /// Closing it waits for RCU.
-    slow: bool,
+    kind: EventKind,
     buffer: Option<call::Region>,
 }
 
@@ -318,7 +317,8 @@ impl Executor {
     /// What slow operations took.
     #[must_use]
     pub fn slow_time(&self) -> SlowTime {
-        self.slow
+        let SlowTime { checks_ns, waits_ns } = self.slow;
+        SlowTime { checks_ns, waits_ns: waits_ns + self.reaper.uprobes_ns() }
     }
 
     /// Notes time spent on something that is no operation.
@@ -500,9 +500,13 @@ impl Executor {
     }
 
     fn close_event(&self, event: Event) {
-        let Event { fd, slow, buffer } = event;
+        let Event { fd, kind, buffer } = event;
         drop(buffer);
-        if slow { self.reaper.take(fd) } else { drop(fd) }
+        if kind.is_uprobe() {
+            self.reaper.take_uprobe(fd);
+        } else if kind.is_slow() {
+            self.reaper.take(fd);
+        }
     }
 
     /// Waits until everything is released; false if that takes too long.

@@ -438,7 +438,7 @@ impl Op {
     /// programs, or the processor does nothing meanwhile.
     fn rarity(&self) -> Option<u32> {
         match self {
-            Self::PerfOpen { event: EventKind::Uprobe | EventKind::UprobeElf, .. } => Some(4),
+            Self::PerfOpen { event, .. } if event.is_uprobe() => Some(4),
             Self::Fork { child: Child::Map } | Self::Trigger { how: How::Sleep, .. } => Some(8),
             Self::Check { what, .. } => what.quicker().map(|_| 4),
             _ => None,
@@ -458,11 +458,7 @@ impl Op {
     /// Has such an operation do something alike that does not take as long.
     pub fn hasten(&mut self) {
         match self {
-            Self::PerfOpen { event, .. }
-                if matches!(event, EventKind::Uprobe | EventKind::UprobeElf) =>
-            {
-                *event = EventKind::MinorFaults;
-            }
+            Self::PerfOpen { event, .. } if event.is_uprobe() => *event = EventKind::MinorFaults,
             Self::Fork { child } if *child == Child::Map => *child = Child::Exit,
             Self::Check { what, .. } => *what = what.quicker().unwrap_or(*what),
             Self::Trigger { how, .. } if *how == How::Sleep => *how = How::Syscall,

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -132,31 +132,57 @@ const BACKLOG: usize = 64;
 /// The reaper thread.
 #[derive(Debug)]
 pub struct Reaper {
-    to_close: Sender<OwnedFd>,
+    to_close: Sender<ToClose>,
     held: Arc<AtomicUsize>,
+    uprobes_ns: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct ToClose {
+    fd: OwnedFd,
+    is_uprobe: bool,
 }
 
 impl Reaper {
     /// Starts it.
     pub fn start() -> io::Result<Self> {
-        let (to_close, closing) = channel::<OwnedFd>();
-        let held = Arc::new(AtomicUsize::new(0));
-        let left = held.clone();
+        let (to_close, closing) = channel::<ToClose>();
+        let (held, uprobes_ns) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
+        let (left, took) = (held.clone(), uprobes_ns.clone());
         std::thread::Builder::new().name("reaper".into()).spawn(move || {
             let _ = affinity(u64::MAX);
-            while let Ok(fd) = closing.recv() {
+            while let Ok(ToClose { fd, is_uprobe }) = closing.recv() {
+                let began = sys::monotonic_ns();
                 drop(fd);
+                if is_uprobe {
+                    took.fetch_add(sys::monotonic_ns() - began, Ordering::Relaxed);
+                }
                 left.fetch_sub(1, Ordering::Release);
             }
         })?;
-        Ok(Self { to_close, held })
+        Ok(Self { to_close, held, uprobes_ns })
     }
 
-    /// Has a descriptor closed, some time.
+    /// What the closing of uprobes has taken, in nanoseconds.
+    #[must_use]
+    pub fn uprobes_ns(&self) -> u64 {
+        self.uprobes_ns.load(Ordering::Relaxed)
+    }
+
+    /// Has a uprobe's event closed, some time.
+    pub fn take_uprobe(&self, fd: OwnedFd) {
+        self.give(ToClose { fd, is_uprobe: true });
+    }
+
+    /// Has any other descriptor closed, some time.
     pub fn take(&self, fd: OwnedFd) {
+        self.give(ToClose { fd, is_uprobe: false });
+    }
+
+    fn give(&self, what: ToClose) {
         self.held.fetch_add(1, Ordering::AcqRel);
         // A thread that is gone leaves the closing to the drop here.
-        let _ = self.to_close.send(fd);
+        let _ = self.to_close.send(what);
         while self.held.load(Ordering::Acquire) > BACKLOG {
             std::thread::sleep(Duration::from_micros(200));
         }

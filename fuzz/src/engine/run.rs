@@ -231,8 +231,7 @@ impl Executor {
                     elf: &self.files.a_path,
                     tracepoints: self.tracepoints,
                 });
-                let slow = event.is_slow();
-                let made = opened.map(|fd| Event { fd, slow, buffer: None });
+                let made = opened.map(|fd| Event { fd, kind: *event, buffer: None });
                 keep(&mut self.tables.events, made)
             }
             Op::PerfIoctl { event, call } => events::ioctl(self.event(*event)?, *call).map(drop),

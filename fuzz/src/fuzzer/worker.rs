@@ -34,8 +34,8 @@ const FAVOURED_SHARE: u64 = 3;
 /// What a check that is a race has of it, for each of another's: a model has seen all after
 /// some hundred plays, a race may come in one of a thousand.
 const RACES_WEIGHT: u64 = 4;
-/// The same of other operations that wait. While one opens a uprobe, tens of milliseconds, the
-/// other worker cannot open a tracepoint either (`event_mutex`).
+/// The same of other operations that wait. While one opens or closes a uprobe, tens of
+/// milliseconds, the other worker cannot open a tracepoint either (`event_mutex`).
 const WAITS_SHARE: u64 = 25;
 const NOT_RELEASED: &str = "what a program made is not released after 30 s";
 

@@ -425,6 +425,13 @@ flags! {
 }
 
 impl EventKind {
+    /// Whether it is a probe in user space: to take one away waits for a grace period of RCU
+    /// Tasks Trace while nobody else opens a probe or a tracepoint (`event_mutex`).
+    #[must_use]
+    pub fn is_uprobe(self) -> bool {
+        matches!(self, Self::Uprobe | Self::UprobeElf)
+    }
+
     /// Whether opening and closing one waits for RCU, or patches the kernel.
     #[must_use]
     pub fn is_slow(self) -> bool {
