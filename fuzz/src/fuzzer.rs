@@ -43,7 +43,8 @@ pub struct Orders {
     pub seed: u32,
     /// Seconds to fuzz; a replay ends by itself.
     pub seconds: u32,
-    /// Worker processes; worker `n` runs on CPU `n`.
+    /// Worker processes, one on each CPU. One that dies is followed by one whose number is
+    /// greater by this.
     pub workers: u32,
     /// What to do.
     pub mode: Mode,

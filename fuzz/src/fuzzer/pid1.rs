@@ -25,7 +25,7 @@ use crate::sys::child::ENDS;
 use crate::sys::{kcov, puppet};
 use crate::{kernel, sys};
 
-/// First argument of a worker's process; its number follows.
+/// First argument of a worker's process; its number and its seconds follow.
 const WORKER: &str = "--worker";
 /// Where libFuzzer keeps its corpus.
 pub const CORPUS: &str = "/tmp/corpus";
@@ -42,7 +42,7 @@ pub fn main(engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some(WORKER), Some(number)) => match guest::check_step() {
-            Ok(()) => work(&number, engine),
+            Ok(()) => work(&number, &arguments.next().unwrap_or_default(), engine),
             Err(refusal) => refuse(&refusal),
         },
         (Some(puppet::WORD), None) => match guest::check_puppet() {
@@ -200,11 +200,11 @@ fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
     let (say, heard) = channel();
     let mut children = Vec::new();
     for number in 0..workers {
-        children.push((number, start(number, say.clone())?, false));
+        children.push((number, start(number, orders.seconds, say.clone())?, false));
     }
     let mut last = Instant::now();
-    let fuzzing = Duration::from_secs(orders.seconds.into());
-    let until = Instant::now() + fuzzing + GRACE;
+    let ends = Instant::now() + Duration::from_secs(orders.seconds.into());
+    let until = ends + GRACE;
     loop {
         match heard.recv_timeout(Duration::from_millis(500)) {
             Ok(line) => {
@@ -215,15 +215,22 @@ fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
         for (number, child, over) in children.iter_mut().filter(|(_, _, over)| !over) {
-            if let Some(status) = child.try_wait()? {
-                *over = true;
-                if status.code() != Some(i32::from(EXIT_STEP_REPORTED)) {
-                    let how = match status.signal() {
-                        Some(signal) => format!("died of signal {signal}"),
-                        None => format!("ended with {status}"),
-                    };
-                    port.send(&Told::Lost { worker: *number, how })?;
-                }
+            let Some(status) = child.try_wait()? else { continue };
+            *over = true;
+            if status.code() == Some(i32::from(EXIT_STEP_REPORTED)) {
+                continue;
+            }
+            let how = match status.signal() {
+                Some(signal) => format!("died of signal {signal}"),
+                None => format!("ended with {status}"),
+            };
+            port.send(&Told::Lost { worker: *number, how })?;
+            // With another number of the same place: what it counts begins at nothing.
+            let next = *number + workers;
+            let left = ends.saturating_duration_since(Instant::now()).as_secs();
+            if orders.mode == Mode::Fuzz && left >= FEWEST && next < MOST_WORKERS {
+                let seconds = u32::try_from(left).unwrap_or(orders.seconds);
+                (*number, *child, *over) = (next, start(next, seconds, say.clone())?, false);
             }
         }
         if children.iter().all(|(_, _, over)| *over) {
@@ -246,12 +253,18 @@ fn supervise(orders: &Orders, port: &mut Port) -> io::Result<()> {
     }
 }
 
-/// Starts a worker. What it says is passed on as it is: to read it here would
+/// A worker that died is followed by another one if there are so many seconds left, and if
+/// its number is below this one.
+const FEWEST: u64 = 5;
+const MOST_WORKERS: u32 = 12;
+
+/// Starts a worker for so many seconds. What it says is passed on as it is: to read it here would
 /// cost the workers a good part of their time.
-fn start(number: u32, tell: Sender<Vec<u8>>) -> io::Result<Child> {
+fn start(number: u32, seconds: u32, tell: Sender<Vec<u8>>) -> io::Result<Child> {
     let mut child = Command::new("/proc/self/exe")
         .arg(WORKER)
         .arg(number.to_string())
+        .arg(seconds.to_string())
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -282,11 +295,14 @@ fn start(number: u32, tell: Sender<Vec<u8>>) -> io::Result<Child> {
 }
 
 /// A worker's process.
-fn work(number: &str, engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
+fn work(number: &str, seconds: &str, engine: fn(Worker, u32) -> ExitCode) -> ExitCode {
     let begun = || -> io::Result<(Worker, Orders, u32)> {
-        let number = number.parse().map_err(io::Error::other)?;
+        let number: u32 = number.parse().map_err(io::Error::other)?;
+        let seconds = seconds.parse().map_err(io::Error::other)?;
         let orders = orders()?;
-        let worker = Worker::new(number, orders.seconds, orders.leak_check_every)?;
+        // One that follows another has its place.
+        let place = number % orders.workers.max(1);
+        let worker = Worker::new(number, place, seconds, orders.leak_check_every)?;
         Ok((worker.favouring(&orders.favour, &orders.ops).weighing(&orders.heavy), orders, number))
     };
     match begun() {

@@ -62,10 +62,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Sets everything up. It is done after `seconds`.
-    pub fn new(number: u32, seconds: u32, leak_check_every: u32) -> io::Result<Self> {
-        let executor = Executor::new(number)?;
-        let slot = Slot::open(number)?;
+    /// Sets everything up, on the CPU and in the slot of `place`. It is done after `seconds`.
+    pub fn new(number: u32, place: u32, seconds: u32, leak_check_every: u32) -> io::Result<Self> {
+        let executor = Executor::new(place)?;
+        let slot = Slot::open(place)?;
         let now = sys::monotonic_ns();
         Ok(Self {
             number,
