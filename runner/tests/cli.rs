@@ -94,6 +94,10 @@ fn wrong_words_are_answered_with_the_right_ones() {
         (&["resume", "nowhere"], "no run.json"),
         (&["list", "--data-dir", "/", "specs"], "--data-dir takes a checkout"),
         (&["run", "patches/find-vma", "--add", "nowhere", "--dry-run"], "no folder nowhere"),
+        (
+            &["replay", "patches/find-vma", "--candidate", "landed", "--arch", "x86_64", "nowhere"],
+            "OUT/corpus",
+        ),
     ] {
         let output = bakeoff(args);
         assert_eq!(code(&output), exit_code::BAD_INPUT, "{args:?}: {}", stderr(&output));

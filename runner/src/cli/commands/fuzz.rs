@@ -114,8 +114,12 @@ fn programs_of(paths: &[PathBuf], tools: &Tools<'_>) -> Result<Vec<String>> {
     for path in paths {
         if path.is_dir() {
             programs.extend(campaign::read_programs(path, tools)?);
-        } else {
+        } else if path.exists() {
             programs.push(read(path)?);
+        } else {
+            return Err(Error::bad_input(format!("no file or folder {}", path.display())).hint(
+                "a campaign keeps its programs in OUT/corpus, a finding's are in OUT/findings",
+            ));
         }
     }
     Ok(programs)
@@ -290,7 +294,7 @@ pub fn mutants(args: &cli::Mutants, desk: &Desk) -> Result<u8> {
             let found = counted.iter().filter(|row| !row.found.is_empty()).count();
             let in_all = counted.iter().filter(|row| row.is_found()).count();
             let mut text: String = rows.iter().map(|row| line(row) + "\n").collect();
-            for class in mutants::classes(&rows) {
+            for class in mutants::classes(&rows).into_iter().filter(|class| class.planted > 0) {
                 let mutants::Class { what, planted, tried, found, in_all } = class;
                 text.push_str(&format!("{what}: {found} of {tried} tried, {planted} planted"));
                 text.push_str(&if args.probes {
