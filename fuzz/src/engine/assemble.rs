@@ -490,12 +490,14 @@ fn may_be_nmi(kind: ProgKind) -> bool {
 }
 
 /// Maps that a program of this kind writes to. A kprobe's breakpoint is an NMI to
-/// lockdep, which stock kernels let take the locks of a hash table all the same: with
+/// lockdep, and so is a PMU's interrupt on arm64 (elsewhere guests have no PMU). Stock
+/// kernels let either take the locks of a hash table all the same: with
 /// the first such report (`{INITIAL USE} -> {IN-NMI}`) lockdep is off, and blind to
 /// what a patch does.
 fn written(kind: ProgKind) -> &'static [MapKind] {
     match kind {
         ProgKind::Kprobe => ARRAYS,
+        ProgKind::PerfEvent if cfg!(target_arch = "aarch64") => ARRAYS,
         ProgKind::Tracepoint
         | ProgKind::PerfEvent
         | ProgKind::RawTp
