@@ -361,6 +361,9 @@ impl Check {
             Self::MemoryRaces => Some(Self::Memory),
             Self::Records
             | Self::Promises
+            | Self::Access
+            | Self::Wakeups
+            | Self::Bounds
             | Self::Maps
             | Self::Ring
             | Self::Memory
@@ -397,6 +400,8 @@ impl Op {
             Self::Fork { child } => child.word(),
             Self::Check { what, .. } => what.word(),
             Self::MapCreate { pooled, .. } if pooled.0 == 0 => "own",
+            Self::MapElement { call, .. } => call.word(),
+            Self::Mmap { what, .. } => what.word(),
             _ => "",
         }
     }

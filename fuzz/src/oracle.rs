@@ -112,6 +112,41 @@ pub const ORACLES: &[Oracle] = &[
         files: &["kernel/events/core.c", "kernel/bpf", "kernel/trace/bpf_trace.c"],
     },
     Oracle {
+        name: "access",
+        check: Some(Check::Access),
+        judges: "what is refused without capabilities: events of the kernel, of CPUs, of probes, \
+                 BPF objects by their ids, kinds of maps and programs; locked memory and perf \
+                 buffers beyond the limit; BPF maps that are for reading or writing only, or \
+                 frozen",
+        cannot: "another perf_event_paranoid than 2; users and name spaces, of which there is \
+                 one; BPF tokens",
+        files: &[
+            "kernel/events/core.c",
+            "kernel/trace/trace_event_perf.c",
+            "kernel/bpf/syscall.c",
+            "mm/mlock.c",
+            "mm/mmap.c",
+        ],
+    },
+    Oracle {
+        name: "wakeups",
+        check: Some(Check::Wakeups),
+        judges: "perf buffers as mappings: no part of one is unmapped, moved or protected, and \
+                 VmPin is what it was when one is gone; poll(2) by samples taken and when the \
+                 task is gone; signals and the end of an event that may overflow n times",
+        cannot: "AUX areas, which no PMU of the guest has; how soon it tells; watermarks",
+        files: &["kernel/events/core.c", "kernel/events/ring_buffer.c", "mm/vma.c"],
+    },
+    Oracle {
+        name: "bounds",
+        check: Some(Check::Bounds),
+        judges: "what registers hold when a BPF program runs is what the verifier's log says \
+                 that they can: ranges and known bits, of 32 and 64 bits, signed and unsigned, \
+                 across arithmetic, jumps, and spills",
+        cannot: "pointers, loops and calls; a log written in other words",
+        files: &["kernel/bpf/verifier.c", "kernel/bpf/tnum.c", "kernel/bpf/core.c"],
+    },
+    Oracle {
         name: "maps",
         check: Some(Check::Maps),
         judges: "elements of BPF maps against a model: lookups, updates by flag, deletion, the \

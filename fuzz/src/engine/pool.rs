@@ -110,16 +110,9 @@ pub fn create(
     call::bpf_fd(MAP_CREATE, attributes, 72)
 }
 
-/// `BPF_PROG_LOAD`, without a log, which would take as long again.
-pub fn load(kind: ProgKind, insns: &[Insn], types: Option<BorrowedFd<'_>>) -> Answer<OwnedFd> {
-    let number = match kind {
-        ProgKind::Kprobe | ProgKind::Sleepable | ProgKind::UprobeMulti => 2,
-        ProgKind::Tracepoint => 5,
-        ProgKind::PerfEvent => 7,
-        ProgKind::RawTp => 17,
-        ProgKind::RawTpWritable => 24,
-    };
-    let bytes: Vec<u8> = insns
+/// Instructions as the kernel takes them.
+pub fn bytes_of(insns: &[Insn]) -> Vec<u8> {
+    insns
         .iter()
         .flat_map(|insn| {
             let Insn { code, registers, offset, immediate } = insn;
@@ -130,7 +123,19 @@ pub fn load(kind: ProgKind, insns: &[Insn], types: Option<BorrowedFd<'_>>) -> An
             out[4..].copy_from_slice(&immediate.to_ne_bytes());
             out
         })
-        .collect();
+        .collect()
+}
+
+/// `BPF_PROG_LOAD`, without a log, which would take as long again.
+pub fn load(kind: ProgKind, insns: &[Insn], types: Option<BorrowedFd<'_>>) -> Answer<OwnedFd> {
+    let number = match kind {
+        ProgKind::Kprobe | ProgKind::Sleepable | ProgKind::UprobeMulti => 2,
+        ProgKind::Tracepoint => 5,
+        ProgKind::PerfEvent => 7,
+        ProgKind::RawTp => 17,
+        ProgKind::RawTpWritable => 24,
+    };
+    let bytes = bytes_of(insns);
     let attributes = Attributes::default()
         .word(0, number)
         .word(4, u32::try_from(insns.len()).unwrap_or(0))

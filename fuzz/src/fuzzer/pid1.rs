@@ -112,6 +112,8 @@ fn prepare() {
         ("/sys/kernel/rcu_expedited", "1"),
         ("/proc/sys/kernel/perf_cpu_time_max_percent", "25"),
         ("/proc/sys/kernel/perf_event_max_sample_rate", "20000"),
+        // As kernels begin: guests have -1 otherwise, where nobody is asked for a capability.
+        ("/proc/sys/kernel/perf_event_paranoid", "2"),
         ("/proc/sys/kernel/perf_cpu_time_max_percent", "0"),
         ("/proc/sys/kernel/hung_task_timeout_secs", "15"),
         ("/proc/sys/kernel/hung_task_check_interval_secs", "5"),

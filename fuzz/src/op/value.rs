@@ -220,9 +220,12 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-/// Enumerations: one word each.
+/// Enumerations: one word each, and `* N` behind those that are rolled N times as often as
+/// the others.
 macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $word:literal,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident {
+        $($(#[$vdoc:meta])* $variant:ident $word:literal $(* $weight:literal)?,)*
+    })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$vdoc])* #[doc = concat!("`", $word, "`")] $variant,)* }
@@ -230,6 +233,11 @@ macro_rules! words {
         impl $name {
             /// All of them, in the order of the source.
             pub const ALL: &'static [$name] = &[$($name::$variant),*];
+
+            /// How often it is rolled, where most are once.
+            fn weight(self) -> u32 {
+                match self { $(Self::$variant => 1 $(* $weight)?),* }
+            }
 
             /// The written form.
             #[must_use]
@@ -240,8 +248,14 @@ macro_rules! words {
 
         impl $crate::op::value::Value for $name {
             fn roll(dice: &mut dyn $crate::op::value::Dice) -> Self {
-                let n = u32::try_from(Self::ALL.len()).unwrap_or(0);
-                Self::ALL[dice.below(n) as usize]
+                let mut at = dice.below(Self::ALL.iter().map(|value| value.weight()).sum());
+                for value in Self::ALL {
+                    match at.checked_sub(value.weight()) {
+                        Some(rest) => at = rest,
+                        None => return *value,
+                    }
+                }
+                Self::ALL[0]
             }
 
             fn write(&self, out: &mut String) {
@@ -426,3 +440,37 @@ macro_rules! operations {
     };
 }
 pub(crate) use operations;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    words! {
+        /// A word for each.
+        Thing {
+            /// Once.
+            Seldom "seldom",
+            /// Six times as often.
+            Often "often" * 6,
+            /// Once.
+            Last "last",
+        }
+    }
+
+    /// Rolls what a test wants.
+    struct Loaded(u32);
+
+    impl Dice for Loaded {
+        fn below(&mut self, n: u32) -> u32 {
+            assert_eq!(n, 8);
+            self.0
+        }
+    }
+
+    /// Each word is rolled as often as its weight says.
+    #[test]
+    fn words_have_weights() {
+        let rolled: Vec<&str> = (0..8).map(|at| Thing::roll(&mut Loaded(at)).word()).collect();
+        assert_eq!(rolled, [&["seldom"][..], &["often"; 6], &["last"]].concat());
+    }
+}

@@ -60,10 +60,12 @@ words! {
         /// More than there can be.
         Huge "huge",
     }
-    /// Whose events are counted.
+    /// Whose events are counted. Most are the thread's own: what is done to the helper's or to
+    /// another CPU's is done there, and the thread waits for that CPU, which the other worker
+    /// has; its programs take these samples, too.
     Target {
         /// The thread's own.
-        Own "self",
+        Own "self" * 8,
         /// The helper thread's.
         Helper "helper",
         /// Everybody's on CPU 0.
@@ -71,7 +73,7 @@ words! {
         /// Everybody's on CPU 1.
         Cpu1 "cpu1",
         /// The thread's own, on CPU 0 only.
-        OwnCpu0 "self-cpu0",
+        OwnCpu0 "self-cpu0" * 2,
         /// Nobody's.
         Nobody "nobody",
     }
@@ -308,6 +310,12 @@ words! {
         Records "records",
         /// Answers that the interface promises.
         Promises "promises",
+        /// What may not be done.
+        Access "access",
+        /// Perf buffers as mappings, and what tells that there is something to read.
+        Wakeups "wakeups",
+        /// What the verifier says of registers.
+        Bounds "bounds",
         /// Elements of maps.
         Maps "maps",
         /// BPF ring buffers.
@@ -328,17 +336,17 @@ words! {
     /// Operations on a map's elements.
     MapCall {
         /// Look up.
-        Lookup "lookup",
+        Lookup "lookup" * 2,
         /// Update.
-        Update "update",
+        Update "update" * 2,
         /// Delete.
-        Delete "delete",
+        Delete "delete" * 2,
         /// The next key.
-        Next "next-key",
+        Next "next-key" * 2,
         /// Look up and delete.
-        Take "lookup-and-delete",
+        Take "lookup-and-delete" * 2,
         /// Several at once.
-        Batch "lookup-batch",
+        Batch "lookup-batch" * 2,
         /// No more changes from user space.
         Freeze "freeze",
     }

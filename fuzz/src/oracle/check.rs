@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The checks: each plays a short play by a seed and knows what the kernel has to say.
 
+mod access;
+mod bounds;
 mod counts;
 mod hits;
 mod lives;
@@ -10,6 +12,7 @@ mod promises;
 mod races;
 mod records;
 mod ring;
+mod wakeups;
 
 use crate::engine::Executor;
 use crate::op::Check;
@@ -60,6 +63,9 @@ pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Op
         Check::Counts => counts::run(&mut stage),
         Check::Records => records::run(&mut stage),
         Check::Promises => promises::run(&mut stage),
+        Check::Access => access::run(&mut stage),
+        Check::Wakeups => wakeups::run(&mut stage),
+        Check::Bounds => bounds::run(&mut stage),
         Check::Maps => maps::run(&mut stage),
         Check::Ring => ring::run(&mut stage),
         Check::Memory => memory::run(&mut stage),

@@ -213,17 +213,103 @@ pub fn read_words(fd: BorrowedFd<'_>, memory: &mut [u64]) -> Answer<usize> {
 
 /// The limit of open descriptors, this thread's process's: the old one is the answer.
 pub fn limit_descriptors(count: u64) -> Answer<u64> {
+    limit(libc::RLIMIT_NOFILE.into(), count)
+}
+
+/// The limit of locked memory in bytes, the process's: the old one is the answer.
+pub fn limit_locked(bytes: u64) -> Answer<u64> {
+    limit(libc::RLIMIT_MEMLOCK.into(), bytes)
+}
+
+/// A soft limit, and the hard one where it would be below that.
+fn limit(resource: libc::c_long, value: u64) -> Answer<u64> {
     let mut old = [0_u64; 2];
     // SAFETY: two words are valid for writes, and no new limit is given.
-    answer(unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, 0_u64, old.as_mut_ptr())
-    })?;
-    let new = [count, old[1].max(count)];
+    answer(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0_u64, old.as_mut_ptr()) })?;
+    let new = [value, old[1].max(value)];
     // SAFETY: two words are valid for reads; nothing is written.
-    answer(unsafe {
-        libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, new.as_ptr(), 0_u64)
-    })?;
+    answer(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new.as_ptr(), 0_u64) })?;
     Ok(old[0])
+}
+
+/// Has a function run while the calling thread may nothing that takes a capability
+/// (`capset(2)`, version 3): its effective ones are gone, and come back.
+pub fn without_capabilities<T>(call_it: impl FnOnce() -> T) -> Answer<T> {
+    const VERSION_3: u32 = 0x2008_0522;
+    // Effective, permitted, inheritable; the lower halves and the upper ones.
+    let mut sets = [[0_u32; 3]; 2];
+    let mut header = [VERSION_3, 0];
+    // SAFETY: a header and two sets are valid for reads and writes; 0 is this thread.
+    answer(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) })?;
+    let mut set = |sets: &[[u32; 3]; 2]| {
+        // SAFETY: as above; the sets are read only.
+        answer(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) })
+    };
+    set(&sets.map(|[_, permitted, inheritable]| [0, permitted, inheritable]))?;
+    let answered = call_it();
+    set(&sets)?;
+    Ok(answered)
+}
+
+/// `poll(2)` of a descriptor that can be read, without waiting: `POLL*` bits.
+pub fn poll(fd: BorrowedFd<'_>) -> Answer<i16> {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry is valid for reads and writes.
+    answer(libc::c_long::from(unsafe { libc::poll(&raw mut entry, 1, 0) }))?;
+    Ok(entry.revents)
+}
+
+/// The signal that [`notify`] asks for: of the real-time ones, which queue and say why they
+/// come.
+const NOTICE: i32 = 44;
+
+/// Has the calling thread told by a signal, that it has blocked for good, whatever happens to
+/// a descriptor (`O_ASYNC`).
+pub fn notify(fd: BorrowedFd<'_>) -> Answer<()> {
+    const F_SETSIG: i32 = 10;
+    const F_SETOWN_EX: i32 = 15;
+    const THREAD: i32 = 0;
+    let owner = [THREAD, super::thread_id().cast_signed()];
+    // SAFETY: all zeroes is a valid set, of which the signal's bit is written.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, NOTICE);
+        set
+    };
+    // SAFETY: the set is valid for reads; the old one is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    let fd = fd.as_raw_fd();
+    let done = |value: i32| answer(libc::c_long::from(value)).map(drop);
+    // SAFETY: `struct f_owner_ex` is two words, valid for reads.
+    done(unsafe { libc::fcntl(fd, F_SETOWN_EX, owner.as_ptr()) })?;
+    // SAFETY: no memory is passed.
+    done(unsafe { libc::fcntl(fd, F_SETSIG, NOTICE) })?;
+    // SAFETY: as above.
+    done(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC) })
+}
+
+/// Why the calling thread was notified, the first first: `POLL_*` of `siginfo_t`. All that is
+/// there, and no waiting.
+#[must_use]
+pub fn notices() -> Vec<i32> {
+    let mut codes = Vec::new();
+    // SAFETY: all zeroes is a valid set, of which the signal's bit is written.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, NOTICE);
+        set
+    };
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        // SAFETY: all zeroes is valid for what the kernel writes over.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: set and time are valid for reads, the rest for writes.
+        let taken = unsafe { libc::sigtimedwait(&raw const set, &raw mut info, &raw const now) };
+        if answer(libc::c_long::from(taken)).is_err() {
+            return codes;
+        }
+        codes.push(info.si_code);
+    }
 }
 
 /// `pidfd_open(2)` of this process.
@@ -323,6 +409,52 @@ impl Region {
     #[must_use]
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// Unmaps a part of it, where the kernel lets that happen.
+    pub fn unmap_part(&self, from: usize, length: usize) -> Answer<()> {
+        let (from, length) = self.part(from, length);
+        // SAFETY: pages of this mapping, which nothing refers to.
+        answer(libc::c_long::from(unsafe { libc::munmap(from as *mut _, length) }))?;
+        Self::fill(from, length);
+        Ok(())
+    }
+
+    /// Has a part of it be for reading only.
+    pub fn protect_part(&self, from: usize, length: usize) -> Answer<()> {
+        let (from, length) = self.part(from, length);
+        // SAFETY: pages of this mapping; whoever wrote to them would fault, and nobody does.
+        answer(libc::c_long::from(unsafe {
+            libc::mprotect(from as *mut _, length, libc::PROT_READ)
+        }))
+        .map(drop)
+    }
+
+    /// Makes it shorter or longer where it is (`mremap(2)`), and as it was again.
+    pub fn resize(&self, length: usize) -> Answer<()> {
+        // SAFETY: it stays where it is, and nothing refers to what it loses.
+        answer(unsafe { libc::mremap(self.at as *mut _, self.length, length, 0) } as libc::c_long)?;
+        if length < self.length {
+            Self::fill(self.at + length, self.length - length);
+            return Ok(());
+        }
+        // SAFETY: what it got is of nobody else.
+        let back = unsafe { libc::mremap(self.at as *mut _, length, self.length, 0) };
+        answer(back as libc::c_long).map(drop)
+    }
+
+    /// Pages of it: an address and a length.
+    fn part(&self, from: usize, length: usize) -> (usize, usize) {
+        let from = from.min(self.length);
+        (self.at + from, length.min(self.length - from))
+    }
+
+    /// Has a hole in it belong to nobody else: all of it is unmapped in the end.
+    fn fill(at: usize, length: usize) {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        counted();
+        // SAFETY: only where nothing is mapped.
+        unsafe { libc::mmap(at as *mut _, length, libc::PROT_READ, flags, -1, 0) };
     }
 
     /// Says in a perf buffer's first page that all was read (`data_tail`), if the
@@ -452,5 +584,73 @@ impl Part {
     pub fn copy_from(self, fd: BorrowedFd<'_>) -> Answer<i64> {
         // SAFETY: bytes of the arena only.
         answer(unsafe { libc::read(fd.as_raw_fd(), self.at as *mut _, 8) } as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys::yard::Pipe;
+
+    /// A descriptor that can be read says so, to poll(2) and by a signal that says why.
+    #[test]
+    fn what_can_be_read_is_told() {
+        let pipe = Pipe::new().unwrap();
+        notify(pipe.read.as_fd()).unwrap();
+        assert_eq!((poll(pipe.read.as_fd()), notices()), (Ok(0), Vec::new()));
+        for _ in 0..2 {
+            // SAFETY: one byte is valid for reads.
+            unsafe { libc::write(pipe.write.as_raw_fd(), b"x".as_ptr().cast(), 1) };
+        }
+        assert_eq!(poll(pipe.read.as_fd()), Ok(libc::POLLIN));
+        const POLL_IN: i32 = 1;
+        assert_eq!((notices(), notices()), (vec![POLL_IN, POLL_IN], Vec::new()));
+    }
+
+    /// Capabilities are gone for as long as the function runs, and limits are given back.
+    #[test]
+    fn what_is_taken_comes_back() {
+        let effective = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        let before = effective();
+        assert_eq!(without_capabilities(effective), Ok(0));
+        assert_eq!(effective(), before);
+        let old = limit_locked(8192).unwrap();
+        assert_eq!(limit_locked(old), Ok(8192));
+        assert_eq!(limit_locked(old), Ok(old));
+    }
+
+    /// Parts of a mapping are unmapped and protected, and what is lost is nobody else's.
+    #[test]
+    fn regions_have_parts() {
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let mapped = |at: u64| {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            maps.lines().find_map(|line| {
+                let (range, rest) = line.split_once(' ')?;
+                let (from, to) = range.split_once('-')?;
+                let hex = |text| u64::from_str_radix(text, 16).ok();
+                let is_file = !rest.trim_end().ends_with(" 0");
+                (hex(from)? <= at && at < hex(to)?).then_some(is_file)
+            })
+        };
+        let region = Region::map(file.as_fd(), 4 * 4096, false).unwrap();
+        let at = |page: u64| region.at as u64 + page * 4096;
+        let pages = || [0, 1, 2, 3].map(|page| mapped(at(page)));
+        assert_eq!(pages(), [Some(true); 4]);
+        assert_eq!(region.unmap_part(4096, 4096), Ok(()));
+        assert_eq!(pages(), [Some(true), Some(false), Some(true), Some(true)]);
+        assert_eq!(region.protect_part(8192, 4096), Ok(()));
+        // Of two mappings, so that it cannot be done.
+        assert_eq!(region.resize(8 * 4096), Err(libc::EFAULT));
+        assert_eq!(region.part(3 * 4096, 9 * 4096), (region.at + 3 * 4096, 4096));
+        let other = Region::map(file.as_fd(), 2 * 4096, false).unwrap();
+        assert_eq!(other.resize(4096), Ok(()));
+        assert_eq!(mapped(other.at as u64 + 4096), Some(false));
     }
 }

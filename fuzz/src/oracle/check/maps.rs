@@ -30,8 +30,8 @@ const VALUE: usize = 8;
 const ROOM: usize = 64 << 10;
 
 /// A map of the kernel's.
-struct Map {
-    fd: OwnedFd,
+pub(super) struct Map {
+    pub(super) fd: OwnedFd,
     /// Bytes of a key, and of a value as it is read and written.
     key: usize,
     value: usize,
@@ -39,7 +39,13 @@ struct Map {
 }
 
 impl Map {
-    fn create(kind: u32, key: usize, value: usize, entries: u32, flags: u32) -> Answer<Self> {
+    pub(super) fn create(
+        kind: u32,
+        key: usize,
+        value: usize,
+        entries: u32,
+        flags: u32,
+    ) -> Answer<Self> {
         let attributes = Attributes::default()
             .word(0, kind)
             .word(4, u32::try_from(key).unwrap_or(0))
@@ -58,7 +64,7 @@ impl Map {
         if self.key == 0 { attributes } else { attributes.input(8, key) }
     }
 
-    fn lookup(&self, command: u32, key: &[u8]) -> Answer<Vec<u8>> {
+    pub(super) fn lookup(&self, command: u32, key: &[u8]) -> Answer<Vec<u8>> {
         let mut value = vec![0; self.value.max(8)];
         let fd = self.fd.as_fd();
         let attributes = Attributes::default().fd(0, fd);
@@ -68,16 +74,16 @@ impl Map {
         Ok(value)
     }
 
-    fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Answer<()> {
+    pub(super) fn update(&self, key: &[u8], value: &[u8], flags: u64) -> Answer<()> {
         let attributes = self.with_key(key).input(16, value).double(24, flags);
         call::bpf(UPDATE, attributes, 32).map(drop)
     }
 
-    fn delete(&self, key: &[u8]) -> Answer<()> {
+    pub(super) fn delete(&self, key: &[u8]) -> Answer<()> {
         call::bpf(DELETE, self.with_key(key), 32).map(drop)
     }
 
-    fn next(&self, key: Option<&[u8]>) -> Answer<Vec<u8>> {
+    pub(super) fn next(&self, key: Option<&[u8]>) -> Answer<Vec<u8>> {
         let mut next = vec![0; self.key];
         let attributes = Attributes::default().fd(0, self.fd.as_fd());
         let attributes = match key {
@@ -153,7 +159,7 @@ impl Map {
 }
 
 /// CPUs that there may be.
-fn possible_cpus() -> usize {
+pub(super) fn possible_cpus() -> usize {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
     let last = text.trim().rsplit(['-', ',']).next().and_then(|cpu| cpu.parse::<usize>().ok());
     last.map_or(1, |last| last + 1)

@@ -39,7 +39,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
 }
 
 /// A number of `/proc/self/status`, in KiB.
-fn status(word: &str) -> Option<u64> {
+pub(super) fn status(word: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(word))?;
     line.trim().trim_end_matches(" kB").parse().ok()

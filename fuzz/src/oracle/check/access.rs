@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What may not be done: without capabilities, beyond the limit of locked memory, and to
+//! BPF maps that are for reading or writing only, or frozen.
+
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use super::Stage;
+use super::maps::{Map, possible_cpus};
+use super::memory::status;
+use crate::engine::assemble::nothing;
+use crate::engine::events::PROBED;
+use crate::engine::pool::load;
+use crate::op::ProgKind;
+use crate::op::value::Dice;
+use crate::sys::call::{self, Answer, Attributes, Region};
+use crate::sys::yard::{PAGE, PAGES, Stretch};
+
+pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
+    match stage.dice.below(4) {
+        0 => perf(stage),
+        1 => bpf(stage),
+        2 => locked(stage),
+        _ => modes(stage),
+    }
+}
+
+/// Says what was answered instead of what is promised.
+fn expect<T>(stage: &mut Stage<'_>, what: &str, promised: &[i32], answer: &Answer<T>) {
+    let errno = answer.as_ref().err().copied().unwrap_or(0);
+    if !promised.contains(&errno) {
+        stage.wrong(format!("{what}: errno {errno}, promised is {promised:?}"));
+    }
+}
+
+/// `kernel.perf_event_paranoid`.
+fn paranoid() -> Option<i32> {
+    static IS: OnceLock<Option<i32>> = OnceLock::new();
+    *IS.get_or_init(|| {
+        std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()
+    })
+}
+
+/// perf_event_open(2) without capabilities, by Documentation/admin-guide/perf-security.rst.
+fn perf(stage: &mut Stage<'_>) -> Answer<()> {
+    const USER_ONLY: u64 = 1 << 5;
+    const NO_KERNEL_CHAIN: u64 = 1 << 21;
+    const NAMESPACES: u64 = 1 << 28;
+    const CALLCHAIN: u64 = 1 << 5;
+    const RAW: u64 = 1 << 10;
+    const PHYSICAL: u64 = 1 << 19;
+    if paranoid() != Some(2) {
+        return Err(libc::ENOTSUP);
+    }
+    let of = |kind: u32, config: u64, bits: u64| {
+        Attributes::default().word(0, kind).word(4, 136).double(8, config).double(40, bits)
+    };
+    let dummy = |bits: u64| of(1, 9, bits);
+    let path = c"/proc/self/exe".to_bytes_with_nul();
+    let refused: &[i32] = &[libc::EACCES, libc::EPERM];
+    let mut calls = vec![
+        ("an event of its own", dummy(USER_ONLY), 0, -1, &[0][..]),
+        (
+            "call chains of its own",
+            dummy(USER_ONLY | NO_KERNEL_CHAIN).double(24, CALLCHAIN),
+            0,
+            -1,
+            &[0][..],
+        ),
+        ("an event of the kernel, too", dummy(0), 0, -1, refused),
+        ("an event of a CPU", dummy(USER_ONLY), -1, 0, refused),
+        ("call chains of the kernel", dummy(USER_ONLY).double(24, CALLCHAIN), 0, -1, refused),
+        ("physical addresses", dummy(USER_ONLY).double(24, PHYSICAL), 0, -1, refused),
+        ("namespaces", dummy(USER_ONLY | NAMESPACES), 0, -1, refused),
+    ];
+    if let Some(id) = stage.executor.tracepoints.file_lock {
+        let raw = of(2, id, USER_ONLY).double(16, 1).double(24, RAW);
+        calls.push(("a tracepoint that is counted", of(2, id, USER_ONLY), 0, -1, &[0][..]));
+        calls.push(("a tracepoint's data", raw, 0, -1, refused));
+    }
+    if let Some(kprobes) = stage.executor.kprobes {
+        let attributes = of(kprobes, 0, USER_ONLY).input(56, PROBED.to_bytes_with_nul());
+        calls.push(("a kprobe", attributes, 0, -1, refused));
+    }
+    if let Some(uprobes) = stage.executor.uprobes {
+        let at = stage.executor.uprobe_at;
+        let attributes = of(uprobes, 0, USER_ONLY).input(56, path).double(64, at);
+        calls.push(("a uprobe", attributes, 0, -1, refused));
+    }
+    let answers: Vec<_> = call::without_capabilities(|| {
+        calls
+            .iter()
+            .map(|(_, attributes, thread, cpu, _)| {
+                call::perf_event_open(attributes, *thread, *cpu, None)
+            })
+            .collect()
+    })?;
+    for ((what, .., promised), answer) in calls.iter().zip(answers) {
+        expect(stage, &format!("without capabilities, {what}"), promised, &answer);
+        if let Ok(event) = answer {
+            stage.executor.reap(event);
+        }
+    }
+    Ok(())
+}
+
+/// bpf(2) without capabilities.
+fn bpf(stage: &mut Stage<'_>) -> Answer<()> {
+    let id =
+        |command| move || call::bpf_fd(command, Attributes::default().word(0, 1), 12).map(drop);
+    let map = |kind, key, flags| move || Map::create(kind, key, 8, 4, flags).map(drop);
+    let program = |kind| move || load(kind, &nothing(0), None).map(drop);
+    let next = |command: u32| move || call::bpf_next_id(command, 0).map(drop);
+    type Call = Box<dyn Fn() -> Answer<()>>;
+    let calls: Vec<(&str, Call)> = vec![
+        ("the next program", Box::new(next(11))),
+        ("the next map", Box::new(next(12))),
+        ("a program by its id", Box::new(id(13))),
+        ("a map by its id", Box::new(id(14))),
+        ("types by their id", Box::new(id(19))),
+        ("a link by its id", Box::new(id(30))),
+        (
+            "what an event of a task runs",
+            Box::new(|| {
+                let attributes = Attributes::default().word(0, std::process::id());
+                call::bpf(20, attributes, 48).map(drop)
+            }),
+        ),
+        ("run times", Box::new(|| call::bpf_fd(32, Attributes::default(), 4).map(drop))),
+        ("a stack map", Box::new(map(7, 4, 0))),
+        ("an LPM trie", Box::new(map(11, 8, 1))),
+        ("an LRU map", Box::new(map(9, 4, 0))),
+        ("a program on a kprobe", Box::new(program(ProgKind::Kprobe))),
+        ("a program on a raw tracepoint", Box::new(program(ProgKind::RawTp))),
+    ];
+    let answers: Vec<Answer<()>> =
+        call::without_capabilities(|| calls.iter().map(|(_, call)| call()).collect())?;
+    for ((what, _), answer) in calls.iter().zip(answers) {
+        expect(stage, &format!("without capabilities, {what}"), &[libc::EPERM], &answer);
+    }
+    Ok(())
+}
+
+/// Locked memory up to the limit and no further, `mlock(2)`; and a perf buffer beyond it.
+fn locked(stage: &mut Stage<'_>) -> Answer<()> {
+    let before = status("VmLck:").ok_or(libc::ENOENT)? / 4;
+    let room = u64::from(stage.dice.below(12));
+    let page = PAGE as u64;
+    let old = call::limit_locked((before + room) * page)?;
+    let played = call::without_capabilities(|| lock(stage, before, room));
+    let buffer = (before + room < 512 && paranoid().is_some_and(|level| level > -1))
+        .then(|| buffer_beyond(stage));
+    call::limit_locked(old)?;
+    let _ = Stretch::yard(0, PAGES).unmap();
+    buffer.transpose()?;
+    played?
+}
+
+/// The yard, page by page: what is locked is as much as there is room for.
+fn lock(stage: &mut Stage<'_>, before: u64, room: u64) -> Answer<()> {
+    const BOTH: i32 = libc::PROT_READ | libc::PROT_WRITE;
+    Stretch::yard(0, PAGES).map(None, BOTH, libc::MAP_PRIVATE, 0)?;
+    let mut locked = [false; PAGES];
+    for _ in 0..4 + stage.dice.below(12) {
+        let dice = &mut stage.dice;
+        let at = dice.below(32) as usize;
+        let pages = (1 + dice.below(8) as usize).min(PAGES - at);
+        let stretch = Stretch::yard(at, pages);
+        let range = at..at + pages;
+        let all = locked.iter().filter(|page| **page).count() as u64;
+        let there = locked.get(range.clone()).unwrap_or_default();
+        let there = there.iter().filter(|page| **page).count() as u64;
+        let more = pages as u64;
+        let none = before + room == 0;
+        let (what, answer, right, then) = match dice.below(4) {
+            0 | 1 => {
+                let on_fault = dice.below(2);
+                let right = match all + more - there > room {
+                    _ if none => Err(libc::EPERM),
+                    true => Err(libc::ENOMEM),
+                    false => Ok(()),
+                };
+                ("mlock2", stretch.lock(on_fault), right, true)
+            }
+            2 => ("munlock", stretch.unlock(), Ok(()), false),
+            _ => {
+                let flags = libc::MAP_PRIVATE | libc::MAP_LOCKED;
+                let right = match all + more > room {
+                    _ if none => Err(libc::EPERM),
+                    true => Err(libc::EAGAIN),
+                    false => Ok(()),
+                };
+                ("mmap with MAP_LOCKED", stretch.map(None, BOTH, flags, 0), right, true)
+            }
+        };
+        if answer.is_ok() {
+            locked.get_mut(range).unwrap_or_default().fill(then);
+        }
+        let answer = answer.map(drop);
+        if answer != right {
+            stage.wrong(format!(
+                "{what} of {pages} pages, {there} of them locked, {all} locked in all and room for \
+                 {room}: {answer:?} and not {right:?}"
+            ));
+            return Ok(());
+        }
+    }
+    let all = locked.iter().filter(|page| **page).count() as u64;
+    let now = status("VmLck:").map(|kib| kib / 4);
+    if now != Some(before + all) {
+        stage.wrong(format!("{all} pages were locked: VmLck is {now:?} pages and was {before}"));
+    }
+    Ok(())
+}
+
+/// A perf buffer that takes more than what each user may have and this process may lock.
+fn buffer_beyond(stage: &mut Stage<'_>) -> Answer<()> {
+    // perf_event_mlock_kb for each CPU, and as much again.
+    let free = std::fs::read_to_string("/proc/sys/kernel/perf_event_mlock_kb").ok();
+    let free: usize = free.and_then(|kib| kib.trim().parse().ok()).unwrap_or(516);
+    let pages = (free / 4 * possible_cpus() + 1024).next_power_of_two();
+    let attributes = Attributes::default().word(0, 1).word(4, 136).double(8, 9).double(40, 1 << 5);
+    let answer = call::without_capabilities(|| {
+        let event = call::perf_event_open(&attributes, 0, -1, None)?;
+        Region::map(event.as_fd(), (1 + pages) * PAGE, true).map(drop)
+    })?;
+    expect(stage, "a perf buffer beyond the limit", &[libc::EPERM], &answer);
+    Ok(())
+}
+
+/// Maps that user space may only read, or only write, and maps that are frozen.
+fn modes(stage: &mut Stage<'_>) -> Answer<()> {
+    const READ_ONLY: u32 = 1 << 3;
+    const WRITE_ONLY: u32 = 1 << 4;
+    const NOT_WRITTEN_BY_PROGRAMS: u32 = 1 << 7;
+    const MAPPABLE: u32 = 1 << 10;
+    let mode = [0, 0, 0, READ_ONLY, WRITE_ONLY][stage.dice.below(5) as usize];
+    // A hash, an array, and one that can be mapped.
+    let which = stage.dice.below(3);
+    let by_programs = which > 0 && stage.dice.below(3) == 0;
+    let flags = mode
+        | if which == 2 { MAPPABLE } else { 0 }
+        | if by_programs { NOT_WRITTEN_BY_PROGRAMS } else { 0 };
+    let kind = if which == 0 { 1 } else { 2 };
+    let map = Map::create(kind, 4, 8, 4, flags)?;
+    let name = format!("a map of kind {kind}, flags {flags:#x}");
+    let (reads, mut writes) = (mode != WRITE_ONLY, mode != READ_ONLY);
+    let mut frozen = false;
+    let mut value = 0;
+    let (mut view, mut written): (Option<Region>, bool) = (None, false);
+    for step in 1..=6 + u64::from(stage.dice.below(10)) {
+        let zero = [0; 4];
+        let frozen_name = if frozen { format!("{name}, frozen") } else { name.clone() };
+        match stage.dice.below(8) {
+            0 | 1 => {
+                let answer = map.update(&zero, &step.to_ne_bytes(), 0);
+                let right = if writes { 0 } else { libc::EPERM };
+                expect(stage, &format!("{frozen_name}: update"), &[right], &answer);
+                if answer.is_ok() {
+                    (value, written) = (step, true);
+                }
+            }
+            2 | 3 => {
+                let answer = map.lookup(1, &zero);
+                let right = match written || kind == 2 {
+                    _ if !reads => libc::EPERM,
+                    true => 0,
+                    false => libc::ENOENT,
+                };
+                expect(stage, &format!("{frozen_name}: lookup"), &[right], &answer);
+                let read = answer.ok().and_then(|bytes| bytes.try_into().ok());
+                if let Some(read) = read.map(u64::from_ne_bytes).filter(|read| *read != value) {
+                    stage.wrong(format!("{frozen_name}: {read} is found and {value} was put"));
+                }
+            }
+            4 => {
+                let answer = map.next(None);
+                let right = match written || kind == 2 {
+                    _ if !reads => libc::EPERM,
+                    true => 0,
+                    false => libc::ENOENT,
+                };
+                expect(stage, &format!("{frozen_name}: the next key"), &[right], &answer);
+            }
+            5 => {
+                let answer = map.delete(&zero);
+                let right = match (writes, kind) {
+                    (false, _) => libc::EPERM,
+                    (true, 2) => libc::EINVAL,
+                    (true, _) if written => 0,
+                    (true, _) => libc::ENOENT,
+                };
+                expect(stage, &format!("{frozen_name}: deletion"), &[right], &answer);
+                written &= answer.is_err();
+            }
+            6 if which == 2 => {
+                let for_writing = stage.dice.below(2) == 0;
+                let answer = Region::map(map.fd.as_fd(), PAGE, for_writing);
+                let right: &[i32] = match for_writing {
+                    true if frozen => &[libc::EPERM],
+                    // The descriptor's own mode is asked as well.
+                    _ if mode != 0 => &[0, libc::EACCES, libc::EPERM],
+                    true if by_programs => &[libc::EACCES],
+                    _ => &[0],
+                };
+                let what = if for_writing { "mapped for writing" } else { "mapped" };
+                expect(stage, &format!("{frozen_name}: {what}"), right, &answer);
+                if let Ok(region) = answer {
+                    if for_writing {
+                        region.store(0, step);
+                        value = step;
+                    } else if region.load(0) != value {
+                        let read = region.load(0);
+                        stage.wrong(format!("{frozen_name}: {read} is mapped and {value} was put"));
+                    }
+                    view = for_writing.then_some(region);
+                }
+            }
+            _ => {
+                let answer = call::bpf(22, Attributes::default().fd(0, map.fd.as_fd()), 4);
+                let right: &[i32] = match view {
+                    _ if !writes => &[libc::EPERM, libc::EBUSY],
+                    Some(_) => &[libc::EBUSY],
+                    None => &[0],
+                };
+                let what = if view.is_some() { ", mapped for writing" } else { "" };
+                expect(stage, &format!("{frozen_name}{what}: freeze"), right, &answer);
+                if answer.is_ok() {
+                    (frozen, writes) = (true, false);
+                }
+            }
+        }
+        if stage.dice.below(3) == 0 {
+            view = None;
+        }
+    }
+    Ok(())
+}
