@@ -364,6 +364,7 @@ impl Check {
             | Self::Access
             | Self::Wakeups
             | Self::Bounds
+            | Self::Infos
             | Self::Maps
             | Self::Ring
             | Self::Memory

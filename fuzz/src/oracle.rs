@@ -147,6 +147,16 @@ pub const ORACLES: &[Oracle] = &[
         files: &["kernel/bpf/verifier.c", "kernel/bpf/tnum.c", "kernel/bpf/core.c"],
     },
     Oracle {
+        name: "infos",
+        check: Some(Check::Infos),
+        judges: "what BPF objects tell about themselves is what they were made of: maps, \
+                 programs and their maps, links to raw tracepoints and to several places of a \
+                 file, events with a program; complete where there is room, with an error \
+                 where the interface promises one, and nothing behind the room",
+        cannot: "what kernels tell that is longer than in 6.12; the machine's code; run times",
+        files: &["kernel/bpf/syscall.c", "kernel/trace/bpf_trace.c"],
+    },
+    Oracle {
         name: "maps",
         check: Some(Check::Maps),
         judges: "elements of BPF maps against a model: lookups, updates by flag, deletion, the \

@@ -316,6 +316,8 @@ words! {
         Wakeups "wakeups",
         /// What the verifier says of registers.
         Bounds "bounds",
+        /// What BPF objects tell about themselves.
+        Infos "infos",
         /// Elements of maps.
         Maps "maps",
         /// BPF ring buffers.

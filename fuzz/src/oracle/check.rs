@@ -5,6 +5,7 @@ mod access;
 mod bounds;
 mod counts;
 mod hits;
+mod infos;
 mod lives;
 mod maps;
 mod memory;
@@ -65,6 +66,7 @@ pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Op
         Check::Promises => promises::run(&mut stage),
         Check::Access => access::run(&mut stage),
         Check::Wakeups => wakeups::run(&mut stage),
+        Check::Infos => infos::run(&mut stage),
         Check::Bounds => bounds::run(&mut stage),
         Check::Maps => maps::run(&mut stage),
         Check::Ring => ring::run(&mut stage),

@@ -86,6 +86,15 @@ impl<'a> Attributes<'a> {
         self
     }
 
+    /// A 32-bit field as it is.
+    #[must_use]
+    pub fn word_at(&self, at: usize) -> u32 {
+        let word = self.bytes.get(at / 8).copied().unwrap_or(0).to_ne_bytes();
+        let mut half = [0; 4];
+        half.iter_mut().zip(word.iter().skip(at % 8)).for_each(|(to, from)| *to = *from);
+        u32::from_ne_bytes(half)
+    }
+
     /// A descriptor.
     #[must_use]
     pub fn fd(self, at: usize, fd: BorrowedFd<'_>) -> Self {
@@ -113,10 +122,20 @@ pub fn bpf(command: u32, attributes: Attributes<'_>, size: u32) -> Answer<i64> {
 /// The same, and the word that is in the attributes at an offset afterwards.
 pub fn bpf_word_after(
     command: u32,
-    mut attributes: Attributes<'_>,
+    attributes: Attributes<'_>,
     size: u32,
     at: usize,
 ) -> (Answer<i64>, u32) {
+    let (answered, after) = bpf_after(command, attributes, size);
+    (answered, after.word_at(at))
+}
+
+/// The same, and the attributes as they are afterwards.
+pub fn bpf_after<'a>(
+    command: u32,
+    mut attributes: Attributes<'a>,
+    size: u32,
+) -> (Answer<i64>, Attributes<'a>) {
     // SAFETY: `size` bytes are valid for reads and writes; addresses in them are of live
     // borrows.
     let answered = answer(unsafe {
@@ -126,10 +145,7 @@ pub fn bpf_word_after(
             (size as usize).min(size_of_val(&attributes.bytes)),
         )
     });
-    let word = attributes.bytes.get(at / 8).copied().unwrap_or(0).to_ne_bytes();
-    let mut half = [0; 4];
-    half.iter_mut().zip(word.iter().skip(at % 8)).for_each(|(to, from)| *to = *from);
-    (answered, u32::from_ne_bytes(half))
+    (answered, attributes)
 }
 
 /// A `bpf(2)` that answers a descriptor.
@@ -232,9 +248,14 @@ fn limit(resource: libc::c_long, value: u64) -> Answer<u64> {
     Ok(old[0])
 }
 
-/// Has a function run while the calling thread may nothing that takes a capability
-/// (`capset(2)`, version 3): its effective ones are gone, and come back.
-pub fn without_capabilities<T>(call_it: impl FnOnce() -> T) -> Answer<T> {
+/// `CAP_PERFMON` and `CAP_BPF`, as bits of a set.
+pub const PERFMON: u64 = 1 << 38;
+/// See [`PERFMON`].
+pub const BPF: u64 = 1 << 39;
+
+/// Has a function run while the calling thread has no other capabilities than these
+/// (`capset(2)`, version 3): of the effective ones the rest is gone, and comes back.
+pub fn with_capabilities<T>(these: u64, call_it: impl FnOnce() -> T) -> Answer<T> {
     const VERSION_3: u32 = 0x2008_0522;
     // Effective, permitted, inheritable; the lower halves and the upper ones.
     let mut sets = [[0_u32; 3]; 2];
@@ -245,7 +266,13 @@ pub fn without_capabilities<T>(call_it: impl FnOnce() -> T) -> Answer<T> {
         // SAFETY: as above; the sets are read only.
         answer(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) })
     };
-    set(&sets.map(|[_, permitted, inheritable]| [0, permitted, inheritable]))?;
+    let mut less = sets;
+    for ([effective, ..], shift) in less.iter_mut().zip([0, 32]) {
+        #[allow(clippy::cast_possible_truncation)] // a half of it
+        let these = (these >> shift) as u32;
+        *effective &= these;
+    }
+    set(&less)?;
     let answered = call_it();
     set(&sets)?;
     Ok(answered)
@@ -428,6 +455,14 @@ impl Region {
             libc::mprotect(from as *mut _, length, libc::PROT_READ)
         }))
         .map(drop)
+    }
+
+    /// Has it be for writing, too, where the kernel lets that happen.
+    pub fn make_writable(&self) -> Answer<()> {
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: pages of this mapping.
+        answer(libc::c_long::from(unsafe { libc::mprotect(self.at as *mut _, self.length, both) }))
+            .map(drop)
     }
 
     /// Makes it shorter or longer where it is (`mremap(2)`), and as it was again.
@@ -618,7 +653,8 @@ mod tests {
             u64::from_str_radix(line.trim(), 16).unwrap()
         };
         let before = effective();
-        assert_eq!(without_capabilities(effective), Ok(0));
+        assert_eq!(with_capabilities(0, effective), Ok(0));
+        assert_eq!(with_capabilities(BPF | 1, effective), Ok(before & (BPF | 1)));
         assert_eq!(effective(), before);
         let old = limit_locked(8192).unwrap();
         assert_eq!(limit_locked(old), Ok(8192));

@@ -41,7 +41,18 @@ fn paranoid() -> Option<i32> {
     })
 }
 
-/// perf_event_open(2) without capabilities, by Documentation/admin-guide/perf-security.rst.
+/// The capabilities that are left, in words.
+fn left(capabilities: u64) -> &'static str {
+    match capabilities {
+        0 => "without capabilities",
+        call::PERFMON => "with CAP_PERFMON only",
+        call::BPF => "with CAP_BPF only",
+        _ => "with CAP_PERFMON and CAP_BPF only",
+    }
+}
+
+/// perf_event_open(2) without capabilities, or with one of them, by
+/// Documentation/admin-guide/perf-security.rst.
 fn perf(stage: &mut Stage<'_>) -> Answer<()> {
     const USER_ONLY: u64 = 1 << 5;
     const NO_KERNEL_CHAIN: u64 = 1 << 21;
@@ -52,51 +63,45 @@ fn perf(stage: &mut Stage<'_>) -> Answer<()> {
     if paranoid() != Some(2) {
         return Err(libc::ENOTSUP);
     }
+    let capabilities = [0, call::PERFMON, call::BPF][stage.dice.below(3) as usize];
     let of = |kind: u32, config: u64, bits: u64| {
         Attributes::default().word(0, kind).word(4, 136).double(8, config).double(40, bits)
     };
     let dummy = |bits: u64| of(1, 9, bits);
     let path = c"/proc/self/exe".to_bytes_with_nul();
     let refused: &[i32] = &[libc::EACCES, libc::EPERM];
+    let monitors = if capabilities == call::PERFMON { &[0][..] } else { refused };
+    let chains = dummy(USER_ONLY | NO_KERNEL_CHAIN).double(24, CALLCHAIN);
     let mut calls = vec![
-        ("an event of its own", dummy(USER_ONLY), 0, -1, &[0][..]),
-        (
-            "call chains of its own",
-            dummy(USER_ONLY | NO_KERNEL_CHAIN).double(24, CALLCHAIN),
-            0,
-            -1,
-            &[0][..],
-        ),
-        ("an event of the kernel, too", dummy(0), 0, -1, refused),
-        ("an event of a CPU", dummy(USER_ONLY), -1, 0, refused),
-        ("call chains of the kernel", dummy(USER_ONLY).double(24, CALLCHAIN), 0, -1, refused),
-        ("physical addresses", dummy(USER_ONLY).double(24, PHYSICAL), 0, -1, refused),
-        ("namespaces", dummy(USER_ONLY | NAMESPACES), 0, -1, refused),
+        ("an event of its own", dummy(USER_ONLY), (0, -1), &[0][..]),
+        ("call chains of its own", chains, (0, -1), &[0][..]),
+        ("an event of the kernel, too", dummy(0), (0, -1), monitors),
+        ("an event of a CPU", dummy(USER_ONLY), (-1, 0), monitors),
+        ("call chains of the kernel", dummy(USER_ONLY).double(24, CALLCHAIN), (0, -1), monitors),
+        ("physical addresses", dummy(USER_ONLY).double(24, PHYSICAL), (0, -1), monitors),
+        ("namespaces", dummy(USER_ONLY | NAMESPACES), (0, -1), monitors),
     ];
     if let Some(id) = stage.executor.tracepoints.file_lock {
         let raw = of(2, id, USER_ONLY).double(16, 1).double(24, RAW);
-        calls.push(("a tracepoint that is counted", of(2, id, USER_ONLY), 0, -1, &[0][..]));
-        calls.push(("a tracepoint's data", raw, 0, -1, refused));
+        calls.push(("a tracepoint that is counted", of(2, id, USER_ONLY), (0, -1), &[0][..]));
+        calls.push(("a tracepoint's data", raw, (0, -1), monitors));
     }
     if let Some(kprobes) = stage.executor.kprobes {
         let attributes = of(kprobes, 0, USER_ONLY).input(56, PROBED.to_bytes_with_nul());
-        calls.push(("a kprobe", attributes, 0, -1, refused));
+        calls.push(("a kprobe", attributes, (0, -1), monitors));
     }
     if let Some(uprobes) = stage.executor.uprobes {
         let at = stage.executor.uprobe_at;
         let attributes = of(uprobes, 0, USER_ONLY).input(56, path).double(64, at);
-        calls.push(("a uprobe", attributes, 0, -1, refused));
+        // Writes to memory of any task's: CAP_SYS_ADMIN, whatever else there is.
+        calls.push(("a uprobe", attributes, (0, -1), refused));
     }
-    let answers: Vec<_> = call::without_capabilities(|| {
-        calls
-            .iter()
-            .map(|(_, attributes, thread, cpu, _)| {
-                call::perf_event_open(attributes, *thread, *cpu, None)
-            })
-            .collect()
+    let answers: Vec<_> = call::with_capabilities(capabilities, || {
+        let open = |attributes, (thread, cpu)| call::perf_event_open(attributes, thread, cpu, None);
+        calls.iter().map(|(_, attributes, whose, _)| open(attributes, *whose)).collect()
     })?;
     for ((what, .., promised), answer) in calls.iter().zip(answers) {
-        expect(stage, &format!("without capabilities, {what}"), promised, &answer);
+        expect(stage, &format!("{}, {what}", left(capabilities)), promised, &answer);
         if let Ok(event) = answer {
             stage.executor.reap(event);
         }
@@ -104,39 +109,45 @@ fn perf(stage: &mut Stage<'_>) -> Answer<()> {
     Ok(())
 }
 
-/// bpf(2) without capabilities.
+/// bpf(2) without capabilities, or with some.
 fn bpf(stage: &mut Stage<'_>) -> Answer<()> {
+    type Call = Box<dyn Fn() -> Answer<()>>;
     let id =
         |command| move || call::bpf_fd(command, Attributes::default().word(0, 1), 12).map(drop);
     let map = |kind, key, flags| move || Map::create(kind, key, 8, 4, flags).map(drop);
     let program = |kind| move || load(kind, &nothing(0), None).map(drop);
     let next = |command: u32| move || call::bpf_next_id(command, 0).map(drop);
-    type Call = Box<dyn Fn() -> Answer<()>>;
-    let calls: Vec<(&str, Call)> = vec![
-        ("the next program", Box::new(next(11))),
-        ("the next map", Box::new(next(12))),
-        ("a program by its id", Box::new(id(13))),
-        ("a map by its id", Box::new(id(14))),
-        ("types by their id", Box::new(id(19))),
-        ("a link by its id", Box::new(id(30))),
-        (
-            "what an event of a task runs",
-            Box::new(|| {
-                let attributes = Attributes::default().word(0, std::process::id());
-                call::bpf(20, attributes, 48).map(drop)
-            }),
-        ),
-        ("run times", Box::new(|| call::bpf_fd(32, Attributes::default(), 4).map(drop))),
-        ("a stack map", Box::new(map(7, 4, 0))),
-        ("an LPM trie", Box::new(map(11, 8, 1))),
-        ("an LRU map", Box::new(map(9, 4, 0))),
-        ("a program on a kprobe", Box::new(program(ProgKind::Kprobe))),
-        ("a program on a raw tracepoint", Box::new(program(ProgKind::RawTp))),
+    let task = || {
+        let attributes = Attributes::default().word(0, std::process::id());
+        call::bpf(20, attributes, 48).map(drop)
+    };
+    let both = call::BPF | call::PERFMON;
+    let capabilities = [0, call::PERFMON, call::BPF, both][stage.dice.below(4) as usize];
+    // What it takes; CAP_SYS_ADMIN is never there.
+    const ADMIN: u64 = 1 << 21;
+    let calls: Vec<(&str, u64, Call)> = vec![
+        ("the next program", ADMIN, Box::new(next(11))),
+        ("the next map", ADMIN, Box::new(next(12))),
+        ("a program by its id", ADMIN, Box::new(id(13))),
+        ("a map by its id", ADMIN, Box::new(id(14))),
+        ("types by their id", ADMIN, Box::new(id(19))),
+        ("a link by its id", ADMIN, Box::new(id(30))),
+        ("what an event of a task runs", ADMIN, Box::new(task)),
+        ("run times", ADMIN, Box::new(|| call::bpf_fd(32, Attributes::default(), 4).map(drop))),
+        ("a stack map", call::BPF, Box::new(map(7, 4, 0))),
+        ("an LPM trie", call::BPF, Box::new(map(11, 8, 1))),
+        ("an LRU map", call::BPF, Box::new(map(9, 4, 0))),
+        ("a program on a kprobe", both, Box::new(program(ProgKind::Kprobe))),
+        ("a program on a raw tracepoint", both, Box::new(program(ProgKind::RawTp))),
     ];
     let answers: Vec<Answer<()>> =
-        call::without_capabilities(|| calls.iter().map(|(_, call)| call()).collect())?;
-    for ((what, _), answer) in calls.iter().zip(answers) {
-        expect(stage, &format!("without capabilities, {what}"), &[libc::EPERM], &answer);
+        call::with_capabilities(capabilities, || calls.iter().map(|(.., call)| call()).collect())?;
+    for ((what, takes, _), answer) in calls.iter().zip(answers) {
+        let right = if takes & !capabilities == 0 { 0 } else { libc::EPERM };
+        // No memory is no answer.
+        if answer != Err(libc::ENOMEM) {
+            expect(stage, &format!("{}, {what}", left(capabilities)), &[right], &answer);
+        }
     }
     Ok(())
 }
@@ -147,7 +158,7 @@ fn locked(stage: &mut Stage<'_>) -> Answer<()> {
     let room = u64::from(stage.dice.below(12));
     let page = PAGE as u64;
     let old = call::limit_locked((before + room) * page)?;
-    let played = call::without_capabilities(|| lock(stage, before, room));
+    let played = call::with_capabilities(0, || lock(stage, before, room));
     let buffer = (before + room < 512 && paranoid().is_some_and(|level| level > -1))
         .then(|| buffer_beyond(stage));
     call::limit_locked(old)?;
@@ -220,7 +231,7 @@ fn buffer_beyond(stage: &mut Stage<'_>) -> Answer<()> {
     let free: usize = free.and_then(|kib| kib.trim().parse().ok()).unwrap_or(516);
     let pages = (free / 4 * possible_cpus() + 1024).next_power_of_two();
     let attributes = Attributes::default().word(0, 1).word(4, 136).double(8, 9).double(40, 1 << 5);
-    let answer = call::without_capabilities(|| {
+    let answer = call::with_capabilities(0, || {
         let event = call::perf_event_open(&attributes, 0, -1, None)?;
         Region::map(event.as_fd(), (1 + pages) * PAGE, true).map(drop)
     })?;
@@ -312,6 +323,11 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                     } else if region.load(0) != value {
                         let read = region.load(0);
                         stage.wrong(format!("{frozen_name}: {read} is mapped and {value} was put"));
+                    }
+                    if !for_writing {
+                        let answer = region.make_writable();
+                        let what = format!("{frozen_name}: mapped, and then for writing");
+                        expect(stage, &what, &[libc::EACCES], &answer);
                     }
                     view = for_writing.then_some(region);
                 }

@@ -181,12 +181,7 @@ fn in_tracefs(stage: &mut Stage<'_>, user: bool) -> Answer<()> {
     let returns = stage.dice.below(4) == 0;
     let head = if returns && !user { "r" } else { "p" };
     let path = fs::read_link("/proc/self/exe").map_err(errno)?;
-    let arguments = match stage.dice.below(3) {
-        0 => "",
-        1 => " $comm",
-        _ if user => " +0(%sp):x64",
-        _ => " $stack",
-    };
+    let arguments = arguments(&mut stage.dice, user);
     let place = if user {
         format!("{}:{:#x}", path.display(), stage.executor.uprobe_at)
     } else {
@@ -218,6 +213,43 @@ fn in_tracefs(stage: &mut Stage<'_>, user: bool) -> Answer<()> {
     let _ = fs::write(format!("{TRACING}/{enable}"), "0");
     let _ = write(file, &format!("-:bakeoff/{name}\n"));
     played
+}
+
+/// What a string of a probe's is read from: longer than any may be.
+static LONG: [u8; 6000] = [b'x'; 6000];
+
+/// What a probe notes when it is hit (Documentation/trace/kprobetrace.rst and
+/// uprobetracer.rst): often nothing, now and then more than there is room for.
+fn arguments(dice: &mut dyn Dice, user: bool) -> String {
+    const TYPES: [&str; 10] =
+        ["u8", "s16", "x32", "u64", "char", "x8[4]", "u64[16]", "x16[64]", "b5@3/32", "s32[2]"];
+    let count = match dice.below(8) {
+        0 | 1 => 0,
+        2..=5 => 1 + dice.below(4),
+        6 => 5 + dice.below(12),
+        _ => 40 + dice.below(60),
+    };
+    let register = if cfg!(target_arch = "x86_64") { "%di" } else { "%x0" };
+    let long = (&raw const LONG).addr();
+    let mut written = String::new();
+    for nth in 0..count {
+        let kind = TYPES[dice.below(10) as usize];
+        let offset = 8 * dice.below(32);
+        let argument = match dice.below(9) {
+            0 => "$comm".to_owned(),
+            1 => "$comm:string".to_owned(),
+            2 => "$stack".to_owned(),
+            3 => format!("$stack{}", dice.below(20)),
+            4 => format!("{register}:{}", kind.split('[').next().unwrap_or(kind)),
+            5 => format!("\\{offset}"),
+            6 if user => format!("@{long:#x}:string"),
+            6 => format!("+u0(\\{long}):ustring"),
+            7 => format!("+{offset}(%sp):string"),
+            _ => format!("+{offset}(%sp):{kind}"),
+        };
+        written.push_str(&format!(" a{nth}={argument}"));
+    }
+    written
 }
 
 /// The hits of a probe in a profile of tracefs: behind its name, whatever stands before.
