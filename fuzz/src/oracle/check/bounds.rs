@@ -9,6 +9,7 @@
 //! in a state that was told. (Compare Sun and Su, "Validating the eBPF Verifier via State
 //! Embedding", OSDI 2024, which checks states in the program itself.)
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::Stage;
@@ -33,6 +34,9 @@ const INPUTS: u8 = 40;
 const VALUE: usize = 64;
 /// Jumps of a program: each may double the ways through it, and the log.
 const JUMPS: usize = 4;
+
+/// Loads of 8, 4, 2 bytes and one, and the last three with their sign.
+const LOADS: [u8; 7] = [0x79, 0x61, 0x69, 0x71, 0x81, 0x89, 0x91];
 
 /// Numbers near which arithmetic goes wrong.
 const SPECIAL: [i32; 20] = [
@@ -91,7 +95,8 @@ fn play(
         .word(28, u32::try_from(LOG).unwrap_or(0))
         .output(32, &mut log);
     let program = call::bpf_fd(PROG_LOAD, attributes, 72)?;
-    let log = String::from_utf8_lossy(&log);
+    // Most of it is not written to, and so is not there yet.
+    let log = CStr::from_bytes_until_nul(&log).map_err(|_| libc::ENOSPC)?.to_string_lossy();
     let states = [0, 1, 2].map(|nth| states(&log, end + nth, REGISTERS[nth]));
     // A log in other words than these says nothing.
     if states.iter().any(Vec::is_empty) {
@@ -150,7 +155,9 @@ fn program(dice: &mut dyn Dice, map: i32) -> (Vec<Insn>, usize) {
             let [low, high] = [0, 32].map(|by| (number(dice) >> by) as u32);
             code.load_wide(register, 0, low.cast_signed(), high.cast_signed());
         } else {
-            code.push(0x79, register, 9, i16::from(INPUTS) + 8 * nth, 0);
+            // Mostly a part of it, whose bounds are known.
+            let load = LOADS[dice.below(7) as usize];
+            code.push(load, register, 9, i16::from(INPUTS) + 8 * nth, 0);
         }
     }
     code.push(0x7b, 10, 6, -8, 0);
@@ -212,7 +219,6 @@ fn jump(dice: &mut dyn Dice, code: &mut Short) -> usize {
 /// A spill to the stack, or something filled from there, with or without its sign.
 fn memory(dice: &mut dyn Dice, code: &mut Short) {
     const STORES: [u8; 4] = [0x7b, 0x63, 0x6b, 0x73];
-    const LOADS: [u8; 7] = [0x79, 0x61, 0x69, 0x71, 0x81, 0x89, 0x91];
     let width = |code: u8| match code & 0x18 {
         0x18 => 8_i16,
         0x00 => 4,

@@ -2,6 +2,7 @@
 //! Probes that are hit a known number of times by the own thread: by events, by links of
 //! BPF programs, and by what tracefs makes.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -215,14 +216,39 @@ fn in_tracefs(stage: &mut Stage<'_>, user: bool) -> Answer<()> {
     played
 }
 
-/// What a string of a probe's is read from: longer than any may be.
-static LONG: [u8; 6000] = [b'x'; 6000];
+/// What a long string of a probe's is read from.
+static LONG: &CStr = {
+    const BYTES: [u8; 1501] = {
+        let mut bytes = [b'x'; 1501];
+        bytes[1500] = 0;
+        bytes
+    };
+    match CStr::from_bytes_with_nul(&BYTES) {
+        Ok(long) => long,
+        Err(_) => c"x",
+    }
+};
+
+/// Bytes that a probe notes at most. A uprobe that notes more than a page has the kernel warn
+/// (`prepare_uprobe_buffer()` of 6.12.117), and strings from the stack may be longer than
+/// they are taken for here.
+const NOTED: usize = 2800;
 
 /// What a probe notes when it is hit (Documentation/trace/kprobetrace.rst and
-/// uprobetracer.rst): often nothing, now and then more than there is room for.
+/// uprobetracer.rst): often nothing, now and then as much as there is room for.
 fn arguments(dice: &mut dyn Dice, user: bool) -> String {
-    const TYPES: [&str; 10] =
-        ["u8", "s16", "x32", "u64", "char", "x8[4]", "u64[16]", "x16[64]", "b5@3/32", "s32[2]"];
+    const TYPES: [(&str, usize); 10] = [
+        ("u8", 1),
+        ("s16", 2),
+        ("x32", 4),
+        ("u64", 8),
+        ("char", 1),
+        ("x8[4]", 4),
+        ("u64[16]", 128),
+        ("x16[64]", 128),
+        ("b5@3/32", 4),
+        ("s32[2]", 8),
+    ];
     let count = match dice.below(8) {
         0 | 1 => 0,
         2..=5 => 1 + dice.below(4),
@@ -230,23 +256,27 @@ fn arguments(dice: &mut dyn Dice, user: bool) -> String {
         _ => 40 + dice.below(60),
     };
     let register = if cfg!(target_arch = "x86_64") { "%di" } else { "%x0" };
-    let long = (&raw const LONG).addr();
-    let mut written = String::new();
+    let long = LONG.as_ptr().addr();
+    let (mut written, mut size) = (String::new(), 0);
     for nth in 0..count {
-        let kind = TYPES[dice.below(10) as usize];
+        let (kind, bytes) = TYPES[dice.below(10) as usize];
         let offset = 8 * dice.below(32);
-        let argument = match dice.below(9) {
-            0 => "$comm".to_owned(),
-            1 => "$comm:string".to_owned(),
-            2 => "$stack".to_owned(),
-            3 => format!("$stack{}", dice.below(20)),
-            4 => format!("{register}:{}", kind.split('[').next().unwrap_or(kind)),
-            5 => format!("\\{offset}"),
-            6 if user => format!("@{long:#x}:string"),
-            6 => format!("+u0(\\{long}):ustring"),
-            7 => format!("+{offset}(%sp):string"),
-            _ => format!("+{offset}(%sp):{kind}"),
+        let (argument, bytes) = match dice.below(9) {
+            0 => ("$comm".to_owned(), 24),
+            1 => ("$comm:string".to_owned(), 24),
+            2 => ("$stack".to_owned(), 8),
+            3 => (format!("$stack{}", dice.below(20)), 8),
+            4 => (format!("{register}:{}", kind.split('[').next().unwrap_or(kind)), 8),
+            5 => (format!("\\{offset}"), 8),
+            6 if user => (format!("@{long:#x}:string"), 1505),
+            6 => (format!("+u0(\\{long}):ustring"), 1505),
+            7 => (format!("+{offset}(%sp):string"), 64),
+            _ => (format!("+{offset}(%sp):{kind}"), bytes),
         };
+        if size + bytes > NOTED {
+            continue;
+        }
+        size += bytes;
         written.push_str(&format!(" a{nth}={argument}"));
     }
     written
