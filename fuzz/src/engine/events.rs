@@ -292,6 +292,16 @@ fn flag_bits(flags: EventFlags) -> u64 {
         write_backward,
         context_switch,
         inherit_stat,
+        exclude_hv,
+        exclude_idle,
+        watermark,
+        mmap_data,
+        exclude_callchain_kernel,
+        exclude_callchain_user,
+        comm_exec,
+        use_clockid,
+        ksymbol,
+        text_poke,
     } = flags;
     [
         (disabled, 0),
@@ -304,6 +314,16 @@ fn flag_bits(flags: EventFlags) -> u64 {
         (comm, 9),
         (freq, 10),
         (inherit_stat, 11),
+        (exclude_hv, 6),
+        (exclude_idle, 7),
+        (watermark, 14),
+        (mmap_data, 17),
+        (exclude_callchain_kernel, 21),
+        (exclude_callchain_user, 22),
+        (comm_exec, 24),
+        (use_clockid, 25),
+        (ksymbol, 29),
+        (text_poke, 33),
         (enable_on_exec, 12),
         (task, 13),
         (sample_id_all, 18),
@@ -372,10 +392,12 @@ mod tests {
         let all = EventFlags::parse(
             "disabled+inherit+pinned+exclusive+exclude-kernel+exclude-user+mmap+build-id+comm+task\
              +freq+sample-id-all+enable-on-exec+remove-on-exec+sigtrap+bpf-event+write-backward\
-             +context-switch+inherit-stat",
+             +context-switch+inherit-stat+exclude-hv+exclude-idle+watermark+mmap-data\
+             +exclude-callchain-kernel+exclude-callchain-user+comm-exec+use-clockid+ksymbol\
+             +text-poke",
         )
         .unwrap();
-        assert_eq!(flag_bits(all).count_ones(), 20);
+        assert_eq!(flag_bits(all).count_ones(), 30);
         let mut seen = 0;
         let mut dice = Seeded(3);
         for _ in 0..200 {

@@ -512,5 +512,16 @@ pub(super) fn advice_number(advice: Advice) -> i32 {
         Advice::DontFork => libc::MADV_DONTFORK,
         Advice::PageOut => libc::MADV_PAGEOUT,
         Advice::Populate => libc::MADV_POPULATE_READ,
+        Advice::Normal => libc::MADV_NORMAL,
+        Advice::Random => libc::MADV_RANDOM,
+        Advice::Sequential => libc::MADV_SEQUENTIAL,
+        Advice::Remove => libc::MADV_REMOVE,
+        Advice::DoFork => libc::MADV_DOFORK,
+        Advice::DontDump => libc::MADV_DONTDUMP,
+        Advice::DoDump => libc::MADV_DODUMP,
+        Advice::WipeOnFork => libc::MADV_WIPEONFORK,
+        Advice::KeepOnFork => libc::MADV_KEEPONFORK,
+        Advice::PopulateWrite => libc::MADV_POPULATE_WRITE,
+        Advice::DontNeedLocked => 24, // MADV_DONTNEED_LOCKED
     }
 }

@@ -245,6 +245,28 @@ words! {
         PageOut "pageout",
         /// Fault them in.
         Populate "populate-read",
+        /// As they are read by default.
+        Normal "normal",
+        /// Read in no order.
+        Random "random",
+        /// Read one after the other.
+        Sequential "sequential",
+        /// Forget them and what is behind them.
+        Remove "remove",
+        /// In children again.
+        DoFork "dofork",
+        /// Not in core dumps.
+        DontDump "dontdump",
+        /// In core dumps again.
+        DoDump "dodump",
+        /// Zeroes in children.
+        WipeOnFork "wipeonfork",
+        /// The same in children again.
+        KeepOnFork "keeponfork",
+        /// Fault them in to be written to.
+        PopulateWrite "populate-write",
+        /// Forget them, locked or not.
+        DontNeedLocked "dontneed-locked",
     }
     /// What makes events fire.
     How {
@@ -395,6 +417,26 @@ flags! {
         context_switch "context-switch",
         /// Counters of children are read apart.
         inherit_stat "inherit-stat",
+        /// Not in a hypervisor.
+        exclude_hv "exclude-hv",
+        /// Not in the idle task.
+        exclude_idle "exclude-idle",
+        /// Woken up by bytes, not by events.
+        watermark "watermark",
+        /// Records of data's mappings, too.
+        mmap_data "mmap-data",
+        /// Call chains without the kernel's side.
+        exclude_callchain_kernel "exclude-callchain-kernel",
+        /// Call chains without the user's side.
+        exclude_callchain_user "exclude-callchain-user",
+        /// Names that come by exec are told.
+        comm_exec "comm-exec",
+        /// Another clock, CLOCK_REALTIME.
+        use_clockid "use-clockid",
+        /// Records of symbols.
+        ksymbol "ksymbol",
+        /// Records of code that changes.
+        text_poke "text-poke",
     }
     /// What a sample holds.
     SampleFlags {

@@ -309,8 +309,9 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                 let answer = Region::map(map.fd.as_fd(), PAGE, for_writing);
                 let right: &[i32] = match for_writing {
                     true if frozen => &[libc::EPERM],
-                    // The descriptor's own mode is asked as well.
-                    _ if mode != 0 => &[0, libc::EACCES, libc::EPERM],
+                    // The descriptor's own mode is asked as well, and what may not be written
+                    // to by it is not taken for shared.
+                    _ if mode != 0 => &[0, libc::EACCES, libc::EPERM, libc::EINVAL],
                     true if by_programs => &[libc::EACCES],
                     _ => &[0],
                 };

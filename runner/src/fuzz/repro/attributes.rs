@@ -97,6 +97,16 @@ pub(super) fn attributes(
         write_backward,
         context_switch,
         inherit_stat,
+        exclude_hv,
+        exclude_idle,
+        watermark,
+        mmap_data,
+        exclude_callchain_kernel,
+        exclude_callchain_user,
+        comm_exec,
+        use_clockid,
+        ksymbol,
+        text_poke,
     } = flags;
     let bits = [
         (disabled, "disabled"),
@@ -119,6 +129,16 @@ pub(super) fn attributes(
         (write_backward, "write_backward"),
         (context_switch, "context_switch"),
         (inherit_stat, "inherit_stat"),
+        (exclude_hv, "exclude_hv"),
+        (exclude_idle, "exclude_idle"),
+        (watermark, "watermark"),
+        (mmap_data, "mmap_data"),
+        (exclude_callchain_kernel, "exclude_callchain_kernel"),
+        (exclude_callchain_user, "exclude_callchain_user"),
+        (comm_exec, "comm_exec"),
+        (use_clockid, "use_clockid"),
+        (ksymbol, "ksymbol"),
+        (text_poke, "text_poke"),
     ];
     fields.extend(bits.into_iter().filter(|(set, _)| *set).map(|(_, bit)| format!(".{bit} = 1")));
     fields.join(",\n\t\t\t")

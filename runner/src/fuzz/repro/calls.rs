@@ -439,6 +439,17 @@ impl Writer {
                     Advice::DontFork => "MADV_DONTFORK",
                     Advice::PageOut => "MADV_PAGEOUT",
                     Advice::Populate => "MADV_POPULATE_READ",
+                    Advice::Normal => "MADV_NORMAL",
+                    Advice::Random => "MADV_RANDOM",
+                    Advice::Sequential => "MADV_SEQUENTIAL",
+                    Advice::Remove => "MADV_REMOVE",
+                    Advice::DoFork => "MADV_DOFORK",
+                    Advice::DontDump => "MADV_DONTDUMP",
+                    Advice::DoDump => "MADV_DODUMP",
+                    Advice::WipeOnFork => "MADV_WIPEONFORK",
+                    Advice::KeepOnFork => "MADV_KEEPONFORK",
+                    Advice::PopulateWrite => "MADV_POPULATE_WRITE",
+                    Advice::DontNeedLocked => "MADV_DONTNEED_LOCKED",
                 };
                 self.line(format!(
                     "madvise(at({0}), pages({0}, {1}), {advice});",
