@@ -18,7 +18,7 @@ pub const SET_BPF: u32 = 0x4004_2408;
 /// Shortest period of a clock in nanoseconds. A sample takes some 50 us of an
 /// emulated CPU with the lock validator: with a period like that the guest does
 /// nothing else any more.
-pub const SHORTEST: u64 = 500_000;
+pub const SHORTEST: u64 = 250_000;
 
 /// Numbers of the tracepoints that programs may use.
 #[derive(Clone, Copy, Debug, Default)]

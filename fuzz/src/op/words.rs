@@ -60,12 +60,13 @@ words! {
         /// More than there can be.
         Huge "huge",
     }
-    /// Whose events are counted. Most are the thread's own: what is done to the helper's or to
-    /// another CPU's is done there, and the thread waits for that CPU, which the other worker
-    /// has; its programs take these samples, too.
+    /// Whose events are counted. What is done to the helper's or to another CPU's is done there,
+    /// and the thread waits for that CPU. They are as many as the others all the same: with
+    /// half of the events the thread's own, and clocks of half the rate, a planted bug of
+    /// samples (`stack-pe-size`) was no longer found.
     Target {
         /// The thread's own.
-        Own "self" * 8,
+        Own "self",
         /// The helper thread's.
         Helper "helper",
         /// Everybody's on CPU 0.
@@ -73,7 +74,7 @@ words! {
         /// Everybody's on CPU 1.
         Cpu1 "cpu1",
         /// The thread's own, on CPU 0 only.
-        OwnCpu0 "self-cpu0" * 2,
+        OwnCpu0 "self-cpu0",
         /// Nobody's.
         Nobody "nobody",
     }

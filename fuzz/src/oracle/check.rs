@@ -30,6 +30,12 @@ const IOC_ID: u32 = 0x8008_2407;
 /// (`bpf_prog_active`).
 const SHORT_ROUNDS: u32 = 4;
 
+/// Whether an errno says nothing about the call: there was no memory, or a signal came (the
+/// verifier gives up where one is pending, with EAGAIN).
+fn says_nothing(errno: i32) -> bool {
+    matches!(errno, libc::ENOMEM | libc::EAGAIN | libc::EINTR)
+}
+
 /// What a check is played on.
 struct Stage<'a> {
     dice: Seeded,
