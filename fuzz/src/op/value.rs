@@ -274,9 +274,12 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-/// Sets of flags: words joined by `+`; `-` is the empty set.
+/// Sets of flags: words joined by `+`; `-` is the empty set. `/ N` is behind those that are
+/// set N times more seldom than the others.
 macro_rules! flags {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $flag:ident $word:literal,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident {
+        $($(#[$fdoc:meta])* $flag:ident $word:literal $(/ $seldom:literal)?,)*
+    })*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[allow(clippy::struct_excessive_bools)]
@@ -284,7 +287,7 @@ macro_rules! flags {
 
         impl $crate::op::value::Value for $name {
             fn roll(dice: &mut dyn $crate::op::value::Dice) -> Self {
-                Self { $($flag: dice.below(5) == 0,)* }
+                Self { $($flag: dice.below(5 $(* $seldom)?) == 0,)* }
             }
 
             fn write(&self, out: &mut String) {
@@ -455,6 +458,35 @@ mod tests {
             /// Once.
             Last "last",
         }
+    }
+
+    flags! {
+        /// Flags, one of them set more seldom.
+        Things {
+            /// Once in five.
+            usual "usual",
+            /// Once in twenty.
+            rare "rare" / 4,
+        }
+    }
+
+    /// Sets each flag where its chance is one in so many, and no other.
+    struct OneIn(u32);
+
+    impl Dice for OneIn {
+        fn below(&mut self, n: u32) -> u32 {
+            u32::from(n != self.0)
+        }
+    }
+
+    /// Each flag is set as often as it says.
+    #[test]
+    fn flags_have_chances() {
+        let rolled = [5, 20, 6].map(|n| {
+            let Things { usual, rare } = Things::roll(&mut OneIn(n));
+            (usual, rare)
+        });
+        assert_eq!(rolled, [(true, false), (false, true), (false, false)]);
     }
 
     /// Rolls what a test wants.

@@ -419,25 +419,25 @@ flags! {
         /// Counters of children are read apart.
         inherit_stat "inherit-stat",
         /// Not in a hypervisor.
-        exclude_hv "exclude-hv",
+        exclude_hv "exclude-hv" / 4,
         /// Not in the idle task.
-        exclude_idle "exclude-idle",
+        exclude_idle "exclude-idle" / 4,
         /// Woken up by bytes, not by events.
-        watermark "watermark",
+        watermark "watermark" / 4,
         /// Records of data's mappings, too.
-        mmap_data "mmap-data",
+        mmap_data "mmap-data" / 4,
         /// Call chains without the kernel's side.
-        exclude_callchain_kernel "exclude-callchain-kernel",
+        exclude_callchain_kernel "exclude-callchain-kernel" / 4,
         /// Call chains without the user's side.
-        exclude_callchain_user "exclude-callchain-user",
+        exclude_callchain_user "exclude-callchain-user" / 4,
         /// Names that come by exec are told.
-        comm_exec "comm-exec",
+        comm_exec "comm-exec" / 4,
         /// Another clock, CLOCK_REALTIME.
-        use_clockid "use-clockid",
+        use_clockid "use-clockid" / 4,
         /// Records of symbols.
-        ksymbol "ksymbol",
+        ksymbol "ksymbol" / 4,
         /// Records of code that changes.
-        text_poke "text-poke",
+        text_poke "text-poke" / 4,
     }
     /// What a sample holds.
     SampleFlags {
