@@ -61,9 +61,8 @@ words! {
         Huge "huge",
     }
     /// Whose events are counted. What is done to the helper's or to another CPU's is done there,
-    /// and the thread waits for that CPU. They are as many as the others all the same: with
-    /// half of the events the thread's own, and clocks of half the rate, a planted bug of
-    /// samples (`stack-pe-size`) was no longer found.
+    /// and the thread waits for that CPU. They are as many as the others all the same: that
+    /// half of the events are the thread's own had no clear gain (docs/fuzz.md).
     Target {
         /// The thread's own.
         Own "self",
