@@ -346,6 +346,13 @@ impl Check {
         !matches!(self, Self::Lives | Self::Races | Self::MapRaces | Self::MemoryRaces)
     }
 
+    /// Whether it takes chance to find something: a model has seen all after some hundred
+    /// plays, a race, or what one BPF program shows, may come in one of a thousand.
+    #[must_use]
+    pub fn is_by_chance(self) -> bool {
+        self == Self::Bounds || !self.judges()
+    }
+
     /// Its place in [`Check::ALL`].
     #[must_use]
     pub fn nth(self) -> usize {

@@ -31,9 +31,7 @@ const HUNTS: u32 = 3;
 /// is patched another one.
 const CHECKS_SHARE: u64 = 10;
 const FAVOURED_SHARE: u64 = 3;
-/// What a check that is a race has of it, for each of another's, and the one that makes BPF
-/// programs by chance: a model has seen all after some hundred plays, a race or a program may
-/// come in one of a thousand.
+/// What a check that finds by chance has of it, for each of another's.
 const CHANCE_WEIGHT: u64 = 4;
 /// The same of other operations that wait. While one opens or closes a uprobe, tens of
 /// milliseconds, the other worker cannot open a tracepoint either (`event_mutex`).
@@ -396,8 +394,7 @@ impl Worker {
 fn allowed(slow: SlowTime, all: u64, favoured: &[Check]) -> Slow {
     let SlowTime { checks_ns, waits_ns } = slow;
     let is_favoured = |check: &Check| favoured.contains(check);
-    let by_chance = |check: &Check| *check == Check::Bounds || !check.judges();
-    let weight = |check: &Check| if by_chance(check) { CHANCE_WEIGHT } else { 1 };
+    let weight = |check: &Check| if check.is_by_chance() { CHANCE_WEIGHT } else { 1 };
     let weights = |wanted: bool| -> u64 {
         Check::ALL.iter().filter(|check| is_favoured(check) == wanted).map(weight).sum()
     };

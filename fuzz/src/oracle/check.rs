@@ -51,6 +51,14 @@ impl Stage<'_> {
         self.wrong.get_or_insert_with(|| format!("{name}: {what}"));
     }
 
+    /// Says what was answered instead of what is promised: errnos, 0 if it is none.
+    fn expect<T>(&mut self, what: &str, promised: &[i32], answer: &Answer<T>) {
+        let errno = answer.as_ref().err().copied().unwrap_or(0);
+        if !promised.contains(&errno) && !says_nothing(errno) {
+            self.wrong(format!("{what}: errno {errno}, promised is {promised:?}"));
+        }
+    }
+
     /// The number of the tracepoint at the entry of system calls.
     fn sys_enter(&self) -> Option<u64> {
         self.executor.tracepoints.sys_enter

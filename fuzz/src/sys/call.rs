@@ -290,6 +290,16 @@ pub fn poll(fd: BorrowedFd<'_>) -> Answer<i16> {
 /// come.
 const NOTICE: i32 = 44;
 
+/// The set of that signal alone.
+fn notice() -> libc::sigset_t {
+    // SAFETY: all zeroes is a valid set, of which the signal's bit is written.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, NOTICE);
+        set
+    }
+}
+
 /// Has the calling thread told by a signal, that it has blocked for good, whatever happens to
 /// a descriptor (`O_ASYNC`).
 pub fn notify(fd: BorrowedFd<'_>) -> Answer<()> {
@@ -297,12 +307,7 @@ pub fn notify(fd: BorrowedFd<'_>) -> Answer<()> {
     const F_SETOWN_EX: i32 = 15;
     const THREAD: i32 = 0;
     let owner = [THREAD, super::thread_id().cast_signed()];
-    // SAFETY: all zeroes is a valid set, of which the signal's bit is written.
-    let set = unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigaddset(&raw mut set, NOTICE);
-        set
-    };
+    let set = notice();
     // SAFETY: the set is valid for reads; the old one is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
     let fd = fd.as_raw_fd();
@@ -320,12 +325,7 @@ pub fn notify(fd: BorrowedFd<'_>) -> Answer<()> {
 #[must_use]
 pub fn notices() -> Vec<i32> {
     let mut codes = Vec::new();
-    // SAFETY: all zeroes is a valid set, of which the signal's bit is written.
-    let set = unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigaddset(&raw mut set, NOTICE);
-        set
-    };
+    let set = notice();
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
         // SAFETY: all zeroes is valid for what the kernel writes over.

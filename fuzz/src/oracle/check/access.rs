@@ -25,14 +25,6 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     }
 }
 
-/// Says what was answered instead of what is promised.
-fn expect<T>(stage: &mut Stage<'_>, what: &str, promised: &[i32], answer: &Answer<T>) {
-    let errno = answer.as_ref().err().copied().unwrap_or(0);
-    if !promised.contains(&errno) && !super::says_nothing(errno) {
-        stage.wrong(format!("{what}: errno {errno}, promised is {promised:?}"));
-    }
-}
-
 /// `kernel.perf_event_paranoid`.
 fn paranoid() -> Option<i32> {
     static IS: OnceLock<Option<i32>> = OnceLock::new();
@@ -101,7 +93,7 @@ fn perf(stage: &mut Stage<'_>) -> Answer<()> {
         calls.iter().map(|(_, attributes, whose, _)| open(attributes, *whose)).collect()
     })?;
     for ((what, .., promised), answer) in calls.iter().zip(answers) {
-        expect(stage, &format!("{}, {what}", left(capabilities)), promised, &answer);
+        stage.expect(&format!("{}, {what}", left(capabilities)), promised, &answer);
         if let Ok(event) = answer {
             stage.executor.reap(event);
         }
@@ -144,7 +136,7 @@ fn bpf(stage: &mut Stage<'_>) -> Answer<()> {
         call::with_capabilities(capabilities, || calls.iter().map(|(.., call)| call()).collect())?;
     for ((what, takes, _), answer) in calls.iter().zip(answers) {
         let right = if takes & !capabilities == 0 { 0 } else { libc::EPERM };
-        expect(stage, &format!("{}, {what}", left(capabilities)), &[right], &answer);
+        stage.expect(&format!("{}, {what}", left(capabilities)), &[right], &answer);
     }
     Ok(())
 }
@@ -223,7 +215,7 @@ fn lock(stage: &mut Stage<'_>, before: u64, room: u64) -> Answer<()> {
 
 /// A perf buffer that takes more than what each user may have and this process may lock.
 fn buffer_beyond(stage: &mut Stage<'_>) -> Answer<()> {
-    // perf_event_mlock_kb for each CPU, and as much again.
+    // perf_event_mlock_kb for each CPU, and 4 MiB more.
     let free = std::fs::read_to_string("/proc/sys/kernel/perf_event_mlock_kb").ok();
     let free: usize = free.and_then(|kib| kib.trim().parse().ok()).unwrap_or(516);
     let pages = (free / 4 * possible_cpus() + 1024).next_power_of_two();
@@ -232,7 +224,7 @@ fn buffer_beyond(stage: &mut Stage<'_>) -> Answer<()> {
         let event = call::perf_event_open(&attributes, 0, -1, None)?;
         Region::map(event.as_fd(), (1 + pages) * PAGE, true).map(drop)
     })?;
-    expect(stage, "a perf buffer beyond the limit", &[libc::EPERM], &answer);
+    stage.expect("a perf buffer beyond the limit", &[libc::EPERM], &answer);
     Ok(())
 }
 
@@ -259,23 +251,23 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
     for step in 1..=6 + u64::from(stage.dice.below(10)) {
         let zero = [0; 4];
         let frozen_name = if frozen { format!("{name}, frozen") } else { name.clone() };
+        let found = match written || kind == 2 {
+            _ if !reads => libc::EPERM,
+            true => 0,
+            false => libc::ENOENT,
+        };
         match stage.dice.below(8) {
             0 | 1 => {
                 let answer = map.update(&zero, &step.to_ne_bytes(), 0);
                 let right = if writes { 0 } else { libc::EPERM };
-                expect(stage, &format!("{frozen_name}: update"), &[right], &answer);
+                stage.expect(&format!("{frozen_name}: update"), &[right], &answer);
                 if answer.is_ok() {
                     (value, written) = (step, true);
                 }
             }
             2 | 3 => {
                 let answer = map.lookup(1, &zero);
-                let right = match written || kind == 2 {
-                    _ if !reads => libc::EPERM,
-                    true => 0,
-                    false => libc::ENOENT,
-                };
-                expect(stage, &format!("{frozen_name}: lookup"), &[right], &answer);
+                stage.expect(&format!("{frozen_name}: lookup"), &[found], &answer);
                 let read = answer.ok().and_then(|bytes| bytes.try_into().ok());
                 if let Some(read) = read.map(u64::from_ne_bytes).filter(|read| *read != value) {
                     stage.wrong(format!("{frozen_name}: {read} is found and {value} was put"));
@@ -283,12 +275,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
             }
             4 => {
                 let answer = map.next(None);
-                let right = match written || kind == 2 {
-                    _ if !reads => libc::EPERM,
-                    true => 0,
-                    false => libc::ENOENT,
-                };
-                expect(stage, &format!("{frozen_name}: the next key"), &[right], &answer);
+                stage.expect(&format!("{frozen_name}: the next key"), &[found], &answer);
             }
             5 => {
                 let answer = map.delete(&zero);
@@ -298,7 +285,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                     (true, _) if written => 0,
                     (true, _) => libc::ENOENT,
                 };
-                expect(stage, &format!("{frozen_name}: deletion"), &[right], &answer);
+                stage.expect(&format!("{frozen_name}: deletion"), &[right], &answer);
                 written &= answer.is_err();
             }
             6 if which == 2 => {
@@ -313,7 +300,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                     _ => &[0],
                 };
                 let what = if for_writing { "mapped for writing" } else { "mapped" };
-                expect(stage, &format!("{frozen_name}: {what}"), right, &answer);
+                stage.expect(&format!("{frozen_name}: {what}"), right, &answer);
                 if let Ok(region) = answer {
                     if for_writing {
                         region.store(0, step);
@@ -325,7 +312,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                     if !for_writing {
                         let answer = region.make_writable();
                         let what = format!("{frozen_name}: mapped, and then for writing");
-                        expect(stage, &what, &[libc::EACCES], &answer);
+                        stage.expect(&what, &[libc::EACCES], &answer);
                     }
                     view = for_writing.then_some(region);
                 }
@@ -338,7 +325,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                     None => &[0],
                 };
                 let what = if view.is_some() { ", mapped for writing" } else { "" };
-                expect(stage, &format!("{frozen_name}{what}: freeze"), right, &answer);
+                stage.expect(&format!("{frozen_name}{what}: freeze"), right, &answer);
                 if answer.is_ok() {
                     (frozen, writes) = (true, false);
                 }

@@ -29,12 +29,15 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     }
 }
 
+/// What is probed: a tracepoint that nothing else of this thread hits.
+pub(super) const FILE_LOCK: u32 = 0;
+
 /// Hits, by what is probed.
-fn hit(stage: &mut Stage<'_>, what: u32, times: u32) -> Answer<()> {
+pub(super) fn hit(stage: &Stage<'_>, what: u32, times: u32) -> Answer<()> {
     let stack = Stack::new(&[0x1000]);
     for _ in 0..times {
         match what {
-            0 => drop(stack.file_lock(stage.executor.files.text.as_fd())?),
+            FILE_LOCK => drop(stack.file_lock(stage.executor.files.text.as_fd())?),
             1 => drop(stack.signal()?),
             _ => stack.spin(1),
         }

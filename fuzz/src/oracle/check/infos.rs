@@ -47,7 +47,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
 fn info(fd: BorrowedFd<'_>, given: usize, asked: &[(usize, u64)]) -> (Answer<()>, usize, Vec<u8>) {
     let mut memory = vec![0; given];
     for (at, word) in asked {
-        // Words of 32 bits have their neighbour's place behind them, which comes next.
+        // All of them as 64 bits: the upper half of a shorter one is zero, or the next one's.
         let bytes = word.to_ne_bytes();
         memory.iter_mut().skip(*at).zip(bytes).for_each(|(to, from)| *to = from);
     }

@@ -24,18 +24,6 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     }
 }
 
-/// Says what was answered instead of what is promised.
-fn expect<T>(stage: &mut Stage<'_>, what: &str, promised: &[i32], answer: &Answer<T>) {
-    let right = match answer {
-        Ok(_) => promised.contains(&0),
-        Err(errno) => promised.contains(errno) || super::says_nothing(*errno),
-    };
-    if !right {
-        let answered = answer.as_ref().err().copied().unwrap_or(0);
-        stage.wrong(format!("{what}: errno {answered}, promised is {promised:?}"));
-    }
-}
-
 fn dummy() -> Attributes<'static> {
     Attributes::default().word(0, 1).word(4, 136).double(8, 9)
 }
@@ -74,7 +62,7 @@ fn perf_attributes(stage: &mut Stage<'_>) -> Answer<()> {
         ),
     };
     let opened = call::perf_event_open_with(&attributes, thread, cpu, None, flags);
-    expect(stage, &format!("perf_event_open of {what}"), promised, &opened);
+    stage.expect(&format!("perf_event_open of {what}"), promised, &opened);
     Ok(())
 }
 
@@ -109,7 +97,7 @@ fn bpf_attributes(stage: &mut Stage<'_>) -> Answer<()> {
             &[libc::EINVAL],
         ),
     };
-    expect(stage, &format!("bpf(2) of {what}"), promised, &answer);
+    stage.expect(&format!("bpf(2) of {what}"), promised, &answer);
     Ok(())
 }
 
@@ -186,7 +174,7 @@ fn kernel_addresses(stage: &mut Stage<'_>) -> Answer<()> {
             ("types in the kernel".to_owned(), call::bpf_fd(18, attributes, 32).map(drop), efault)
         }
     };
-    expect(stage, &what, promised, &answer);
+    stage.expect(&what, promised, &answer);
     Ok(())
 }
 
@@ -259,7 +247,7 @@ fn full_table(stage: &mut Stage<'_>) -> Answer<()> {
         }
     });
     // Another thread may have closed something meanwhile.
-    expect(stage, &format!("{what} without a descriptor left"), &[0, libc::EMFILE], &answer);
+    stage.expect(&format!("{what} without a descriptor left"), &[0, libc::EMFILE], &answer);
     drop((answer, event));
     if let Some(program) = program {
         stage.executor.reap(program);
@@ -283,15 +271,15 @@ fn outputs(stage: &mut Stage<'_>) -> Answer<()> {
     let answer = call::ioctl(b.as_fd(), SET_OUTPUT, a.as_raw_fd().into());
     let what = format!("output of {second:?} (task, CPU) to the buffer of {first:?}");
     let promised: &[i32] = if fits { &[0] } else { &[libc::EINVAL] };
-    expect(stage, &what, promised, &answer);
+    stage.expect(&what, promised, &answer);
     let itself = call::ioctl(a.as_fd(), SET_OUTPUT, a.as_raw_fd().into());
-    expect(stage, "output of an event to its own buffer", &[libc::EINVAL], &itself);
+    stage.expect("output of an event to its own buffer", &[libc::EINVAL], &itself);
     if answer.is_ok() {
         let mapped = call::Region::map(b.as_fd(), 4096 * 2, true);
         // It has the other's buffer, and may map that.
-        expect(stage, "a mapping of the other's buffer", &[0, libc::EINVAL], &mapped);
+        stage.expect("a mapping of the other's buffer", &[0, libc::EINVAL], &mapped);
         let back = call::ioctl(b.as_fd(), SET_OUTPUT, -1);
-        expect(stage, "output to nowhere", &[0, libc::EINVAL], &back);
+        stage.expect("output to nowhere", &[0, libc::EINVAL], &back);
     }
     drop(buffer);
     Ok(())
@@ -314,6 +302,6 @@ fn ioctls(stage: &mut Stage<'_>) -> Answer<()> {
         3 => ("a program that is none", call::ioctl(fd.as_fd(), 0x4004_2408, 0), &[libc::EINVAL]),
         _ => ("output to a file", call::ioctl(fd.as_fd(), 0x2405, 0), &[libc::EINVAL, libc::EBADF]),
     };
-    expect(stage, &format!("ioctl: {what}"), promised, &answer);
+    stage.expect(&format!("ioctl: {what}"), promised, &answer);
     Ok(())
 }

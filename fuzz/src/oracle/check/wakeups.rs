@@ -4,11 +4,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::hits::{FILE_LOCK, hit};
 use super::{IOC_DISABLE, Stage};
 use crate::op::value::Dice;
 use crate::sys::call::{self, Answer, Attributes, Region};
 use crate::sys::puppet::Puppet;
-use crate::sys::trigger::Stack;
 
 const PAGE: usize = 4096;
 /// `PERF_EVENT_IOC_REFRESH`
@@ -26,13 +26,6 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
         1 => polls(stage),
         2 => ends(stage),
         _ => limit(stage),
-    }
-}
-
-fn expect<T>(stage: &mut Stage<'_>, what: &str, right: i32, answer: &Answer<T>) {
-    let errno = answer.as_ref().err().copied().unwrap_or(0);
-    if errno != right && !super::says_nothing(errno) {
-        stage.wrong(format!("{what}: errno {errno} and not {right}"));
     }
 }
 
@@ -61,38 +54,38 @@ fn parts(stage: &mut Stage<'_>) -> Answer<()> {
         match stage.dice.below(8) {
             0 => {
                 let again = Region::map(fd, length, stage.dice.below(2) == 0);
-                expect(stage, "the buffer mapped again", 0, &again);
+                stage.expect("the buffer mapped again", &[0], &again);
                 others.extend(again);
             }
             1 => {
                 let more = Region::map(fd, length + pages * PAGE, true);
-                expect(stage, "the buffer mapped with twice the pages", libc::EINVAL, &more);
+                stage.expect("the buffer mapped with twice the pages", &[libc::EINVAL], &more);
             }
             2 => {
                 let odd = Region::map(fd, 4 * PAGE, true);
-                expect(stage, "three pages of a buffer", libc::EINVAL, &odd);
+                stage.expect("three pages of a buffer", &[libc::EINVAL], &odd);
             }
             3 => {
                 let aux = Region::map_at(fd, length, pages * PAGE, true);
-                expect(stage, "an AUX area that is not there", libc::EINVAL, &aux);
+                stage.expect("an AUX area that is not there", &[libc::EINVAL], &aux);
             }
             4 => {
                 let first = if stage.dice.below(2) == 0 { 0 } else { (page + 1) * PAGE };
                 let answer = buffer.unmap_part(first, PAGE);
-                expect(stage, "one page of a buffer unmapped", libc::EINVAL, &answer);
+                stage.expect("one page of a buffer unmapped", &[libc::EINVAL], &answer);
             }
             5 => {
                 let answer = buffer.resize(PAGE);
-                expect(stage, "a buffer made shorter", libc::EINVAL, &answer);
+                stage.expect("a buffer made shorter", &[libc::EINVAL], &answer);
             }
             6 => {
                 let answer = buffer.resize(2 * length);
-                expect(stage, "a buffer made longer", libc::EFAULT, &answer);
+                stage.expect("a buffer made longer", &[libc::EFAULT], &answer);
             }
             _ => {
                 let answer = buffer.protect_part((page + 1) * PAGE, PAGE);
                 let right = if writable { libc::EINVAL } else { 0 };
-                expect(stage, "one page of a buffer protected", right, &answer);
+                stage.expect("one page of a buffer protected", &[right], &answer);
             }
         }
     }
@@ -127,14 +120,6 @@ fn sampled(stage: &Stage<'_>, wakeup: u32) -> Answer<OwnedFd> {
     call::perf_event_open(&attributes, 0, -1, None)
 }
 
-fn hit(stage: &Stage<'_>, times: u32) -> Answer<()> {
-    let stack = Stack::new(&[0x1000]);
-    for _ in 0..times {
-        stack.file_lock(stage.executor.files.text.as_fd())?;
-    }
-    Ok(())
-}
-
 fn count(event: BorrowedFd<'_>) -> Answer<u64> {
     let mut memory = [0_u64; 2];
     call::read_words(event, &mut memory)?;
@@ -156,7 +141,7 @@ fn polls(stage: &mut Stage<'_>) -> Answer<()> {
     let mut left = 0;
     for _ in 0..2 + stage.dice.below(5) {
         let times = stage.dice.below(2 * every);
-        hit(stage, times)?;
+        hit(stage, FILE_LOCK, times)?;
         let now = count(fd)?;
         left += now.wrapping_sub(read);
         read = now;
@@ -212,7 +197,7 @@ fn limit(stage: &mut Stage<'_>) -> Answer<()> {
         let most = 1 + stage.dice.below(5);
         call::ioctl(fd, REFRESH, most.into())?;
         // A hit may be passed over, see `SHORT_ROUNDS`.
-        hit(stage, most + 8)?;
+        hit(stage, FILE_LOCK, most + 8)?;
         let counted = count(fd)?.wrapping_sub(before);
         if counted < most.into() {
             break;
