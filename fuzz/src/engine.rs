@@ -44,7 +44,7 @@ use crate::sys::memory::Mapping;
 use crate::sys::trigger;
 use aside::{Helper, Reaper, Task};
 use beside::Meeting;
-pub use events::{PROBED, SHORTEST, uprobe_in_elf};
+pub use events::{PROBED, SHORTEST, attribute_bits, uprobe_in_elf};
 use files::Files;
 use pool::{Around, Map, Pool};
 

@@ -271,7 +271,10 @@ fn sample_bits(sample: SampleFlags) -> u64 {
     .fold(0, |bits, (set, bit)| bits | u64::from(set) << bit)
 }
 
-fn flag_bits(flags: EventFlags) -> u64 {
+/// Bits of `struct perf_event_attr`: whether each is set, its name, and its place in the word
+/// at byte 40.
+#[must_use]
+pub fn attribute_bits(flags: EventFlags) -> [(bool, &'static str, u32); 30] {
     let EventFlags {
         disabled,
         inherit,
@@ -304,39 +307,42 @@ fn flag_bits(flags: EventFlags) -> u64 {
         text_poke,
     } = flags;
     [
-        (disabled, 0),
-        (inherit, 1),
-        (pinned, 2),
-        (exclusive, 3),
-        (exclude_user, 4),
-        (exclude_kernel, 5),
-        (mmap, 8),
-        (comm, 9),
-        (freq, 10),
-        (inherit_stat, 11),
-        (exclude_hv, 6),
-        (exclude_idle, 7),
-        (watermark, 14),
-        (mmap_data, 17),
-        (exclude_callchain_kernel, 21),
-        (exclude_callchain_user, 22),
-        (comm_exec, 24),
-        (use_clockid, 25),
-        (ksymbol, 29),
-        (text_poke, 33),
-        (enable_on_exec, 12),
-        (task, 13),
-        (sample_id_all, 18),
-        (mmap, 23),
-        (context_switch, 26),
-        (write_backward, 27),
-        (bpf_event, 30),
-        (build_id, 34),
-        (remove_on_exec, 36),
-        (sigtrap, 37),
+        (disabled, "disabled", 0),
+        (inherit, "inherit", 1),
+        (pinned, "pinned", 2),
+        (exclusive, "exclusive", 3),
+        (exclude_kernel, "exclude_kernel", 5),
+        (exclude_user, "exclude_user", 4),
+        (mmap, "mmap", 8),
+        (mmap, "mmap2", 23),
+        (build_id, "build_id", 34),
+        (comm, "comm", 9),
+        (task, "task", 13),
+        (freq, "freq", 10),
+        (sample_id_all, "sample_id_all", 18),
+        (enable_on_exec, "enable_on_exec", 12),
+        (remove_on_exec, "remove_on_exec", 36),
+        (sigtrap, "sigtrap", 37),
+        (bpf_event, "bpf_event", 30),
+        (write_backward, "write_backward", 27),
+        (context_switch, "context_switch", 26),
+        (inherit_stat, "inherit_stat", 11),
+        (exclude_hv, "exclude_hv", 6),
+        (exclude_idle, "exclude_idle", 7),
+        (watermark, "watermark", 14),
+        (mmap_data, "mmap_data", 17),
+        (exclude_callchain_kernel, "exclude_callchain_kernel", 21),
+        (exclude_callchain_user, "exclude_callchain_user", 22),
+        (comm_exec, "comm_exec", 24),
+        (use_clockid, "use_clockid", 25),
+        (ksymbol, "ksymbol", 29),
+        (text_poke, "text_poke", 33),
     ]
-    .into_iter()
-    .fold(0, |bits, (set, bit)| bits | u64::from(set) << bit)
+}
+
+fn flag_bits(flags: EventFlags) -> u64 {
+    let bits = attribute_bits(flags).into_iter();
+    bits.fold(0, |bits, (set, _, bit)| bits | u64::from(set) << bit)
 }
 
 /// `PERF_EVENT_IOC_SET_OUTPUT`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Attributes of perf events, by the names kernel developers know them by.
 
-use bakeoff_fuzz::engine::{PROBED, SHORTEST, uprobe_in_elf};
+use bakeoff_fuzz::engine::{PROBED, SHORTEST, attribute_bits, uprobe_in_elf};
 use bakeoff_fuzz::op::{EventFlags, EventKind, Period, SampleFlags};
 
 /// A perf event's attributes, as initializers; as the executor makes them.
@@ -77,70 +77,8 @@ pub(super) fn attributes(
     if !flags.inherit {
         fields.push(".read_format = 15".into());
     }
-    let EventFlags {
-        disabled,
-        inherit,
-        pinned,
-        exclusive,
-        exclude_kernel,
-        exclude_user,
-        mmap,
-        build_id,
-        comm,
-        task,
-        freq,
-        sample_id_all,
-        enable_on_exec,
-        remove_on_exec,
-        sigtrap,
-        bpf_event,
-        write_backward,
-        context_switch,
-        inherit_stat,
-        exclude_hv,
-        exclude_idle,
-        watermark,
-        mmap_data,
-        exclude_callchain_kernel,
-        exclude_callchain_user,
-        comm_exec,
-        use_clockid,
-        ksymbol,
-        text_poke,
-    } = flags;
-    let bits = [
-        (disabled, "disabled"),
-        (inherit, "inherit"),
-        (pinned, "pinned"),
-        (exclusive, "exclusive"),
-        (exclude_kernel, "exclude_kernel"),
-        (exclude_user, "exclude_user"),
-        (mmap, "mmap"),
-        (mmap, "mmap2"),
-        (build_id, "build_id"),
-        (comm, "comm"),
-        (task, "task"),
-        (freq, "freq"),
-        (sample_id_all, "sample_id_all"),
-        (enable_on_exec, "enable_on_exec"),
-        (remove_on_exec, "remove_on_exec"),
-        (sigtrap, "sigtrap"),
-        (bpf_event, "bpf_event"),
-        (write_backward, "write_backward"),
-        (context_switch, "context_switch"),
-        (inherit_stat, "inherit_stat"),
-        (exclude_hv, "exclude_hv"),
-        (exclude_idle, "exclude_idle"),
-        (watermark, "watermark"),
-        (mmap_data, "mmap_data"),
-        (exclude_callchain_kernel, "exclude_callchain_kernel"),
-        (exclude_callchain_user, "exclude_callchain_user"),
-        (comm_exec, "comm_exec"),
-        (use_clockid, "use_clockid"),
-        (ksymbol, "ksymbol"),
-        (text_poke, "text_poke"),
-    ];
-    fields.extend(bits.into_iter().filter(|(set, _)| *set).map(|(_, bit)| format!(".{bit} = 1")));
+    let bits = attribute_bits(flags).into_iter();
+    fields.extend(bits.filter(|(set, ..)| *set).map(|(_, bit, _)| format!(".{bit} = 1")));
     fields.join(",\n\t\t\t")
 }
 
