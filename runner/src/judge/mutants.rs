@@ -126,13 +126,16 @@ pub struct Row {
     pub counts: bool,
     /// What was found, came again in fresh boots, and is not the stock kernel's.
     pub found: Vec<String>,
-    /// How often: the numbers of the first of them.
+    /// How often.
     #[serde(default)]
     pub confirmed: Option<Confirmed>,
     /// What was seen once and does not count: it did not come again, or the stock kernel
     /// shows it with the same programs.
     #[serde(default)]
     pub unconfirmed: Vec<String>,
+    /// How much else was seen and not tried again: one that counts is enough.
+    #[serde(default)]
+    pub untried: usize,
     /// How.
     pub by: Option<By>,
     /// Seconds until the boot with the finding ended; `None`: nothing was found.
@@ -164,6 +167,7 @@ impl Row {
             found: Vec::new(),
             confirmed: None,
             unconfirmed: Vec::new(),
+            untried: 0,
             by: None,
             seconds: None,
             execs: 0,
@@ -455,6 +459,10 @@ impl Lab<'_> {
         let new = |finding: &&Finding| !stock.reports.contains(&finding.fingerprint);
         let Some(stock_bench) = &stock.bench else { return Ok(()) };
         for finding in summary.findings.iter().filter(new) {
+            if row.by.is_some() {
+                row.untried += 1;
+                continue;
+            }
             let (effort, tools) = (Effort::default(), self.tools);
             let background = &stock.reports;
             let root = campaign.out.as_path();
@@ -470,9 +478,8 @@ impl Lab<'_> {
             }
             row.by = Some(By::Report);
             row.found.push(finding.title.clone());
-            row.confirmed.get_or_insert(confirmed);
-            let first = row.seconds.map_or(finding.after_seconds, |s| s.min(finding.after_seconds));
-            row.seconds = Some(first);
+            row.confirmed = Some(confirmed);
+            row.seconds = Some(finding.after_seconds);
         }
         Ok(())
     }

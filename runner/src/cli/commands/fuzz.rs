@@ -325,7 +325,11 @@ fn line(row: &mutants::Row) -> String {
         (Some(why), ..) => format!("not tried: {why}"),
         (None, Some(title), Some(seconds)) => {
             let numbers = row.confirmed.map_or(String::new(), |c| format!(" ({})", c.text()));
-            format!("found after {seconds:.0} s: {by}{title}{numbers}")
+            let more = match row.untried {
+                0 => String::new(),
+                more => format!("; {more} more, not tried again"),
+            };
+            format!("found after {seconds:.0} s: {by}{title}{numbers}{more}")
         }
         (None, Some(title), None) => format!("reports {title}"),
         // The kernel without a planted bug has nothing to reach.
