@@ -396,6 +396,13 @@ impl Executor {
                 format!("find-vma: {wrong_vmas} mappings that do not hold the address")
             });
         }
+        let too_long = self.counters.load(scratch::TOO_LONG);
+        if too_long > 0 {
+            self.counters.store(scratch::TOO_LONG, 0);
+            self.tables.wrong.get_or_insert_with(|| {
+                format!("stack-room: a stack is {too_long} bytes longer than there is room for")
+            });
+        }
         let wrong = self.tables.wrong.take();
         self.release();
         self.timed(("(release)", ""), clock, false);

@@ -56,6 +56,14 @@ pub const ORACLES: &[Oracle] = &[
         files: &["kernel/bpf/stackmap.c", "lib/buildid.c", "kernel/events/callchain.c"],
     },
     Oracle {
+        name: "stack-room",
+        check: None,
+        judges: "bpf_get_stack() and bpf_get_task_stack() answer no more bytes than there is \
+                 room for",
+        cannot: "what is written behind the room without being answered",
+        files: &["kernel/bpf/stackmap.c"],
+    },
+    Oracle {
         name: "find-vma",
         check: None,
         judges: "the mapping that bpf_find_vma() hands out holds the address",

@@ -218,6 +218,7 @@ impl Code<'_> {
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags) | i32::from(skip.0));
                 self.call(67);
+                self.note_excess(bytes(*size));
             }
             // What may sleep may use few kinds of maps.
             Step::GetStackid { .. }
@@ -243,6 +244,7 @@ impl Code<'_> {
                 self.mov_imm(3, bytes(*size));
                 self.mov_imm(4, stack_flags(*flags));
                 self.call(141);
+                self.note_excess(bytes(*size));
             }
             Step::FindVma { page } if self.around.has_btf() => self.find_vma(page.0),
             Step::TaskStorage { map, how } if self.around.has_btf() && !may_be_nmi(self.kind) => {

@@ -38,6 +38,11 @@ pub const OF_STACK: u64 = 1;
 pub const OF_STACKID: u64 = 2;
 /// Where in the scratch map it is noted how many bytes of them there are, or the errno.
 pub const ADDRESSES_LENGTH: usize = 104;
+/// Where in the scratch map it is noted how many bytes of a stack there was no room for, by
+/// what the helper answered; mostly a number below zero.
+pub const EXCESS: usize = 112;
+/// Where in the scratch map that stays if it is above zero.
+pub const TOO_LONG: usize = EXCESS + 8;
 /// Where in the scratch map the addresses of a stack are written to.
 pub const ADDRESSES: usize = 2048;
 /// Bytes of them: sixteen frames, as many as a stack map has.

@@ -5,7 +5,7 @@
 use crate::bpf::insn::FUNCTION;
 use crate::engine::assemble::{Code, offset};
 use crate::engine::scratch::{
-    ADDRESSES, ADDRESSES_OF, ADDRESSES_ROOM, FOREIGN, FOREIGN_DONE, NO_BUCKET, OF_STACK,
+    ADDRESSES, ADDRESSES_OF, ADDRESSES_ROOM, EXCESS, FOREIGN, FOREIGN_DONE, NO_BUCKET, OF_STACK,
     OF_STACKID, PAIRS, STACK_ID, WRONG_VMA,
 };
 use crate::op::step::{Size, Step};
@@ -78,6 +78,21 @@ impl Code<'_> {
             self.push(0x7b, 1, 2, 8, 0); // *(u64 *)(r1 + 8) = r2
             self.land(failed);
         }
+    }
+
+    /// Notes how many bytes of the stack that a helper wrote, by its answer in R0, which
+    /// stays, there was no room for.
+    pub(crate) fn note_excess(&mut self, room: i32) {
+        self.mov(1, 0);
+        self.add_imm(1, -room);
+        // By way of memory: the verifier knows what the answer can be, and leaves out what
+        // is only for others.
+        self.scratch(2, offset(EXCESS));
+        self.push(0x7b, 2, 1, 0, 0); // *(u64 *)r2 = r1
+        self.push(0x79, 1, 2, 0, 0);
+        let fits = self.jump_if(0xd5, 1, 0); // if r1 s<= 0
+        self.push(0x7b, 2, 1, 8, 0); // TOO_LONG
+        self.land(fits);
     }
 
     /// Asks for the addresses of the stack that is asked for next in another form.
