@@ -6,3 +6,4 @@
 
 pub mod btf;
 pub mod insn;
+pub mod vmlinux;

@@ -372,6 +372,9 @@ impl Check {
             | Self::Wakeups
             | Self::Bounds
             | Self::Infos
+            | Self::Iterators
+            | Self::Helpers
+            | Self::Timers
             | Self::Maps
             | Self::Ring
             | Self::Memory

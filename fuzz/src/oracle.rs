@@ -165,6 +165,44 @@ pub const ORACLES: &[Oracle] = &[
         files: &["kernel/bpf/syscall.c", "kernel/trace/bpf_trace.c"],
     },
     Oracle {
+        name: "iterators",
+        check: Some(Check::Iterators),
+        judges: "what BPF iterators go over: elements of maps, tasks, files and mappings of the \
+                 own process, BPF objects; complete, once each, the same however much is read \
+                 at a time; what may not be gone over or written to",
+        cannot: "what other processes have; elements that are deleted meanwhile; programs that \
+                 take the place of one and reach beyond an element, which stock 6.12.117 lets be",
+        files: &[
+            "kernel/bpf/bpf_iter.c",
+            "kernel/bpf/map_iter.c",
+            "kernel/bpf/task_iter.c",
+            "kernel/bpf/prog_iter.c",
+            "kernel/bpf/link_iter.c",
+            "kernel/bpf/hashtab.c",
+            "kernel/bpf/arraymap.c",
+            "kernel/bpf/btf.c",
+        ],
+    },
+    Oracle {
+        name: "helpers",
+        check: Some(Check::Helpers),
+        judges: "what helpers of BPF programs answer: bpf_seq_printf() and bpf_snprintf(), \
+                 bpf_strtol() and bpf_strtoul(), bpf_strncmp(), dynamic pointers to memory of a \
+                 map, as many calls as bpf_for_each_map_elem() and bpf_loop() say",
+        cannot: "pointers that are printed; text that is no ASCII; dynamic pointers of ring \
+                 buffers",
+        files: &["kernel/bpf/helpers.c", "kernel/bpf/bpf_iter.c", "kernel/trace/bpf_trace.c"],
+    },
+    Oracle {
+        name: "timers",
+        check: Some(Check::Timers),
+        judges: "timers in elements of BPF maps: what their calls answer, that one fires once, \
+                 that it is gone with its element",
+        cannot: "when one fires; what two threads and their callbacks make of them, which \
+                 map-races plays",
+        files: &["kernel/bpf/helpers.c", "kernel/bpf/hashtab.c", "kernel/bpf/arraymap.c"],
+    },
+    Oracle {
         name: "maps",
         check: Some(Check::Maps),
         judges: "elements of BPF maps against a model: lookups, updates by flag, deletion, the \

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The types that fuzz programs and maps say they are of, in the BPF Type Format
 //! (`Documentation/bpf/btf.rst`): enough for storage of tasks, whose maps must tell
-//! what their values are, and for programs with a second function, which must tell
+//! what their values are, for maps with timers, and for programs with a second function, which must tell
 //! where that begins and what it is.
 
 /// `BPF_BTF_LOAD`
@@ -16,6 +16,13 @@ pub const MAIN: u32 = 5;
 /// The type of a function that a helper calls.
 pub const CALLBACK: u32 = 6;
 
+/// The type of a value with a timer behind its first word: 24 bytes.
+pub const TIMED: u32 = 10;
+/// The type of a word, of two of them, and of a timer.
+const WORD: u32 = 7;
+const TWO: u32 = 8;
+const TIMER: u32 = 9;
+
 /// `BTF_KIND_*`
 const INT: u32 = 1;
 const ARRAY: u32 = 3;
@@ -25,7 +32,7 @@ const FUNC_PROTO: u32 = 13;
 /// `BTF_FUNC_STATIC`, in the place of a number of members.
 const STATIC: u32 = 0;
 
-const STRINGS: &[u8] = b"\0int\0value\0words\0program\0found\0";
+const STRINGS: &[u8] = b"\0int\0value\0words\0program\0found\0long\0bpf_timer\0timed\0";
 
 /// Where a name begins in [`STRINGS`].
 fn name(word: &str) -> u32 {
@@ -53,6 +60,11 @@ pub fn types() -> Vec<u8> {
         &[0, FUNC_PROTO << 24, KEY],
         &[name("program"), FUNC << 24 | STATIC, 4],
         &[name("found"), FUNC << 24 | STATIC, 4],
+        &[name("long"), INT << 24, 8, 64],
+        &[0, ARRAY << 24, 0, WORD, KEY, 2],
+        // The kernel knows it by its name and its size.
+        &[name("bpf_timer"), STRUCT << 24 | 1, 16, name("words"), TWO, 0],
+        &[name("timed"), STRUCT << 24 | 2, 24, name("long"), WORD, 0, name("words"), TIMER, 64],
     ]
     .concat();
     let (length, strings) = (types.len() * 4, STRINGS.len());
@@ -81,7 +93,7 @@ mod tests {
         assert_eq!(word(4), 24);
         assert_eq!(word(8) + word(12), word(16));
         assert_eq!(24 + word(16) + word(20), types.len());
-        for word in ["int", "value", "words", "program", "found"] {
+        for word in ["int", "value", "words", "program", "found", "long", "bpf_timer", "timed"] {
             let at = name(word) as usize;
             assert_eq!(STRINGS[at - 1], 0);
             assert!(STRINGS[at..].starts_with(word.as_bytes()), "{word}");

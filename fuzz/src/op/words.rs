@@ -340,6 +340,12 @@ words! {
         Bounds "bounds",
         /// What BPF objects tell about themselves.
         Infos "infos",
+        /// What BPF iterators go over.
+        Iterators "iterators",
+        /// What helpers of BPF programs answer.
+        Helpers "helpers",
+        /// Timers in maps.
+        Timers "timers",
         /// Elements of maps.
         Maps "maps",
         /// BPF ring buffers.

@@ -4,8 +4,10 @@
 mod access;
 mod bounds;
 mod counts;
+mod helpers;
 mod hits;
 mod infos;
+mod iterators;
 mod lives;
 mod maps;
 mod memory;
@@ -13,6 +15,7 @@ mod promises;
 mod races;
 mod records;
 mod ring;
+mod timers;
 mod wakeups;
 
 use crate::engine::Executor;
@@ -36,19 +39,35 @@ fn says_nothing(errno: i32) -> bool {
     matches!(errno, libc::ENOMEM | libc::EAGAIN | libc::EINTR)
 }
 
-/// What a check is played on.
-struct Stage<'a> {
+/// A play by a seed, and what went wrong in it.
+struct Play {
     dice: Seeded,
-    executor: &'a mut Executor,
     name: &'static str,
     wrong: Option<String>,
 }
 
-impl Stage<'_> {
+impl Play {
+    fn of(name: &'static str, seed: u64) -> Self {
+        Self { dice: Seeded(seed.wrapping_mul(0x9e37_79b9)), name, wrong: None }
+    }
+
     /// Notes what the kernel may not have answered; the first counts.
     fn wrong(&mut self, what: String) {
         let name = self.name;
         self.wrong.get_or_insert_with(|| format!("{name}: {what}"));
+    }
+}
+
+/// What a check is played on.
+struct Stage<'a> {
+    play: Play,
+    executor: &'a mut Executor,
+}
+
+impl Stage<'_> {
+    /// See [`Play::wrong`].
+    fn wrong(&mut self, what: String) {
+        self.play.wrong(what);
     }
 
     /// Says what was answered instead of what is promised: errnos, 0 if it is none.
@@ -68,12 +87,7 @@ impl Stage<'_> {
 /// Plays a check. What went wrong, if anything, and what the play's last call answered:
 /// its own limits are errors, too.
 pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Option<String>) {
-    let mut stage = Stage {
-        dice: Seeded(seed.wrapping_mul(0x9e37_79b9)),
-        executor,
-        name: check.word(),
-        wrong: None,
-    };
+    let mut stage = Stage { play: Play::of(check.word(), seed), executor };
     let answer = match check {
         Check::Counts => counts::run(&mut stage),
         Check::Records => records::run(&mut stage),
@@ -81,6 +95,9 @@ pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Op
         Check::Access => access::run(&mut stage),
         Check::Wakeups => wakeups::run(&mut stage),
         Check::Infos => infos::run(&mut stage),
+        Check::Iterators => iterators::run(&mut stage),
+        Check::Helpers => helpers::run(&mut stage),
+        Check::Timers => timers::run(&mut stage),
         Check::Bounds => bounds::run(&mut stage),
         Check::Maps => maps::run(&mut stage),
         Check::Ring => ring::run(&mut stage),
@@ -91,5 +108,5 @@ pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Op
         Check::MapRaces => races::maps(&mut stage),
         Check::MemoryRaces => races::memory(&mut stage),
     };
-    (answer, stage.wrong)
+    (answer, stage.play.wrong)
 }

@@ -557,6 +557,12 @@ impl Part {
         self.at as u64
     }
 
+    /// Where it ends.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        (self.at + self.length) as u64
+    }
+
     /// Maps a file, or zeroes, over it.
     pub fn map(
         self,

@@ -17,7 +17,7 @@ use crate::sys::call::{self, Answer, Attributes, Region};
 use crate::sys::yard::{PAGE, PAGES, Stretch};
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    match stage.dice.below(4) {
+    match stage.play.dice.below(4) {
         0 => perf(stage),
         1 => bpf(stage),
         2 => locked(stage),
@@ -55,7 +55,7 @@ fn perf(stage: &mut Stage<'_>) -> Answer<()> {
     if paranoid() != Some(2) {
         return Err(libc::ENOTSUP);
     }
-    let capabilities = [0, call::PERFMON, call::BPF][stage.dice.below(3) as usize];
+    let capabilities = [0, call::PERFMON, call::BPF][stage.play.dice.below(3) as usize];
     let of = |kind: u32, config: u64, bits: u64| {
         Attributes::default().word(0, kind).word(4, 136).double(8, config).double(40, bits)
     };
@@ -114,7 +114,7 @@ fn bpf(stage: &mut Stage<'_>) -> Answer<()> {
         call::bpf(20, attributes, 48).map(drop)
     };
     let both = call::BPF | call::PERFMON;
-    let capabilities = [0, call::PERFMON, call::BPF, both][stage.dice.below(4) as usize];
+    let capabilities = [0, call::PERFMON, call::BPF, both][stage.play.dice.below(4) as usize];
     // What it takes; CAP_SYS_ADMIN is never there.
     const ADMIN: u64 = 1 << 21;
     let calls: Vec<(&str, u64, Call)> = vec![
@@ -144,7 +144,7 @@ fn bpf(stage: &mut Stage<'_>) -> Answer<()> {
 /// Locked memory up to the limit and no further, `mlock(2)`; and a perf buffer beyond it.
 fn locked(stage: &mut Stage<'_>) -> Answer<()> {
     let before = status("VmLck:").ok_or(libc::ENOENT)? / 4;
-    let room = u64::from(stage.dice.below(12));
+    let room = u64::from(stage.play.dice.below(12));
     let page = PAGE as u64;
     let old = call::limit_locked((before + room) * page)?;
     let played = call::with_capabilities(0, || lock(stage, before, room));
@@ -161,8 +161,8 @@ fn lock(stage: &mut Stage<'_>, before: u64, room: u64) -> Answer<()> {
     const BOTH: i32 = libc::PROT_READ | libc::PROT_WRITE;
     Stretch::yard(0, PAGES).map(None, BOTH, libc::MAP_PRIVATE, 0)?;
     let mut locked = [false; PAGES];
-    for _ in 0..4 + stage.dice.below(12) {
-        let dice = &mut stage.dice;
+    for _ in 0..4 + stage.play.dice.below(12) {
+        let dice = &mut stage.play.dice;
         let at = dice.below(32) as usize;
         let pages = (1 + dice.below(8) as usize).min(PAGES - at);
         let stretch = Stretch::yard(at, pages);
@@ -234,10 +234,10 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
     const WRITE_ONLY: u32 = 1 << 4;
     const NOT_WRITTEN_BY_PROGRAMS: u32 = 1 << 7;
     const MAPPABLE: u32 = 1 << 10;
-    let mode = [0, 0, 0, READ_ONLY, WRITE_ONLY][stage.dice.below(5) as usize];
+    let mode = [0, 0, 0, READ_ONLY, WRITE_ONLY][stage.play.dice.below(5) as usize];
     // A hash, an array, and one that can be mapped.
-    let which = stage.dice.below(3);
-    let by_programs = which > 0 && stage.dice.below(3) == 0;
+    let which = stage.play.dice.below(3);
+    let by_programs = which > 0 && stage.play.dice.below(3) == 0;
     let flags = mode
         | if which == 2 { MAPPABLE } else { 0 }
         | if by_programs { NOT_WRITTEN_BY_PROGRAMS } else { 0 };
@@ -248,7 +248,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
     let mut frozen = false;
     let mut value = 0;
     let (mut view, mut written): (Option<Region>, bool) = (None, false);
-    for step in 1..=6 + u64::from(stage.dice.below(10)) {
+    for step in 1..=6 + u64::from(stage.play.dice.below(10)) {
         let zero = [0; 4];
         let frozen_name = if frozen { format!("{name}, frozen") } else { name.clone() };
         let found = match written || kind == 2 {
@@ -256,7 +256,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
             true => 0,
             false => libc::ENOENT,
         };
-        match stage.dice.below(8) {
+        match stage.play.dice.below(8) {
             0 | 1 => {
                 let answer = map.update(&zero, &step.to_ne_bytes(), 0);
                 let right = if writes { 0 } else { libc::EPERM };
@@ -289,7 +289,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                 written &= answer.is_err();
             }
             6 if which == 2 => {
-                let for_writing = stage.dice.below(2) == 0;
+                let for_writing = stage.play.dice.below(2) == 0;
                 let answer = Region::map(map.fd.as_fd(), PAGE, for_writing);
                 let right: &[i32] = match for_writing {
                     true if frozen => &[libc::EPERM],
@@ -331,7 +331,7 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                 }
             }
         }
-        if stage.dice.below(3) == 0 {
+        if stage.play.dice.below(3) == 0 {
             view = None;
         }
     }

@@ -65,7 +65,7 @@ const SPECIAL: [i32; 20] = [
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     let stack = Stack::new(&[0x1000]);
     let executor = &*stage.executor;
-    let played = play(&mut stage.dice, |program| {
+    let played = play(&mut stage.play.dice, |program| {
         // These kernels have no network, and BPF_PROG_TEST_RUN is a part of it.
         executor.arm(Place::FileLock, program)?;
         stack.file_lock(executor.files.text.as_fd()).map(drop)

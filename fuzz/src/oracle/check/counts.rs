@@ -111,8 +111,8 @@ struct Play<'a, 'b> {
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     let puppet = Puppet::start().map_err(|error| error.raw_os_error().unwrap_or(libc::ECHILD))?;
-    let inherit = stage.dice.below(2) == 1;
-    let many = stage.dice.below(10) == 0;
+    let inherit = stage.play.dice.below(2) == 1;
+    let many = stage.play.dice.below(10) == 0;
     let mut play = Play {
         stage,
         puppet,
@@ -126,7 +126,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     let answer = if many { play.crowd() } else { play.act() };
     let Play { stage, puppet, mut groups, .. } = play;
     // Leaders first, or last, or after the puppet.
-    match stage.dice.below(3) {
+    match stage.play.dice.below(3) {
         0 => drop(groups),
         1 => {
             for group in &mut groups {
@@ -134,11 +134,11 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
             }
         }
         _ => {
-            puppet.end(stage.dice.below(2) == 0);
+            puppet.end(stage.play.dice.below(2) == 0);
             return answer;
         }
     }
-    puppet.end(stage.dice.below(2) == 0);
+    puppet.end(stage.play.dice.below(2) == 0);
     answer
 }
 
@@ -147,7 +147,7 @@ const CROWD_DESCRIPTORS: u64 = 16_384;
 
 impl Play<'_, '_> {
     fn below(&mut self, n: u32) -> u32 {
-        self.stage.dice.below(n)
+        self.stage.play.dice.below(n)
     }
 
     /// Whether the puppet did it.
@@ -445,7 +445,8 @@ impl Play<'_, '_> {
         let on = self.below(2) == 1;
         let at = self.below(u32::try_from(self.groups.len()).unwrap_or(1)) as usize;
         let Some(group) = self.groups.get_mut(at) else { return };
-        let which = self.stage.dice.below(u32::try_from(group.members.len()).unwrap_or(1)) as usize;
+        let which =
+            self.stage.play.dice.below(u32::try_from(group.members.len()).unwrap_or(1)) as usize;
         if let Some(member) = group.members.get_mut(which).filter(|member| !member.removed) {
             let request = if on { super::IOC_ENABLE } else { super::IOC_DISABLE };
             if call::ioctl(member.fd.as_fd(), request, 0).is_ok() {

@@ -21,7 +21,7 @@ const TRACING: &str = "/sys/kernel/tracing";
 const LINK_CREATE: u32 = 28;
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    match stage.dice.below(6) {
+    match stage.play.dice.below(6) {
         0 | 1 => events(stage),
         2 | 3 => link(stage),
         4 => in_tracefs(stage, false),
@@ -46,7 +46,7 @@ pub(super) fn hit(stage: &Stage<'_>, what: u32, times: u32) -> Answer<()> {
 }
 
 fn events(stage: &mut Stage<'_>) -> Answer<()> {
-    let what = stage.dice.below(3);
+    let what = stage.play.dice.below(3);
     let path = c"/proc/self/exe";
     let attributes = Attributes::default().word(4, 136);
     let attributes = match what {
@@ -62,20 +62,20 @@ fn events(stage: &mut Stage<'_>) -> Answer<()> {
             .double(64, stage.executor.uprobe_at),
     };
     let mut events = Vec::new();
-    for _ in 0..=stage.dice.below(2) {
-        let sampled = u64::from(stage.dice.below(2));
+    for _ in 0..=stage.play.dice.below(2) {
+        let sampled = u64::from(stage.play.dice.below(2));
         // Bit 1 inherits: a hit of the parent's counts all the same.
-        let flags = u64::from(stage.dice.below(3) == 0) << 1;
+        let flags = u64::from(stage.play.dice.below(3) == 0) << 1;
         let attributes = attributes.clone().double(16, sampled).double(40, flags);
         events.push(call::perf_event_open(&attributes, 0, -1, None)?);
     }
-    let rounds = 1 + stage.dice.below(3);
+    let rounds = 1 + stage.play.dice.below(3);
     let mut counts = vec![0; events.len()];
     // Rounds in a row that counted too little.
     let mut short = 0;
     let mut round = 0;
     while round < rounds || (1..SHORT_ROUNDS).contains(&short) {
-        let times = 1 + stage.dice.below(60);
+        let times = 1 + stage.play.dice.below(60);
         hit(stage, what, times)?;
         let mut missed = None;
         for (event, before) in events.iter().zip(&mut counts) {
@@ -112,14 +112,14 @@ fn close(stage: &mut Stage<'_>, fds: Vec<OwnedFd>) {
 fn link(stage: &mut Stage<'_>) -> Answer<()> {
     let program =
         stage.executor.load(ProgKind::UprobeMulti, Flaw::Sound, Vec::new(), &Body::default())?;
-    let places = 1 + stage.dice.below(4);
+    let places = 1 + stage.play.dice.below(4);
     let mut offsets: Vec<u64> = (1..places).map(|nth| 64 * u64::from(nth)).collect();
     // The place that is hit is one of them, once.
-    let at = stage.dice.below(places) as usize;
+    let at = stage.play.dice.below(places) as usize;
     offsets.insert(at.min(offsets.len()), stage.executor.uprobe_at);
     let bytes: Vec<u8> = offsets.iter().flat_map(|at| at.to_ne_bytes()).collect();
     let cookies = bytes.clone();
-    let with_cookies = stage.dice.below(2) == 0;
+    let with_cookies = stage.play.dice.below(2) == 0;
     let attributes = Attributes::default()
         .fd(0, program.as_fd())
         .word(8, BPF_TRACE_UPROBE_MULTI)
@@ -129,14 +129,14 @@ fn link(stage: &mut Stage<'_>) -> Answer<()> {
         .word(56, std::process::id());
     let attributes = if with_cookies { attributes.input(40, &cookies) } else { attributes };
     // Now and then without a descriptor left for it.
-    let full = stage.dice.below(3) == 0;
+    let full = stage.play.dice.below(3) == 0;
     let made = if full {
         super::promises::without_descriptors(|| call::bpf_fd(LINK_CREATE, attributes, 64))
     } else {
         call::bpf_fd(LINK_CREATE, attributes, 64)
     };
     let before = stage.executor.counters.load(RUNS);
-    let times = 1 + stage.dice.below(40);
+    let times = 1 + stage.play.dice.below(40);
     hit(stage, 2, times)?;
     let runs = stage.executor.counters.load(RUNS).wrapping_sub(before);
     match made {
@@ -145,7 +145,7 @@ fn link(stage: &mut Stage<'_>) -> Answer<()> {
             if runs < u64::from(times) {
                 stage.wrong(format!("a uprobe link was hit {times} times and ran {runs} times"));
             }
-            if stage.dice.below(2) == 0 {
+            if stage.play.dice.below(2) == 0 {
                 drop(link);
             } else {
                 stage.executor.reap(link);
@@ -182,10 +182,10 @@ fn in_tracefs(stage: &mut Stage<'_>, user: bool) -> Answer<()> {
         ("kprobe_events", "kprobe_profile")
     };
     let name = format!("p{}", std::process::id());
-    let returns = stage.dice.below(4) == 0;
+    let returns = stage.play.dice.below(4) == 0;
     let head = if returns && !user { "r" } else { "p" };
     let path = fs::read_link("/proc/self/exe").map_err(errno)?;
-    let arguments = arguments(&mut stage.dice, user);
+    let arguments = arguments(&mut stage.play.dice, user);
     let place = if user {
         format!("{}:{:#x}", path.display(), stage.executor.uprobe_at)
     } else {
@@ -200,7 +200,7 @@ fn in_tracefs(stage: &mut Stage<'_>, user: bool) -> Answer<()> {
     let played = (|| -> Answer<()> {
         let on = fs::write(format!("{TRACING}/{enable}"), "1");
         on.map_err(errno)?;
-        let times = 1 + stage.dice.below(30);
+        let times = 1 + stage.play.dice.below(30);
         hit(stage, if user { 2 } else { 1 }, times)?;
         let text = fs::read_to_string(format!("{TRACING}/{profile}")).map_err(errno)?;
         let hits = hits_of(&text, &name);

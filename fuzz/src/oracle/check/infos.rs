@@ -19,17 +19,17 @@ const RAW_TRACEPOINT_OPEN: u32 = 17;
 const TASK_QUERY: u32 = 20;
 const LINK_CREATE: u32 = 28;
 /// What memory holds that nothing was written to.
-const CLEAN: u8 = 0xa5;
+pub(super) const CLEAN: u8 = 0xa5;
 
 /// What was told wrongly, if anything.
 type Told = Result<(), String>;
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    let told = match stage.dice.below(6) {
-        0 => map(&mut stage.dice)?,
-        1 | 2 => program(&mut stage.dice)?,
+    let told = match stage.play.dice.below(6) {
+        0 => map(&mut stage.play.dice)?,
+        1 | 2 => program(&mut stage.play.dice)?,
         3 => {
-            let (link, told) = raw_tracepoint(&mut stage.dice)?;
+            let (link, told) = raw_tracepoint(&mut stage.play.dice)?;
             stage.executor.reap(link);
             told
         }
@@ -44,7 +44,11 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
 
 /// The information of an object: the answer, the length that was told, and the memory of
 /// `given` bytes with some behind it. `asked` are words in it, by their places.
-fn info(fd: BorrowedFd<'_>, given: usize, asked: &[(usize, u64)]) -> (Answer<()>, usize, Vec<u8>) {
+pub(super) fn info(
+    fd: BorrowedFd<'_>,
+    given: usize,
+    asked: &[(usize, u64)],
+) -> (Answer<()>, usize, Vec<u8>) {
     let mut memory = vec![0; given];
     for (at, word) in asked {
         // All of them as 64 bits: the upper half of a shorter one is zero, or the next one's.
@@ -58,13 +62,13 @@ fn info(fd: BorrowedFd<'_>, given: usize, asked: &[(usize, u64)]) -> (Answer<()>
     (answer.map(drop), told as usize, memory)
 }
 
-fn word(memory: &[u8], at: usize) -> u32 {
+pub(super) fn word(memory: &[u8], at: usize) -> u32 {
     let bytes = memory.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
     u32::from_ne_bytes(bytes.unwrap_or_default())
 }
 
 /// The id of an object, whose place is the same in each kind of information.
-fn id(fd: BorrowedFd<'_>) -> Answer<u32> {
+pub(super) fn id(fd: BorrowedFd<'_>) -> Answer<u32> {
     let (answer, _, memory) = info(fd, 8, &[]);
     answer?;
     Ok(word(&memory, 4))
@@ -169,7 +173,13 @@ fn program(dice: &mut dyn Dice) -> Answer<Told> {
 }
 
 /// A name in a buffer with room for `room` bytes: all of it, or its beginning and an error.
-fn named(what: &str, name: &[u8], room: usize, answer: &Answer<()>, buffer: &[u8]) -> Told {
+pub(super) fn named(
+    what: &str,
+    name: &[u8],
+    room: usize,
+    answer: &Answer<()>,
+    buffer: &[u8],
+) -> Told {
     let (right, bytes) = match room {
         0 => (Ok(()), Vec::new()),
         _ if room > name.len() => (Ok(()), [name, &[0]].concat()),
@@ -185,7 +195,7 @@ fn named(what: &str, name: &[u8], room: usize, answer: &Answer<()>, buffer: &[u8
 }
 
 /// Room for a name: none, too little, just enough, more.
-fn room(dice: &mut dyn Dice, name: &[u8]) -> usize {
+pub(super) fn room(dice: &mut dyn Dice, name: &[u8]) -> usize {
     let long = name.len();
     [0, 1, 5, long, long + 1, long + 9][dice.below(6) as usize]
 }
@@ -216,13 +226,13 @@ fn raw_tracepoint(dice: &mut dyn Dice) -> Answer<(OwnedFd, Told)> {
 
 /// A link to several places of a file.
 fn uprobes(stage: &mut Stage<'_>) -> Answer<Told> {
-    let count = 1 + stage.dice.below(4);
+    let count = 1 + stage.play.dice.below(4);
     let offsets: Vec<u64> = (1..=u64::from(count)).map(|nth| 64 * nth).collect();
     let cookies: Vec<u64> = offsets.iter().map(|offset| offset << 20 | 7).collect();
     let bytes = |words: &[u64]| words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let (offset_bytes, cookie_bytes): (Vec<u8>, Vec<u8>) = (bytes(&offsets), bytes(&cookies));
     let program = load(ProgKind::UprobeMulti, &nothing(0), None)?;
-    let own = if stage.dice.below(2) == 0 { std::process::id() } else { 0 };
+    let own = if stage.play.dice.below(2) == 0 { std::process::id() } else { 0 };
     let attributes = Attributes::default()
         .fd(0, program.as_fd())
         .word(8, BPF_TRACE_UPROBE_MULTI)
@@ -232,7 +242,7 @@ fn uprobes(stage: &mut Stage<'_>) -> Answer<Told> {
         .word(48, count)
         .word(56, own);
     let link = call::bpf_fd(LINK_CREATE, attributes, 64)?;
-    let room = stage.dice.below(count + 3);
+    let room = stage.play.dice.below(count + 3);
     let (mut told_offsets, mut told_cookies) = (vec![CLEAN; 96], vec![CLEAN; 96]);
     let mut path = vec![CLEAN; 256];
     let asked = [
@@ -275,7 +285,7 @@ fn uprobes(stage: &mut Stage<'_>) -> Answer<Told> {
 
 /// A perf event with a program, by its descriptor.
 fn event(stage: &mut Stage<'_>) -> Answer<Told> {
-    let probe = stage.dice.below(2) == 0;
+    let probe = stage.play.dice.below(2) == 0;
     let attributes = Attributes::default().word(4, 136);
     let (attributes, kind, name, right): (_, _, &[u8], u32) = if probe {
         let number = stage.executor.kprobes.ok_or(libc::ENOENT)?;
@@ -289,7 +299,7 @@ fn event(stage: &mut Stage<'_>) -> Answer<Told> {
     let event = call::perf_event_open(&attributes, 0, -1, None)?;
     let program = load(kind, &nothing(1), None)?;
     call::ioctl(event.as_fd(), SET_BPF, program.as_raw_fd().into())?;
-    let room = room(&mut stage.dice, name);
+    let room = room(&mut stage.play.dice, name);
     let mut buffer = vec![CLEAN; 64];
     let length = u32::try_from(room).unwrap_or(0);
     let attributes = Attributes::default()

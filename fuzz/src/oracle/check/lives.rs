@@ -15,15 +15,20 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     let mut events: Vec<OwnedFd> = Vec::new();
     let tracepoints = stage.executor.tracepoints;
     let ids = [tracepoints.sys_enter, tracepoints.sched_switch, tracepoints.file_lock];
-    for _ in 0..3 + stage.dice.below(9) {
-        let n = 1 + stage.dice.below(6);
-        let told = match stage.dice.below(16) {
+    for _ in 0..3 + stage.play.dice.below(9) {
+        let n = 1 + stage.play.dice.below(6);
+        let told = match stage.play.dice.below(16) {
             0..=3 => {
                 // What fires on the way out, mostly.
-                let which = if stage.dice.below(2) == 0 { 0 } else { stage.dice.below(3) as usize };
+                let which = if stage.play.dice.below(2) == 0 {
+                    0
+                } else {
+                    stage.play.dice.below(3) as usize
+                };
                 let id = ids.get(which).copied().flatten().unwrap_or(1);
-                let bits = stage.dice.below(256) | if stage.dice.below(2) == 0 { 3 } else { 0 };
-                let kind = if stage.dice.below(2) == 0 { bits & !0xf0 } else { bits };
+                let bits =
+                    stage.play.dice.below(256) | if stage.play.dice.below(2) == 0 { 3 } else { 0 };
+                let kind = if stage.play.dice.below(2) == 0 { bits & !0xf0 } else { bits };
                 puppet.tell(Task::Open(u32::try_from(id).unwrap_or(0) << 8 | kind & 0xff))
             }
             4..=6 => {
@@ -33,7 +38,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
             7 | 8 => {
                 if !events.is_empty() {
                     let count = u32::try_from(events.len()).unwrap_or(1);
-                    let at = stage.dice.below(count) as usize;
+                    let at = stage.play.dice.below(count) as usize;
                     drop(events.remove(at));
                 }
                 continue;
@@ -50,20 +55,20 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
             break;
         }
     }
-    let first = stage.dice.below(2) == 0;
+    let first = stage.play.dice.below(2) == 0;
     if first {
-        puppet.end(stage.dice.below(4) == 0);
+        puppet.end(stage.play.dice.below(4) == 0);
         drop(events);
     } else {
         drop(events);
-        puppet.end(stage.dice.below(4) == 0);
+        puppet.end(stage.play.dice.below(4) == 0);
     }
     Ok(())
 }
 
 /// Opens an event on the puppet, mostly in a group with the one before.
 fn open(stage: &mut Stage<'_>, puppet: &Puppet, events: &mut Vec<OwnedFd>) {
-    let dice = &mut stage.dice;
+    let dice = &mut stage.play.dice;
     let remove = u64::from(dice.below(2) == 0);
     let flags = u64::from(dice.below(4) == 0)
         | u64::from(dice.below(3) == 0) << 1

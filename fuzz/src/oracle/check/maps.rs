@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! BPF maps against a model of them, by the calls that user space has.
 
+mod program;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use super::Stage;
+use program::{Call, Caller};
+
+use super::{Play, Stage};
 use crate::op::value::Dice;
 use crate::sys::call::{self, Answer, Attributes};
 
@@ -23,6 +27,13 @@ const ANY: u64 = 0;
 const NO_EXIST: u64 = 1;
 const EXIST: u64 = 2;
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_RDONLY_PROG`
+pub(super) const READ_ONLY: u32 = 1 << 7;
+
+/// Has user space write to a map no more.
+pub(super) fn freeze(map: &Map) -> Answer<()> {
+    call::bpf(22, Attributes::default().fd(0, map.fd.as_fd()), 4).map(drop)
+}
 
 /// Bytes of a value on one CPU.
 const VALUE: usize = 8;
@@ -54,8 +65,11 @@ impl Map {
             .word(16, flags);
         let fd = call::bpf_fd(CREATE, attributes, 72)?;
         // Per-CPU kinds have a value for each.
-        let value =
-            if matches!(kind, 5 | 6) { value.div_ceil(8) * 8 * possible_cpus() } else { value };
+        let value = if matches!(kind, 5 | 6 | 10) {
+            value.div_ceil(8) * 8 * possible_cpus()
+        } else {
+            value
+        };
         Ok(Self { fd, key, value, entries })
     }
 
@@ -94,8 +108,18 @@ impl Map {
         Ok(next)
     }
 
+    /// Bytes of a value as it is read and written.
+    pub(super) fn value(&self) -> usize {
+        self.value
+    }
+
+    /// A value of nothing but this word.
+    pub(super) fn filled(&self, word: u64) -> Vec<u8> {
+        word.to_ne_bytes().into_iter().cycle().take(self.value).collect()
+    }
+
     /// All keys, one after the other; an error if there are more than there can be.
-    fn keys(&self) -> Result<Vec<Vec<u8>>, String> {
+    pub(super) fn keys(&self) -> Result<Vec<Vec<u8>>, String> {
         let mut keys: Vec<Vec<u8>> = Vec::new();
         loop {
             match self.next(keys.last().map(Vec::as_slice)) {
@@ -166,12 +190,16 @@ pub(super) fn possible_cpus() -> usize {
 }
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    match stage.dice.below(8) {
-        0..=2 => table(stage),
-        3 | 4 => prefixes(stage),
-        5 => queue(stage),
-        6 => bloom(stage),
-        _ => maps_in_map(stage),
+    any(&mut stage.play)
+}
+
+fn any(play: &mut Play) -> Answer<()> {
+    match play.dice.below(8) {
+        0..=2 => table(play),
+        3 | 4 => prefixes(play),
+        5 => queue(play),
+        6 => bloom(play),
+        _ => maps_in_map(play),
     }
 }
 
@@ -182,7 +210,7 @@ fn padded(key: u32, size: usize) -> Vec<u8> {
 }
 
 fn wrong_answer<T: std::fmt::Debug + PartialEq>(
-    stage: &mut Stage<'_>,
+    play: &mut Play,
     what: &str,
     answer: &Answer<T>,
     right: &Answer<T>,
@@ -192,26 +220,30 @@ fn wrong_answer<T: std::fmt::Debug + PartialEq>(
         return;
     }
     if answer != right {
-        stage.wrong(format!("{what}: {answer:?} and not {right:?}"));
+        play.wrong(format!("{what}: {answer:?} and not {right:?}"));
     }
 }
 
 /// Hashes and arrays.
-fn table(stage: &mut Stage<'_>) -> Answer<()> {
-    let kind = [1, 1, 5, 2, 6, 1][stage.dice.below(6) as usize];
+fn table(play: &mut Play) -> Answer<()> {
+    let kind = [1, 1, 5, 2, 6, 1][play.dice.below(6) as usize];
     let array = matches!(kind, 2 | 6);
     let per_cpu = matches!(kind, 5 | 6);
-    let key = if array { 4 } else { [4, 8, 16, 33][stage.dice.below(4) as usize] };
-    let entries = 1_u32 << stage.dice.below(6);
-    let flags = if array { 0 } else { stage.dice.below(2) * NO_PREALLOC };
+    let key = if array { 4 } else { [4, 8, 16, 33][play.dice.below(4) as usize] };
+    let entries = 1_u32 << play.dice.below(6);
+    let flags = if array { 0 } else { play.dice.below(2) * NO_PREALLOC };
     let map = Map::create(kind, key, VALUE, entries, flags)?;
     let name = format!("a map of kind {kind} with {entries} entries, flags {flags:#x}");
+    let caller = match play.dice.below(2) {
+        0 => Caller::of(&map, &[Call::Lookup, Call::Update, Call::Delete]).ok(),
+        _ => None,
+    };
     let mut model: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
     if array {
         model.extend((0..entries).map(|key| (key, vec![0; map.value])));
     }
-    for counter in 1..=12 + u64::from(stage.dice.below(40)) {
-        let number = stage.dice.below(entries + entries / 2 + 2);
+    for counter in 1..=12 + u64::from(play.dice.below(40)) {
+        let number = play.dice.below(entries + entries / 2 + 2);
         let bytes = padded(number, key);
         let there = model.contains_key(&number);
         let full = model.len() >= entries as usize;
@@ -219,10 +251,28 @@ fn table(stage: &mut Stage<'_>) -> Answer<()> {
         let value: Vec<u8> = (0..map.value / VALUE)
             .flat_map(|cpu| (counter << 8 | cpu as u64).to_ne_bytes())
             .collect();
-        match stage.dice.below(10) {
+        let caller = caller.as_ref().filter(|_| play.dice.below(2) == 0);
+        let by = if caller.is_some() { "a program's " } else { "" };
+        // What a program sees: the value of its own CPU.
+        let own = |cpu: usize| if per_cpu { cpu * VALUE..(cpu + 1) * VALUE } else { 0..VALUE };
+        match play.dice.below(10) {
             0..=3 => {
-                let how = [ANY, ANY, NO_EXIST, EXIST][stage.dice.below(4) as usize];
-                let answer = map.update(&bytes, &value, how);
+                let how = [ANY, ANY, NO_EXIST, EXIST][play.dice.below(4) as usize];
+                let (answer, value) = match caller {
+                    None => (map.update(&bytes, &value, how), value),
+                    Some(caller) => {
+                        let done = caller.call(Call::Update, &bytes, &value, how)?;
+                        // The other CPUs' values stay, or are zero in what is new.
+                        let new = || vec![0; map.value];
+                        let mut all = model.get(&number).cloned().unwrap_or_else(new);
+                        if let (Some(to), Some(from)) =
+                            (all.get_mut(own(done.cpu)), value.get(..VALUE))
+                        {
+                            to.copy_from_slice(from);
+                        }
+                        (done.answer, all)
+                    }
+                };
                 let right = match (there, how) {
                     _ if array && number >= entries => Err(libc::E2BIG),
                     (true, NO_EXIST) => Err(libc::EEXIST),
@@ -231,8 +281,8 @@ fn table(stage: &mut Stage<'_>) -> Answer<()> {
                     _ => Ok(()),
                 };
                 wrong_answer(
-                    stage,
-                    &format!("{name}: update ({how}) of {number}"),
+                    play,
+                    &format!("{name}: {by}update ({how}) of {number}"),
                     &answer,
                     &right,
                 );
@@ -241,18 +291,29 @@ fn table(stage: &mut Stage<'_>) -> Answer<()> {
                 }
             }
             4 | 5 => {
-                let answer = map.lookup(LOOKUP, &bytes);
-                let right = model.get(&number).cloned().ok_or(libc::ENOENT);
-                wrong_answer(stage, &format!("{name}: lookup of {number}"), &answer, &right);
+                let right = model.get(&number).ok_or(libc::ENOENT);
+                let (answer, right) = match caller {
+                    None => (map.lookup(LOOKUP, &bytes), right.cloned()),
+                    Some(caller) => {
+                        let done = caller.call(Call::Lookup, &bytes, &[], 0)?;
+                        let part =
+                            |all: &Vec<u8>| all.get(own(done.cpu)).unwrap_or_default().to_vec();
+                        (done.answer.map(|()| done.found.to_vec()), right.map(part))
+                    }
+                };
+                wrong_answer(play, &format!("{name}: {by}lookup of {number}"), &answer, &right);
             }
             6 => {
-                let answer = map.delete(&bytes);
+                let answer = match caller {
+                    None => map.delete(&bytes),
+                    Some(caller) => caller.call(Call::Delete, &bytes, &[], 0)?.answer,
+                };
                 let right = match there {
                     _ if array => Err(libc::EINVAL),
                     true => Ok(()),
                     false => Err(libc::ENOENT),
                 };
-                wrong_answer(stage, &format!("{name}: deletion of {number}"), &answer, &right);
+                wrong_answer(play, &format!("{name}: {by}deletion of {number}"), &answer, &right);
                 if answer.is_ok() {
                     model.remove(&number);
                 }
@@ -261,7 +322,7 @@ fn table(stage: &mut Stage<'_>) -> Answer<()> {
                 let answer = map.lookup(TAKE, &bytes);
                 let right = model.get(&number).cloned().ok_or(libc::ENOENT);
                 wrong_answer(
-                    stage,
+                    play,
                     &format!("{name}: lookup and deletion of {number}"),
                     &answer,
                     &right,
@@ -270,11 +331,11 @@ fn table(stage: &mut Stage<'_>) -> Answer<()> {
                     model.remove(&number);
                 }
             }
-            8 => walk(stage, &map, &name, &model),
-            _ => batch(stage, &map, &name, &mut model, array, per_cpu),
+            8 => walk(play, &map, &name, &model),
+            _ => batch(play, &map, &name, &mut model, array, per_cpu),
         }
     }
-    walk(stage, &map, &name, &model);
+    walk(play, &map, &name, &model);
     Ok(())
 }
 
@@ -285,32 +346,32 @@ fn number_of(key: &[u8]) -> u32 {
 }
 
 /// Each key once.
-fn walk(stage: &mut Stage<'_>, map: &Map, name: &str, model: &BTreeMap<u32, Vec<u8>>) {
+fn walk(play: &mut Play, map: &Map, name: &str, model: &BTreeMap<u32, Vec<u8>>) {
     match map.keys() {
-        Err(why) => stage.wrong(format!("{name}: {why}")),
+        Err(why) => play.wrong(format!("{name}: {why}")),
         Ok(keys) => {
             let mut keys: Vec<u32> = keys.iter().map(|key| number_of(key)).collect();
             keys.sort_unstable();
             if !keys.iter().eq(model.keys()) {
                 let right: Vec<&u32> = model.keys().collect();
-                stage.wrong(format!("{name}: its keys are {keys:?} and not {right:?}"));
+                play.wrong(format!("{name}: its keys are {keys:?} and not {right:?}"));
             }
         }
     }
 }
 
 fn batch(
-    stage: &mut Stage<'_>,
+    play: &mut Play,
     map: &Map,
     name: &str,
     model: &mut BTreeMap<u32, Vec<u8>>,
     array: bool,
     per_cpu: bool,
 ) {
-    let count = 1 + stage.dice.below(map.entries + 2);
-    match stage.dice.below(4) {
+    let count = 1 + play.dice.below(map.entries + 2);
+    match play.dice.below(4) {
         0 | 1 => {
-            let take = !array && stage.dice.below(3) == 0;
+            let take = !array && play.dice.below(3) == 0;
             let command = if take { TAKE_BATCH } else { LOOKUP_BATCH };
             match map.batches(command, count) {
                 Err(libc::ENOMEM | libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOSPC) => {
@@ -326,13 +387,13 @@ fn batch(
                         }
                     }
                 }
-                Err(errno) => stage.wrong(format!("{name}: batches of {count}: errno {errno}")),
+                Err(errno) => play.wrong(format!("{name}: batches of {count}: errno {errno}")),
                 Ok(found) => {
                     let several = found.len();
                     let found: BTreeMap<u32, Vec<u8>> =
                         found.into_iter().map(|(key, value)| (number_of(&key), value)).collect();
                     if found != *model || several != model.len() {
-                        stage.wrong(format!(
+                        play.wrong(format!(
                             "{name}: batches of {count} come to {several} elements and not {}",
                             model.len()
                         ));
@@ -344,7 +405,7 @@ fn batch(
             }
         }
         2 if !per_cpu => {
-            let first = stage.dice.below(map.entries);
+            let first = play.dice.below(map.entries);
             let count = count.min(map.entries - first);
             let keys: Vec<u8> =
                 (first..first + count).flat_map(|key| padded(key, map.key)).collect();
@@ -362,7 +423,7 @@ fn batch(
             if fits && (answer.is_err() || done != count) {
                 let harmless = matches!(answer, Err(libc::ENOMEM | libc::EBUSY | libc::EAGAIN));
                 if !harmless {
-                    stage.wrong(format!(
+                    play.wrong(format!(
                         "{name}: update of {count} in a batch: {answer:?}, {done} done"
                     ));
                 }
@@ -383,7 +444,7 @@ fn batch(
                 Attributes::default().input(16, &bytes).word(32, count).fd(36, map.fd.as_fd());
             let (answer, done) = call::bpf_word_after(DELETE_BATCH, attributes, 56, 32);
             if answer.is_ok() && done != count {
-                stage.wrong(format!("{name}: deletion of {count} in a batch: {done} done"));
+                play.wrong(format!("{name}: deletion of {count} in a batch: {done} done"));
             }
             for key in keys.iter().take(done as usize) {
                 model.remove(key);
@@ -394,8 +455,8 @@ fn batch(
 }
 
 /// Longest prefixes.
-fn prefixes(stage: &mut Stage<'_>) -> Answer<()> {
-    let bytes = [1, 2, 4, 8, 16][stage.dice.below(5) as usize];
+fn prefixes(play: &mut Play) -> Answer<()> {
+    let bytes = [1, 2, 4, 8, 16][play.dice.below(5) as usize];
     let most = 8 * bytes as u32;
     let map = Map::create(11, 4 + bytes, VALUE, 512, NO_PREALLOC)?;
     let name = format!("an LPM trie of {most} bits");
@@ -410,29 +471,29 @@ fn prefixes(stage: &mut Stage<'_>) -> Answer<()> {
         .collect()
     };
     // All prefixes of one address, or whatever comes.
-    let chain = stage.dice.below(2) == 0;
-    let address: Vec<u8> = (0..bytes).map(|_| stage.dice.below(256) as u8).collect();
+    let chain = play.dice.below(2) == 0;
+    let address: Vec<u8> = (0..bytes).map(|_| play.dice.below(256) as u8).collect();
     if chain {
         let mut lengths: Vec<u32> = (0..=most).collect();
-        if stage.dice.below(2) == 0 {
+        if play.dice.below(2) == 0 {
             lengths.reverse();
         }
         for length in lengths {
             let data = masked(length, &address);
             let value = u64::from(length) + 1;
             let answer = map.update(&key_of(length, &data), &value.to_ne_bytes(), ANY);
-            wrong_answer(stage, &format!("{name}: a prefix of {length}"), &answer, &Ok(()));
+            wrong_answer(play, &format!("{name}: a prefix of {length}"), &answer, &Ok(()));
             if answer.is_ok() {
                 model.insert((length, data), value);
             }
         }
     }
-    for turn in 0..10 + u64::from(stage.dice.below(30)) {
-        let length = stage.dice.below(most + 1);
+    for turn in 0..10 + u64::from(play.dice.below(30)) {
+        let length = play.dice.below(most + 1);
         // Near the address, so that prefixes nest.
         let mut data = address.clone();
-        if stage.dice.below(2) == 0 {
-            let bit = stage.dice.below(most);
+        if play.dice.below(2) == 0 {
+            let bit = play.dice.below(most);
             if let Some(byte) = data.get_mut(bit as usize / 8) {
                 *byte ^= 1 << (7 - bit % 8);
             }
@@ -441,9 +502,9 @@ fn prefixes(stage: &mut Stage<'_>) -> Answer<()> {
         let key = key_of(length, &data);
         let exact = (length, data.clone());
         let there = model.contains_key(&exact);
-        match stage.dice.below(6) {
+        match play.dice.below(6) {
             0 | 1 => {
-                let how = [ANY, NO_EXIST, EXIST][stage.dice.below(3) as usize];
+                let how = [ANY, NO_EXIST, EXIST][play.dice.below(3) as usize];
                 let value = 1000 + turn;
                 let answer = map.update(&key, &value.to_ne_bytes(), how);
                 let right = match (there, how) {
@@ -451,12 +512,7 @@ fn prefixes(stage: &mut Stage<'_>) -> Answer<()> {
                     (false, EXIST) => Err(libc::ENOENT),
                     _ => Ok(()),
                 };
-                wrong_answer(
-                    stage,
-                    &format!("{name}: update ({how}) of {length}"),
-                    &answer,
-                    &right,
-                );
+                wrong_answer(play, &format!("{name}: update ({how}) of {length}"), &answer, &right);
                 if answer.is_ok() {
                     model.insert(exact, value);
                 }
@@ -469,12 +525,12 @@ fn prefixes(stage: &mut Stage<'_>) -> Answer<()> {
                     .max_by_key(|((of, _), _)| *of)
                     .map(|(_, value)| value.to_ne_bytes().to_vec())
                     .ok_or(libc::ENOENT);
-                wrong_answer(stage, &format!("{name}: lookup of {length}"), &answer, &right);
+                wrong_answer(play, &format!("{name}: lookup of {length}"), &answer, &right);
             }
             4 => {
                 let answer = map.delete(&key);
                 let right = if there { Ok(()) } else { Err(libc::ENOENT) };
-                wrong_answer(stage, &format!("{name}: deletion of {length}"), &answer, &right);
+                wrong_answer(play, &format!("{name}: deletion of {length}"), &answer, &right);
                 if answer.is_ok() {
                     model.remove(&exact);
                 }
@@ -484,15 +540,14 @@ fn prefixes(stage: &mut Stage<'_>) -> Answer<()> {
         }
     }
     match map.keys() {
-        Err(why) => stage.wrong(format!("{name}: {why}")),
+        Err(why) => play.wrong(format!("{name}: {why}")),
         Ok(keys) => {
             let count = keys.len();
             let found: BTreeSet<Vec<u8>> = keys.into_iter().collect();
             let right: BTreeSet<Vec<u8>> =
                 model.keys().map(|(length, data)| key_of(*length, data)).collect();
             if found != right || count != right.len() {
-                stage
-                    .wrong(format!("{name}: a walk comes to {count} keys and not {}", right.len()));
+                play.wrong(format!("{name}: a walk comes to {count} keys and not {}", right.len()));
             }
         }
     }
@@ -500,26 +555,46 @@ fn prefixes(stage: &mut Stage<'_>) -> Answer<()> {
 }
 
 /// Queues and stacks.
-fn queue(stage: &mut Stage<'_>) -> Answer<()> {
-    let kind = 22 + stage.dice.below(2);
-    let entries = 1 + stage.dice.below(7);
+fn queue(play: &mut Play) -> Answer<()> {
+    let kind = 22 + play.dice.below(2);
+    let entries = 1 + play.dice.below(7);
     let map = Map::create(kind, 0, VALUE, entries, 0)?;
     let name = if kind == 22 { "a queue" } else { "a stack" };
+    let caller = match play.dice.below(2) {
+        0 => Caller::of(&map, &[Call::Push, Call::Pop, Call::Peek]).ok(),
+        _ => None,
+    };
     let mut model: VecDeque<u64> = VecDeque::new();
-    for turn in 0..20 + u64::from(stage.dice.below(30)) {
+    for turn in 0..20 + u64::from(play.dice.below(30)) {
         let next = if kind == 22 { model.front() } else { model.back() };
         let next = next.map(|value| value.to_ne_bytes().to_vec()).ok_or(libc::ENOENT);
-        match stage.dice.below(5) {
+        let caller = caller.as_ref().filter(|_| play.dice.below(2) == 0);
+        let by = if caller.is_some() { "a program's " } else { "" };
+        let taken = |call: Call, command: u32| -> Answer<Answer<Vec<u8>>> {
+            match caller {
+                None => Ok(map.lookup(command, &[])),
+                Some(caller) => {
+                    let done = caller.call(call, &[], &[], 0)?;
+                    Ok(done.answer.map(|()| done.found.to_vec()))
+                }
+            }
+        };
+        match play.dice.below(5) {
             0 | 1 => {
-                let how = [ANY, EXIST, NO_EXIST][stage.dice.below(3) as usize];
+                let how = [ANY, EXIST, NO_EXIST][play.dice.below(3) as usize];
                 let full = model.len() == entries as usize;
-                let answer = map.update(&[], &turn.to_ne_bytes(), how);
+                let value = turn.to_ne_bytes();
+                let answer = match caller {
+                    None => map.update(&[], &value, how),
+                    Some(caller) => caller.call(Call::Push, &[], &value, how)?.answer,
+                };
                 let right = match (how, full) {
                     (NO_EXIST, _) => Err(libc::EINVAL),
                     (ANY, true) => Err(libc::E2BIG),
                     _ => Ok(()),
                 };
-                wrong_answer(stage, &format!("{name} of {entries}: push ({how})"), &answer, &right);
+                let what = format!("{name} of {entries}: {by}push ({how})");
+                wrong_answer(play, &what, &answer, &right);
                 if answer.is_ok() {
                     // The oldest makes room.
                     if full {
@@ -529,8 +604,8 @@ fn queue(stage: &mut Stage<'_>) -> Answer<()> {
                 }
             }
             2 | 3 => {
-                let answer = map.lookup(TAKE, &[]);
-                wrong_answer(stage, &format!("{name} of {entries}: pop"), &answer, &next);
+                let answer = taken(Call::Pop, TAKE)?;
+                wrong_answer(play, &format!("{name} of {entries}: {by}pop"), &answer, &next);
                 if answer.is_ok() {
                     if kind == 22 {
                         model.pop_front()
@@ -540,8 +615,8 @@ fn queue(stage: &mut Stage<'_>) -> Answer<()> {
                 }
             }
             _ => {
-                let answer = map.lookup(LOOKUP, &[]);
-                wrong_answer(stage, &format!("{name} of {entries}: peek"), &answer, &next);
+                let answer = taken(Call::Peek, LOOKUP)?;
+                wrong_answer(play, &format!("{name} of {entries}: {by}peek"), &answer, &next);
             }
         }
     }
@@ -549,29 +624,29 @@ fn queue(stage: &mut Stage<'_>) -> Answer<()> {
 }
 
 /// What is in a Bloom filter is found.
-fn bloom(stage: &mut Stage<'_>) -> Answer<()> {
-    let size = [4_usize, 8, 13][stage.dice.below(3) as usize];
-    let map = Map::create(30, 0, size, 1 + stage.dice.below(64), 0)?;
+fn bloom(play: &mut Play) -> Answer<()> {
+    let size = [4_usize, 8, 13][play.dice.below(3) as usize];
+    let map = Map::create(30, 0, size, 1 + play.dice.below(64), 0)?;
     let mut pushed = Vec::new();
-    for turn in 0..10 + stage.dice.below(20) {
+    for turn in 0..10 + play.dice.below(20) {
         let value = padded(turn.wrapping_mul(0x9e37_79b1), size);
         match map.update(&[], &value, ANY) {
             Ok(()) => pushed.push(value),
-            Err(errno) => stage.wrong(format!("a Bloom filter: push: errno {errno}")),
+            Err(errno) => play.wrong(format!("a Bloom filter: push: errno {errno}")),
         }
     }
     for mut value in pushed {
         let attributes = Attributes::default().fd(0, map.fd.as_fd()).output(16, &mut value);
         if let Err(errno) = call::bpf(LOOKUP, attributes, 32) {
-            stage.wrong(format!("a Bloom filter does not find what is in it: errno {errno}"));
+            play.wrong(format!("a Bloom filter does not find what is in it: errno {errno}"));
         }
     }
     Ok(())
 }
 
 /// Maps of maps: what is found is the inner map's id.
-fn maps_in_map(stage: &mut Stage<'_>) -> Answer<()> {
-    let kind = 12 + stage.dice.below(2);
+fn maps_in_map(play: &mut Play) -> Answer<()> {
+    let kind = 12 + play.dice.below(2);
     let inner: Vec<Map> = (0..3).map(|_| Map::create(1, 4, VALUE, 4, 0)).collect::<Answer<_>>()?;
     let first = inner.first().ok_or(libc::ENOENT)?;
     let attributes = Attributes::default()
@@ -590,17 +665,17 @@ fn maps_in_map(stage: &mut Stage<'_>) -> Answer<()> {
         call::bpf(15, attributes, 16)?;
         Ok(number_of(&info[4..8]))
     };
-    for _ in 0..10 + stage.dice.below(16) {
-        let key = stage.dice.below(5);
+    for _ in 0..10 + play.dice.below(16) {
+        let key = play.dice.below(5);
         let name = format!("a map of maps (kind {kind})");
-        match stage.dice.below(3) {
+        match play.dice.below(3) {
             0 => {
-                let Some(inner) = inner.get(stage.dice.below(3) as usize) else { continue };
+                let Some(inner) = inner.get(play.dice.below(3) as usize) else { continue };
                 let value = inner.fd.as_raw_fd().to_ne_bytes();
                 let answer = map.update(&key.to_ne_bytes(), &value, ANY);
                 let full = kind == 13 && model.len() == 4 && !model.contains_key(&key);
                 let right = if (kind == 12 && key > 3) || full { Err(libc::E2BIG) } else { Ok(()) };
-                wrong_answer(stage, &format!("{name}: update of {key}"), &answer, &right);
+                wrong_answer(play, &format!("{name}: update of {key}"), &answer, &right);
                 if answer.is_ok() {
                     model.insert(key, id_of(inner)?);
                 }
@@ -608,22 +683,59 @@ fn maps_in_map(stage: &mut Stage<'_>) -> Answer<()> {
             1 => {
                 let answer = map.lookup(LOOKUP, &key.to_ne_bytes());
                 let right = model.get(&key).map(|id| id.to_ne_bytes().to_vec()).ok_or(libc::ENOENT);
-                wrong_answer(stage, &format!("{name}: lookup of {key}"), &answer, &right);
+                wrong_answer(play, &format!("{name}: lookup of {key}"), &answer, &right);
             }
             _ => {
                 let answer = map.delete(&key.to_ne_bytes());
                 if answer.is_ok() {
                     model.remove(&key);
                 } else if kind == 13 && model.contains_key(&key) {
-                    stage.wrong(format!("{name}: deletion of {key}: {answer:?}"));
+                    play.wrong(format!("{name}: deletion of {key}: {answer:?}"));
                 }
             }
         }
     }
     // The inner ones go first, or last.
-    if stage.dice.below(2) == 0 {
+    if play.dice.below(2) == 0 {
         drop(inner);
         drop(map);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel that this runs on, if it may be asked, is right about each of them.
+    #[test]
+    fn this_kernel_is_right() {
+        for seed in 0..400 {
+            let mut play = Play::of("maps", seed);
+            let answer = any(&mut play);
+            if matches!(answer, Err(libc::EPERM | libc::ENOSYS)) {
+                return;
+            }
+            assert_eq!((answer, play.wrong), (Ok(()), None), "{seed}");
+        }
+    }
+
+    /// Calls of a program answer as those of user space do, and each is the one that is meant.
+    #[test]
+    fn programs_make_the_calls_they_are_told() {
+        let Ok(map) = Map::create(5, 8, VALUE, 1, 0) else { return };
+        let all = [Call::Lookup, Call::Update, Call::Delete];
+        let Ok(caller) = Caller::of(&map, &all) else { return };
+        let (key, value) = ([3; 8], 77_u64.to_ne_bytes());
+        let call = |call, flags| caller.call(call, &key, &value, flags).unwrap();
+        assert_eq!(call(Call::Lookup, 0).answer, Err(libc::ENOENT));
+        assert_eq!(call(Call::Update, EXIST).answer, Err(libc::ENOENT));
+        let done = call(Call::Update, NO_EXIST);
+        assert_eq!(done.answer, Ok(()));
+        let mut right = vec![0; map.value()];
+        right[done.cpu * VALUE..][..VALUE].copy_from_slice(&value);
+        assert_eq!(map.lookup(LOOKUP, &key), Ok(right));
+        let done = call(Call::Delete, 0);
+        assert_eq!((done.answer, map.lookup(LOOKUP, &key)), (Ok(()), Err(libc::ENOENT)));
+    }
 }

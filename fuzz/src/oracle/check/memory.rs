@@ -35,7 +35,7 @@ struct Page {
 type Yard = [Option<Page>; PAGES];
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    if stage.dice.below(4) == 0 { field(stage) } else { yard(stage) }
+    if stage.play.dice.below(4) == 0 { field(stage) } else { yard(stage) }
 }
 
 /// A number of `/proc/self/status`, in KiB.
@@ -61,7 +61,7 @@ fn yard(stage: &mut Stage<'_>) -> Answer<()> {
     let _ = Stretch::yard(0, PAGES).unmap();
     let Some(before) = accounts() else { return Err(libc::ENOENT) };
     let mut model: Yard = [None; PAGES];
-    for _ in 0..8 + stage.dice.below(24) {
+    for _ in 0..8 + stage.play.dice.below(24) {
         step(stage, &mut model, &file, &pipe);
     }
     look(stage, &model, &pipe);
@@ -96,26 +96,26 @@ fn compare(stage: &mut Stage<'_>, what: &str, before: u64, after: u64, right: u6
 }
 
 fn range(stage: &mut Stage<'_>) -> (usize, usize) {
-    let page = stage.dice.below(PAGES as u32) as usize;
-    let pages = 1 + stage.dice.below(8) as usize;
+    let page = stage.play.dice.below(PAGES as u32) as usize;
+    let pages = 1 + stage.play.dice.below(8) as usize;
     (page, pages.min(PAGES - page))
 }
 
 fn step(stage: &mut Stage<'_>, model: &mut Yard, file: &std::fs::File, pipe: &Pipe) {
     let (page, pages) = range(stage);
     let stretch = Stretch::yard(page, pages);
-    let what = stage.dice.below(16);
+    let what = stage.play.dice.below(16);
     match what {
         0..=3 => {
             let kind = [Kind::Private, Kind::Private, Kind::Shared, Kind::ReadOnly]
-                [stage.dice.below(4) as usize];
+                [stage.play.dice.below(4) as usize];
             let protection = match kind {
                 Kind::ReadOnly => READ,
                 Kind::Private | Kind::Shared => {
-                    [BOTH, BOTH, READ, NONE][stage.dice.below(4) as usize]
+                    [BOTH, BOTH, READ, NONE][stage.play.dice.below(4) as usize]
                 }
             };
-            let locked = stage.dice.below(6) == 0;
+            let locked = stage.play.dice.below(6) == 0;
             let flags = match kind {
                 Kind::Private => libc::MAP_PRIVATE,
                 Kind::Shared | Kind::ReadOnly => libc::MAP_SHARED,
@@ -136,7 +136,7 @@ fn step(stage: &mut Stage<'_>, model: &mut Yard, file: &std::fs::File, pipe: &Pi
             }
         }
         5..=7 => {
-            let protection = [BOTH, READ, NONE, BOTH][stage.dice.below(4) as usize];
+            let protection = [BOTH, READ, NONE, BOTH][stage.play.dice.below(4) as usize];
             let answer = stretch.protect(protection).map(drop);
             // The first page that cannot be: what comes before it is done.
             let refusal = |page: &Option<Page>| match page {
@@ -159,7 +159,7 @@ fn step(stage: &mut Stage<'_>, model: &mut Yard, file: &std::fs::File, pipe: &Pi
         }
         8 | 9 => {
             // MLOCK_ONFAULT, or not: then a page that cannot be read is an error.
-            let on_fault = stage.dice.below(2);
+            let on_fault = stage.play.dice.below(2);
             let answer = stretch.lock(on_fault).map(drop);
             let slots = model.get(page..page + pages).unwrap_or_default();
             let hole = slots.iter().position(Option::is_none);
@@ -210,7 +210,7 @@ fn step(stage: &mut Stage<'_>, model: &mut Yard, file: &std::fs::File, pipe: &Pi
         12 => {
             let slots = model.get(page..page + pages).unwrap_or_default();
             let right = if slots.iter().all(Option::is_some) { Ok(()) } else { Err(libc::ENOMEM) };
-            let answer = if stage.dice.below(2) == 0 {
+            let answer = if stage.play.dice.below(2) == 0 {
                 stretch.in_core().map(drop)
             } else {
                 stretch.sync(libc::MS_ASYNC).map(drop)
@@ -223,7 +223,7 @@ fn step(stage: &mut Stage<'_>, model: &mut Yard, file: &std::fs::File, pipe: &Pi
 }
 
 fn poke(stage: &mut Stage<'_>, model: &mut Yard, page: usize, pipe: &Pipe) {
-    let byte = 1 + stage.dice.below(250) as u8;
+    let byte = 1 + stage.play.dice.below(250) as u8;
     let answer = Stretch::yard(page, 1).poke(pipe, byte);
     let writable = model
         .get(page)
@@ -239,13 +239,13 @@ fn poke(stage: &mut Stage<'_>, model: &mut Yard, page: usize, pipe: &Pipe) {
 
 /// Moves pages of one mapping somewhere else, with or without a hole left behind.
 fn moved(stage: &mut Stage<'_>, model: &mut Yard, page: usize, pages: usize) {
-    let to = stage.dice.below((PAGES - pages + 1) as u32) as usize;
+    let to = stage.play.dice.below((PAGES - pages + 1) as u32) as usize;
     let apart = to + pages <= page || page + pages <= to;
     let slots: Vec<Option<Page>> = model.get(page..page + pages).unwrap_or_default().to_vec();
     // Where mappings begin and end is not in the model: one page is of one mapping.
     let (pages, slots) =
         if apart { (1, slots.get(..1).unwrap_or_default().to_vec()) } else { (pages, slots) };
-    let keep = stage.dice.below(4) == 0;
+    let keep = stage.play.dice.below(4) == 0;
     let flags = if keep { libc::MREMAP_DONTUNMAP } else { 0 };
     let answer = Stretch::yard(page, pages).move_to(Stretch::yard(to, pages), flags).map(drop);
     let right = match slots.first().copied().flatten() {
@@ -339,7 +339,7 @@ fn look(stage: &mut Stage<'_>, model: &Yard, pipe: &Pipe) {
 fn field(stage: &mut Stage<'_>) -> Answer<()> {
     let sizes: [usize; 8] =
         [1 << 30, 1 << 36, 1 << 40, 4 << 40, 8 << 40, 16 << 40, 24 << 40, 32 << 40];
-    let size = sizes[stage.dice.below(8) as usize];
+    let size = sizes[stage.play.dice.below(8) as usize];
     let all = Stretch::field(size);
     let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
     let Some(before) = accounts() else { return Err(libc::ENOENT) };
@@ -358,8 +358,8 @@ fn field(stage: &mut Stage<'_>) -> Answer<()> {
     }
     // A part of it is let go.
     if locked > 0 {
-        let part = all.part(0, size / [2, 4, 8][stage.dice.below(3) as usize]);
-        let answer = match stage.dice.below(3) {
+        let part = all.part(0, size / [2, 4, 8][stage.play.dice.below(3) as usize]);
+        let answer = match stage.play.dice.below(3) {
             0 => part.unlock(),
             1 => part.unmap(),
             _ => part.map(None, NONE, flags, 0),
@@ -369,7 +369,7 @@ fn field(stage: &mut Stage<'_>) -> Answer<()> {
             locks(stage, before.0, locked);
         }
     }
-    if stage.dice.below(2) == 0 {
+    if stage.play.dice.below(2) == 0 {
         let _ = all.protect(READ);
     }
     let _ = all.unmap();

@@ -14,7 +14,7 @@ use crate::op::value::Dice;
 use crate::sys::call::{self, Answer, Attributes};
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    match stage.dice.below(8) {
+    match stage.play.dice.below(8) {
         0 => perf_attributes(stage),
         1 => bpf_attributes(stage),
         2 | 3 => kernel_addresses(stage),
@@ -29,38 +29,38 @@ fn dummy() -> Attributes<'static> {
 }
 
 fn perf_attributes(stage: &mut Stage<'_>) -> Answer<()> {
-    let past = 1_u64 << (25 + stage.dice.below(30));
-    let (what, attributes, thread, cpu, flags, promised): (_, _, _, _, _, &[i32]) = match stage
-        .dice
-        .below(12)
-    {
-        0 => ("an unknown sample type", dummy().double(24, past), 0, -1, 0, &[libc::EINVAL]),
-        1 => ("an unknown read format", dummy().double(32, past), 0, -1, 0, &[libc::EINVAL]),
-        2 => ("an unknown attribute bit", dummy().double(40, 1 << 63), 0, -1, 0, &[libc::EINVAL]),
-        3 => ("an unknown flag", dummy(), 0, -1, 1 << 20, &[libc::EINVAL]),
-        4 => ("nobody on no CPU", dummy(), -1, -1, 0, &[libc::EINVAL]),
-        5 => ("a CPU that is not there", dummy(), 0, 4000, 0, &[libc::EINVAL, libc::ENODEV]),
-        6 => ("a process that is not there", dummy(), 0x3fff_ffff, -1, 0, &[libc::ESRCH]),
-        7 => ("a period of 2^63", dummy().double(16, 1 << 63), 0, -1, 0, &[libc::EINVAL]),
-        8 => ("attributes of 8 bytes", dummy().word(4, 8), 0, -1, 0, &[libc::E2BIG]),
-        9 => ("attributes of 8192 bytes", dummy().word(4, 8192), 0, -1, 0, &[libc::E2BIG]),
-        10 => (
-            "sigtrap without remove_on_exec",
-            dummy().double(40, 1 << 37),
-            0,
-            -1,
-            0,
-            &[libc::EINVAL],
-        ),
-        _ => (
-            "remove_on_exec and enable_on_exec",
-            dummy().double(40, 1 << 36 | 1 << 12),
-            0,
-            -1,
-            0,
-            &[libc::EINVAL],
-        ),
-    };
+    let past = 1_u64 << (25 + stage.play.dice.below(30));
+    let (what, attributes, thread, cpu, flags, promised): (_, _, _, _, _, &[i32]) =
+        match stage.play.dice.below(12) {
+            0 => ("an unknown sample type", dummy().double(24, past), 0, -1, 0, &[libc::EINVAL]),
+            1 => ("an unknown read format", dummy().double(32, past), 0, -1, 0, &[libc::EINVAL]),
+            2 => {
+                ("an unknown attribute bit", dummy().double(40, 1 << 63), 0, -1, 0, &[libc::EINVAL])
+            }
+            3 => ("an unknown flag", dummy(), 0, -1, 1 << 20, &[libc::EINVAL]),
+            4 => ("nobody on no CPU", dummy(), -1, -1, 0, &[libc::EINVAL]),
+            5 => ("a CPU that is not there", dummy(), 0, 4000, 0, &[libc::EINVAL, libc::ENODEV]),
+            6 => ("a process that is not there", dummy(), 0x3fff_ffff, -1, 0, &[libc::ESRCH]),
+            7 => ("a period of 2^63", dummy().double(16, 1 << 63), 0, -1, 0, &[libc::EINVAL]),
+            8 => ("attributes of 8 bytes", dummy().word(4, 8), 0, -1, 0, &[libc::E2BIG]),
+            9 => ("attributes of 8192 bytes", dummy().word(4, 8192), 0, -1, 0, &[libc::E2BIG]),
+            10 => (
+                "sigtrap without remove_on_exec",
+                dummy().double(40, 1 << 37),
+                0,
+                -1,
+                0,
+                &[libc::EINVAL],
+            ),
+            _ => (
+                "remove_on_exec and enable_on_exec",
+                dummy().double(40, 1 << 36 | 1 << 12),
+                0,
+                -1,
+                0,
+                &[libc::EINVAL],
+            ),
+        };
     let opened = call::perf_event_open_with(&attributes, thread, cpu, None, flags);
     stage.expect(&format!("perf_event_open of {what}"), promised, &opened);
     Ok(())
@@ -76,7 +76,7 @@ fn bpf_attributes(stage: &mut Stage<'_>) -> Answer<()> {
             .word(16, flags);
         call::bpf_fd(0, attributes, 72).map(drop)
     };
-    let (what, answer, promised): (_, Answer<()>, &[i32]) = match stage.dice.below(10) {
+    let (what, answer, promised): (_, Answer<()>, &[i32]) = match stage.play.dice.below(10) {
         0 => (
             "an unknown command",
             call::bpf(200, Attributes::default(), 72).map(drop),
@@ -114,9 +114,9 @@ fn kernel_address() -> Option<u64> {
 /// Where user space says that its memory is, and it is the kernel's.
 fn kernel_addresses(stage: &mut Stage<'_>) -> Answer<()> {
     let Some(at) = kernel_address() else { return Err(libc::ENOENT) };
-    let at = at + 8 * u64::from(stage.dice.below(64));
+    let at = at + 8 * u64::from(stage.play.dice.below(64));
     let efault: &[i32] = &[libc::EFAULT];
-    let (what, answer, promised): (String, Answer<()>, &[i32]) = match stage.dice.below(8) {
+    let (what, answer, promised): (String, Answer<()>, &[i32]) = match stage.play.dice.below(8) {
         0..=3 => {
             let program = stage.executor.load(
                 ProgKind::UprobeMulti,
@@ -124,7 +124,7 @@ fn kernel_addresses(stage: &mut Stage<'_>) -> Answer<()> {
                 Vec::new(),
                 &Body::default(),
             )?;
-            let places = 1 + stage.dice.below(3);
+            let places = 1 + stage.play.dice.below(3);
             let offsets: Vec<u8> =
                 (1..=places).flat_map(|nth| (64 * u64::from(nth)).to_ne_bytes()).collect();
             let attributes = Attributes::default()
@@ -135,7 +135,7 @@ fn kernel_addresses(stage: &mut Stage<'_>) -> Answer<()> {
                 .word(48, places)
                 .word(56, std::process::id());
             // Path, offsets, reference counters, cookies.
-            let which = stage.dice.below(4) as usize;
+            let which = stage.play.dice.below(4) as usize;
             let field = [16, 24, 32, 40][which];
             let name = ["path", "offsets", "reference counters", "cookies"][which];
             let made = call::bpf_fd(28, attributes.double(field, at), 64);
@@ -157,7 +157,7 @@ fn kernel_addresses(stage: &mut Stage<'_>) -> Answer<()> {
             )?;
             let value = [0; 64];
             let attributes = Attributes::default().fd(0, map.fd.as_fd());
-            let attributes = if stage.dice.below(2) == 0 {
+            let attributes = if stage.play.dice.below(2) == 0 {
                 attributes.double(8, at).input(16, &value)
             } else {
                 attributes.input(8, &value).double(16, at)
@@ -192,7 +192,7 @@ pub(super) fn without_descriptors<T>(call_it: impl FnOnce() -> Answer<T>) -> Ans
 
 /// Calls that make a descriptor and have no room for one leave nothing behind.
 fn full_table(stage: &mut Stage<'_>) -> Answer<()> {
-    let which = stage.dice.below(8);
+    let which = stage.play.dice.below(8);
     let program = match which {
         0 | 1 => Some(load(ProgKind::RawTp, &nothing(0), None)?),
         2 => Some(load(ProgKind::PerfEvent, &nothing(0), None)?),
@@ -204,7 +204,7 @@ fn full_table(stage: &mut Stage<'_>) -> Answer<()> {
         _ => None,
     };
     let offsets: Vec<u8> = [64_u64, 128].iter().flat_map(|at| at.to_ne_bytes()).collect();
-    let name = ["locks_get_lock_context", "sched_process_exit"][stage.dice.below(2) as usize];
+    let name = ["locks_get_lock_context", "sched_process_exit"][stage.play.dice.below(2) as usize];
     let name = [name.as_bytes(), &[0]].concat();
     let insns = [0xb7_u8, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
     let attributes = Attributes::default();
@@ -259,8 +259,8 @@ fn full_table(stage: &mut Stage<'_>) -> Answer<()> {
 fn outputs(stage: &mut Stage<'_>) -> Answer<()> {
     use std::os::fd::AsRawFd;
     let targets = [(0, -1), (0, 0), (-1, 0), (-1, 1)];
-    let first = targets[stage.dice.below(4) as usize];
-    let second = targets[stage.dice.below(4) as usize];
+    let first = targets[stage.play.dice.below(4) as usize];
+    let second = targets[stage.play.dice.below(4) as usize];
     let open = |(thread, cpu): (i32, i32)| {
         call::perf_event_open(&dummy().double(16, 1), thread, cpu, None)
     };
@@ -287,7 +287,7 @@ fn outputs(stage: &mut Stage<'_>) -> Answer<()> {
 
 fn ioctls(stage: &mut Stage<'_>) -> Answer<()> {
     let fd = call::perf_event_open(&dummy().double(16, 1), 0, -1, None)?;
-    let (what, answer, promised): (_, Answer<i64>, &[i32]) = match stage.dice.below(5) {
+    let (what, answer, promised): (_, Answer<i64>, &[i32]) = match stage.play.dice.below(5) {
         0 => ("an unknown ioctl", call::ioctl(fd.as_fd(), 0x24fe, 0), &[libc::ENOTTY]),
         1 => {
             let mut zero = [0; 16];

@@ -17,7 +17,7 @@ use crate::sys::puppet::fork_in_vain;
 use crate::sys::yard::{PAGES, Stretch};
 
 /// What two threads do; each side is called again and again.
-type Side = Box<dyn FnMut(&mut Seeded) + Send>;
+pub(super) type Side = Box<dyn FnMut(&mut Seeded) + Send>;
 
 /// Nanoseconds that a race takes.
 const TAKES: u64 = 12_000_000;
@@ -31,9 +31,9 @@ const SEEDED: u32 = 16;
 
 /// Two threads at perf events.
 pub(super) fn events(stage: &mut Stage<'_>) -> Answer<()> {
-    let (one, other): (Side, Side) = match stage.dice.below(6) {
+    let (one, other): (Side, Side) = match stage.play.dice.below(6) {
         0 | 1 => {
-            let cpu = stage.dice.below(2).cast_signed();
+            let cpu = stage.play.dice.below(2).cast_signed();
             (opens(cpu), opens(cpu))
         }
         2 | 3 => {
@@ -53,18 +53,21 @@ pub(super) fn events(stage: &mut Stage<'_>) -> Answer<()> {
 
 /// Two threads at a BPF map.
 pub(super) fn maps(stage: &mut Stage<'_>) -> Answer<()> {
+    if stage.play.dice.below(5) == 0 {
+        return super::timers::two(stage);
+    }
     let kinds = [MapKind::Hash, MapKind::LruHash, MapKind::PerCpuHash, MapKind::Queue];
-    let kind = kinds[stage.dice.below(4) as usize];
+    let kind = kinds[stage.play.dice.below(4) as usize];
     let flags = MapFlags {
-        no_prealloc: kind == MapKind::Hash && stage.dice.below(2) == 0,
+        no_prealloc: kind == MapKind::Hash && stage.play.dice.below(2) == 0,
         ..MapFlags::default()
     };
     // One bucket, of which an element is not taken from a list with a lock of its own: with
     // more of either a program inside could take locks in the wrong order, and lockdep says
     // so on a kernel without a bug. Seldom, for to attach it patches code that both CPUs run
     // through all the time, and the emulator may keep a breakpoint of that.
-    let inside = kind == MapKind::Hash && flags.no_prealloc && stage.dice.below(4) == 0;
-    let order = if inside { 0 } else { u8::try_from(stage.dice.below(5)).unwrap_or(0) };
+    let inside = kind == MapKind::Hash && flags.no_prealloc && stage.play.dice.below(4) == 0;
+    let order = if inside { 0 } else { u8::try_from(stage.play.dice.below(5)).unwrap_or(0) };
     let fd = Arc::new(stage.executor.pool.create(kind, flags, order)?);
     let map = Map { fd: fd.clone(), kind, pooled: false };
     let link = if inside { at_locks(stage, map).ok() } else { None };
@@ -81,9 +84,9 @@ pub(super) fn maps(stage: &mut Stage<'_>) -> Answer<()> {
 /// while it holds the other's, which is a deadlock on any kernel.
 fn at_locks(stage: &mut Stage<'_>, map: Map) -> Answer<OwnedFd> {
     let mut steps = Vec::new();
-    for _ in 0..=stage.dice.below(3) {
-        let key = Upto::roll(&mut stage.dice);
-        steps.push(match stage.dice.below(3) {
+    for _ in 0..=stage.play.dice.below(3) {
+        let key = Upto::roll(&mut stage.play.dice);
+        steps.push(match stage.play.dice.below(3) {
             0 => Step::Delete { map: Upto(0), key },
             _ => Step::Update { map: Upto(0), key, how: Upto(0) },
         });
@@ -103,11 +106,11 @@ pub(super) fn memory(stage: &mut Stage<'_>) -> Answer<()> {
 }
 
 /// Runs both sides for a while, the second in a thread of its own.
-fn race(stage: &mut Stage<'_>, mut one: Side, mut other: Side) -> Answer<()> {
+pub(super) fn race(stage: &mut Stage<'_>, mut one: Side, mut other: Side) -> Answer<()> {
     let end = Arc::new(AtomicBool::new(false));
     let ended = end.clone();
-    let mut theirs = Seeded(u64::from(stage.dice.below(u32::MAX)));
-    let mut ours = Seeded(u64::from(stage.dice.below(u32::MAX)));
+    let mut theirs = Seeded(u64::from(stage.play.dice.below(u32::MAX)));
+    let mut ours = Seeded(u64::from(stage.play.dice.below(u32::MAX)));
     let thread = std::thread::Builder::new().name("racer".into()).spawn(move || {
         let _ = call::affinity(u64::MAX);
         while !ended.load(Ordering::Relaxed) {

@@ -95,16 +95,16 @@ struct Event {
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     let mut events = Vec::new();
-    let count = 1 + stage.dice.below(4);
+    let count = 1 + stage.play.dice.below(4);
     let tracepoint = stage.executor.tracepoints.file_lock;
     // Together they need an identifier to be told apart.
-    let together = stage.dice.below(3) == 0;
-    let kind = stage.dice.below(4);
+    let together = stage.play.dice.below(3) == 0;
+    let kind = stage.play.dice.below(4);
     // Software events that are no tracepoints hand one prepared sample from event to event
     // (do_perf_sw_event(), 6.12.117): with other sample types the second one's is wrong.
     let software = kind == 3 || tracepoint.is_none();
     let count = if software { 1 } else { count };
-    let overwrite = !together && stage.dice.below(6) == 0;
+    let overwrite = !together && stage.play.dice.below(6) == 0;
     for nth in 0..count {
         let (kind, config) = match (kind, tracepoint) {
             (0..=2, Some(id)) => (2, id),
@@ -118,10 +118,10 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
         }
     }
     map(stage, &mut events, together)?;
-    let again = 1 + stage.dice.below(3);
+    let again = 1 + stage.play.dice.below(3);
     let mut triggers = 0;
     for _ in 0..again {
-        let times = 1 + stage.dice.below(40);
+        let times = 1 + stage.play.dice.below(40);
         let stack = Stack::new(&[0x1000, 0x2000, 0x3000]);
         for _ in 0..times {
             if stack.file_lock(stage.executor.files.text.as_fd()).is_ok() {
@@ -135,7 +135,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     judge(stage, &events, triggers);
     // Who goes first matters to those that share a buffer.
     while !events.is_empty() {
-        let at = stage.dice.below(u32::try_from(events.len()).unwrap_or(1)) as usize;
+        let at = stage.play.dice.below(u32::try_from(events.len()).unwrap_or(1)) as usize;
         drop(events.swap_remove(at));
     }
     Ok(())
@@ -151,21 +151,21 @@ fn open(
     before: &[Event],
 ) -> Answer<Event> {
     let mut sample = 0;
-    let dense = stage.dice.below(3);
+    let dense = stage.play.dice.below(3);
     for bit in SAMPLES {
-        if stage.dice.below(if dense == 0 { 2 } else { 5 }) == 0 {
+        if stage.play.dice.below(if dense == 0 { 2 } else { 5 }) == 0 {
             sample |= bit;
         }
     }
     if together {
         sample |= bit::IDENTIFIER;
     }
-    let all = stage.dice.below(2) == 1;
-    let read_format = u64::from(stage.dice.below(32)) & 0x17;
+    let all = stage.play.dice.below(2) == 1;
+    let read_format = u64::from(stage.play.dice.below(32)) & 0x17;
     let flags = u64::from(all) << 18
-        | u64::from(stage.dice.below(3) == 0) << 8
-        | u64::from(stage.dice.below(3) == 0) << 13
-        | u64::from(stage.dice.below(4) == 0) << 26
+        | u64::from(stage.play.dice.below(3) == 0) << 8
+        | u64::from(stage.play.dice.below(3) == 0) << 13
+        | u64::from(stage.play.dice.below(4) == 0) << 26
         | u64::from(overwrite) << 27;
     let attributes = Attributes::default()
         .word(0, kind)
@@ -175,13 +175,13 @@ fn open(
         .double(24, sample)
         .double(32, read_format)
         .double(40, flags)
-        .word(48, stage.dice.below(3))
+        .word(48, stage.play.dice.below(3))
         .double(80, if sample & bit::REGS_USER != 0 { REGISTERS } else { 0 })
         .word(88, if sample & bit::STACK_USER != 0 { STACK } else { 0 })
         .double(96, if sample & bit::REGS_INTR != 0 { REGISTERS } else { 0 });
     let first = before.first().filter(|_| together);
     // By a flag of the call, or by an ioctl: PERF_FLAG_FD_NO_GROUP and _FD_OUTPUT.
-    let by_flag = first.filter(|first| first.buffer.is_some() && stage.dice.below(2) == 0);
+    let by_flag = first.filter(|first| first.buffer.is_some() && stage.play.dice.below(2) == 0);
     let fd = match by_flag {
         Some(first) => {
             let group = Some(first.fd.as_fd());
@@ -231,7 +231,7 @@ fn open(
 }
 
 fn buffer(stage: &mut Stage<'_>, event: &Event) -> Answer<Region> {
-    let pages = 1_usize << stage.dice.below(4);
+    let pages = 1_usize << stage.play.dice.below(4);
     Region::map(event.fd.as_fd(), (1 + pages) * PAGE, !event.overwrite)
 }
 

@@ -65,7 +65,7 @@ fn program(map: i32, scratch: i32, lengths: [u32; 2], discard: bool, backwards: 
 }
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    let size = 4096_u64 << stage.dice.below(3);
+    let size = 4096_u64 << stage.play.dice.below(3);
     let attributes =
         Attributes::default().word(0, 27).word(12, u32::try_from(size).unwrap_or(4096));
     let map = call::bpf_fd(0, attributes, 72)?;
@@ -75,23 +75,23 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     // Parts of the buffer: what is near a quarter, half and all of it is what matters.
     let quarters = [1, 2, 3, 4, 5, 6];
     let length = |stage: &mut Stage<'_>| {
-        let part = size / 8 * quarters[stage.dice.below(6) as usize];
-        let near = [0, 8, 16][stage.dice.below(3) as usize];
+        let part = size / 8 * quarters[stage.play.dice.below(6) as usize];
+        let near = [0, 8, 16][stage.play.dice.below(3) as usize];
         u32::try_from(part.saturating_sub(near).max(8) / 8 * 8).unwrap_or(8)
     };
     let lengths = [length(stage), length(stage)];
-    let (discard, backwards) = (stage.dice.below(3) == 0, stage.dice.below(2) == 0);
+    let (discard, backwards) = (stage.play.dice.below(3) == 0, stage.play.dice.below(2) == 0);
     let scratch = stage.executor.scratch.as_raw_fd();
     let insns = program(map.as_raw_fd(), scratch, lengths, discard, backwards);
     let program = load(ProgKind::RawTp, &insns, None)?;
     stage.executor.arm(Place::FileLock, program.as_fd())?;
-    let moved = stage.dice.below(2) == 0;
+    let moved = stage.play.dice.below(2) == 0;
     let stack = Stack::new(&[0x1000]);
-    for _ in 0..1 + stage.dice.below(4) {
+    for _ in 0..1 + stage.play.dice.below(4) {
         if moved {
             // Where user space likes: the kernel has to see for itself what is free.
-            let at =
-                size / 8 * u64::from(stage.dice.below(16)) + 8 * u64::from(stage.dice.below(3));
+            let at = size / 8 * u64::from(stage.play.dice.below(16))
+                + 8 * u64::from(stage.play.dice.below(3));
             consumer.store(0, at);
         }
         stage.executor.counters.store(NOTES, 0);

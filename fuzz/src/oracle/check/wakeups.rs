@@ -21,7 +21,7 @@ const IN: i32 = 1;
 const HUP: i32 = 6;
 
 pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
-    match stage.dice.below(4) {
+    match stage.play.dice.below(4) {
         0 => parts(stage),
         1 => polls(stage),
         2 => ends(stage),
@@ -31,7 +31,7 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
 
 /// What may be done to a buffer's mapping: nothing that leaves a part of it.
 fn parts(stage: &mut Stage<'_>) -> Answer<()> {
-    let dice = &mut stage.dice;
+    let dice = &mut stage.play.dice;
     let (thread, cpu) = [(0, -1), (0, 0), (-1, 0), (-1, 1)][dice.below(4) as usize];
     let pages = 1_usize << dice.below(5);
     let length = (1 + pages) * PAGE;
@@ -50,10 +50,10 @@ fn parts(stage: &mut Stage<'_>) -> Answer<()> {
     let buffer = Region::map(fd, length, writable)?;
     let mut others = Vec::new();
     for _ in 0..turns {
-        let page = stage.dice.below(u32::try_from(pages).unwrap_or(1)) as usize;
-        match stage.dice.below(8) {
+        let page = stage.play.dice.below(u32::try_from(pages).unwrap_or(1)) as usize;
+        match stage.play.dice.below(8) {
             0 => {
-                let again = Region::map(fd, length, stage.dice.below(2) == 0);
+                let again = Region::map(fd, length, stage.play.dice.below(2) == 0);
                 stage.expect("the buffer mapped again", &[0], &again);
                 others.extend(again);
             }
@@ -70,7 +70,7 @@ fn parts(stage: &mut Stage<'_>) -> Answer<()> {
                 stage.expect("an AUX area that is not there", &[libc::EINVAL], &aux);
             }
             4 => {
-                let first = if stage.dice.below(2) == 0 { 0 } else { (page + 1) * PAGE };
+                let first = if stage.play.dice.below(2) == 0 { 0 } else { (page + 1) * PAGE };
                 let answer = buffer.unmap_part(first, PAGE);
                 stage.expect("one page of a buffer unmapped", &[libc::EINVAL], &answer);
             }
@@ -95,7 +95,7 @@ fn parts(stage: &mut Stage<'_>) -> Answer<()> {
         stage.wrong(format!("a buffer's data are at {told:?} (offset, size) and not {right:?}"));
     }
     // The event may be gone before its buffer, and the other way round.
-    if stage.dice.below(2) == 0 {
+    if stage.play.dice.below(2) == 0 {
         drop(event);
     }
     drop((others, buffer));
@@ -128,7 +128,7 @@ fn count(event: BorrowedFd<'_>) -> Answer<u64> {
 
 /// poll(2) says that there is something once as many samples were taken as were asked for.
 fn polls(stage: &mut Stage<'_>) -> Answer<()> {
-    let every = 1 + stage.dice.below(6);
+    let every = 1 + stage.play.dice.below(6);
     let event = sampled(stage, every)?;
     let fd = event.as_fd();
     if call::poll(fd)? & libc::POLLHUP == 0 {
@@ -139,8 +139,8 @@ fn polls(stage: &mut Stage<'_>) -> Answer<()> {
     let mut read = 0;
     // Samples since the last wake-up.
     let mut left = 0;
-    for _ in 0..2 + stage.dice.below(5) {
-        let times = stage.dice.below(2 * every);
+    for _ in 0..2 + stage.play.dice.below(5) {
+        let times = stage.play.dice.below(2 * every);
         hit(stage, FILE_LOCK, times)?;
         let now = count(fd)?;
         left += now.wrapping_sub(read);
@@ -166,13 +166,13 @@ fn polls(stage: &mut Stage<'_>) -> Answer<()> {
 fn ends(stage: &mut Stage<'_>) -> Answer<()> {
     let failed = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::ECHILD);
     let puppet = Puppet::start().map_err(failed)?;
-    let flags = u64::from(stage.dice.below(2));
+    let flags = u64::from(stage.play.dice.below(2));
     let attributes =
         Attributes::default().word(0, 1).word(4, 136).double(8, 9).double(16, 1).double(40, flags);
     let event = call::perf_event_open(&attributes, puppet.process(), -1, None)?;
     let buffer = Region::map(event.as_fd(), 2 * PAGE, true)?;
     let before = call::poll(event.as_fd())?;
-    puppet.end(stage.dice.below(2) == 0);
+    puppet.end(stage.play.dice.below(2) == 0);
     let after = call::poll(event.as_fd())?;
     if before & libc::POLLHUP != 0 || after & libc::POLLHUP == 0 {
         stage.wrong(format!(
@@ -188,13 +188,13 @@ fn limit(stage: &mut Stage<'_>) -> Answer<()> {
     let event = sampled(stage, 1)?;
     let fd = event.as_fd();
     let buffer =
-        if stage.dice.below(2) == 0 { Some(Region::map(fd, 9 * PAGE, true)?) } else { None };
+        if stage.play.dice.below(2) == 0 { Some(Region::map(fd, 9 * PAGE, true)?) } else { None };
     call::notify(fd)?;
     // Those of events that are gone.
     let _ = call::notices();
     let mut before = 0;
-    for _ in 0..1 + stage.dice.below(3) {
-        let most = 1 + stage.dice.below(5);
+    for _ in 0..1 + stage.play.dice.below(3) {
+        let most = 1 + stage.play.dice.below(5);
         call::ioctl(fd, REFRESH, most.into())?;
         // A hit may be passed over, see `SHORT_ROUNDS`.
         hit(stage, FILE_LOCK, most + 8)?;

@@ -1,0 +1,494 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What helpers of BPF programs answer: printed text, numbers from text, compared text,
+//! dynamic pointers, loops. The programs are an iterator's, which user space runs by read(2).
+
+mod format;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use super::Stage;
+use super::infos::CLEAN;
+use super::iterators::{Functions, Target, begin, end, link, read, thing};
+use super::maps::{Map, READ_ONLY, freeze};
+use crate::bpf::btf;
+use crate::bpf::insn::{FUNCTION, Insn, Short};
+use crate::op::value::Dice;
+use crate::sys::call::{self, Answer, Attributes};
+
+/// A value that a program works on, and that it runs once for.
+pub(super) struct Desk {
+    pub(super) map: Map,
+}
+
+/// What its programs are about: the answers of helpers, and what they read and write.
+const ANSWERS: usize = 0;
+const TEXT: usize = 128;
+const OUT: usize = 384;
+/// Bytes of all.
+const DESK: usize = 512;
+
+impl Desk {
+    pub(super) fn new(size: usize) -> Answer<Self> {
+        Map::create(2, 4, size, 1, 0).map(|map| Self { map })
+    }
+
+    /// The beginning of a program, which runs for the element only.
+    pub(super) fn code() -> (Short, usize) {
+        let mut code = Short::default();
+        let none = thing(&mut code, 16);
+        (code, none)
+    }
+
+    /// A place of the value, in a register.
+    pub(super) fn at(&self, code: &mut Short, register: u8, at: usize) {
+        let at = i32::try_from(at).unwrap_or(0);
+        code.load_wide(register, 2, self.map.fd.as_raw_fd(), at);
+    }
+
+    /// Keeps a helper's answer as one of those.
+    fn keep(&self, code: &mut Short, nth: usize) {
+        self.at(code, 1, ANSWERS + 8 * nth);
+        code.push(0x7b, 1, 0, 0, 0);
+    }
+
+    /// Begins with a value.
+    pub(super) fn put(&self, value: &[u8]) -> Answer<()> {
+        self.map.update(&[0; 4], value, 0)
+    }
+
+    pub(super) fn value(&self) -> Answer<Vec<u8>> {
+        self.map.lookup(1, &[0; 4])
+    }
+
+    /// Loads a program and runs it once: what it told.
+    fn run(&self, insns: &[Insn], functions: Option<Functions<'_>>) -> Answer<Vec<u8>> {
+        let program = Target::Elements.load(insns, functions)?;
+        let over = link(program.as_fd(), [self.map.fd.as_raw_fd().cast_unsigned(), 0, 0, 0])?;
+        read(begin(over.as_fd())?.as_fd(), 4096, || {})
+    }
+
+    /// The answers of helpers, as they were kept.
+    fn answers(&self) -> Answer<(Vec<i64>, Vec<u8>)> {
+        let value = self.value()?;
+        let words = value.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        Ok((words.map(i64::from_ne_bytes).take(TEXT / 8).collect(), value))
+    }
+}
+
+/// The types of these programs and maps, for the kernel.
+pub(super) fn types_of() -> Answer<OwnedFd> {
+    let types = btf::types();
+    let length = u32::try_from(types.len()).unwrap_or(0);
+    call::bpf_fd(btf::LOAD, Attributes::default().input(0, &types).word(16, length), 28)
+}
+
+/// What was answered wrongly, if anything.
+type Told = Result<(), String>;
+
+pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
+    let dice = &mut stage.play.dice;
+    let told = match dice.below(7) {
+        0 | 1 => print(dice)?,
+        2 | 3 => numbers(dice)?,
+        4 => compare(dice)?,
+        5 => pointers(dice)?,
+        _ => turns(dice)?,
+    };
+    if let Err(what) = told {
+        stage.wrong(what);
+    }
+    Ok(())
+}
+
+/// `bpf_seq_printf()` and `bpf_snprintf()`.
+fn print(dice: &mut dyn Dice) -> Answer<Told> {
+    const SEQ_PRINTF: i32 = 126;
+    const SNPRINTF: i32 = 165;
+    let format = format::Format::any(dice);
+    let desk = Desk::new(DESK)?;
+    let mut value = vec![0; TEXT];
+    value.extend(format::texts());
+    value.resize(OUT, 0);
+    value.resize(DESK, CLEAN);
+    let (mut code, none) = Desk::code();
+    let first = -8 * i16::try_from(format.arguments.len().max(1)).unwrap_or(1);
+    for (at, argument) in (first..).step_by(8).zip(&format.arguments) {
+        match argument {
+            format::Argument::Word(word) => {
+                let [low, high] = [0, 32].map(|by| (word >> by) as u32);
+                code.load_wide(1, 0, low.cast_signed(), high.cast_signed());
+            }
+            format::Argument::Text(at) => desk.at(&mut code, 1, TEXT + at),
+        }
+        code.push(0x7b, 10, 1, at, 0);
+    }
+    let length = 8 * i32::try_from(format.arguments.len()).unwrap_or(0);
+    let arguments = |code: &mut Short, register: u8| match length {
+        0 => code.mov_imm(register, 0),
+        _ => code.stack(register, first.into()),
+    };
+    let text = [format.text.as_slice(), &[0]].concat();
+    let right = format.right.as_deref().ok_or(libc::EINVAL);
+    if dice.below(2) == 0 {
+        if let Some(room) = value.get_mut(TEXT + 128..TEXT + 128 + text.len()) {
+            room.copy_from_slice(&text);
+        }
+        desk.put(&value)?;
+        code.mov(1, 7);
+        desk.at(&mut code, 2, TEXT + 128);
+        code.mov_imm(3, i32::try_from(text.len()).unwrap_or(0));
+        arguments(&mut code, 4);
+        code.mov_imm(5, length);
+        code.call(SEQ_PRINTF);
+        desk.keep(&mut code, 0);
+        let told = desk.run(&end(code, &[none]), None)?;
+        let answer = desk.answers()?.0.first().copied().unwrap_or(0);
+        let promised = right.err().map_or(0, |errno| -i64::from(errno));
+        let printed = right.unwrap_or_default();
+        if answer != promised || told != printed.as_bytes() {
+            return Ok(Err(format!(
+                "bpf_seq_printf({format}) answers {answer}, {:?} and not {promised}, {printed:?}",
+                String::from_utf8_lossy(&told)
+            )));
+        }
+        return Ok(Ok(()));
+    }
+    // Where there is no room left, 6.12.117 passes over an address and takes it for what comes
+    // next (`bstr_printf()`; fuzz/found/bpf-snprintf-full.c).
+    let room = match format.has_address() {
+        true => 128,
+        false => [0, 1, 5, 16, 64, 128][dice.below(6) as usize],
+    };
+    let constant = Map::create(2, 4, text.len(), 1, READ_ONLY)?;
+    constant.update(&[0; 4], &text, 0)?;
+    freeze(&constant)?;
+    desk.put(&value)?;
+    desk.at(&mut code, 1, OUT);
+    code.mov_imm(2, room);
+    code.load_wide(3, 2, constant.fd.as_raw_fd(), 0);
+    arguments(&mut code, 4);
+    code.mov_imm(5, length);
+    code.call(SNPRINTF);
+    desk.keep(&mut code, 0);
+    let loaded = desk.run(&end(code, &[none]), None).map(drop);
+    if loaded != right.map(drop) {
+        if loaded.is_err_and(super::says_nothing) {
+            return Ok(Ok(()));
+        }
+        return Ok(Err(format!("bpf_snprintf({format}): {loaded:?} and not {right:?}")));
+    }
+    let Ok(right) = right else { return Ok(Ok(())) };
+    if format.has_address() && right.len() >= 128 {
+        return Ok(Ok(()));
+    }
+    let (answers, value) = desk.answers()?;
+    let room = usize::try_from(room).unwrap_or(0);
+    let mut out: Vec<u8> = right.bytes().take(room.saturating_sub(1)).collect();
+    if room > 0 {
+        out.push(0);
+    }
+    let behind = OUT + room;
+    let fits = value.get(OUT..).is_some_and(|told| told.starts_with(&out))
+        && value.iter().skip(behind).all(|byte| *byte == CLEAN);
+    let length = i64::try_from(right.len() + 1).unwrap_or(0);
+    if answers.first() != Some(&length) || !fits {
+        return Ok(Err(format!(
+            "bpf_snprintf({format}) with room for {room}: {:?}, {:x?} and not {length}, {right:?}",
+            answers.first(),
+            value.get(OUT..)
+        )));
+    }
+    Ok(Ok(()))
+}
+
+/// `bpf_strtol()` and `bpf_strtoul()`.
+fn numbers(dice: &mut dyn Dice) -> Answer<Told> {
+    const STRTOL: i32 = 105;
+    let mut text = Vec::new();
+    for _ in 0..dice.below(3) {
+        text.push(b" \t\n"[dice.below(3) as usize]);
+    }
+    if dice.below(3) == 0 {
+        text.push(b'-');
+    }
+    if dice.below(3) == 0 {
+        text.extend([&b"0x"[..], b"0", b"0X", b"00"][dice.below(4) as usize]);
+    }
+    let digits = [&b"0123456789"[..], b"01234567", b"0123456789abcdefABCDEF", b"fF9"];
+    let digits = digits[dice.below(4) as usize];
+    let most = [3, 12, 20, 23][dice.below(4) as usize];
+    for _ in 0..dice.below(most) {
+        text.push(digits[dice.below(u32::try_from(digits.len()).unwrap_or(1)) as usize]);
+    }
+    match dice.below(8) {
+        0 => text = i64::MIN.to_string().into_bytes(),
+        1 => text = i64::MAX.to_string().into_bytes(),
+        2 => text = format!("{}", u64::MAX).into_bytes(),
+        3 => text = format!("-{}", 1_u64 << 63 | u64::from(dice.below(2))).into_bytes(),
+        _ => {}
+    }
+    if dice.below(3) == 0 {
+        text.extend(b"zx -"[dice.below(4) as usize..].iter().take(1));
+    }
+    if text.is_empty() {
+        text.push(b' ');
+    }
+    let flags = [0, 0, 8, 10, 16, 16, 3, 0x20][dice.below(8) as usize];
+    let signed = dice.below(2) == 0;
+    let right = format::number(&text, flags, signed);
+    let desk = Desk::new(DESK)?;
+    let mut value = vec![0; TEXT];
+    value.extend(&text);
+    value.resize(DESK, 0);
+    desk.put(&value)?;
+    let (mut code, none) = Desk::code();
+    desk.at(&mut code, 1, TEXT);
+    code.mov_imm(2, i32::try_from(text.len()).unwrap_or(0));
+    code.mov_imm(3, i32::try_from(flags).unwrap_or(0));
+    code.push(0x7a, 10, 0, -8, 0);
+    code.stack(4, -8);
+    code.call(if signed { STRTOL } else { STRTOL + 1 });
+    desk.keep(&mut code, 0);
+    code.push(0x79, 0, 10, -8, 0);
+    desk.keep(&mut code, 1);
+    desk.run(&end(code, &[none]), None)?;
+    let (answers, _) = desk.answers()?;
+    let told = match (answers.first(), answers.get(1)) {
+        (Some(read), Some(number)) if *read >= 0 => {
+            Ok((usize::try_from(*read).unwrap_or(0), number.cast_unsigned()))
+        }
+        (Some(errno), _) => Err(i32::try_from(-errno).unwrap_or(0)),
+        _ => return Err(libc::EIO),
+    };
+    if told != right {
+        let name = if signed { "bpf_strtol" } else { "bpf_strtoul" };
+        let text = String::from_utf8_lossy(&text);
+        return Ok(Err(format!("{name}({text:?}, flags {flags}): {told:?} and not {right:?}")));
+    }
+    Ok(Ok(()))
+}
+
+/// `bpf_strncmp()`.
+fn compare(dice: &mut dyn Dice) -> Answer<Told> {
+    const STRNCMP: i32 = 182;
+    let mut any = |most: u32| -> Vec<u8> {
+        (0..dice.below(most)).map(|_| b"ab\x80"[dice.below(3) as usize]).collect()
+    };
+    let (mut left, mut right) = (any(5), any(5));
+    left.push(0);
+    left.resize(8, b'x');
+    right.push(0);
+    let length = 1 + dice.below(8) as usize;
+    let desk = Desk::new(DESK)?;
+    let mut value = vec![0; TEXT];
+    value.extend(&left);
+    value.resize(DESK, 0);
+    desk.put(&value)?;
+    let constant = Map::create(2, 4, right.len(), 1, READ_ONLY)?;
+    constant.update(&[0; 4], &right, 0)?;
+    freeze(&constant)?;
+    let (mut code, none) = Desk::code();
+    desk.at(&mut code, 1, TEXT);
+    code.mov_imm(2, i32::try_from(length).unwrap_or(1));
+    code.load_wide(3, 2, constant.fd.as_raw_fd(), 0);
+    code.call(STRNCMP);
+    desk.keep(&mut code, 0);
+    desk.run(&end(code, &[none]), None)?;
+    let told = desk.answers()?.0.first().copied().unwrap_or(0);
+    let promised = format::compared(&left, &right, length);
+    // 32 bits are the answer.
+    if (told as i32).signum() != promised {
+        return Ok(Err(format!(
+            "bpf_strncmp() of {length} bytes of {left:x?} and {right:x?}: {told} and not {promised}"
+        )));
+    }
+    Ok(Ok(()))
+}
+
+/// Dynamic pointers to memory of a map: what is written, read and looked at is within.
+fn pointers(dice: &mut dyn Dice) -> Answer<Told> {
+    const FROM_MEM: i32 = 197;
+    const READ: i32 = 201;
+    const WRITE: i32 = 202;
+    const DATA: i32 = 203;
+    const ROOM: usize = 64;
+    let desk = Desk::new(DESK)?;
+    let length = dice.below(ROOM as u32 + 1);
+    let mut value = vec![0; TEXT];
+    value.resize(DESK, CLEAN);
+    desk.put(&value)?;
+    let mut memory = vec![CLEAN; ROOM];
+    let (mut code, none) = Desk::code();
+    desk.at(&mut code, 1, TEXT);
+    code.mov_imm(2, length.cast_signed());
+    code.mov_imm(3, 0);
+    code.stack(4, -16);
+    code.call(FROM_MEM);
+    desk.keep(&mut code, 0);
+    // What may be answered: where both the range and a flag are wrong either is.
+    let mut right = vec![[0_i64; 2]];
+    for nth in 1..1 + dice.below(10) as usize {
+        let near = [0, length, length.wrapping_sub(8), u32::MAX, 8][dice.below(5) as usize];
+        let offset = near.wrapping_add(dice.below(10)).wrapping_sub(dice.below(4));
+        let size = 1 + dice.below(16);
+        let inside = u64::from(offset) + u64::from(size) <= u64::from(length);
+        let flags = i64::from(dice.below(8) == 0);
+        let range = offset as usize..(offset as usize).saturating_add(size as usize);
+        let (far, unknown) = (-i64::from(libc::E2BIG), -i64::from(libc::EINVAL));
+        let either = match (inside, flags > 0) {
+            (true, false) => [0; 2],
+            (true, true) => [unknown; 2],
+            (false, false) => [far; 2],
+            (false, true) => [far, unknown],
+        };
+        match dice.below(3) {
+            0 => {
+                let fill = i32::try_from(nth).unwrap_or(0) * 0x0101_0101;
+                for slot in [-24, -32] {
+                    code.mov_imm(1, fill);
+                    code.push(0x7b, 10, 1, slot, 0);
+                }
+                code.stack(1, -16);
+                code.push(0xb4, 2, 0, 0, offset.cast_signed()); // w2 = offset
+                code.stack(3, -32);
+                code.mov_imm(4, size.cast_signed());
+                code.mov_imm(5, flags as i32);
+                code.call(WRITE);
+                if either == [0; 2] {
+                    let bytes = [i64::from(fill).to_ne_bytes(); 2].concat();
+                    if let Some(part) = memory.get_mut(range) {
+                        part.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+                    }
+                }
+                right.push(either);
+            }
+            1 => {
+                code.stack(1, -48);
+                code.mov_imm(2, size.cast_signed());
+                code.stack(3, -16);
+                code.push(0xb4, 4, 0, 0, offset.cast_signed());
+                code.mov_imm(5, flags as i32);
+                code.call(READ);
+                right.push(either);
+            }
+            _ => {
+                // Its first byte, or that there is none.
+                code.stack(1, -16);
+                code.push(0xb4, 2, 0, 0, offset.cast_signed());
+                code.mov_imm(3, size.cast_signed());
+                code.call(DATA);
+                let nothing = code.jump_if(0x15, 0, 0);
+                code.push(0x71, 0, 0, 0, 0);
+                code.add_imm(0, 1);
+                code.land(nothing);
+                let first = memory.get(range).filter(|_| inside).and_then(|part| part.first());
+                right.push([first.map_or(0, |byte| i64::from(*byte) + 1); 2]);
+            }
+        }
+        desk.keep(&mut code, nth);
+    }
+    desk.run(&end(code, &[none]), None)?;
+    let (answers, value) = desk.answers()?;
+    let told = value.get(TEXT..TEXT + ROOM).unwrap_or_default();
+    let fine = answers.iter().zip(&right).all(|(answer, right)| right.contains(answer));
+    if !fine || told != memory {
+        return Ok(Err(format!(
+            "a dynamic pointer to {length} bytes: {answers:?} and not {right:?}; {told:x?} and \
+             not {memory:x?}"
+        )));
+    }
+    Ok(Ok(()))
+}
+
+/// `bpf_for_each_map_elem()` and `bpf_loop()`: as many turns as there are, or as are asked for.
+fn turns(dice: &mut dyn Dice) -> Answer<Told> {
+    const FOR_EACH: i32 = 164;
+    const LOOP: i32 = 181;
+    let desk = Desk::new(DESK)?;
+    desk.put(&[0; DESK])?;
+    let kind = [1, 2, 5, 6, 9][dice.below(5) as usize];
+    let map = Map::create(kind, 4, 8, 1 + dice.below(20), 0)?;
+    if !matches!(kind, 2 | 6) {
+        for key in 0..dice.below(20) {
+            let _ = map.update(&key.to_ne_bytes(), &map.filled(1), 0);
+        }
+    }
+    let there = map.keys().map_err(|_| libc::EIO)?.len() as u64;
+    let each = dice.below(2) == 0;
+    let asked =
+        u64::from([dice.below(60), (1 << 23) + dice.below(2)][usize::from(dice.below(6) == 0)]);
+    // When the callback says that it is enough.
+    let last = if each || asked < 100 { 1 + u64::from(dice.below(70)) } else { 3 };
+    let flags = u64::from(dice.below(8) == 0);
+    let (mut code, none) = Desk::code();
+    if each {
+        code.load_wide(1, 1, map.fd.as_raw_fd(), 0);
+    } else {
+        code.mov_imm(1, i32::try_from(asked).unwrap_or(0));
+    }
+    let function = code.insns.len();
+    code.load_wide(2, FUNCTION, 0, 0);
+    code.mov_imm(3, 0);
+    code.mov_imm(4, i32::try_from(flags).unwrap_or(0));
+    code.call(if each { FOR_EACH } else { LOOP });
+    desk.keep(&mut code, 0);
+    let mut insns = end(code, &[none]);
+    // The callback counts, and says whether it is enough.
+    let second = insns.len();
+    let mut callback = Short::default();
+    desk.at(&mut callback, 1, ANSWERS + 8);
+    callback.push(0x79, 2, 1, 0, 0);
+    callback.add_imm(2, 1);
+    callback.push(0x7b, 1, 2, 0, 0);
+    callback.mov_imm(0, 0);
+    let more = callback.jump_if(0xa5, 2, i32::try_from(last).unwrap_or(1)); // if r2 < last
+    callback.mov_imm(0, 1);
+    callback.land(more);
+    callback.push(0x95, 0, 0, 0, 0);
+    insns.extend(callback.insns);
+    if let Some(insn) = insns.get_mut(function) {
+        insn.immediate = i32::try_from(second - function - 1).unwrap_or(0);
+    }
+    let types = types_of()?;
+    let at = u32::try_from(second).unwrap_or(0);
+    let list = [0, btf::MAIN, at, btf::CALLBACK].map(u32::to_ne_bytes).concat();
+    desk.run(&insns, Some((types.as_fd(), &list)))?;
+    let (answers, _) = desk.answers()?;
+    let all = if each { there } else { asked };
+    let done = all.min(last).cast_signed();
+    let right = if flags > 0 {
+        [-i64::from(libc::EINVAL), 0]
+    } else if !each && asked > 1 << 23 {
+        [-i64::from(libc::E2BIG), 0]
+    } else {
+        [done, done]
+    };
+    if !answers.starts_with(&right) {
+        let what = if each { "elements of a map" } else { "turns of a loop" };
+        let told = answers.get(..2);
+        return Ok(Err(format!(
+            "{all} {what}, {last} at most, flags {flags}: {told:?} and not {right:?} (the answer, \
+             calls)"
+        )));
+    }
+    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::value::Seeded;
+
+    /// The kernel that this runs on, if it may be asked, is right about each of them.
+    #[test]
+    fn this_kernel_is_right() {
+        let plays: [fn(&mut dyn Dice) -> Answer<Told>; 5] =
+            [print, numbers, compare, pointers, turns];
+        for seed in 0..1000 {
+            match plays[seed as usize % plays.len()](&mut Seeded(seed)) {
+                Err(libc::EPERM | libc::ENOSYS | libc::ENOENT) if seed == 0 => return,
+                told => assert_eq!(told, Ok(Ok(())), "{seed}"),
+            }
+        }
+    }
+}
