@@ -81,6 +81,13 @@ pub fn types() -> Vec<u8> {
     out
 }
 
+/// What the functions of a program are whose second one begins there: of each
+/// (`struct bpf_func_info`) where it begins, and its type.
+#[must_use]
+pub fn functions(second: usize) -> Vec<u8> {
+    [0, MAIN, u32::try_from(second).unwrap_or(0), CALLBACK].map(u32::to_ne_bytes).concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +105,13 @@ mod tests {
             assert_eq!(STRINGS[at - 1], 0);
             assert!(STRINGS[at..].starts_with(word.as_bytes()), "{word}");
         }
+    }
+
+    /// Each function is told by its beginning and its type.
+    #[test]
+    fn functions_are_told_by_their_beginning() {
+        let words: Vec<u8> =
+            [0, MAIN, 9, CALLBACK].into_iter().flat_map(u32::to_ne_bytes).collect();
+        assert_eq!(functions(9), words);
     }
 }

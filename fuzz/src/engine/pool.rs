@@ -143,11 +143,7 @@ pub fn load(kind: ProgKind, insns: &[Insn], types: Option<BorrowedFd<'_>>) -> An
         .input(16, b"GPL\0")
         .word(44, if kind == ProgKind::Sleepable { BPF_F_SLEEPABLE } else { 0 })
         .word(68, if kind == ProgKind::UprobeMulti { BPF_TRACE_UPROBE_MULTI } else { 0 });
-    let second = second_function(insns).and_then(|at| u32::try_from(at).ok());
-    let functions = second.map(|at| {
-        // `struct bpf_func_info`, of each function: where it begins, and its type.
-        [0, btf::MAIN, at, btf::CALLBACK].map(u32::to_ne_bytes).concat()
-    });
+    let functions = second_function(insns).map(btf::functions);
     match (types, &functions) {
         (Some(types), Some(functions)) => {
             let attributes = attributes.fd(72, types).word(76, 8).input(80, functions).word(88, 2);

@@ -4,6 +4,7 @@
 mod access;
 mod bounds;
 mod counts;
+mod desk;
 mod helpers;
 mod hits;
 mod infos;

@@ -4,21 +4,18 @@
 
 mod format;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use super::Stage;
+use super::desk::Desk;
 use super::infos::CLEAN;
-use super::iterators::{Functions, Target, begin, end, link, read, thing};
+use super::iterators::end;
 use super::maps::{Map, READ_ONLY, freeze};
 use crate::bpf::btf;
-use crate::bpf::insn::{FUNCTION, Insn, Short};
+use crate::bpf::insn::{FUNCTION, Short};
+use crate::engine::pool;
 use crate::op::value::Dice;
-use crate::sys::call::{self, Answer, Attributes};
-
-/// A value that a program works on, and that it runs once for.
-pub(super) struct Desk {
-    pub(super) map: Map,
-}
+use crate::sys::call::Answer;
 
 /// What its programs are about: the answers of helpers, and what they read and write.
 const ANSWERS: usize = 0;
@@ -27,59 +24,22 @@ const OUT: usize = 384;
 /// Bytes of all.
 const DESK: usize = 512;
 
-impl Desk {
-    pub(super) fn new(size: usize) -> Answer<Self> {
-        Map::create(2, 4, size, 1, 0).map(|map| Self { map })
-    }
-
-    /// The beginning of a program, which runs for the element only.
-    pub(super) fn code() -> (Short, usize) {
-        let mut code = Short::default();
-        let none = thing(&mut code, 16);
-        (code, none)
-    }
-
-    /// A place of the value, in a register.
-    pub(super) fn at(&self, code: &mut Short, register: u8, at: usize) {
-        let at = i32::try_from(at).unwrap_or(0);
-        code.load_wide(register, 2, self.map.fd.as_raw_fd(), at);
-    }
-
-    /// Keeps a helper's answer as one of those.
-    fn keep(&self, code: &mut Short, nth: usize) {
-        self.at(code, 1, ANSWERS + 8 * nth);
-        code.push(0x7b, 1, 0, 0, 0);
-    }
-
-    /// Begins with a value.
-    pub(super) fn put(&self, value: &[u8]) -> Answer<()> {
-        self.map.update(&[0; 4], value, 0)
-    }
-
-    pub(super) fn value(&self) -> Answer<Vec<u8>> {
-        self.map.lookup(1, &[0; 4])
-    }
-
-    /// Loads a program and runs it once: what it told.
-    fn run(&self, insns: &[Insn], functions: Option<Functions<'_>>) -> Answer<Vec<u8>> {
-        let program = Target::Elements.load(insns, functions)?;
-        let over = link(program.as_fd(), [self.map.fd.as_raw_fd().cast_unsigned(), 0, 0, 0])?;
-        read(begin(over.as_fd())?.as_fd(), 4096, || {})
-    }
-
-    /// The answers of helpers, as they were kept.
-    fn answers(&self) -> Answer<(Vec<i64>, Vec<u8>)> {
-        let value = self.value()?;
-        let words = value.chunks_exact(8).filter_map(|word| word.try_into().ok());
-        Ok((words.map(i64::from_ne_bytes).take(TEXT / 8).collect(), value))
-    }
+/// Keeps a helper's answer as one of those.
+fn keep(desk: &Desk, code: &mut Short, nth: usize) {
+    desk.at(code, 1, ANSWERS + 8 * nth);
+    code.push(0x7b, 1, 0, 0, 0);
 }
 
-/// The types of these programs and maps, for the kernel.
-pub(super) fn types_of() -> Answer<OwnedFd> {
-    let types = btf::types();
-    let length = u32::try_from(types.len()).unwrap_or(0);
-    call::bpf_fd(btf::LOAD, Attributes::default().input(0, &types).word(16, length), 28)
+/// The answers of helpers, as they were kept, and all of the value.
+fn answers(desk: &Desk) -> Answer<(Vec<i64>, Vec<u8>)> {
+    let value = desk.value()?;
+    let words = value.chunks_exact(8).filter_map(|word| word.try_into().ok());
+    Ok((words.map(i64::from_ne_bytes).take(TEXT / 8).collect(), value))
+}
+
+/// Runs a program once: what it told.
+fn run_once(desk: &Desk, code: Short, none: usize) -> Answer<Vec<u8>> {
+    Desk::run(desk.load(&end(code, &[none]), None)?.as_fd())
 }
 
 /// What was answered wrongly, if anything.
@@ -140,9 +100,9 @@ fn print(dice: &mut dyn Dice) -> Answer<Told> {
         arguments(&mut code, 4);
         code.mov_imm(5, length);
         code.call(SEQ_PRINTF);
-        desk.keep(&mut code, 0);
-        let told = desk.run(&end(code, &[none]), None)?;
-        let answer = desk.answers()?.0.first().copied().unwrap_or(0);
+        keep(&desk, &mut code, 0);
+        let told = run_once(&desk, code, none)?;
+        let answer = answers(&desk)?.0.first().copied().unwrap_or(0);
         let promised = right.err().map_or(0, |errno| -i64::from(errno));
         let printed = right.unwrap_or_default();
         if answer != promised || told != printed.as_bytes() {
@@ -169,8 +129,8 @@ fn print(dice: &mut dyn Dice) -> Answer<Told> {
     arguments(&mut code, 4);
     code.mov_imm(5, length);
     code.call(SNPRINTF);
-    desk.keep(&mut code, 0);
-    let loaded = desk.run(&end(code, &[none]), None).map(drop);
+    keep(&desk, &mut code, 0);
+    let loaded = run_once(&desk, code, none).map(drop);
     if loaded != right.map(drop) {
         if loaded.is_err_and(super::says_nothing) {
             return Ok(Ok(()));
@@ -181,7 +141,7 @@ fn print(dice: &mut dyn Dice) -> Answer<Told> {
     if format.has_address() && right.len() >= 128 {
         return Ok(Ok(()));
     }
-    let (answers, value) = desk.answers()?;
+    let (answers, value) = answers(&desk)?;
     let room = usize::try_from(room).unwrap_or(0);
     let mut out: Vec<u8> = right.bytes().take(room.saturating_sub(1)).collect();
     if room > 0 {
@@ -248,11 +208,11 @@ fn numbers(dice: &mut dyn Dice) -> Answer<Told> {
     code.push(0x7a, 10, 0, -8, 0);
     code.stack(4, -8);
     code.call(if signed { STRTOL } else { STRTOL + 1 });
-    desk.keep(&mut code, 0);
+    keep(&desk, &mut code, 0);
     code.push(0x79, 0, 10, -8, 0);
-    desk.keep(&mut code, 1);
-    desk.run(&end(code, &[none]), None)?;
-    let (answers, _) = desk.answers()?;
+    keep(&desk, &mut code, 1);
+    run_once(&desk, code, none)?;
+    let (answers, _) = answers(&desk)?;
     let told = match (answers.first(), answers.get(1)) {
         (Some(read), Some(number)) if *read >= 0 => {
             Ok((usize::try_from(*read).unwrap_or(0), number.cast_unsigned()))
@@ -292,9 +252,9 @@ fn compare(dice: &mut dyn Dice) -> Answer<Told> {
     code.mov_imm(2, i32::try_from(length).unwrap_or(1));
     code.load_wide(3, 2, constant.fd.as_raw_fd(), 0);
     code.call(STRNCMP);
-    desk.keep(&mut code, 0);
-    desk.run(&end(code, &[none]), None)?;
-    let told = desk.answers()?.0.first().copied().unwrap_or(0);
+    keep(&desk, &mut code, 0);
+    run_once(&desk, code, none)?;
+    let told = answers(&desk)?.0.first().copied().unwrap_or(0);
     let promised = format::compared(&left, &right, length);
     // 32 bits are the answer.
     if (told as i32).signum() != promised {
@@ -324,7 +284,7 @@ fn pointers(dice: &mut dyn Dice) -> Answer<Told> {
     code.mov_imm(3, 0);
     code.stack(4, -16);
     code.call(FROM_MEM);
-    desk.keep(&mut code, 0);
+    keep(&desk, &mut code, 0);
     // What may be answered: where both the range and a flag are wrong either is.
     let mut right = vec![[0_i64; 2]];
     for nth in 1..1 + dice.below(10) as usize {
@@ -385,10 +345,10 @@ fn pointers(dice: &mut dyn Dice) -> Answer<Told> {
                 right.push([first.map_or(0, |byte| i64::from(*byte) + 1); 2]);
             }
         }
-        desk.keep(&mut code, nth);
+        keep(&desk, &mut code, nth);
     }
-    desk.run(&end(code, &[none]), None)?;
-    let (answers, value) = desk.answers()?;
+    run_once(&desk, code, none)?;
+    let (answers, value) = answers(&desk)?;
     let told = value.get(TEXT..TEXT + ROOM).unwrap_or_default();
     let fine = answers.iter().zip(&right).all(|(answer, right)| right.contains(answer));
     if !fine || told != memory {
@@ -431,7 +391,7 @@ fn turns(dice: &mut dyn Dice) -> Answer<Told> {
     code.mov_imm(3, 0);
     code.mov_imm(4, i32::try_from(flags).unwrap_or(0));
     code.call(if each { FOR_EACH } else { LOOP });
-    desk.keep(&mut code, 0);
+    keep(&desk, &mut code, 0);
     let mut insns = end(code, &[none]);
     // The callback counts, and says whether it is enough.
     let second = insns.len();
@@ -449,11 +409,10 @@ fn turns(dice: &mut dyn Dice) -> Answer<Told> {
     if let Some(insn) = insns.get_mut(function) {
         insn.immediate = i32::try_from(second - function - 1).unwrap_or(0);
     }
-    let types = types_of()?;
-    let at = u32::try_from(second).unwrap_or(0);
-    let list = [0, btf::MAIN, at, btf::CALLBACK].map(u32::to_ne_bytes).concat();
-    desk.run(&insns, Some((types.as_fd(), &list)))?;
-    let (answers, _) = desk.answers()?;
+    let types = pool::types().ok_or(libc::ENOENT)?;
+    let functions = btf::functions(second);
+    Desk::run(desk.load(&insns, Some((types.as_fd(), &functions)))?.as_fd())?;
+    let (answers, _) = answers(&desk)?;
     let all = if each { there } else { asked };
     let done = all.min(last).cast_signed();
     let right = if flags > 0 {

@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::Stage;
-use super::helpers::{Desk, types_of};
-use super::iterators::{Target, begin, end, link, read};
+use super::desk::Desk;
+use super::iterators::end;
 use super::races::{Side, race};
 use crate::bpf::btf;
 use crate::bpf::insn::{FUNCTION, Short};
+use crate::engine::pool;
 use crate::op::value::{Dice, Seeded};
 use crate::sys::call::{self, Answer, Attributes};
 
@@ -53,7 +54,7 @@ struct Timers(OwnedFd);
 impl Timers {
     /// A hash or an array.
     fn create(kind: u32, flags: u32) -> Answer<Self> {
-        let types = types_of()?;
+        let types = pool::types().ok_or(libc::ENOENT)?;
         let attributes = Attributes::default()
             .word(0, kind)
             .word(4, 4)
@@ -185,11 +186,9 @@ impl Caller {
             code.land(another);
         }
         insns.extend(end(code, &[enough]));
-        let types = types_of()?;
-        let at = u32::try_from(second).unwrap_or(0);
-        let list = [0, btf::MAIN, at, btf::CALLBACK].map(u32::to_ne_bytes).concat();
-        let program = Target::Elements.load(&insns, Some((types.as_fd(), &list)))?;
-        let link = link(program.as_fd(), [desk.map.fd.as_raw_fd().cast_unsigned(), 0, 0, 0])?;
+        let types = pool::types().ok_or(libc::ENOENT)?;
+        let functions = btf::functions(second);
+        let link = desk.load(&insns, Some((types.as_fd(), &functions)))?;
         Ok(Self { desk, link })
     }
 
@@ -208,16 +207,13 @@ impl Caller {
         put(place(WHAT), order.what);
         put(place(ANSWER), u64::MAX);
         self.desk.put(&desk)?;
-        read(begin(self.link.as_fd())?.as_fd(), 64, || {})?;
+        Desk::run(self.link.as_fd())?;
         let answer = self.word(ANSWER)?.cast_signed();
         Ok((answer != -1).then_some(answer))
     }
 
     fn word(&self, at: i16) -> Answer<u64> {
-        let desk = self.desk.value()?;
-        let at = usize::from(at.unsigned_abs());
-        let bytes = desk.get(at..at + 8).and_then(|word| word.try_into().ok());
-        Ok(u64::from_ne_bytes(bytes.unwrap_or_default()))
+        self.desk.word(at.unsigned_abs().into())
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::{Map, VALUE};
 use crate::bpf::insn::Short;
-use crate::oracle::check::helpers::Desk;
-use crate::oracle::check::iterators::{Target, begin, end, link, read};
+use crate::oracle::check::desk::Desk;
+use crate::oracle::check::iterators::end;
 use crate::sys::call::Answer;
 
 /// What the value holds: which call, flags, a key, a value, and then what was answered, the
@@ -93,9 +93,7 @@ impl Caller {
         code.push(0x7b, 9, 8, ANSWER, 0);
         code.call(8); // bpf_get_smp_processor_id()
         code.push(0x7b, 9, 0, CPU, 0);
-        let program = Target::Elements.load(&end(code, &[none]), None)?;
-        let of = [desk.map.fd.as_raw_fd().cast_unsigned(), 0, 0, 0];
-        let link = link(program.as_fd(), of)?;
+        let link = desk.load(&end(code, &[none]), None)?;
         Ok(Self { desk, link })
     }
 
@@ -113,21 +111,16 @@ impl Caller {
             part.zip(bytes).for_each(|(to, from)| *to = *from);
         }
         self.desk.put(&desk)?;
-        read(begin(self.link.as_fd())?.as_fd(), 64, || {})?;
-        let desk = self.desk.value()?;
-        let word = |at: i16| {
-            let at = usize::from(at.unsigned_abs());
-            let bytes = desk.get(at..at + VALUE).and_then(|word| word.try_into().ok());
-            bytes.unwrap_or_default()
-        };
-        let answer = i64::from_ne_bytes(word(ANSWER));
+        Desk::run(self.link.as_fd())?;
+        let word = |at: i16| self.desk.word(at.unsigned_abs().into());
+        let answer = word(ANSWER)?.cast_signed();
         Ok(Done {
             answer: match answer {
                 0 => Ok(()),
                 errno => Err(i32::try_from(-errno).unwrap_or(libc::EIO)),
             },
-            found: word(FOUND),
-            cpu: usize::try_from(u64::from_ne_bytes(word(CPU))).unwrap_or(0),
+            found: word(FOUND)?.to_ne_bytes(),
+            cpu: usize::try_from(word(CPU)?).unwrap_or(0),
         })
     }
 }
