@@ -188,10 +188,16 @@ pub const ORACLES: &[Oracle] = &[
         check: Some(Check::Helpers),
         judges: "what helpers of BPF programs answer: bpf_seq_printf() and bpf_snprintf(), \
                  bpf_strtol() and bpf_strtoul(), bpf_strncmp(), dynamic pointers to memory of a \
-                 map, as many calls as bpf_for_each_map_elem() and bpf_loop() say",
+                 map, as many calls as bpf_for_each_map_elem() and bpf_loop() say, each record of \
+                 a ring buffer that user space fills once",
         cannot: "pointers that are printed; text that is no ASCII; dynamic pointers of ring \
-                 buffers",
-        files: &["kernel/bpf/helpers.c", "kernel/bpf/bpf_iter.c", "kernel/trace/bpf_trace.c"],
+                 buffers that programs fill",
+        files: &[
+            "kernel/bpf/helpers.c",
+            "kernel/bpf/ringbuf.c",
+            "kernel/bpf/bpf_iter.c",
+            "kernel/trace/bpf_trace.c",
+        ],
     },
     Oracle {
         name: "timers",
@@ -205,8 +211,10 @@ pub const ORACLES: &[Oracle] = &[
     Oracle {
         name: "maps",
         check: Some(Check::Maps),
-        judges: "elements of BPF maps against a model: lookups, updates by flag, deletion, the \
-                 next key and batches complete and without doubles, longest prefixes, queues",
+        judges: "elements of BPF maps against a model, by system calls and by a BPF program: \
+                 lookups, updates by flag, deletion, the next key and batches complete and \
+                 without doubles, longest prefixes, queues; of per-CPU elements the other CPUs' \
+                 values, too; arenas as memory",
         cannot: "LRU maps, which forget when they like; the order of a hash's keys",
         files: &[
             "kernel/bpf/hashtab.c",
@@ -218,6 +226,7 @@ pub const ORACLES: &[Oracle] = &[
             "kernel/bpf/map_in_map.c",
             "kernel/bpf/percpu_freelist.c",
             "kernel/bpf/bpf_lru_list.c",
+            "kernel/bpf/arena.c",
         ],
     },
     Oracle {
@@ -331,7 +340,8 @@ mod tests {
     #[test]
     fn files_lead_to_checks() {
         let of = |file: &str| checks_of(file).collect::<Vec<_>>();
-        assert_eq!(of("kernel/bpf/ringbuf.c"), [Check::Promises, Check::Ring, Check::MapRaces]);
+        let ring = [Check::Promises, Check::Helpers, Check::Ring, Check::MapRaces];
+        assert_eq!(of("kernel/bpf/ringbuf.c"), ring);
         assert!(of("mm/mlock.c").contains(&Check::Memory));
         assert!(of("kernel/bpfilter/x.c").is_empty());
     }
