@@ -34,7 +34,7 @@ fn create(asked: &Asked) -> Answer<OwnedFd> {
 
 pub(super) fn arena(play: &mut Play) -> Answer<()> {
     let pages = 1 + play.dice.below(6);
-    let flags = MMAPABLE | NO_USER_CONV * play.dice.below(2);
+    let flags = MMAPABLE | (NO_USER_CONV * play.dice.below(2));
     let good = Asked { key: 0, pages, flags, at: 0 };
     if play.dice.below(3) == 0 {
         return refusals(play, good);
