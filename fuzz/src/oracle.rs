@@ -214,7 +214,7 @@ pub const ORACLES: &[Oracle] = &[
         judges: "elements of BPF maps against a model, by system calls and by a BPF program: \
                  lookups, updates by flag, deletion, the next key and batches complete and \
                  without doubles, longest prefixes, queues; of per-CPU elements the other CPUs' \
-                 values, too; arenas as memory",
+                 values, too",
         cannot: "LRU maps, which forget when they like; the order of a hash's keys",
         files: &[
             "kernel/bpf/hashtab.c",
@@ -226,7 +226,6 @@ pub const ORACLES: &[Oracle] = &[
             "kernel/bpf/map_in_map.c",
             "kernel/bpf/percpu_freelist.c",
             "kernel/bpf/bpf_lru_list.c",
-            "kernel/bpf/arena.c",
         ],
     },
     Oracle {

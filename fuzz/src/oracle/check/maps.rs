@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! BPF maps against a model of them, by the calls that user space has.
 
-mod arena;
 mod program;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -195,12 +194,11 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
 }
 
 fn any(play: &mut Play) -> Answer<()> {
-    match play.dice.below(9) {
+    match play.dice.below(8) {
         0..=2 => table(play),
         3 | 4 => prefixes(play),
         5 => queue(play),
         6 => bloom(play),
-        7 => arena::arena(play),
         _ => maps_in_map(play),
     }
 }
