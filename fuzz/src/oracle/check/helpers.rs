@@ -324,9 +324,11 @@ fn turns(dice: &mut dyn Dice) -> Answer<Told> {
     } else {
         [done, done]
     };
-    if !answers.starts_with(&right) {
+    // Where the verifier puts a loop in the call's place, an errno has 32 bits only, and is no
+    // number below zero (`inline_bpf_loop()`).
+    let told = [answers.first(), answers.get(1)].map(|word| word.map_or(0, |word| *word as i32));
+    if told.map(i64::from) != right {
         let what = if each { "elements of a map" } else { "turns of a loop" };
-        let told = answers.get(..2);
         return Ok(Err(format!(
             "{all} {what}, {last} at most, flags {flags}: {told:?} and not {right:?} (the answer, \
              calls)"
