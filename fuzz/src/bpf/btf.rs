@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The types that fuzz programs and maps say they are of, in the BPF Type Format
 //! (`Documentation/bpf/btf.rst`): enough for storage of tasks, whose maps must tell
-//! what their values are, for maps with timers, and for programs with a second function, which must tell
-//! where that begins and what it is.
+//! what their values are, for maps with timers, and for programs with a second function,
+//! which must tell where that begins and what it is.
 
 /// `BPF_BTF_LOAD`
 pub const LOAD: u32 = 18;

@@ -5,9 +5,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::iterators::{Functions, Target, begin, link, read, thing};
+use super::iterators::{Target, begin, link, read, thing};
 use super::maps::Map;
+use crate::bpf::btf;
 use crate::bpf::insn::{Insn, Short};
+use crate::engine::pool;
 use crate::sys::call::Answer;
 
 /// A value that a program works on, and that it runs once for.
@@ -49,9 +51,30 @@ impl Desk {
         Ok(u64::from_ne_bytes(bytes.unwrap_or_default()))
     }
 
-    /// Loads a program, for [`run`](Self::run); with types if it has a second function.
-    pub(super) fn load(&self, insns: &[Insn], functions: Option<Functions<'_>>) -> Answer<OwnedFd> {
-        let program = Target::Elements.load(insns, functions)?;
+    /// Loads a program, for [`run`](Self::run).
+    pub(super) fn load(&self, insns: &[Insn]) -> Answer<OwnedFd> {
+        self.link(Target::Elements.load(insns, None)?)
+    }
+
+    /// The same of a program with a second function, which a helper calls: the first one's
+    /// instruction at `named` is where it is handed over.
+    pub(super) fn load_with(
+        &self,
+        mut insns: Vec<Insn>,
+        named: usize,
+        second: Vec<Insn>,
+    ) -> Answer<OwnedFd> {
+        let begin = insns.len();
+        if let Some(insn) = insns.get_mut(named) {
+            insn.immediate = i32::try_from(begin - named - 1).unwrap_or(0);
+        }
+        insns.extend(second);
+        let types = pool::types().ok_or(libc::ENOENT)?;
+        let functions = btf::functions(begin);
+        self.link(Target::Elements.load(&insns, Some((types.as_fd(), &functions)))?)
+    }
+
+    fn link(&self, program: OwnedFd) -> Answer<OwnedFd> {
         link(program.as_fd(), [self.map.fd.as_raw_fd().cast_unsigned(), 0, 0, 0])
     }
 

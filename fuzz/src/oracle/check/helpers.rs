@@ -13,9 +13,7 @@ use super::desk::Desk;
 use super::infos::CLEAN;
 use super::iterators::end;
 use super::maps::{Map, READ_ONLY, freeze};
-use crate::bpf::btf;
 use crate::bpf::insn::{FUNCTION, Short};
-use crate::engine::pool;
 use crate::op::value::Dice;
 use crate::sys::call::Answer;
 
@@ -41,7 +39,7 @@ fn answers(desk: &Desk) -> Answer<(Vec<i64>, Vec<u8>)> {
 
 /// Runs a program once: what it told.
 fn run_once(desk: &Desk, code: Short, none: usize) -> Answer<Vec<u8>> {
-    Desk::run(desk.load(&end(code, &[none]), None)?.as_fd())
+    Desk::run(desk.load(&end(code, &[none]))?.as_fd())
 }
 
 /// What was answered wrongly, if anything.
@@ -294,9 +292,7 @@ fn turns(dice: &mut dyn Dice) -> Answer<Told> {
     code.mov_imm(4, i32::try_from(flags).unwrap_or(0));
     code.call(if each { FOR_EACH } else { LOOP });
     keep(&desk, &mut code, 0);
-    let mut insns = end(code, &[none]);
     // The callback counts, and says whether it is enough.
-    let second = insns.len();
     let mut callback = Short::default();
     desk.at(&mut callback, 1, ANSWERS + 8);
     callback.push(0x79, 2, 1, 0, 0);
@@ -307,13 +303,8 @@ fn turns(dice: &mut dyn Dice) -> Answer<Told> {
     callback.mov_imm(0, 1);
     callback.land(more);
     callback.push(0x95, 0, 0, 0, 0);
-    insns.extend(callback.insns);
-    if let Some(insn) = insns.get_mut(function) {
-        insn.immediate = i32::try_from(second - function - 1).unwrap_or(0);
-    }
-    let types = pool::types().ok_or(libc::ENOENT)?;
-    let functions = btf::functions(second);
-    Desk::run(desk.load(&insns, Some((types.as_fd(), &functions)))?.as_fd())?;
+    let link = desk.load_with(end(code, &[none]), function, callback.insns)?;
+    Desk::run(link.as_fd())?;
     let (answers, _) = answers(&desk)?;
     let all = if each { there } else { asked };
     let done = all.min(last).cast_signed();

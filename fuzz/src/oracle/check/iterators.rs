@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::Stage;
 use super::infos::{CLEAN, info, named, room, word};
-use super::maps::Map;
+use super::maps::{Map, padded};
 use crate::bpf::insn::{Insn, Short};
 use crate::bpf::vmlinux::types;
 use crate::engine::pool::{bytes_of, load};
@@ -201,11 +201,7 @@ fn elements(dice: &mut dyn Dice) -> Answer<Told> {
     let entries = 1 + dice.below(60);
     let flags = if matches!(kind, 1 | 5) { dice.below(2) } else { 0 };
     let map = Map::create(kind, key, 16, entries, flags)?;
-    let bytes = |number: u32| {
-        let mut bytes = number.to_ne_bytes().to_vec();
-        bytes.resize(key, 0);
-        bytes
-    };
+    let bytes = |number: u32| padded(number, key);
     for _ in 0..dice.below(entries + 5) {
         let (number, fill) = (dice.below(entries), dice.below(1 << 20));
         let value = map.filled(u64::from(fill));
@@ -458,13 +454,13 @@ fn mappings(dice: &mut dyn Dice) -> Answer<Told> {
     let whose = whose(dice, process.as_fd());
     let before = arena();
     let told = go_over(dice, Target::Mappings, &end(code, &[none]), whose)?;
+    // Elsewhere other threads may change what is there while it is gone over.
     let told: Vec<(u64, u64)> = told
         .chunks(16)
         .map(|one| one.split_at(one.len() / 2))
         .map(|(from, to)| (word_64(from), word_64(to)))
+        .filter(is_arena)
         .collect();
-    // Elsewhere other threads may change what is there while it is gone over.
-    let told: Vec<(u64, u64)> = told.into_iter().filter(is_arena).collect();
     if told != before && before == arena() {
         return Ok(Err(format!("mappings of {whose:x?}: {told:x?} and not {before:x?}")));
     }

@@ -203,7 +203,7 @@ fn any(play: &mut Play) -> Answer<()> {
     }
 }
 
-fn padded(key: u32, size: usize) -> Vec<u8> {
+pub(super) fn padded(key: u32, size: usize) -> Vec<u8> {
     let mut bytes = key.to_ne_bytes().to_vec();
     bytes.resize(size, 0);
     bytes

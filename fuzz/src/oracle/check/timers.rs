@@ -137,11 +137,7 @@ impl Caller {
             code.push(0x7b, 9, 0, ANSWER, 0);
             code.land(another);
         }
-        let mut insns = end(code, &[none, nothing]);
-        let second = insns.len();
-        if let Some(insn) = insns.get_mut(function) {
-            insn.immediate = i32::try_from(second - function - 1).unwrap_or(0);
-        }
+        let first = end(code, &[none, nothing]);
         // The callback: its map, key and value are R1 to R3.
         let mut code = Short::default();
         code.mov(6, 2);
@@ -185,10 +181,7 @@ impl Caller {
             }
             code.land(another);
         }
-        insns.extend(end(code, &[enough]));
-        let types = pool::types().ok_or(libc::ENOENT)?;
-        let functions = btf::functions(second);
-        let link = desk.load(&insns, Some((types.as_fd(), &functions)))?;
+        let link = desk.load_with(first, function, end(code, &[enough]))?;
         Ok(Self { desk, link })
     }
 

@@ -4,9 +4,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use super::{ANSWERS, DESK, Told, answers, keep};
-use crate::bpf::btf;
 use crate::bpf::insn::{FUNCTION, Short};
-use crate::engine::pool;
 use crate::op::value::Dice;
 use crate::oracle::check::desk::Desk;
 use crate::oracle::check::iterators::end;
@@ -38,8 +36,7 @@ pub(super) fn drain(dice: &mut dyn Dice) -> Answer<Told> {
     code.mov_imm(4, flags);
     code.call(DRAIN);
     keep(&desk, &mut code, 0);
-    let mut insns = end(code, &[none]);
-    let second = insns.len();
+    let first = end(code, &[none]);
     // Counts the records, and adds their first words.
     let mut code = Short::default();
     code.push(0x7a, 10, 0, -8, 0);
@@ -62,12 +59,7 @@ pub(super) fn drain(dice: &mut dyn Dice) -> Answer<Told> {
     code.mov_imm(0, 1);
     code.land(more);
     code.push(0x95, 0, 0, 0, 0);
-    insns.extend(code.insns);
-    if let Some(insn) = insns.get_mut(function) {
-        insn.immediate = i32::try_from(second - function - 1).unwrap_or(0);
-    }
-    let types = pool::types().ok_or(libc::ENOENT)?;
-    let link = desk.load(&insns, Some((types.as_fd(), &btf::functions(second))))?;
+    let link = desk.load_with(first, function, code.insns)?;
     let place = |position: u64| PAGE + usize::try_from(position % size).unwrap_or(0);
     let mut position = 0;
     for round in 1..4_u64 {

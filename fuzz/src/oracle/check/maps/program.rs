@@ -93,7 +93,7 @@ impl Caller {
         code.push(0x7b, 9, 8, ANSWER, 0);
         code.call(8); // bpf_get_smp_processor_id()
         code.push(0x7b, 9, 0, CPU, 0);
-        let link = desk.load(&end(code, &[none]), None)?;
+        let link = desk.load(&end(code, &[none]))?;
         Ok(Self { desk, link })
     }
 
