@@ -322,13 +322,14 @@ operations! {
             /// Who is how much later.
             skew: Upto<255>,
         }
-        /// Plays a check, by a seed: `seed` and `more` are its halves.
+        /// Plays a check, by a seed of two halves. The first is the *part*: it alone decides
+        /// what is chosen first.
         Check "check" weight 3 {
             /// Which.
             what: Check,
-            /// Half of the seed.
+            /// The part.
             seed: Upto<255>,
-            /// The other half.
+            /// The other half of the seed.
             more: Upto<255>,
         }
         /// Runs on one CPU (0, 1), or on any (2).

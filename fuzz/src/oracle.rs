@@ -159,8 +159,9 @@ pub const ORACLES: &[Oracle] = &[
         check: Some(Check::Infos),
         judges: "what BPF objects tell about themselves is what they were made of: maps, \
                  programs and their maps, links to raw tracepoints and to several places of a \
-                 file, events with a program; complete where there is room, with an error \
-                 where the interface promises one, and nothing behind the room",
+                 file, events with a program, by their descriptor and in /proc; complete \
+                 where there is room, with an error where the interface promises one, and \
+                 nothing behind the room",
         cannot: "what kernels tell that is longer than in 6.12; the machine's code; run times",
         files: &["kernel/bpf/syscall.c", "kernel/trace/bpf_trace.c"],
     },
@@ -239,9 +240,10 @@ pub const ORACLES: &[Oracle] = &[
     Oracle {
         name: "memory",
         check: Some(Check::Memory),
-        judges: "mappings against a model: what can be read, what it holds, errors of ranges \
-                 with holes and files that may not be written to, VmLck and VmSize; ranges of \
-                 many TiB",
+        judges: "mappings against a model: what can be read, what it holds, which private pages \
+                 are in memory, errors of ranges with holes and files that may not be written \
+                 to, what mmap, madvise and msync refuse, growth in place, stacks that grow \
+                 down, VmLck and VmSize; ranges of many TiB",
         cannot: "huge pages; the moment at which pages are freed; file systems but tmpfs",
         files: &[
             "mm/mmap.c",

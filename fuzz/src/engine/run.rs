@@ -195,12 +195,11 @@ impl Executor {
             }
             Op::Delays { seed } => self.delay(u64::from(seed.0) + 1),
             Op::Check { what, seed, more } => {
-                let seed = u64::from(seed.0) << 8 | u64::from(more.0);
                 if what.judges() {
                     // An answer to memory that was not to be had is none to judge.
                     self.tell_failing(0);
                 }
-                let (answer, wrong) = check::play(self, *what, seed);
+                let (answer, wrong) = check::play(self, *what, seed.0, more.0);
                 if let Some(wrong) = wrong {
                     self.tables.wrong.get_or_insert(wrong);
                 }

@@ -33,6 +33,38 @@ impl Dice for Seeded {
     }
 }
 
+/// Dice whose first throws are the digits of a small number, as long as it has any, and whose
+/// other throws are a generator's: by the same number the first choices are the same.
+#[derive(Clone, Debug)]
+pub struct Digits {
+    number: u32,
+    /// The numbers that there may be.
+    span: u32,
+    rest: Seeded,
+}
+
+impl Digits {
+    /// By a number and a seed.
+    #[must_use]
+    pub fn new(number: u8, rest: Seeded) -> Self {
+        Self { number: number.into(), span: 1 << u8::BITS, rest }
+    }
+}
+
+impl Dice for Digits {
+    fn below(&mut self, n: u32) -> u32 {
+        if n > self.span {
+            self.span = 0;
+            return self.rest.below(n);
+        }
+        let base = n.max(1);
+        let digit = self.number % base;
+        self.number /= base;
+        self.span /= base;
+        digit
+    }
+}
+
 /// Bytes of a fuzzer as dice.
 #[derive(Debug)]
 pub struct Input<'a, 'b>(pub &'a mut arbitrary::Unstructured<'b>);

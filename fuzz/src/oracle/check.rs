@@ -21,7 +21,7 @@ mod wakeups;
 
 use crate::engine::Executor;
 use crate::op::Check;
-use crate::op::value::Seeded;
+use crate::op::value::{Digits, Seeded};
 use crate::sys::call::Answer;
 
 /// `PERF_EVENT_IOC_ENABLE`, `DISABLE`, `ID`.
@@ -40,22 +40,32 @@ fn says_nothing(errno: i32) -> bool {
     matches!(errno, libc::ENOMEM | libc::EAGAIN | libc::EINTR)
 }
 
-/// A play by a seed, and what went wrong in it.
+/// A play, and what went wrong in it.
 struct Play {
-    dice: Seeded,
+    dice: Digits,
     name: &'static str,
     wrong: Option<String>,
 }
 
 impl Play {
-    fn of(name: &'static str, seed: u64) -> Self {
-        Self { dice: Seeded(seed.wrapping_mul(0x9e37_79b9)), name, wrong: None }
+    /// What it does first is by `part` alone: plays of one part are about the same thing.
+    fn of(name: &'static str, part: u8, seed: u8) -> Self {
+        let seed = (u64::from(part) << 8 | u64::from(seed)).wrapping_mul(0x9e37_79b9);
+        Self { dice: Digits::new(part, Seeded(seed)), name, wrong: None }
     }
 
     /// Notes what the kernel may not have answered; the first counts.
     fn wrong(&mut self, what: String) {
         let name = self.name;
         self.wrong.get_or_insert_with(|| format!("{name}: {what}"));
+    }
+
+    /// Says what was answered instead of what is promised: errnos, 0 if it is none.
+    fn expect<T>(&mut self, what: &str, promised: &[i32], answer: &Answer<T>) {
+        let errno = answer.as_ref().err().copied().unwrap_or(0);
+        if !promised.contains(&errno) && !says_nothing(errno) {
+            self.wrong(format!("{what}: errno {errno}, promised is {promised:?}"));
+        }
     }
 }
 
@@ -71,12 +81,9 @@ impl Stage<'_> {
         self.play.wrong(what);
     }
 
-    /// Says what was answered instead of what is promised: errnos, 0 if it is none.
+    /// See [`Play::expect`].
     fn expect<T>(&mut self, what: &str, promised: &[i32], answer: &Answer<T>) {
-        let errno = answer.as_ref().err().copied().unwrap_or(0);
-        if !promised.contains(&errno) && !says_nothing(errno) {
-            self.wrong(format!("{what}: errno {errno}, promised is {promised:?}"));
-        }
+        self.play.expect(what, promised, answer);
     }
 
     /// The number of the tracepoint at the entry of system calls.
@@ -85,10 +92,15 @@ impl Stage<'_> {
     }
 }
 
-/// Plays a check. What went wrong, if anything, and what the play's last call answered:
-/// its own limits are errors, too.
-pub fn play(executor: &mut Executor, check: Check, seed: u64) -> (Answer<()>, Option<String>) {
-    let mut stage = Stage { play: Play::of(check.word(), seed), executor };
+/// Plays a part of a check. What went wrong, if anything, and what the play's last call
+/// answered: its own limits are errors, too.
+pub fn play(
+    executor: &mut Executor,
+    check: Check,
+    part: u8,
+    seed: u8,
+) -> (Answer<()>, Option<String>) {
+    let mut stage = Stage { play: Play::of(check.word(), part, seed), executor };
     let answer = match check {
         Check::Counts => counts::run(&mut stage),
         Check::Records => records::run(&mut stage),

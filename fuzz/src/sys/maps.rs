@@ -7,7 +7,8 @@ use std::ops::Range;
 /// A line of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
-    addresses: Range<u64>,
+    /// Where it is.
+    pub addresses: Range<u64>,
     offset: u64,
     /// The file, or what stands in its place; empty where nothing does.
     pub path: String,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory that checks map, lock and move: a *yard* of [`PAGES`] pages at an address that
-//! nothing else uses, and a *field* of some tens of TiB behind it, of which no page is
-//! ever touched. All calls are held to one of the two, so that nothing of this process
+//! nothing else uses, and a *field* of some tens of TiB behind it, of which hardly a page
+//! is ever touched. All calls are held to one of the two, so that nothing of this process
 //! can be hurt.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};

@@ -61,9 +61,8 @@ pub(super) fn run(stage: &mut Stage<'_>) -> Answer<()> {
     Ok(())
 }
 
-/// `bpf_strtol()` and `bpf_strtoul()`.
-fn numbers(dice: &mut dyn Dice) -> Answer<Told> {
-    const STRTOL: i32 = 105;
+/// A text that a number may be read from.
+fn number_text(dice: &mut dyn Dice) -> Vec<u8> {
     let mut text = Vec::new();
     for _ in 0..dice.below(3) {
         text.push(b" \t\n"[dice.below(3) as usize]);
@@ -93,37 +92,53 @@ fn numbers(dice: &mut dyn Dice) -> Answer<Told> {
     if text.is_empty() {
         text.push(b' ');
     }
-    let flags = [0, 0, 8, 10, 16, 16, 3, 0x20][dice.below(8) as usize];
-    let signed = dice.below(2) == 0;
-    let right = format::number(&text, flags, signed);
+    text
+}
+
+/// `bpf_strtol()` and `bpf_strtoul()`, of several texts.
+fn numbers(dice: &mut dyn Dice) -> Answer<Told> {
+    const STRTOL: i32 = 105;
+    const EACH: usize = 32;
     let desk = Desk::new(DESK)?;
-    let mut value = vec![0; TEXT];
-    value.extend(&text);
-    value.resize(DESK, 0);
-    desk.put(&value)?;
+    let mut value = vec![0; DESK];
     let (mut code, none) = Desk::code();
-    desk.at(&mut code, 1, TEXT);
-    code.mov_imm(2, i32::try_from(text.len()).unwrap_or(0));
-    code.mov_imm(3, i32::try_from(flags).unwrap_or(0));
-    code.push(0x7a, 10, 0, -8, 0);
-    code.stack(4, -8);
-    code.call(if signed { STRTOL } else { STRTOL + 1 });
-    keep(&desk, &mut code, 0);
-    code.push(0x79, 0, 10, -8, 0);
-    keep(&desk, &mut code, 1);
+    let mut asked = Vec::new();
+    for nth in 0..(OUT - TEXT) / EACH {
+        let text = number_text(dice);
+        let flags = [0, 0, 8, 10, 16, 16, 3, 0x20][dice.below(8) as usize];
+        let signed = dice.below(2) == 0;
+        let at = TEXT + EACH * nth;
+        if let Some(room) = value.get_mut(at..at + text.len()) {
+            room.copy_from_slice(&text);
+        }
+        desk.at(&mut code, 1, at);
+        code.mov_imm(2, i32::try_from(text.len()).unwrap_or(0));
+        code.mov_imm(3, i32::try_from(flags).unwrap_or(0));
+        code.push(0x7a, 10, 0, -8, 0);
+        code.stack(4, -8);
+        code.call(if signed { STRTOL } else { STRTOL + 1 });
+        keep(&desk, &mut code, 2 * nth);
+        code.push(0x79, 0, 10, -8, 0);
+        keep(&desk, &mut code, 2 * nth + 1);
+        asked.push((text, flags, signed));
+    }
+    desk.put(&value)?;
     run_once(&desk, code, none)?;
     let (answers, _) = answers(&desk)?;
-    let told = match (answers.first(), answers.get(1)) {
-        (Some(read), Some(number)) if *read >= 0 => {
-            Ok((usize::try_from(*read).unwrap_or(0), number.cast_unsigned()))
+    for ((text, flags, signed), answer) in asked.iter().zip(answers.chunks(2)) {
+        let told = match *answer {
+            [read, number] if read >= 0 => {
+                Ok((usize::try_from(read).unwrap_or(0), number.cast_unsigned()))
+            }
+            [errno, _] => Err(i32::try_from(-errno).unwrap_or(0)),
+            _ => return Err(libc::EIO),
+        };
+        let right = format::number(text, *flags, *signed);
+        if told != right {
+            let name = if *signed { "bpf_strtol" } else { "bpf_strtoul" };
+            let text = String::from_utf8_lossy(text);
+            return Ok(Err(format!("{name}({text:?}, flags {flags}): {told:?} and not {right:?}")));
         }
-        (Some(errno), _) => Err(i32::try_from(-errno).unwrap_or(0)),
-        _ => return Err(libc::EIO),
-    };
-    if told != right {
-        let name = if signed { "bpf_strtol" } else { "bpf_strtoul" };
-        let text = String::from_utf8_lossy(&text);
-        return Ok(Err(format!("{name}({text:?}, flags {flags}): {told:?} and not {right:?}")));
     }
     Ok(Ok(()))
 }
@@ -317,8 +332,9 @@ fn turns(dice: &mut dyn Dice) -> Answer<Told> {
     };
     // Where the verifier puts a loop in the call's place, an errno has 32 bits only, and is no
     // number below zero (`inline_bpf_loop()`).
-    let told = [answers.first(), answers.get(1)].map(|word| word.map_or(0, |word| *word as i32));
-    if told.map(i64::from) != right {
+    let [answer, calls] = [0, 1].map(|nth| answers.get(nth).copied().unwrap_or(0));
+    let told = [if each { answer } else { i64::from(answer as i32) }, calls];
+    if told != right {
         let what = if each { "elements of a map" } else { "turns of a loop" };
         return Ok(Err(format!(
             "{all} {what}, {last} at most, flags {flags}: {told:?} and not {right:?} (the answer, \

@@ -113,7 +113,32 @@ fn map(dice: &mut dyn Dice) -> Answer<Told> {
              {right:x?}"
         )));
     }
-    Ok(Ok(()))
+    if given < 8 {
+        return Ok(Ok(()));
+    }
+    let right = [
+        ("map_type", kind.to_string()),
+        ("key_size", key.to_string()),
+        ("value_size", value.to_string()),
+        ("max_entries", entries.to_string()),
+        ("map_flags", format!("{flags:#x}")),
+        ("map_id", id.to_string()),
+        ("frozen", "0".to_owned()),
+    ];
+    Ok(in_proc("a map", map.as_fd(), &right))
+}
+
+/// What `/proc/self/fdinfo` says of an object: lines of a name and a value.
+pub(super) fn in_proc(what: &str, fd: BorrowedFd<'_>, right: &[(&str, String)]) -> Told {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
+    for (name, right) in right {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        if line.map(str::trim) != Some(right) {
+            return Err(format!("{what}, by fdinfo: {name} is {line:?} and not {right:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn program(dice: &mut dyn Dice) -> Answer<Told> {
@@ -172,14 +197,30 @@ fn program(dice: &mut dyn Dice) -> Answer<Told> {
     Ok(Ok(()))
 }
 
-/// A name in a buffer with room for `room` bytes: all of it, or its beginning and an error.
-pub(super) fn named(
+/// What a link tells that has a name, in a buffer with room for all of it, or for its beginning
+/// only, which is an error. The memory of the information, if all is told.
+pub(super) fn link_with_name(
+    dice: &mut dyn Dice,
     what: &str,
+    link: BorrowedFd<'_>,
     name: &[u8],
-    room: usize,
-    answer: &Answer<()>,
-    buffer: &[u8],
-) -> Told {
+) -> Result<Option<Vec<u8>>, String> {
+    let room = room(dice, name);
+    let mut buffer = vec![CLEAN; 64];
+    let at = if room == 0 { 0 } else { buffer.as_mut_ptr() as u64 };
+    let (answer, _, memory) = info(link, 64, &[(16, at), (24, room as u64)]);
+    named(what, name, room, &answer, &buffer)?;
+    Ok(answer.is_ok().then_some(memory))
+}
+
+/// Room for a name: none, too little, just enough, more.
+fn room(dice: &mut dyn Dice, name: &[u8]) -> usize {
+    let long = name.len();
+    [0, 1, 5, long, long + 1, long + 9][dice.below(6) as usize]
+}
+
+/// A name in a buffer with room for `room` bytes: all of it, or its beginning and an error.
+fn named(what: &str, name: &[u8], room: usize, answer: &Answer<()>, buffer: &[u8]) -> Told {
     let (right, bytes) = match room {
         0 => (Ok(()), Vec::new()),
         _ if room > name.len() => (Ok(()), [name, &[0]].concat()),
@@ -194,33 +235,30 @@ pub(super) fn named(
     Ok(())
 }
 
-/// Room for a name: none, too little, just enough, more.
-pub(super) fn room(dice: &mut dyn Dice, name: &[u8]) -> usize {
-    let long = name.len();
-    [0, 1, 5, long, long + 1, long + 9][dice.below(6) as usize]
-}
-
 fn raw_tracepoint(dice: &mut dyn Dice) -> Answer<(OwnedFd, Told)> {
+    const WHAT: &str = "a link to a raw tracepoint";
     let names: [&[u8]; 2] = [b"sched_process_exit", b"softirq_entry"];
     let name = names[dice.below(2) as usize];
-    let room = room(dice, name);
     let program = load(ProgKind::RawTp, &nothing(0), None)?;
     let zero_ended = [name, &[0]].concat();
     let attributes = Attributes::default().input(0, &zero_ended).fd(8, program.as_fd());
     let link = call::bpf_fd(RAW_TRACEPOINT_OPEN, attributes, 16)?;
-    let mut buffer = vec![CLEAN; 64];
-    let at = if room == 0 { 0 } else { buffer.as_mut_ptr() as u64 };
-    let (answer, _, memory) = info(link.as_fd(), 64, &[(16, at), (24, room as u64)]);
-    let mut told = named("a link to a raw tracepoint", name, room, &answer, &buffer);
-    if told.is_ok() && answer.is_ok() {
+    let right = (1, id(program.as_fd())?, name.len() + 1);
+    let told = link_with_name(dice, WHAT, link.as_fd(), name).and_then(|memory| {
+        let Some(memory) = memory else { return Ok(()) };
         let head = (word(&memory, 0), word(&memory, 8), word(&memory, 24) as usize);
-        let right = (1, id(program.as_fd())?, name.len() + 1);
-        if head != right {
-            told = Err(format!(
-                "a link to a raw tracepoint: {head:?} and not {right:?} (kind, program, length)"
-            ));
+        if head == right {
+            return Ok(());
         }
-    }
+        Err(format!("{WHAT}: {head:?} and not {right:?} (kind, program, length)"))
+    });
+    let lines = [
+        ("link_type", "raw_tracepoint".to_owned()),
+        ("link_id", id(link.as_fd())?.to_string()),
+        ("prog_id", right.1.to_string()),
+        ("tp_name", String::from_utf8_lossy(name).into_owned()),
+    ];
+    let told = told.and_then(|()| in_proc(WHAT, link.as_fd(), &lines));
     Ok((link, told))
 }
 
@@ -252,6 +290,9 @@ fn uprobes(stage: &mut Stage<'_>) -> Answer<Told> {
         (48, 128 | u64::from(room) << 32),
     ];
     let (answer, _, memory) = info(link.as_fd(), 64, &asked);
+    let lines =
+        [("link_id", id(link.as_fd())?.to_string()), ("prog_id", id(program.as_fd())?.to_string())];
+    let listed = in_proc("a link to several places", link.as_fd(), &lines);
     stage.executor.reap(link);
     let right = match room {
         0 => Err(libc::EINVAL),
@@ -269,7 +310,7 @@ fn uprobes(stage: &mut Stage<'_>) -> Answer<Told> {
              {told_offsets:x?}, cookies {told_cookies:x?}"
         )));
     }
-    let Ok(file) = std::fs::read_link("/proc/self/exe") else { return Ok(Ok(())) };
+    let Ok(file) = std::fs::read_link("/proc/self/exe") else { return Ok(listed) };
     let file = file.as_os_str().as_encoded_bytes();
     let head = (word(&memory, 48) as usize, word(&memory, 52), word(&memory, 60));
     let right = (file.len() + 1, count, own);
@@ -280,7 +321,7 @@ fn uprobes(stage: &mut Stage<'_>) -> Answer<Told> {
              process)"
         )));
     }
-    Ok(Ok(()))
+    Ok(listed)
 }
 
 /// A perf event with a program, by its descriptor.

@@ -326,18 +326,22 @@ fn fired(caller: &Caller) -> Answer<Result<(), u64>> {
 
 /// Two threads at the timers of one map, whose callbacks stop, delete and begin what there is.
 pub(super) fn two(stage: &mut Stage<'_>) -> Answer<()> {
-    let timers = std::sync::Arc::new(Timers::create(1, stage.play.dice.below(2))?);
-    let side = || -> Answer<Side> {
+    let dice = &mut stage.play.dice;
+    let timers = std::sync::Arc::new(Timers::create(1, dice.below(2))?);
+    // Every other time all callbacks do the same, and each thread's timer is its own: to get in
+    // each other's way takes two that run at the same time.
+    let same = (dice.below(2) == 0).then(|| 1 + u64::from(dice.below(5)));
+    let side = |own: u32| -> Answer<Side> {
         let (timers, caller) = (timers.clone(), Caller::of(&timers)?);
         Ok(Box::new(move |dice: &mut Seeded| {
-            let key = dice.below(2);
+            let key = if same.is_some() { own } else { dice.below(2) };
             let calls = [INIT, SET_CALLBACK, START, START, CANCEL];
             let mut order = Order {
                 flags: 0,
                 nanoseconds: [1_000, 50_000, 1_000_000][dice.below(3) as usize],
                 key,
                 other: 1 - key,
-                what: u64::from(dice.below(6)),
+                what: same.unwrap_or_else(|| dice.below(6).into()),
                 ..Order::default()
             };
             match dice.below(8) {
@@ -357,6 +361,6 @@ pub(super) fn two(stage: &mut Stage<'_>) -> Answer<()> {
             }
         }))
     };
-    let (one, other) = (side()?, side()?);
+    let (one, other) = (side(0)?, side(1)?);
     race(stage, one, other)
 }
