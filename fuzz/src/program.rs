@@ -6,10 +6,13 @@
 //! made from fuzzer input by [`Arbitrary`], changed by [`Program::mutate`] and
 //! [`Program::splice`], and kept as text ([`text`]).
 
+mod favour;
 mod mutate;
 pub mod text;
 
 use arbitrary::{Arbitrary, Unstructured};
+
+pub use favour::Favour;
 
 use crate::op::value::{Dice, Input, Made, Value};
 use crate::op::{Check, Op};
@@ -41,26 +44,6 @@ pub struct Slow {
     pub checks: [bool; Check::ALL.len()],
     /// Others that wait ([`Op::waits`]).
     pub waits: bool,
-}
-
-/// What is in more programs than chance would have it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Favour {
-    /// Checks.
-    pub checks: Vec<Check>,
-    /// Operations, by their numbers in [`Op::TABLE`].
-    pub ops: Vec<usize>,
-}
-
-impl Favour {
-    /// By their words; unknown ones say nothing.
-    #[must_use]
-    pub fn of(checks: &[String], ops: &[String]) -> Self {
-        Self {
-            checks: checks.iter().filter_map(|word| Check::parse(word)).collect(),
-            ops: ops.iter().filter_map(|word| Op::number(word)).collect(),
-        }
-    }
 }
 
 /// A fuzz program.

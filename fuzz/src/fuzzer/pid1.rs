@@ -305,7 +305,8 @@ fn work(number: &str, seconds: &str, engine: fn(Worker, u32) -> ExitCode) -> Exi
         // One that follows another has its place.
         let place = number % orders.workers.max(1);
         let worker = Worker::new(number, place, seconds, orders.leak_check_every)?;
-        Ok((worker.favouring(&orders.favour, &orders.ops).weighing(&orders.heavy), orders, number))
+        let favour = Favour::of(&orders.favour, &orders.ops).through(&orders.points);
+        Ok((worker.favouring(favour).weighing(&orders.heavy), orders, number))
     };
     match begun() {
         Err(error) => {

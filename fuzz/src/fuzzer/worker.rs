@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::{STATS_SECONDS, Stats, Told};
 use crate::engine::{Executor, LOST_BUCKETS, Ran, SlowTime, Spent};
 use crate::kernel;
-use crate::op::Check;
+use crate::op::{Check, Op};
 use crate::program::{Favour, Program, Slow, text};
 use crate::sys;
 
@@ -33,6 +33,8 @@ const CHECKS_SHARE: u64 = 10;
 const FAVOURED_SHARE: u64 = 3;
 /// What a check that finds by chance has of it, for each of another's.
 const CHANCE_WEIGHT: u64 = 4;
+/// The same of one that runs through what is patched.
+const REACHING_WEIGHT: u64 = 4;
 /// The same of other operations that wait. While one opens or closes a uprobe, tens of
 /// milliseconds, the other worker cannot open a tracepoint either (`event_mutex`).
 const WAITS_SHARE: u64 = 25;
@@ -86,10 +88,10 @@ impl Worker {
         })
     }
 
-    /// Has checks and operations done more often, by their words; unknown ones say nothing.
+    /// Has something done more often.
     #[must_use]
-    pub fn favouring(mut self, checks: &[String], ops: &[String]) -> Self {
-        self.favour = Favour::of(checks, ops);
+    pub fn favouring(mut self, favour: Favour) -> Self {
+        self.favour = favour;
         self
     }
 
@@ -110,7 +112,7 @@ impl Worker {
     #[must_use]
     pub fn allowed(&self) -> Slow {
         let all = sys::monotonic_ns() - self.began_ns;
-        allowed(self.executor.slow_time(), all, &self.favour.checks)
+        allowed(self.executor.slow_time(), all, &self.favour)
     }
 
     /// Whether its time is up.
@@ -144,6 +146,9 @@ impl Worker {
         }
         ways += self.seen.end();
         (0..new.len() + ways).for_each(|_| feature());
+        if self.favour.looks() {
+            self.note_parts(program, &ran.traced);
+        }
         self.executor.spent("(coverage)", sys::monotonic_ns() - ended);
         self.stats.execs += 1;
         self.stats.calls += ran.calls;
@@ -199,6 +204,21 @@ impl Worker {
         }
         self.ran_ns = Some(sys::monotonic_ns());
         Ok(ran)
+    }
+
+    /// Notes which parts of checks ran through what is patched, by where this thread's trace was
+    /// at the end of each operation.
+    fn note_parts(&mut self, program: &Program, ends: &[usize]) {
+        let own = self.executor.traces().next().unwrap_or_default();
+        let mut from = 0;
+        for (op, end) in program.ops.iter().zip(ends) {
+            let end = (*end).clamp(from, own.len());
+            if let Op::Check { what, seed, .. } = op {
+                let ran = own.get(from..end).unwrap_or_default();
+                self.favour.note(*what, seed.0, ran.iter().map(|pc| pc.load(Ordering::Relaxed)));
+            }
+            from = end;
+        }
     }
 
     /// The addresses that each operation of the last program ran through, by where the trace
@@ -387,14 +407,17 @@ impl Worker {
 
 /// Slow operations that had their share of so many nanoseconds are not to be in what is made
 /// next. Each check that judges has the same share, however long one play takes, and one that
-/// leaves that to the kernel several of these.
+/// leaves that to the kernel several of these, as has one that runs through what is patched.
 ///
 /// Only the clock can tell, for one check takes as long as two programs and another one as
 /// long as thirty, and what the corpus is full of depends on the kernel.
-fn allowed(slow: SlowTime, all: u64, favoured: &[Check]) -> Slow {
+fn allowed(slow: SlowTime, all: u64, favour: &Favour) -> Slow {
     let SlowTime { checks_ns, waits_ns } = slow;
-    let is_favoured = |check: &Check| favoured.contains(check);
-    let weight = |check: &Check| if check.is_by_chance() { CHANCE_WEIGHT } else { 1 };
+    let is_favoured = |check: &Check| favour.checks.contains(check);
+    let weight = |check: &Check| {
+        let by_chance = if check.is_by_chance() { CHANCE_WEIGHT } else { 1 };
+        by_chance * if favour.reaches(*check) { REACHING_WEIGHT } else { 1 }
+    };
     let weights = |wanted: bool| -> u64 {
         Check::ALL.iter().filter(|check| is_favoured(check) == wanted).map(weight).sum()
     };
@@ -451,13 +474,18 @@ mod tests {
     #[test]
     fn slow_operations_have_their_share() {
         const ALL: u64 = 297_000;
-        let of = |check: Check, spent, favoured: &[Check]| {
+        let favour = |checks: &[Check]| {
+            let words: Vec<String> = checks.iter().map(|check| check.word().to_owned()).collect();
+            Favour::of(&words, &[])
+        };
+        let of_any = |check: Check, spent, favour: &Favour| {
             let mut slow = SlowTime::default();
             slow.checks_ns[check.nth()] = spent;
-            let Slow { checks, waits } = allowed(slow, ALL, favoured);
+            let Slow { checks, waits } = allowed(slow, ALL, favour);
             assert!(waits && checks.iter().filter(|may| !**may).count() <= 1);
             checks[check.nth()]
         };
+        let of = |check, spent, favoured: &[Check]| of_any(check, spent, &favour(favoured));
         // A tenth of all, for thirteen checks, and five of which each is four.
         assert_eq!(Check::ALL.iter().filter(|check| check.judges()).count(), 14);
         assert!(of(Check::Counts, 900, &[]) && !of(Check::Counts, 901, &[]));
@@ -469,8 +497,14 @@ mod tests {
         assert!(of(Check::Counts, 19_800, &two) && !of(Check::Counts, 19_801, &two));
         assert!(of(Check::Races, 79_200, &two) && !of(Check::Races, 79_201, &two));
         assert!(of(Check::Hits, 928, &one) && !of(Check::Hits, 929, &one));
-        let waits =
-            |waits_ns| allowed(SlowTime { waits_ns, ..SlowTime::default() }, ALL, &[]).waits;
+        // And more of that if it runs through what is patched.
+        let mut reaching = favour(&two).through(&[1]);
+        reaching.note(Check::Counts, 0, [1].into_iter());
+        let counts = |spent| of_any(Check::Counts, spent, &reaching);
+        assert!(counts(49_500) && !counts(49_501));
+        let waits = |waits_ns| {
+            allowed(SlowTime { waits_ns, ..SlowTime::default() }, ALL, &favour(&[])).waits
+        };
         assert!(waits(11_880) && !waits(11_881));
     }
 

@@ -429,14 +429,12 @@ impl Program {
             let op = Op::one_of(&favour.ops, dice);
             self.ops.splice(at..at, op);
         }
-        let favoured = favour.checks.get(pick(dice, favour.checks.len())).copied();
-        if let Some(what) = favoured.filter(|_| dice.below(FAVOURED) == 0) {
+        if let Some(check) = favour.check(dice).filter(|_| dice.below(FAVOURED) == 0) {
             // One slow operation is enough, and what comes last would be cut off.
             self.ops.retain(|op| !op.is_slow());
             self.ops.truncate(ROOMY - 1);
             let at = pick(dice, self.ops.len() + 1);
-            let (seed, more) = (Upto::roll(dice), Upto::roll(dice));
-            self.ops.insert(at, Op::Check { what, seed, more });
+            self.ops.insert(at, check);
             // What two threads do at the same time is seldom done at the wrong moment.
             if dice.below(3) == 0 {
                 self.ops.insert(at, Op::Delays { seed: Upto::roll(dice) });
