@@ -368,6 +368,8 @@ impl Check {
             Self::MapRaces => Some(Self::Maps),
             Self::MemoryRaces => Some(Self::Memory),
             Self::Records
+            | Self::Sideband
+            | Self::Breakpoints
             | Self::Promises
             | Self::Access
             | Self::Wakeups

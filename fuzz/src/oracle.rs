@@ -111,6 +111,23 @@ pub const ORACLES: &[Oracle] = &[
         ],
     },
     Oracle {
+        name: "sideband",
+        check: Some(Check::Sideband),
+        judges: "what perf buffers say of a task's names, mappings, children and BPF programs: \
+                 once each, with what it was, only where an event asks for it and is on",
+        cannot: "other tasks; executed files; build ids; code of the kernel that changes",
+        files: &["kernel/events/core.c", "mm/mmap.c", "mm/mprotect.c", "kernel/bpf/core.c"],
+    },
+    Oracle {
+        name: "breakpoints",
+        check: Some(Check::Breakpoints),
+        judges: "each access to memory of the own thread that a breakpoint watches counts, once, \
+                 also after it was turned off and on or watches something else; as many are to \
+                 be had when those before are gone",
+        cannot: "breakpoints on code, of CPUs and of other tasks; the kernel's own accesses",
+        files: &["kernel/events/hw_breakpoint.c", "kernel/events/core.c"],
+    },
+    Oracle {
         name: "promises",
         check: Some(Check::Promises),
         judges: "calls whose answer the interface promises: unknown flags, commands and \
@@ -161,9 +178,10 @@ pub const ORACLES: &[Oracle] = &[
                  programs and their maps, links to raw tracepoints and to several places of a \
                  file, events with a program, by their descriptor and in /proc; complete \
                  where there is room, with an error where the interface promises one, and \
-                 nothing behind the room",
+                 nothing behind the room; the same object by its id and by a path that it is \
+                 pinned to, for reading or writing only, and gone with the last of these",
         cannot: "what kernels tell that is longer than in 6.12; the machine's code; run times",
-        files: &["kernel/bpf/syscall.c", "kernel/trace/bpf_trace.c"],
+        files: &["kernel/bpf/syscall.c", "kernel/bpf/inode.c", "kernel/trace/bpf_trace.c"],
     },
     Oracle {
         name: "iterators",

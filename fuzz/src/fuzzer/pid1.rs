@@ -132,6 +132,10 @@ fn prepare() {
             say(format_args!("{path} = {value}: {error}"));
         }
     }
+    // Objects can be pinned there.
+    if let Err(error) = crate::sys::mount("bpf", "/sys/fs/bpf") {
+        say(format_args!("the BPF file system: {error}"));
+    }
     // Only a kernel with KCSAN has it. By default it watches one access in 4,000: next to
     // nothing of a program that takes milliseconds.
     if let Err(error) = fs::write(KCSAN_SKIP, "500")

@@ -330,6 +330,10 @@ words! {
         Counts "counts",
         /// What their buffers hold.
         Records "records",
+        /// What they say of what tasks do.
+        Sideband "sideband",
+        /// Breakpoints that are hit.
+        Breakpoints "breakpoints",
         /// Answers that the interface promises.
         Promises "promises",
         /// What may not be done.

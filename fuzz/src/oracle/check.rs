@@ -3,6 +3,8 @@
 
 mod access;
 mod bounds;
+mod breakpoints;
+mod buffer;
 mod counts;
 mod desk;
 mod helpers;
@@ -16,6 +18,7 @@ mod promises;
 mod races;
 mod records;
 mod ring;
+mod sideband;
 mod timers;
 mod wakeups;
 
@@ -104,6 +107,8 @@ pub fn play(
     let answer = match check {
         Check::Counts => counts::run(&mut stage),
         Check::Records => records::run(&mut stage),
+        Check::Sideband => sideband::run(&mut stage),
+        Check::Breakpoints => breakpoints::run(&mut stage),
         Check::Promises => promises::run(&mut stage),
         Check::Access => access::run(&mut stage),
         Check::Wakeups => wakeups::run(&mut stage),

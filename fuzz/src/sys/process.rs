@@ -57,6 +57,23 @@ pub fn kill_group(leader: u32) {
     }
 }
 
+/// The name of the calling thread, which ends with a zero.
+#[must_use]
+pub fn name() -> [u8; 16] {
+    let mut name = [0; 16];
+    // SAFETY: sixteen bytes are valid for writes, which is what the kernel writes.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name
+}
+
+/// Gives the calling thread a name: up to the first zero, and fifteen bytes at most.
+pub fn set_name(name: &[u8; 16]) {
+    let mut name = *name;
+    name[15] = 0;
+    // SAFETY: sixteen bytes that end with a zero are valid for reads.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
 /// Has the calling thread run before all ordinary ones; children do not inherit it.
 pub fn run_first() -> io::Result<()> {
     // The kernel's `struct sched_param`. The system call itself: musl's `sched_setscheduler`

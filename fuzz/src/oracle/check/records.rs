@@ -5,18 +5,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Stage;
+use super::buffer::{PAGE, drain};
 use crate::engine::events::SET_OUTPUT;
 use crate::op::value::Dice;
 use crate::sys::call::{self, Answer, Attributes, Region};
 use crate::sys::trigger::Stack;
 
-const PAGE: usize = 4096;
-/// Where in a buffer's first page `data_head` and `data_tail` are.
-const HEAD: usize = 1024;
-const TAIL: usize = 1032;
-
-/// `PERF_RECORD_*` that this program knows: the last one.
-const LAST_TYPE: u16 = 21;
 /// Number of lost records.
 const RECORD_LOST: u16 = 2;
 const RECORD_SAMPLE: u16 = 9;
@@ -249,39 +243,14 @@ fn map(stage: &mut Stage<'_>, events: &mut [Event], together: bool) -> Answer<()
 fn consume(stage: &mut Stage<'_>, events: &mut [Event]) {
     for at in 0..events.len() {
         let Some(buffer) = events.get(at).and_then(|event| event.buffer.as_ref()) else { continue };
-        let length = buffer.length() - PAGE;
-        let (head, tail) = (buffer.load(HEAD), buffer.load(TAIL));
-        if head.wrapping_sub(tail) > length as u64 {
-            stage.wrong(format!("a buffer of {length} bytes holds {}", head.wrapping_sub(tail)));
-            continue;
-        }
-        let mut words = Vec::new();
-        let mut from = tail;
-        while from < head {
-            words.push(buffer.load(PAGE + (from as usize & (length - 1))));
-            from += 8;
-        }
-        buffer.store(TAIL, head);
-        let mut rest = words.as_slice();
-        while let Some(header) = rest.first() {
-            let (kind, size) = (*header as u32, (*header >> 48) as usize);
-            if size < 8 || size % 8 != 0 || size / 8 > rest.len() {
-                stage.wrong(format!(
-                    "a record of type {kind} says that it is {size} bytes, of {} that are left",
-                    rest.len() * 8
-                ));
-                break;
-            }
-            let (record, after) = rest.split_at(size / 8);
-            rest = after;
-            let kind = u16::try_from(kind).unwrap_or(0);
-            if kind == 0 || kind > LAST_TYPE {
-                stage.wrong(format!("a record of type {kind}"));
-                break;
-            }
-            if let Err(why) = record_of(events, at, kind, record) {
+        let (records, told) = drain(buffer);
+        for record in records {
+            if let Err(why) = record_of(events, at, record.kind(), &record.0) {
                 stage.wrong(why);
             }
+        }
+        if let Err(why) = told {
+            stage.wrong(why);
         }
     }
 }
