@@ -124,7 +124,8 @@ pub const ORACLES: &[Oracle] = &[
         judges: "each access to memory of the own thread that a breakpoint watches counts, once, \
                  also after it was turned off and on or watches something else; as many are to \
                  be had when those before are gone",
-        cannot: "breakpoints on code, of CPUs and of other tasks; the kernel's own accesses",
+        cannot: "breakpoints on code, of CPUs and of other tasks; the kernel's own accesses; \
+                 several at once, which QEMU mixes up",
         files: &["kernel/events/hw_breakpoint.c", "kernel/events/core.c"],
     },
     Oracle {

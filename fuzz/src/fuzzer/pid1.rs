@@ -309,7 +309,9 @@ fn work(number: &str, seconds: &str, engine: fn(Worker, u32) -> ExitCode) -> Exi
         // One that follows another has its place.
         let place = number % orders.workers.max(1);
         let worker = Worker::new(number, place, seconds, orders.leak_check_every)?;
-        let favour = Favour::of(&orders.favour, &orders.ops).through(&orders.points);
+        // What is patched may have become a part of others without a block of its own.
+        let blocks = if orders.points.is_empty() { &orders.heavy } else { &orders.points };
+        let favour = Favour::of(&orders.favour, &orders.ops).through(blocks);
         Ok((worker.favouring(favour).weighing(&orders.heavy), orders, number))
     };
     match begun() {

@@ -332,9 +332,26 @@ fn files_of_all(spec: &Spec, base: &str, extra: &[PathBuf]) -> Result<Vec<String
     Ok(files)
 }
 
-/// The name in a line like `static int name(struct a *b,`.
+/// The name in a line like `static int name(struct a *b,`, or what a macro makes of one that
+/// defines a helper of BPF programs (`BPF_CALL_1(name,`) or a system call (`SYSCALL_DEFINE1(`).
 fn function_name(line: &str) -> Option<String> {
-    let (before, _) = line.split_once('(')?;
+    let (before, behind) = line.split_once('(')?;
+    let first = behind.split([',', ')']).next().unwrap_or_default().trim();
+    let is_macro = |name: &str| {
+        let count = before.trim_start().strip_prefix(name);
+        count.is_some_and(|count| {
+            count.len() == 1 && count.starts_with(|c: char| c.is_ascii_digit())
+        })
+    };
+    if ["BPF_CALL_", "NOTRACE_BPF_CALL_"].into_iter().any(is_macro) {
+        return Some(first.to_owned());
+    }
+    if is_macro("SYSCALL_DEFINE") {
+        return Some(format!("__do_sys_{first}"));
+    }
+    if is_macro("COMPAT_SYSCALL_DEFINE") {
+        return Some(format!("__do_compat_sys_{first}"));
+    }
     let name = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()?;
     let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
     // A type stands before the name of a function; not before a macro's.
@@ -359,6 +376,29 @@ mod tests {
                      -\told();\n+\tnew();\n out:\n \treturn c;\n }\n";
         assert_eq!(functions_of(patch, dir.path()), ["asked"]);
         assert!(functions_of(patch, Path::new("/nowhere")).is_empty());
+    }
+
+    /// Macros that define functions name them first.
+    #[test]
+    fn functions_may_be_defined_by_macros() {
+        let name = |line: &str| function_name(line).unwrap_or_default();
+        assert_eq!(
+            name("BPF_CALL_1(bpf_timer_cancel, struct bpf_async_kern *, timer)"),
+            "bpf_timer_cancel"
+        );
+        assert_eq!(
+            name(" NOTRACE_BPF_CALL_1(bpf_spin_lock, struct bpf_spin_lock *, lock)"),
+            "bpf_spin_lock"
+        );
+        assert_eq!(
+            name("SYSCALL_DEFINE3(bpf, int, cmd, union bpf_attr __user *, uattr,"),
+            "__do_sys_bpf"
+        );
+        assert_eq!(name("SYSCALL_DEFINE0(munlockall)"), "__do_sys_munlockall");
+        assert_eq!(name("COMPAT_SYSCALL_DEFINE2(a, int, b)"), "__do_compat_sys_a");
+        assert_eq!(name("BPF_CALL_ARGS(x)"), "");
+        assert_eq!(name("static long mlock_fixup(struct vma_iterator *vmi,"), "mlock_fixup");
+        assert_eq!(name("EXPORT_SYMBOL(mlock_fixup)"), "");
     }
 
     /// Functions come from the heads of hunks in C files, and from definitions

@@ -292,7 +292,8 @@ fn modes(stage: &mut Stage<'_>) -> Answer<()> {
                 let for_writing = stage.play.dice.below(2) == 0;
                 let answer = Region::map(map.fd.as_fd(), PAGE, for_writing);
                 let right: &[i32] = match for_writing {
-                    true if frozen => &[libc::EPERM],
+                    true if frozen && mode == 0 => &[libc::EPERM],
+                    true if frozen => &[libc::EACCES, libc::EPERM, libc::EINVAL],
                     // The descriptor's own mode is asked as well, and what may not be written
                     // to by it is not taken for shared.
                     _ if mode != 0 => &[0, libc::EACCES, libc::EPERM, libc::EINVAL],

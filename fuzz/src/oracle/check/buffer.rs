@@ -20,6 +20,20 @@ impl Record {
     pub(super) fn kind(&self) -> u16 {
         self.0.first().map_or(0, |header| (*header & 0xffff) as u16)
     }
+
+    pub(super) fn word(&self, at: usize) -> Option<u64> {
+        self.0.get(at).copied()
+    }
+
+    pub(super) fn text(&self, from: usize) -> Vec<u8> {
+        text(&self.0, from)
+    }
+}
+
+/// The text that begins with a word and ends before a zero.
+pub(super) fn text(words: &[u64], from: usize) -> Vec<u8> {
+    let bytes = words.iter().skip(from).flat_map(|word| word.to_ne_bytes());
+    bytes.take_while(|byte| *byte != 0).collect()
 }
 
 /// Takes all that a buffer holds. What is not well-formed ends it, and is told.
@@ -66,7 +80,7 @@ mod tests {
     /// Records follow one another; one that cannot be ends it.
     #[test]
     fn words_are_records() {
-        let header = |kind: u64, words: u64| words * 8 << 48 | kind;
+        let header = |kind: u64, words: u64| ((words * 8) << 48) | kind;
         let of = |words: &[u64]| {
             let (records, told) = split(words);
             let kinds: Vec<(u16, usize)> =

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::Play;
 use super::Stage;
-use super::buffer::{PAGE, Record, drain};
+use super::buffer::{PAGE, Record, drain, text};
 use super::infos;
 use crate::engine::pool::bytes_of;
 use crate::op::value::Dice;
@@ -98,14 +98,18 @@ enum Deed {
     Forked {
         thread: bool,
     },
-    Loaded {
-        id: u32,
-    },
+    Loaded(Program),
     /// A program is gone.
-    Gone {
-        id: u32,
-    },
+    Gone(Program),
     Nothing,
+}
+
+/// A BPF program.
+#[derive(Clone, Debug)]
+struct Program {
+    id: u32,
+    /// What it is called by its tag.
+    name: String,
 }
 
 /// What a mapping's record says of a file.
@@ -171,9 +175,15 @@ fn act(play: &mut Play, events: &mut [Event]) -> Answer<()> {
             }
             6 => {
                 let program = load(play.dice.below(1 << 20))?;
-                let id = infos::id(program.as_fd())?;
+                let (answer, _, memory) = infos::info(program.as_fd(), 16, &[]);
+                answer?;
+                let tag = memory.get(8..16).unwrap_or_default();
+                let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
                 loaded = Some(program);
-                Deed::Loaded { id }
+                Deed::Loaded(Program {
+                    id: infos::word(&memory, 4),
+                    name: format!("bpf_prog_{tag}"),
+                })
             }
             _ => {
                 let at = play.dice.below(2) as usize;
@@ -186,9 +196,9 @@ fn act(play: &mut Play, events: &mut [Event]) -> Answer<()> {
             }
         };
         told(play, events, &deed);
-        if let (Some(program), Deed::Loaded { id }) = (loaded, deed) {
-            drop(program);
-            told(play, events, &Deed::Gone { id });
+        if let (Some(loaded), Deed::Loaded(program)) = (loaded, deed) {
+            drop(loaded);
+            told(play, events, &Deed::Gone(program));
         }
     }
     Ok(())
@@ -247,12 +257,18 @@ fn load(number: u32) -> Answer<OwnedFd> {
 fn judge(event: &Event, deed: &Deed, records: &[Record]) -> Result<(), String> {
     let yard = Stretch::yard(0, 32);
     let within = |at: u64| (yard.address()..yard.address() + yard.length() as u64).contains(&at);
-    // Allocations map what they like, and a program may be let go by whatever interrupts us.
-    let of_program = matches!(deed, Deed::Loaded { .. } | Deed::Gone { .. });
+    // Allocations map what they like, and other programs may be let go by what interrupts us.
+    let program = match deed {
+        Deed::Loaded(program) | Deed::Gone(program) => Some(program),
+        _ => None,
+    };
     let relevant = |record: &&Record| match record.kind() {
-        MMAP | MMAP2 => record.0.get(2).is_some_and(|at| within(*at)),
+        MMAP | MMAP2 => record.word(2).is_some_and(within),
         COMM | FORK => true,
-        KSYMBOL | BPF_EVENT => of_program,
+        KSYMBOL => program.is_some_and(|program| record.text(3) == program.name.as_bytes()),
+        BPF_EVENT => program.is_some_and(|program| {
+            record.word(1).is_some_and(|word| word >> 32 == u64::from(program.id))
+        }),
         _ => false,
     };
     let records: Vec<&Record> = records.iter().filter(relevant).collect();
@@ -264,7 +280,7 @@ fn judge(event: &Event, deed: &Deed, records: &[Record]) -> Result<(), String> {
         }
         // Of tasks it is told where anything about them is asked for.
         Deed::Forked { .. } if event.asks(TASKS) => vec![FORK],
-        Deed::Loaded { .. } | Deed::Gone { .. } => [(ASK_KSYMBOL, KSYMBOL), (ASK_BPF, BPF_EVENT)]
+        Deed::Loaded(_) | Deed::Gone(_) => [(ASK_KSYMBOL, KSYMBOL), (ASK_BPF, BPF_EVENT)]
             .iter()
             .filter(|(bit, _)| event.asks(*bit))
             .map(|(_, kind)| *kind)
@@ -303,10 +319,7 @@ fn own() -> u64 {
 /// A record's fields behind its header.
 fn fields(deed: &Deed, kind: u16, body: &[u64]) -> Result<(), String> {
     let word = |at: usize| body.get(at).copied().unwrap_or(u64::MAX);
-    let text = |from: usize| -> Vec<u8> {
-        let bytes = body.iter().skip(from).flat_map(|word| word.to_ne_bytes());
-        bytes.take_while(|byte| *byte != 0).collect()
-    };
+    let text = |from: usize| text(body, from);
     let is = |what: &str, told: u64, right: u64| {
         if told == right { Ok(()) } else { Err(format!("{what} is {told:#x} and not {right:#x}")) }
     };
@@ -351,18 +364,14 @@ fn fields(deed: &Deed, kind: u16, body: &[u64]) -> Result<(), String> {
             let same = u64::from(process.0 == std::process::id());
             is("whether it is a thread", same, u64::from(*thread))
         }
-        Deed::Loaded { .. } | Deed::Gone { .. } if kind == KSYMBOL => {
-            // Of the code: its length, the kind (BPF), a flag where it is gone, and its name.
-            let gone = u64::from(matches!(deed, Deed::Gone { .. }));
-            is("kind and flags", word(2) >> 32, 1 | gone << 16)?;
-            let name = text(3);
-            if name.starts_with(b"bpf_prog_") {
-                return Ok(());
+        Deed::Loaded(_) | Deed::Gone(_) => {
+            let gone = matches!(deed, Deed::Gone(_));
+            match kind {
+                // The kind is BPF, and there is a flag where it is gone.
+                KSYMBOL => is("kind and flags", word(2) >> 32, 1 | u64::from(gone) << 16),
+                _ => is("type and flags", word(1) & 0xffff_ffff, 1 + u64::from(gone)),
             }
-            named(name, b"bpf_prog_")
         }
-        Deed::Loaded { id } => is("type and number", word(1), 1 | u64::from(*id) << 32),
-        Deed::Gone { id } => is("type and number", word(1), 2 | u64::from(*id) << 32),
         Deed::Nothing => Ok(()),
     }
 }
@@ -395,9 +404,12 @@ mod tests {
         assert!(fields(&deed, COMM, &[0, own() + 1, right[2]]).unwrap_err().contains("the task"));
         let wrong = [0, own(), u64::from_ne_bytes(*b"abd\0\0\0\0\0")];
         assert!(fields(&deed, COMM, &wrong).unwrap_err().contains("\"abd\""));
-        let loaded = Deed::Loaded { id: 9 };
+        let program = Program { id: 9, name: "bpf_prog_0123456789abcdef".to_owned() };
+        let (loaded, gone) = (Deed::Loaded(program.clone()), Deed::Gone(program));
         assert_eq!(fields(&loaded, BPF_EVENT, &[0, 9 << 32 | 1]), Ok(()));
         assert!(fields(&loaded, BPF_EVENT, &[0, 9 << 32 | 2]).is_err());
-        assert_eq!(fields(&Deed::Gone { id: 9 }, BPF_EVENT, &[0, 9 << 32 | 2]), Ok(()));
+        assert_eq!(fields(&gone, BPF_EVENT, &[0, 9 << 32 | 2]), Ok(()));
+        assert_eq!(fields(&gone, KSYMBOL, &[0, 0, 0x1_0001 << 32]), Ok(()));
+        assert!(fields(&loaded, KSYMBOL, &[0, 0, 0x1_0001 << 32]).is_err());
     }
 }
