@@ -68,7 +68,7 @@ pub struct Session {
     pub hello_seconds: Option<f64>,
 }
 
-/// How long a guest may be silent: workers tell their counts every two seconds.
+/// How long the workers of a guest may be silent: they tell their counts every two seconds.
 fn silence(accel: Accel) -> Duration {
     match accel {
         Accel::Kvm => Duration::from_secs(30),
@@ -247,7 +247,10 @@ impl Listening<'_> {
         loop {
             cancel.check()?;
             if let Some(happening) = self.listener.next() {
-                heard = Instant::now();
+                // A kernel that is stuck goes on to say so; it is the workers that are to speak.
+                if self.hello.is_none() || matches!(happening, Happening::Records { .. }) {
+                    heard = Instant::now();
+                }
                 self.happening(happening, log, take)?;
                 // Records come all the time; the rest is looked at now and then.
                 if looked.elapsed() < LOOK {
