@@ -94,15 +94,19 @@ impl Favour {
     }
 
     /// A part of a check that ran through a block: first the block, then the check, of which
-    /// one may have many parts that do and another few.
+    /// one may have many parts that do and another few. Where threads race each other, what
+    /// they run through is seen in part only, so these are among them in any case.
     fn part(&self, dice: &mut dyn Dice) -> Option<(Check, u8)> {
         let reached: Vec<_> = self.reached.iter().filter(|parts| !parts.is_empty()).collect();
         let parts = one_of(dice, &reached)?;
-        let has = |what: &Check| parts.iter().any(|(check, _)| check == what);
+        let has = |what: &Check| {
+            let races = !what.judges() && self.checks.contains(what);
+            races || parts.iter().any(|(check, _)| check == what)
+        };
         let checks: Vec<Check> = Check::ALL.iter().copied().filter(has).collect();
         let what = one_of(dice, &checks)?;
         let parts: Vec<_> = parts.iter().copied().filter(|(check, _)| *check == what).collect();
-        one_of(dice, &parts)
+        Some(one_of(dice, &parts).unwrap_or_else(|| (what, Upto::<255>::roll(dice).0)))
     }
 }
 
@@ -144,6 +148,17 @@ mod tests {
         // Three of four: one of two blocks, and one of the other one's two checks.
         assert!((2100..2400).contains(&rare), "{plain} {rare}");
         assert!(Favour::default().check(&mut Seeded(0)).is_none());
+    }
+
+    /// Races are played whether or not what they run through was seen.
+    #[test]
+    fn races_are_played_in_any_case() {
+        let mut favour = Favour::of(&["ring".into(), "races".into()], &[]).through(&[7]);
+        favour.note(Check::Ring, 3, [7].into_iter());
+        let mut dice = Seeded(5);
+        let is = |op: &Op| matches!(op, Op::Check { what: Check::Races, .. });
+        let races = (0..1000).filter(|_| favour.check(&mut dice).is_some_and(|op| is(&op)));
+        assert!((400..600).contains(&races.count()));
     }
 
     /// No list grows without an end, nor holds anything twice.
