@@ -210,14 +210,10 @@ impl Worker {
     /// at the end of each operation.
     fn note_parts(&mut self, program: &Program, ends: &[usize]) {
         let own = self.executor.traces().next().unwrap_or_default();
-        let mut from = 0;
-        for (op, end) in program.ops.iter().zip(ends) {
-            let end = (*end).clamp(from, own.len());
+        for (op, ran) in program.ops.iter().zip(parts(own, ends)) {
             if let Op::Check { what, seed, .. } = op {
-                let ran = own.get(from..end).unwrap_or_default();
                 self.favour.note(*what, seed.0, ran.iter().map(|pc| pc.load(Ordering::Relaxed)));
             }
-            from = end;
         }
     }
 
@@ -233,14 +229,9 @@ impl Worker {
             pcs.dedup();
             pcs
         };
-        let mut from = 0;
-        let mut pcs: Vec<Vec<u64>> = Vec::with_capacity(ends.len() + 1);
-        for end in ends {
-            let end = (*end).clamp(from, own.len());
-            pcs.push(distinct(&mut own.get(from..end).unwrap_or_default().iter()));
-            from = end;
-        }
-        let rest = own.get(from..).unwrap_or_default();
+        let mut pcs: Vec<Vec<u64>> =
+            parts(own, ends).map(|ran| distinct(&mut ran.iter())).collect();
+        let rest = own.get(ends.iter().copied().max().unwrap_or(0)..).unwrap_or_default();
         pcs.push(distinct(&mut rest.iter().chain(traces.flatten())));
         pcs
     }
@@ -405,6 +396,17 @@ impl Worker {
     }
 }
 
+/// A trace in parts, by where each of them ends.
+fn parts<'a>(trace: &'a [AtomicU64], ends: &'a [usize]) -> impl Iterator<Item = &'a [AtomicU64]> {
+    let mut from = 0;
+    ends.iter().map(move |end| {
+        let end = (*end).clamp(from, trace.len());
+        let part = trace.get(from..end).unwrap_or_default();
+        from = end;
+        part
+    })
+}
+
 /// Slow operations that had their share of so many nanoseconds are not to be in what is made
 /// next. Each check that judges has the same share, however long one play takes, and one that
 /// leaves that to the kernel several of these, as has one that runs through what is patched.
@@ -506,6 +508,19 @@ mod tests {
             allowed(SlowTime { waits_ns, ..SlowTime::default() }, ALL, &favour(&[])).waits
         };
         assert!(waits(12_600) && !waits(12_601));
+    }
+
+    /// A trace is cut where its parts end; what ends before another one, or behind the trace,
+    /// is empty or short.
+    #[test]
+    fn traces_are_cut_into_parts() {
+        let trace: Vec<AtomicU64> = (0..6).map(AtomicU64::new).collect();
+        let lengths = |ends: &[usize]| -> Vec<usize> {
+            parts(&trace, ends).map(<[AtomicU64]>::len).collect()
+        };
+        assert_eq!(lengths(&[2, 2, 5]), [2, 0, 3]);
+        assert_eq!(lengths(&[4, 3, 9]), [4, 0, 2]);
+        assert_eq!(parts(&trace, &[2, 5]).nth(1).unwrap()[0].load(Ordering::Relaxed), 2);
     }
 
     /// Only a slab that never shrinks is suspected, and only if it grows much.

@@ -58,11 +58,10 @@ impl Watch {
 
     /// How many of the accesses count.
     fn counts(self, word: usize, writes: u64, reads: u64) -> u64 {
-        match () {
-            () if !self.on || self.word != word => 0,
-            () if self.access == WRITE => writes,
-            () => writes + reads,
+        if !self.on || self.word != word {
+            return 0;
         }
+        writes + if self.access == WRITE { 0 } else { reads }
     }
 }
 

@@ -4,8 +4,9 @@
 
 use crate::sys::call::Region;
 
-/// Bytes of the first page, which describes the buffer.
-pub(super) const PAGE: usize = 4096;
+/// The first page describes the buffer.
+pub(super) use crate::sys::yard::PAGE;
+
 /// Where in it `data_head` and `data_tail` are.
 const HEAD: usize = 1024;
 const TAIL: usize = 1032;

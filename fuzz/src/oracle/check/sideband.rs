@@ -10,12 +10,14 @@ use super::Play;
 use super::Stage;
 use super::buffer::{PAGE, Record, drain, text};
 use super::infos;
-use crate::engine::pool::bytes_of;
+use crate::engine::assemble::nothing;
+use crate::engine::pool::load;
+use crate::op::ProgKind;
 use crate::op::value::Dice;
 use crate::sys::call::{self, Answer, Attributes, Region};
 use crate::sys::child::{Errand, fork};
 use crate::sys::process;
-use crate::sys::yard::Stretch;
+use crate::sys::yard::{PAGES, Stretch};
 
 /// `PERF_RECORD_*`.
 const MMAP: u16 = 1;
@@ -134,7 +136,7 @@ fn tell(play: &mut Play, count: u32) -> Answer<()> {
     let before = process::name();
     let answer = act(play, &mut events);
     process::set_name(&before);
-    let _ = Stretch::yard(0, 32).unmap();
+    let _ = Stretch::yard(0, PAGES).unmap();
     answer
 }
 
@@ -145,7 +147,7 @@ fn act(play: &mut Play, events: &mut [Event]) -> Answer<()> {
     let name = std::fs::read_link(path).map_err(|_| libc::ENOENT)?;
     let device = [libc::major(about.dev()), libc::minor(about.dev())].map(u64::from);
     let whole = File { path: name.to_string_lossy().into_owned(), device, inode: about.ino() };
-    let _ = Stretch::yard(0, 32).unmap();
+    let _ = Stretch::yard(0, PAGES).unmap();
     for _ in 0..4 + play.dice.below(10) {
         let mut loaded = None;
         let deed = match play.dice.below(8) {
@@ -159,7 +161,7 @@ fn act(play: &mut Play, events: &mut [Event]) -> Answer<()> {
             }
             1..=3 => mapped(play, &file, &whole)?,
             4 => {
-                let page = play.dice.below(32) as usize;
+                let page = play.dice.below(PAGES as u32) as usize;
                 let _ = Stretch::yard(page, 1 + play.dice.below(8) as usize).unmap();
                 Deed::Nothing
             }
@@ -174,7 +176,9 @@ fn act(play: &mut Play, events: &mut [Event]) -> Answer<()> {
                 Deed::Forked { thread }
             }
             6 => {
-                let program = load(play.dice.below(1 << 20))?;
+                // Nobody else's, by its number.
+                let number = play.dice.below(1 << 20).cast_signed();
+                let program = load(ProgKind::RawTp, &nothing(number), None)?;
                 let (answer, _, memory) = infos::info(program.as_fd(), 16, &[]);
                 answer?;
                 let tag = memory.get(8..16).unwrap_or_default();
@@ -239,23 +243,9 @@ fn mapped(play: &mut Play, file: &std::fs::File, about: &File) -> Answer<Deed> {
     })
 }
 
-/// Loads a program that is nobody else's.
-fn load(number: u32) -> Answer<OwnedFd> {
-    let mut code = crate::bpf::insn::Short::default();
-    code.mov_imm(0, number.cast_signed());
-    code.push(0x95, 0, 0, 0, 0);
-    let bytes = bytes_of(&code.insns);
-    let attributes = Attributes::default()
-        .word(0, 17) // BPF_PROG_TYPE_RAW_TRACEPOINT
-        .word(4, 2)
-        .input(8, &bytes)
-        .input(16, b"GPL\0");
-    call::bpf_fd(5, attributes, 72)
-}
-
 /// Whether what an event was told is what was done.
 fn judge(event: &Event, deed: &Deed, records: &[Record]) -> Result<(), String> {
-    let yard = Stretch::yard(0, 32);
+    let yard = Stretch::yard(0, PAGES);
     let within = |at: u64| (yard.address()..yard.address() + yard.length() as u64).contains(&at);
     // Allocations map what they like, and other programs may be let go by what interrupts us.
     let program = match deed {
