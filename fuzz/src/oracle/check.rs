@@ -128,3 +128,15 @@ pub fn play(
     };
     (answer, stage.play.wrong)
 }
+
+/// Plays of a check, by seeds whose lower half is the part.
+#[cfg(test)]
+fn plays(
+    name: &'static str,
+    seeds: impl IntoIterator<Item = u16>,
+) -> impl Iterator<Item = (u16, Play)> {
+    seeds.into_iter().map(move |seed| {
+        let [part, more] = seed.to_le_bytes();
+        (seed, Play::of(name, part, more))
+    })
+}

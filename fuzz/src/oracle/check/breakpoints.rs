@@ -175,13 +175,12 @@ fn slots(play: &mut Play) -> Answer<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::check::plays;
 
     /// The kernel that this runs on, if it may be asked, is right about each of them.
     #[test]
     fn this_kernel_is_right() {
-        for seed in 0..200_u16 {
-            let [part, more] = seed.to_le_bytes();
-            let mut play = Play::of("breakpoints", part, more);
+        for (seed, mut play) in plays("breakpoints", 0..200_u16) {
             let answer = if seed % 4 == 0 { slots(&mut play) } else { hits(&mut play) };
             match answer {
                 // No permission, or no such thing in this virtual machine.

@@ -635,14 +635,13 @@ fn updates(map: &Map, good: &OwnedFd, of: [u32; 4]) -> Answer<Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::check::plays;
 
     /// The kernel that this runs on, if it may be asked, is right about each of them.
     #[test]
     fn this_kernel_is_right() {
         // Without the arena, whose mappings the fifth of them is about.
-        for seed in (0..400_u16).filter(|seed| seed % 8 != 4) {
-            let [part, more] = seed.to_le_bytes();
-            let mut play = Play::of("iterators", part, more);
+        for (seed, mut play) in plays("iterators", (0..400_u16).filter(|seed| seed % 8 != 4)) {
             match any(&mut play) {
                 Err(libc::EPERM | libc::ENOSYS | libc::ENOENT) if seed == 0 => return,
                 answer => assert_eq!((answer, play.wrong), (Ok(()), None), "{seed}"),

@@ -712,13 +712,12 @@ fn maps_in_map(play: &mut Play) -> Answer<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::check::plays;
 
     /// The kernel that this runs on, if it may be asked, is right about each of them.
     #[test]
     fn this_kernel_is_right() {
-        for seed in 0..400_u16 {
-            let [part, more] = seed.to_le_bytes();
-            let mut play = Play::of("maps", part, more);
+        for (seed, mut play) in plays("maps", 0..400_u16) {
             let answer = any(&mut play);
             if matches!(answer, Err(libc::EPERM | libc::ENOSYS)) {
                 return;

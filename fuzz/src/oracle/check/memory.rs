@@ -634,15 +634,14 @@ fn locks(play: &mut Play, before: u64, locked: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::check::plays;
 
     /// The kernel that this runs on is right about each of them.
     #[test]
     fn this_kernel_is_right() {
-        let plays: [fn(&mut Play) -> Answer<()>; 2] = [yard, stack];
-        for seed in 0..600_u16 {
-            let [part, more] = seed.to_le_bytes();
-            let mut play = Play::of("memory", part, more);
-            let answer = plays[usize::from(seed % 2)](&mut play);
+        let both: [fn(&mut Play) -> Answer<()>; 2] = [yard, stack];
+        for (seed, mut play) in plays("memory", 0..600_u16) {
+            let answer = both[usize::from(seed % 2)](&mut play);
             // Other tests map what they like. And 6.18.44 forgets that pages are locked, and
             // counts others twice, where MREMAP_DONTUNMAP moves a part of a mapping; 6.12.117
             // splits it first.

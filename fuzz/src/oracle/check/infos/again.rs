@@ -208,14 +208,13 @@ fn pinned(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oracle::check::plays;
 
     /// The kernel that this runs on, if it may be asked, is right about each of them.
     #[test]
     fn this_kernel_is_right() {
         // Without links, which not every kernel lets the tests have.
-        for seed in (0..120_u16).filter(|seed| seed % 3 != 2) {
-            let [part, more] = seed.to_le_bytes();
-            let mut play = Play::of("infos", part, more);
+        for (seed, mut play) in plays("infos", (0..120_u16).filter(|seed| seed % 3 != 2)) {
             match again(&mut play) {
                 Err(libc::EPERM | libc::ENOSYS) => return,
                 answer => assert_eq!((answer, play.wrong), (Ok(()), None), "{seed}"),
